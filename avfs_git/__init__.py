@@ -1,9 +1,9 @@
 """avfs: git-compatible workspaces for AI agents.
 
-`Home` opens the vaults of a directory; everything else is reached from it. `open_home` opens the home of the command line, as the
-environment says. The public names are those of
-`avfs_git.sdk`, plus the values in `avfs_git.model` and the errors in `avfs_git.errors`. They are imported when
-first used, so that the command line starts without what it does not need.
+`Home` opens the vaults of a directory; everything else is reached from it. `open_home` opens the home of the command
+line, as the environment says. The public names are those of `avfs_git.sdk`, plus the values in `avfs_git.model` and the
+errors in `avfs_git.errors`. They are imported when first used, so that the command line starts without what it does not
+need.
 """
 
 from __future__ import annotations

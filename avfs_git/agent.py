@@ -8,9 +8,10 @@
         answer = fs.proxy_exec("make", "test")
         print(answer["result"]["exit_code"], answer["result"]["changed_files"])
 
-Decided here: a small interface whose values are ready for a model: text, lists and dictionaries as `--json` gives them. It calls
-`avfs_git.sdk` in this process. A command that fails, or that the policy refuses, is an answer and no error. Errors are those of
-`avfs_git.errors`. Callers may use several threads; nothing is printed, and no environment variable is read.
+Decided here: a small interface whose values are ready for a model: text, lists and dictionaries as `--json` gives them.
+It calls `avfs_git.sdk` in this process. A command that fails, or that the policy refuses, is an answer and no error.
+Errors are those of `avfs_git.errors`. Callers may use several threads; nothing is printed, and no environment variable
+is read.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ class AVFS(Closing):
         return "\n".join(lines) + "\n"
 
     def grep(self, pattern: str, path: PathLike = "/") -> list[dict[str, Any]]:
-        """Find the lines that match a Perl-compatible regular expression in the text files below a path; at most 10,000.
+        """Find the lines that match a Perl-compatible regular expression in text files below a path; at most 10,000.
 
         Raises:
             InvalidInput: If the pattern is no regular expression.
@@ -172,13 +173,17 @@ class AVFS(Closing):
         found = self.workspace.grep(pattern, [path], **options)
         matches = ((file.path, line) for file in found.files for line in file.lines)
         return [
-            _dictionary({"path": b"/" + at, "line": line.number, "text": line.text.rstrip(b"\r").decode("utf-8", "replace")})
+            _dictionary(
+                {"path": b"/" + at, "line": line.number, "text": line.text.rstrip(b"\r").decode("utf-8", "replace")}
+            )
             for at, line in islice(matches, _MATCHES_MAX)
         ]
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def proxy_exec(self, *command: str, timeout: int | None = 300_000, **options: Unpack[ExecOptions]) -> dict[str, Any]:
+    def proxy_exec(
+        self, *command: str, timeout: int | None = 300_000, **options: Unpack[ExecOptions]
+    ) -> dict[str, Any]:
         """Run a command and commit its changes; the answer is the document that `avfs exec --json` gives.
 
         A command that fails has `success: false` and a `result`; a command that could not run has an `error`.
@@ -186,7 +191,8 @@ class AVFS(Closing):
         Args:
             command: The program and its arguments.
             timeout: Time limit in milliseconds; None for no limit. It stands for the option `timeout_ms`.
-            options: The other options of `Workspace.exec`, such as `shell`, `cwd`, `readonly`, `checkpoint`, `stdin`, `approve`.
+            options: The other options of `Workspace.exec`, such as `shell`, `cwd`, `readonly`, `checkpoint`, `stdin`,
+                `approve`.
         """
         request = {
             "command": list(command),

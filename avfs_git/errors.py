@@ -1,7 +1,7 @@
 """Every error that avfs raises on purpose, with its stable code and exit status.
 
-Decided here: the names, codes, families and wording of failures. Each package raises these; only `cli` turns an error into
-text, a document or an exit status.
+Decided here: the names, codes, families and wording of failures. Each package raises these; only `cli` turns an error
+into text, a document or an exit status.
 
     AvfsError                 1     other
     |- InvalidInput           2     a name, path or option that cannot be used
@@ -18,9 +18,9 @@ text, a document or an exit status.
     |- Interrupted            130   Ctrl-C
     `- Terminated             143   SIGTERM
 
-The head of a class names its code and exit status. The class composes the message: lower case, no full stop, the subject in
-single quotes; `hint` is a sentence with a command to run; `details` are JSON-safe. Codes are API: they are added, never renamed.
-One table in one module: every command loads it.
+The head of a class names its code and exit status. The class composes the message: lower case, no full stop, the
+subject in single quotes; `hint` is a sentence with a command to run; `details` are JSON-safe. Codes are API: they are
+added, never renamed. One table in one module: every command loads it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def and_more(count: int) -> str:
 def hide_user(text: str) -> str:
     """Show a text without the user information and the queries of the URLs in it, in which passwords and tokens stand.
 
-    User information reaches up to the last `@` of the authority; where a password holds `/`, `?` or `#`, up to the very last.
+    User information reaches up to the last `@` of the authority; where a password holds `/`, `?` or `#`, up to the very
+    last.
     """
     if "://" not in text:
         return text
@@ -67,7 +68,9 @@ def hide_user(text: str) -> str:
         ends = [found.end() for found in re.finditer("@|%40", authority)]
         if ends:
             rest = rest[ends[-1] :]
-        elif re.search(r":(?!\d*\W*$)[^\]]*$", authority):  # no port: a password goes on behind what ends a host elsewhere
+        elif re.search(
+            r":(?!\d*\W*$)[^\]]*$", authority
+        ):  # no port: a password goes on behind what ends a host elsewhere
             rest = rest.rpartition("@")[2]
         rest = re.sub(r"[?#].*?(['\".,;:)]*)$", r"?***\1", rest)
         return hide_user(rest)
@@ -154,7 +157,9 @@ class DirectoryGone(HostError, code="host.directory_gone"):
         super().__init__("find the current directory", error)
         self.message = "the current directory is gone: it was removed, or the mount that it was in has ended"
         self.args = (self.message,)
-        self.hint = 'Change to one that is there; `cd "$PWD"` does where a mount came back. See them with `avfs sessions`.'
+        self.hint = (
+            'Change to one that is there; `cd "$PWD"` does where a mount came back. See them with `avfs sessions`.'
+        )
 
 
 class ExtraMissing(AvfsError, code="host.extra_missing"):
@@ -173,7 +178,11 @@ class LeftInForce(HostError, code="host.left_in_force"):
     """The operating system refused something so late that the operation could not be taken back either."""
 
     def __init__(self, action: str, error: BaseException, refs: Mapping[str, str | None]) -> None:
-        cause = error if isinstance(error, OSError) else OSError(getattr(error, "errno", 0), str(error) or type(error).__name__)
+        cause = (
+            error
+            if isinstance(error, OSError)
+            else OSError(getattr(error, "errno", 0), str(error) or type(error).__name__)
+        )
         super().__init__(action, cause)
         if isinstance(error, HostError):
             self.message = error.message
@@ -192,14 +201,16 @@ class BadUsage(InvalidInput, code="input.usage"):
 
 
 class PlaceDisputed(InvalidInput, code="input.place_disputed"):
-    """The current directory shows another vault or fork than the environment names, and the command changes something."""
+    """The current directory shows another vault or fork than the environment names, and the command makes changes."""
 
 
 class OutOfScope(InvalidInput, code="input.out_of_scope"):
     """A server for agents may not work in that vault or fork."""
 
     def __init__(self, wanted: str, limit: str) -> None:
-        self._say(f"this server works in {limit} only, not in {wanted}", "Leave out the argument, or start another server.")
+        self._say(
+            f"this server works in {limit} only, not in {wanted}", "Leave out the argument, or start another server."
+        )
 
 
 class ConfirmationNeeded(InvalidInput, code="input.confirmation_needed"):
@@ -297,7 +308,9 @@ class RefDamaged(VaultError, code="vault.ref_damaged"):
     def __init__(self, ref: str, reason: str) -> None:
         self.ref = ref
         self.reason = reason
-        self._say(f"{quote(ref)} is damaged: {reason}", "Run `avfs doctor` to see what can be done.", ref=ref, reason=reason)
+        self._say(
+            f"{quote(ref)} is damaged: {reason}", "Run `avfs doctor` to see what can be done.", ref=ref, reason=reason
+        )
 
 
 class BranchCheckedOut(VaultError, code="vault.branch_checked_out"):
@@ -323,7 +336,9 @@ class ObjectCorrupt(VaultError, code="vault.object_corrupt", exit_code=16):
     """An object does not hold what its id says, or cannot be what it claims to be."""
 
     def __init__(self, oid: str, reason: str) -> None:
-        self._say(f"object {oid} is corrupt: {reason}", "Run `avfs doctor` to see what is affected.", oid=oid, reason=reason)
+        self._say(
+            f"object {oid} is corrupt: {reason}", "Run `avfs doctor` to see what is affected.", oid=oid, reason=reason
+        )
 
 
 class HostileTree(ObjectCorrupt, code="vault.hostile_tree"):
@@ -381,7 +396,8 @@ class CloneReplaced(VaultError, code="vault.clone_replaced", exit_code=17):
     def __init__(self, directory: object, vault: str) -> None:
         place = shlex.quote(str(directory))
         self._say(
-            f"the repository at '{directory}' is not the clone that vault {quote(vault)} has forks of: they share no commit",
+            f"the repository at '{directory}' is not the clone that vault {quote(vault)} has forks of: they share "
+            "no commit",
             f"Fork it into a vault of its own with `avfs fork {place} DIR`; the forks of the older clone are in"
             f" `--vault {shlex.quote(vault)}`.",
             directory=str(directory),
@@ -438,7 +454,10 @@ class ForkNotFound(WorkspaceError, code="fork.not_found", exit_code=21):
         if is_deleted_by_git:
             what += " any more: git has deleted its branch"
             fork = shlex.quote(name)
-            hint = f"Bring it and its files back with `avfs undo --fork {fork}`, if it is mounted after `avfs unmount {fork}`."
+            hint = (
+                f"Bring it and its files back with `avfs undo --fork {fork}`, if it is mounted after `avfs "
+                f"unmount {fork}`."
+            )
         if renamed_to is not None:
             what += f" any more: it is called {quote(renamed_to)} now"
             hint = f"Work in it with `--fork {shlex.quote(renamed_to)}`."
@@ -466,7 +485,9 @@ class NoForks(WorkspaceError, code="fork.none", exit_code=21):
         else:
             make = f"make one with `avfs fork {shlex.quote(origin)} DIR`"
         self._say(
-            f"vault {quote(vault)} has no fork any more", f"Bring the last one back with `avfs undo`, or {make}.", vault=vault
+            f"vault {quote(vault)} has no fork any more",
+            f"Bring the last one back with `avfs undo`, or {make}.",
+            vault=vault,
         )
 
 
@@ -496,14 +517,25 @@ class WorkspaceBusy(WorkspaceError, code="workspace.busy", exit_code=23):
     """Another process holds the workspace."""
 
     def __init__(
-        self, name: str, holder: str | None, *, pid: int | None = None, stopped: Sequence[int] = (), is_callers: bool = False
+        self,
+        name: str,
+        holder: str | None,
+        *,
+        pid: int | None = None,
+        stopped: Sequence[int] = (),
+        is_callers: bool = False,
     ) -> None:
         by = f" by {holder}" if holder else ""
         hint = "Wait for it, then try again."
         if is_callers:
-            hint = "That command runs this one, and would wait for it. Run avfs outside of the command; git works inside."
+            hint = (
+                "That command runs this one, and would wait for it. Run avfs outside of the command; git works inside."
+            )
         elif stopped:
-            hint = f"Its processes are stopped. Continue them with `kill -CONT {' '.join(map(str, stopped))}`, then try again."
+            hint = (
+                f"Its processes are stopped. Continue them with `kill -CONT {' '.join(map(str, stopped))}`, then "
+                "try again."
+            )
         self._say(f"workspace {quote(name)} is in use{by}", hint, fork=name, holder=holder, pid=pid)
 
 
@@ -541,7 +573,9 @@ class QuotaExceeded(WorkspaceError, code="quota.exceeded", exit_code=28):
 
     def __init__(self, setting: str, limit: int, used: int) -> None:
         unit = "files" if setting == "quota.fork_files" else "bytes"
-        holds = {"quota.file_bytes": "the file would have", "quota.vault_bytes": "the vault has"}.get(setting, "the fork has")
+        holds = {"quota.file_bytes": "the file would have", "quota.vault_bytes": "the vault has"}.get(
+            setting, "the fork has"
+        )
         ways = f"for one fork `avfs fork config FORK {setting} N`, for all `avfs vault config {setting} N`"
         hint = f"Remove files, or raise the limit: {ways}; 0 for none."
         if setting == "quota.vault_bytes":
@@ -703,7 +737,9 @@ class OperationNotFound(CheckpointError, code="undo.not_found", exit_code=39):
             self._say(f"there is no operation {number}", "See what was done with `avfs op log`.", operation=number)
         else:
             hint = f"Name that fork with `--fork {of}`, or see what was done with `avfs --fork {fork} op log`."
-            self._say(f"operation {number} is on fork {quote(of)}, not on {quote(fork)}", hint, operation=number, fork=fork)
+            self._say(
+                f"operation {number} is on fork {quote(of)}, not on {quote(fork)}", hint, operation=number, fork=fork
+            )
 
 
 class CannotUndo(CheckpointError, code="undo.impossible", exit_code=37):
@@ -730,7 +766,10 @@ class HookRefused(CheckpointError, code="hook.refused", exit_code=38):
 
     def __init__(self, hook: str, reason: str) -> None:
         self._say(
-            f"the hook {quote(hook)} refuses it: {reason}", "See where it is with `avfs hooks list`.", hook=hook, reason=reason
+            f"the hook {quote(hook)} refuses it: {reason}",
+            "See where it is with `avfs hooks list`.",
+            hook=hook,
+            reason=reason,
         )
 
 
@@ -908,7 +947,9 @@ class OutcomeUnknown(MountError, code="session.outcome_unknown", exit_code=57):
         hint = "Look with `avfs status` and `avfs op log`."
         if stopped:
             outcome = f"was asked for '{operation}' and is stopped: it is done, or not at all"
-            hint = f"Continue its processes with `kill -CONT {' '.join(map(str, stopped))}`, then look with `avfs op log`."
+            hint = (
+                f"Continue its processes with `kill -CONT {' '.join(map(str, stopped))}`, then look with `avfs op log`."
+            )
         self._say(
             f"the session of {quote(fork)} {outcome}",
             hint,
@@ -1012,7 +1053,13 @@ class ApprovalNeeded(PolicyError, code="policy.approval_needed", exit_code=83):
     """The policy lets a command run only if a person approves of it; nothing was started."""
 
     def __init__(
-        self, command: str, reason: str, token: str, *, hint: str | None = None, details: Mapping[str, object] | None = None
+        self,
+        command: str,
+        reason: str,
+        token: str,
+        *,
+        hint: str | None = None,
+        details: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(
             f"{quote(command)} needs approval: {reason}",
@@ -1126,7 +1173,8 @@ class PushRejected(RemoteError, code="remote.rejected", exit_code=95):
         shown = ", ".join(f"{quote(name)} ({reason})" for name, reason in rejected[:5])
         took = name_some([ref.removeprefix("refs/heads/") for ref in pushed])
         super().__init__(
-            f"{quote(remote)} did not take {shown}{and_more(len(rejected) - 5)}" + (f"; it took {took}" if pushed else ""),
+            f"{quote(remote)} did not take {shown}{and_more(len(rejected) - 5)}"
+            + (f"; it took {took}" if pushed else ""),
             hint=hint,
             details={
                 "remote": remote,
@@ -1155,7 +1203,10 @@ class NoUpstream(RemoteError, code="remote.no_upstream", exit_code=98):
     """Nothing on a remote belongs to a fork."""
 
     def __init__(self, fork: str, remote: str, *, gone: str | None = None, others: Sequence[str] = ()) -> None:
-        """Say that a remote has no branch of a fork's name, or not the branch `gone` any more; `others` is what it has."""
+        """Say that a remote has no branch of a fork's name, or not the branch `gone` any more.
+
+        `others` is what it has.
+        """
         what = f"has no branch {quote(fork)}" if gone is None else f"has no branch {quote(gone)} any more"
         follow = ""
         if others:

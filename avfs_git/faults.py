@@ -1,7 +1,7 @@
 """Named points in production code at which tests make an operation fail, or the process die.
 
-Production code calls `reach("checkpoint.packed")` at each step whose interruption matters; tests arm. Unarmed, a point costs one
-comparison. A process-wide setting, meant for one thread at a time.
+Production code calls `reach("checkpoint.packed")` at each step whose interruption matters; tests arm. Unarmed, a point
+costs one comparison. A process-wide setting, meant for one thread at a time.
 """
 
 from __future__ import annotations

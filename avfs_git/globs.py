@@ -1,9 +1,9 @@
 """Globs: what one means, and whether a text or path matches it.
 
-Decided here, and nowhere else: how the wildcards of a glob are matched, for policies as well; and what the globs of `find` and
-`grep` mean. Gitignore rules are git's (`gitstore.rules.ignore`). A match takes time in proportion to the glob times the text,
-whatever stands in either: a glob may come from a file that a stranger wrote. Pure functions; a `Glob` may be used from several
-threads.
+Decided here, and nowhere else: how the wildcards of a glob are matched, for policies as well; and what the globs of
+`find` and `grep` mean. Gitignore rules are git's (`gitstore.rules.ignore`). A match takes time in proportion to the
+glob times the text, whatever stands in either: a glob may come from a file that a stranger wrote. Pure functions; a
+`Glob` may be used from several threads.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Glob:
     def matches(self, text: str) -> bool:
         """Tell whether all of a text matches.
 
-        All places that the glob can have got to are followed at once: one bit each, the lowest for the start of the text. So no
-        place is tried twice, and each gap is a few operations on one number.
+        All places that the glob can have got to are followed at once: one bit each, the lowest for the start of the
+        text. So no place is tried twice, and each gap is a few operations on one number.
         """
         size = len(text)
         every = (2 << size) - 1
@@ -94,7 +94,10 @@ def _mark(found: Iterable[re.Match[str]], size: int) -> int:
 
 _PART = compiled(r"\*\*/|/\*\*\Z|\*+|\?|\[([!^]?)(\]?(?:\[:\w+:\]|[^\]\\]|\\.)*)\]|\\(.)|(.)", re.DOTALL)
 _CLOSED = compiled(rb"(?:[^\[\\]|\\.|\[[!^]?\]?(?:\[:\w+:\]|(?!\[:\w+:\])[^\]\\]|\\.)*\])*", re.DOTALL)
-"""One way to take each character, so that nothing is tried twice; Python before 3.11.5 mistakes possessive repetitions."""
+"""One way to take each character, so that nothing is tried twice.
+
+Python before 3.11.5 mistakes possessive repetitions.
+"""
 _MEMBER = compiled(r"\[:(\w+):\]|(\\.|.)(?:-(\\.|.))?", re.DOTALL)
 _CLASSES = {
     "alnum": "0-9A-Za-z",

@@ -206,7 +206,10 @@ class MetaCondition:
 
 @value_class
 class FindQuery:
-    """Which entries are looked for, and where; an entry meets all conditions, which `sdk.options.FindOptions` explains."""
+    """Which entries are looked for, and where.
+
+    An entry meets all conditions, which `sdk.options.FindOptions` explains.
+    """
 
     names: tuple[bytes, ...] = ()
     """The name or, with a slash, the path matches one of these globs; `**` stands for any directories."""
@@ -500,7 +503,10 @@ class VaultInfo:
     max_bytes: int | None = None
     """The limit of the setting `quota.vault_bytes`; None for no limit, or where it was not asked for."""
     held_bytes: int | None = None
-    """What the vault holds of it, with what open forks have reserved; None without a limit, or where that is not known."""
+    """What the vault holds of it, with what open forks have reserved.
+
+    None without a limit, or where that is not known.
+    """
 
 
 @value_class
@@ -543,7 +549,7 @@ class ForkInfo:
 
 @value_class
 class ForkStat:
-    """How much the commits changed that a fork has and its upstream has not: from where the two parted to the fork's head."""
+    """Changes by the commits that a fork has and its upstream lacks: from where the two parted to the fork's head."""
 
     files: int
     additions: int
@@ -558,7 +564,10 @@ class ForkStanding:
     changed_at_ns: int | None = None
     """When its head was committed."""
     upstream: str | None = None
-    """The branch of a remote that it follows, as it was last fetched; else the vault's default fork. None for that one."""
+    """The branch of a remote that it follows, as it was last fetched; else the vault's default fork.
+
+    None for that one.
+    """
     ahead: int | None = None
     """How many commits it has which the upstream has not; None without an upstream, or too many to count."""
     behind: int | None = None
@@ -566,7 +575,7 @@ class ForkStanding:
     mounted_at: Path | None = None
     """The directory where its workspace is mounted."""
     stat: ForkStat | None = None
-    """None unless it was asked for, without an upstream, without exactly one merge base, and where content is missing."""
+    """None unless asked for, without an upstream, without exactly one merge base, and where content is missing."""
 
 
 @value_class
@@ -708,7 +717,10 @@ class Event:
     """What `events(since=…)` takes to go on behind this event."""
     at_ns: int
     kind: str
-    """Of an operation: `checkpoint`, `merge`, `undo` …; of the audit log: `proxy_exec_completed`, `approval_granted` …"""
+    """Of an operation: `checkpoint`, `merge`, `undo` ….
+
+    Of the audit log: `proxy_exec_completed`, `approval_granted` …
+    """
     fork: str | None
     operation: Operation | None
     """Of the operation log; None for an entry of the audit log."""
@@ -755,7 +767,10 @@ class UndoResult:
     joined: tuple[Operation, ...] = ()
     """Other operations of the same command, which were undone or redone with it."""
     left: tuple[Operation, ...] = ()
-    """Operations of the same command that stay as they are, because one of them was refused. The exit status is 1 then."""
+    """Operations of the same command that stay as they are, because one of them was refused.
+
+    The exit status is 1 then.
+    """
 
 
 class ConflictKind(StrEnum):
@@ -795,7 +810,10 @@ class MergeMode(StrEnum):
     """What a merge makes of the history."""
 
     NORMAL = "normal"
-    """Nothing where the target has nothing of its own: it moves on to the source's commit. Else a commit with two parents."""
+    """Nothing where the target has nothing of its own: it moves on to the source's commit.
+
+    Else a commit with two parents.
+    """
     NO_FF = "no_ff"
     """A commit with two parents in any case."""
     FF_ONLY = "ff_only"
@@ -887,7 +905,10 @@ class MergeResult:
     theirs: str
     """The commit that is merged."""
     tree: str | None
-    """The merged files, with markers where there are conflicts; stored only where a commit or a workspace holds them."""
+    """The merged files, with markers where there are conflicts.
+
+    Stored only where a commit or a workspace holds them.
+    """
     commit: str | None
     """The head of the target after; None where nothing was done, or only asked."""
     parents: tuple[str, ...] = ()
@@ -975,7 +996,7 @@ class SessionState(StrEnum):
     STARTING = "starting"
     MOUNTED = "mounted"
     UNATTENDED = "unattended"
-    """Its server died and the tree is there, as on overlayfs: the next process that needs the workspace starts a server."""
+    """Its server died and the tree remains, as on overlayfs: the next process to need the workspace starts a server."""
     UNMOUNTING = "unmounting"
     """Out of the directory tree, or about to be; programs that use it may still hold it."""
     ENDED = "ended"
@@ -1055,7 +1076,7 @@ class RemoveResult:
     repositories: tuple[bytes, ...] = ()
     """The repositories inside it for which it was kept: a push of the fork sends none of their commits."""
     left_in_git: tuple[str, ...] = ()
-    """What it was kept for: branches, tags, stash entries and staged content with work of git's, as `stash@{0}` or `:path`."""
+    """What it was kept for: branches, tags, stash entries, staged content with git's work (`stash@{0}`, `:path`)."""
     warnings: tuple[Warning, ...] = ()
 
 
@@ -1120,7 +1141,10 @@ class VaultStats:
     max_bytes: int | None = None
     """The limit of the setting `quota.vault_bytes`; None for no limit."""
     held_bytes: int | None = None
-    """What the vault holds of it, with what open forks have reserved; None without a limit, or where that is not known."""
+    """What the vault holds of it, with what open forks have reserved.
+
+    None without a limit, or where that is not known.
+    """
 
 
 @value_class
@@ -1301,7 +1325,10 @@ class RemoteBranch:
     fork: str | None = None
     """The fork of the same name here, if there is one."""
     ahead: int | None = None
-    """How many commits that fork has which this branch has not; None where there is no such fork or too many to count."""
+    """How many commits that fork has which this branch has not.
+
+    None where there is no such fork or too many to count.
+    """
     behind: int | None = None
     """How many commits it lacks."""
 

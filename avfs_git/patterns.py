@@ -1,7 +1,7 @@
 """Regular expressions that are compiled when they are first used.
 
-Decided here: how a module names its expressions without compiling them, which takes `re` 100 to 400 µs each: a command or a
-session imports dozens and uses a few. Usable from several threads: the second one compiles the same once more.
+Decided here: how a module names its expressions without compiling them, which takes `re` 100 to 400 µs each: a command
+or a session imports dozens and uses a few. Usable from several threads: the second one compiles the same once more.
 """
 
 from __future__ import annotations

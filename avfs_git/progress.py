@@ -1,8 +1,9 @@
 """How far an operation is, told while it goes on.
 
-Decided here: how a caller's function reaches the loops that know. It holds for the thread, or the task, that called `telling`,
-and for nothing that another process does, such as the session of a mounted fork. A loop asks `listener` once, so that an
-operation without a listener costs nothing. Telling changes nothing; an exception of the function ends the operation like Ctrl-C.
+Decided here: how a caller's function reaches the loops that know. It holds for the thread, or the task, that called
+`telling`, and for nothing that another process does, such as the session of a mounted fork. A loop asks `listener`
+once, so that an operation without a listener costs nothing. Telling changes nothing; an exception of the function ends
+the operation like Ctrl-C.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ Decided here: how each kind of field is spelled. A record has the fields of its 
 - a mode becomes an octal text, the root of a workspace becomes `/`;
 - `warnings` are not part of a record: the envelope has those of the result and of all results in it.
 
-Fields are added, never renamed. `schema` says the same as JSON Schema. Pure functions; `cli`, `agent` and `mcp` call them.
+Fields are added, never renamed. `schema` says the same as JSON Schema. Pure functions; `cli`, `agent` and `mcp` call
+them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The JSON Schema of a record: what `records.to_record` makes of a value of a type.
 
-Decided here: how each type of a field is described. `records` decides how it is spelled; a test validates real documents. The
-schema describes the fields of today, and allows others: fields are added, never renamed. `cli` and `mcp` call it; pure functions.
+Decided here: how each type of a field is described. `records` decides how it is spelled; a test validates real
+documents. The schema describes the fields of today, and allows others: fields are added, never renamed. `cli` and `mcp`
+call it; pure functions.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def schema_of(*kinds: Any, names: Mapping[str, object] | None = None) -> Schema:
 
     Args:
         kinds: Value classes, typed dictionaries, or types of their fields.
-        names: What names in the annotations of these types mean, where the module of a type does not import them at run time.
+        names: What names in the annotations of these types mean, where the module of a type does not import them at run
+            time.
 
     Raises:
         TypeError: If a field has a type that no record spells.
@@ -156,7 +158,13 @@ def document_schema(kind: str, *kinds: Any, names: Mapping[str, object] | None =
         "warnings": {"type": "array", "items": WARNING},
         "error": {"anyOf": [ERROR, {"type": "null"}]},
     }
-    document = {"$schema": DIALECT, "title": kind, "type": "object", "properties": properties, "required": list(properties)}
+    document = {
+        "$schema": DIALECT,
+        "title": kind,
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+    }
     return {**document, "$defs": definitions} if definitions else document
 
 

@@ -2,11 +2,12 @@
 
 Decided here: `@value_class` stands for `@dataclass(frozen=True, slots=True)` and `@record_class` for
 `@dataclass(slots=True)`; `dataclasses.fields`, `replace` and `asdict` work on both. A command imports dozens of these
-classes and uses a few; compiling all of them would take as long as the command's own work. The module `dataclasses` takes
-a tenth of the start of a session's process, so it is loaded only when an object needs more than creation and its fields.
-Any thread may use them: two threads at the first use compile the same methods twice.
+classes and uses a few; compiling all of them would take as long as the command's own work. The module `dataclasses`
+takes a tenth of the start of a session's process, so it is loaded only when an object needs more than creation and its
+fields. Any thread may use them: two threads at the first use compile the same methods twice.
 
-`NamedTuple` stands for that of `typing`, which compiles each annotation: most of a class takes three times as long there.
+`NamedTuple` stands for that of `typing`, which compiles each annotation: most of a class takes three times as long
+there.
 """
 
 from __future__ import annotations

@@ -130,10 +130,13 @@ How values are spelled:
 
 WARNINGS = {
     "aftermath.failed": "The operation is done and on the disk; a step after it failed. The message says which.",
-    "apply.left": "An `apply` that was killed has left a file there, which may hold an edit that was saved in that moment.",
+    "apply.left": "An `apply` that was killed has left a file there, which may hold an edit that was saved in "
+    "that moment.",
     "apply.submodule": "A submodule changed; `apply` left it as it is in the directory.",
-    "apply.left_out": "The fork removed a file that git leaves out of the directory, a sparse checkout; it was left as it is.",
-    "apply.uncommitted": "What was uncommitted when the fork was made, and is so in it now, stays as it is in the directory.",
+    "apply.left_out": "The fork removed a file that git leaves out of the directory, a sparse checkout; it was left "
+    "as it is.",
+    "apply.uncommitted": "What was uncommitted when the fork was made, and is so in it now, stays as it is in the "
+    "directory.",
     "cache.not_written": "The stat cache could not be written; the next checkpoint reads more files.",
     "capture.access_list": "An access control list is not in the checkpoint; the mode's group bits are its mask.",
     "capture.kept_beside": "A path stays out of history, as before, though no rule ignores it.",
@@ -144,7 +147,8 @@ WARNINGS = {
     "checkpoint.over_quota": "What the fork holds exceeds a quota, as programs on overlayfs may: it is all saved.",
     "exec.over_quota": "A command's changes are not committed: they exceed a quota, or the vault is full.",
     "exec.git_beside": "Another program's git moved the branch while the command ran; its undo leaves that.",
-    "exec.saved_beside": "A checkpoint saved a part of the command's changes while it ran. `avfs undo` takes both back.",
+    "exec.saved_beside": "A checkpoint saved a part of the command's changes while it ran. `avfs undo` takes "
+    "both back.",
     "exec.isolated_git": "git in an isolated command could not write to the vault.",
     "exec.no_read_only_view": "No read-only view can be mounted here; the command ran on a writable one.",
     "exec.not_started": "The command could not be started. The message says why.",
@@ -160,22 +164,30 @@ WARNINGS = {
     "fetch.shallow": "A ref did not move, because the remote is shallow and its history begins after the commits here.",
     "fetch.sidecar_refused": "A sidecar of the remote is refused. The message says why.",
     "fork.damaged": "A fork's branch or head cannot be read.",
-    "fork.foreign_repository": "A nested repository of another user, or that has git work elsewhere: its settings were left out.",
+    "fork.foreign_repository": "A nested repository of another user, or that has git work elsewhere: its settings "
+    "were left out.",
     "fork.home_left_out": "The source holds avfs's own home, with its vaults; that was left out.",
-    "fork.marked_unchanged": "Git was told not to look at a file of the clone; the fork has what the clone's index names.",
-    "fork.moved_outside": "Another process moved the fork's branch; the workspace lacks the new commits: `avfs update`.",
+    "fork.marked_unchanged": "Git was told not to look at a file of the clone; the fork has what the clone's "
+    "index names.",
+    "fork.moved_outside": "Another process moved the fork's branch; the workspace lacks the new commits: `avfs "
+    "update`.",
     "fork.submodule": "A nested repository could not be copied; its `.git` is left out.",
     "undo.command_runs": "A command runs in the fork: `undo` takes its changes back first, once it has ended.",
     "undo.ignored_stay": "`op undo` leaves the ignored files that the operation changed.",
     "undo.stopped": "Undo or redo was refused for a part of the same command, which stays as it is.",
     "undo.workspace_missing": "The workspace of a deleted fork is not in the trash; unsaved files may be missing.",
     "fork.clone_replaced": "An older vault has forks of another repository that was at this path.",
-    "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the source's files.",
-    "run.left_in_git": "A fork without changed files is kept: git has put work on other branches, in the stash or index.",
-    "attributes.not_applied": "Files are saved as they are; git would store them in another form, as `.gitattributes` says.",
-    "attempts.remade": "A fork with the name of an attempt's is kept: it was made anew since, or git has moved its branch.",
+    "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the "
+    "source's files.",
+    "run.left_in_git": "A fork without changed files is kept: git has put work on other branches, in the stash "
+    "or index.",
+    "attributes.not_applied": "Files are saved as they are; git would store them in another form, as "
+    "`.gitattributes` says.",
+    "attempts.remade": "A fork with the name of an attempt's is kept: it was made anew since, or git has moved "
+    "its branch.",
     "run.gone": "The fork was deleted during the run. A fork that was made under its name since stays as it is.",
-    "run.in_use": "A fork that was to be deleted is kept: programs still use its mount, or another process works in it.",
+    "run.in_use": "A fork that was to be deleted is kept: programs still use its mount, or another process works "
+    "in it.",
     "run.not_saved": "The last checkpoint of an attempt failed; the fork stays mounted.",
     "run.still_mounted": "A fork stays mounted after the run. The message says why.",
     "exec.no_terminal": "The command may wait for a person, and has no terminal, which `avfs exec -t` gives it.",
@@ -188,10 +200,13 @@ WARNINGS = {
     "maintain.failed": "A step of maintenance failed; the message says why. The next run repeats it.",
     "git.head_elsewhere": "git's HEAD in the live tree is not on the fork's branch.",
     "git.head_stays": "`undo` or `redo` did not move git's HEAD in the live tree.",
-    "git.link_removed": "A program removed the `.git` of a live tree; the next operation that changes something puts it back.",
-    "git.own_repository": "A program replaced `.git` by a repository of its own, or by a link to one, which is in no checkpoint.",
+    "git.link_removed": "A program removed the `.git` of a live tree; the next operation that changes something puts "
+    "it back.",
+    "git.own_repository": "A program replaced `.git` by a repository of its own, or by a link to one, which is in no "
+    "checkpoint.",
     "git.unmerged": "git has paths in conflict in the live tree; a checkpoint saves these files as they are.",
-    "git.worktree_removed": "Another program removed git's directory of a live tree; it is there again, without what was staged.",
+    "git.worktree_removed": "Another program removed git's directory of a live tree; it is there again, without what "
+    "was staged.",
     "hook.changed": "A hook did not run, because its program changed or was removed since it was enabled.",
     "hook.failed": "A hook that runs after an operation failed.",
     "hook.not_enabled": "A hook did not run, because it is not enabled.",
@@ -211,12 +226,16 @@ WARNINGS = {
     "push.uncommitted": "A fork has changes that are in no checkpoint; they were not pushed.",
     "restore.changed_meanwhile": "Programs changed files during the restore; the checkpoint has their changes.",
     "restore.kept": "A path was not removed: it is in no checkpoint, or something is mounted at it.",
-    "restore.written_meanwhile": "A program wrote to a file during its replacement; the message names the commit with it.",
-    "session.not_saved": "A hook or plug-in refused what programs wrote while the session ended; it stays in the workspace.",
-    "session.silent": "A session is stopped or hangs; the result shows the fork as on disk, perhaps without the last writes.",
+    "restore.written_meanwhile": "A program wrote to a file during its replacement; the message names the commit "
+    "with it.",
+    "session.not_saved": "A hook or plug-in refused what programs wrote while the session ended; it stays in the "
+    "workspace.",
+    "session.silent": "A session is stopped or hangs; the result shows the fork as on disk, perhaps without the "
+    "last writes.",
     "sidecar.left_out": "An ignored path is excluded from checkpoints, or is too large for them.",
     "source.huge": "The source is a home directory or the whole machine; avfs takes in all that is below it.",
-    "transfer.leads_out": "An imported or exported symbolic link leads out of what was imported or exported. It came along.",
+    "transfer.leads_out": "An imported or exported symbolic link leads out of what was imported or exported. It "
+    "came along.",
     "transfer.left_out": "A path was not imported or exported. The message says why.",
     "update.upstream_gone": "The clone no longer has the branch that the fork was made from; another one was merged.",
     "workspace.in_use": "Another process uses the fork; the result shows its current state.",
@@ -383,7 +402,9 @@ def walk(ctx: click.Context) -> Iterator[click.Context]:
         for name in ctx.command.list_commands(ctx):
             command = ctx.command.get_command(ctx, name)
             if command is not None:
-                yield from walk(click.Context(command, info_name=name, parent=ctx, terminal_width=WIDTH, max_content_width=WIDTH))
+                yield from walk(
+                    click.Context(command, info_name=name, parent=ctx, terminal_width=WIDTH, max_content_width=WIDTH)
+                )
 
 
 def all_commands() -> list[click.Context]:
@@ -448,13 +469,18 @@ def render_json() -> str:
         done.add(name)
         for field in records[name].fields:
             mentioned = re.findall(r"\w+", field.annotation)
-            pending += ["Checkpoint" if word == "CheckpointValue" else word for word in mentioned if field.name != "warnings"]
+            pending += [
+                "Checkpoint" if word == "CheckpointValue" else word for word in mentioned if field.name != "warnings"
+            ]
     for name in sorted(done - set(_ENUMERATIONS)):
         lines += render_record(records[name], records)
     lines += [
         "## Errors and exit statuses",
         "",
-        "0 is success. Errors of one family have neighbouring statuses. 141 means that the reader of the result ended (SIGPIPE).",
+        (
+            "0 is success. Errors of one family have neighbouring statuses. 141 means that the reader of the result "
+            "ended (SIGPIPE)."
+        ),
         "",
         "| Status | Code | Means |",
         "|---|---|---|",
@@ -462,14 +488,14 @@ def render_json() -> str:
     for kind in all_errors():
         lines.append(f"| {kind.exit_code} | `{kind.code}` | {one_line((kind.__doc__ or '').split(chr(10) * 2)[0])} |")
     lines += ["", "## Codes of warnings", "", "| Code | Means |", "|---|---|"]
-    lines += render_codes(WARNINGS, find_codes("Warning", "_warn"))
+    lines += render_codes(WARNINGS, find_codes("Warning", "_warn", "warn"))
     lines += ["", "## Codes of the doctor's problems", "", DOCTOR_INTRO, "", "| Code | Means |", "|---|---|"]
     lines += render_codes(PROBLEMS, find_codes("_found", "_fixable", "_removable"))
     return "\n".join(lines) + "\n"
 
 
 def find_codes(*makers: str) -> set[str]:
-    """Find the codes that calls of these functions give as their first argument: as text, or by a constant of the module.
+    """Find the codes that calls of these functions give as first argument: as text or by a constant of the module.
 
     Not in the views: they show only messages, of facts that are fields in JSON.
     """
@@ -496,7 +522,9 @@ def render_codes(explained: Mapping[str, str], used: set[str]) -> Iterator[str]:
         ValueError: If a code is explained that the code does not use, or the other way round.
     """
     if differing := used ^ explained.keys():
-        raise ValueError(f"codes that are only used, or only explained in docs/generate.py: {', '.join(sorted(differing))}")
+        raise ValueError(
+            f"codes that are only used, or only explained in docs/generate.py: {', '.join(sorted(differing))}"
+        )
     for code in sorted(explained):
         yield f"| `{code}` | {explained[code]} |"
 

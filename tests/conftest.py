@@ -46,7 +46,9 @@ settings.register_profile("deep", _EXAMPLES, max_examples=5000)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let snapshots be written anew."""
-    parser.addoption("--update-snapshots", action="store_true", help="write what commands show now into tests/cli/snapshots")
+    parser.addoption(
+        "--update-snapshots", action="store_true", help="write what commands show now into tests/cli/snapshots"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -65,7 +67,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let modules be freed at exit, or duckdb's bindings (nanobind) list them as leaked; clean up after workers that died."""
+    """Let modules be freed at exit, or duckdb's bindings (nanobind) list them as leaked.
+
+    Clean up after workers that died.
+    """
     gc.unfreeze()
     if not hasattr(config, "workerinput"):
         sweep.sweep()
@@ -97,7 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector look at no module and no test: each test, and each process that it forks, would pay for that."""
+    """Hide modules and tests from the garbage collector: each test, and each process it forks, would pay for them."""
     gc.collect()
     gc.freeze()
 
@@ -144,7 +149,8 @@ def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
     for name in os.environ:
         if name.startswith(_SCRUBBED) or name in {"LANG", "LANGUAGE", "NO_COLOR", "FORCE_COLOR", "EMAIL"}:
             monkeypatch.delenv(name)
-    # A directory that `mktemp` numbers costs as much as there are directories: 2 to 4 ms for each of some thousand tests.
+    # A directory that `mktemp` numbers costs as much as there are directories: 2 to 4 ms for each of some thousand
+    # tests.
     homes = tmp_path_factory.getbasetemp() / "homes"
     homes.mkdir(mode=0o700, exist_ok=True)
     home = homes / str(next(_numbers))
@@ -185,8 +191,8 @@ def snapshot(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 def unsynced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait for the disk in this process and in those it forks, unless the test is marked `synced`.
 
-    What reaches the disk, and in which order, is checked by tests that look at the calls and by `tests/power`. What a failed
-    step or a process that dies leaves is what the kernel holds.
+    What reaches the disk, and in which order, is checked by tests that look at the calls and by `tests/power`. What a
+    failed step or a process that dies leaves is what the kernel holds.
     """
     if request.node.get_closest_marker("synced"):
         return

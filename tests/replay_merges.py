@@ -1,8 +1,11 @@
-"""Replay merges of a repository and compare them with git's: `python -m tests.replay_merges REPOSITORY [COUNT] [--engine NAME]`.
+"""Replay merges of a repository and compare them with git's.
 
-Each commit with two parents is merged again, by `git merge-tree --write-tree` with the attributes of the first parent, and
-by an engine of avfs; nothing is written to the repository. Prints each merge whose verdict differs, or whose tree does where
-both are clean, then the figures. The first lines of what git says of conflicts are shown, and which paths differ in the trees.
+Run `python -m tests.replay_merges REPOSITORY [COUNT] [--engine NAME]`.
+
+Each commit with two parents is merged again, by `git merge-tree --write-tree` with the attributes of the first parent,
+and by an engine of avfs; nothing is written to the repository. Prints each merge whose verdict differs, or whose tree
+does where both are clean, then the figures. The first lines of what git says of conflicts are shown, and which paths
+differ in the trees.
 """
 
 from __future__ import annotations
@@ -70,7 +73,9 @@ def write_attributes(git_dir: Path, commit: str, place: Path) -> None:
     """Write the attributes of a commit where git looks for them."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    listed = subprocess.run(["git", "--git-dir", str(git_dir), "ls-tree", "-r", "-z", commit], check=True, capture_output=True)
+    listed = subprocess.run(
+        ["git", "--git-dir", str(git_dir), "ls-tree", "-r", "-z", commit], check=True, capture_output=True
+    )
     for line in listed.stdout.split(b"\0"):
         about, _, path = line.partition(b"\t")
         if path.rpartition(b"/")[2] == b".gitattributes" and about.startswith(b"100"):
@@ -119,7 +124,9 @@ def _compare(
     writer = _Reader(store)
     first, second = (Oid(bytes.fromhex(side)) for side in sides)
     began = time.perf_counter()
-    merged = make_engine(engine, writer).merge(first, second, our_label=sides[0].encode(), their_label=sides[1].encode())
+    merged = make_engine(engine, writer).merge(
+        first, second, our_label=sides[0].encode(), their_label=sides[1].encode()
+    )
     tally.ours_s += time.perf_counter() - began
     tally.merges += 1
     tally.conflicts += done.returncode
@@ -135,7 +142,9 @@ def _compare(
     with ObjectStore(beside) as made:
         left = find_differences(made, None, wanted)
     right = find_differences(writer, None, found)
-    paths = [path.decode("utf-8", "replace") for path in left.keys() | right.keys() if left.get(path) != right.get(path)]
+    paths = [
+        path.decode("utf-8", "replace") for path in left.keys() | right.keys() if left.get(path) != right.get(path)
+    ]
     verdict = "verdict" if is_other_verdict else "tree"
     words = told.decode("utf-8", "replace").partition("\n\n")[2].strip().splitlines()[:2]
     tally.told.append(f"{commit[:12]} {verdict}: {', '.join(paths[:4])} | git: {' / '.join(words)}")

@@ -25,7 +25,8 @@ def cut_again_and_again(kind: str, seeds: range, scratch: Path) -> list[Round]:
             done = run_round(disk, seed)
             verdict = "; ".join(done.bad) if done.bad else "ok"
             print(
-                f"{kind:5} seed {seed:4}  {done.acknowledged:5} acknowledged  {done.recovered:3} files put back  {verdict}",
+                f"{kind:5} seed {seed:4}  {done.acknowledged:5} acknowledged  {done.recovered:3} files put back  "
+                f"{verdict}",
                 flush=True,
             )
             rounds.append(done)

@@ -1,1 +1,1 @@
-"""avfs for frameworks: one module for each, which needs the packages of an extra of its own and which nothing else imports."""
+"""Adapters for frameworks: one module each, which needs its own extra's packages and which nothing else imports."""

@@ -1,8 +1,9 @@
 """A fork as a sandbox of deepagents: its live tree, for an agent's commands and files.
 
-Decided here: what a path is: an absolute one of this machine, so that commands and file tools mean the same files; and what a
-change is called in history. `adapters.live` decides when the fork is mounted and what is saved. deepagents makes its file tools
-of commands, so that they reach what a command reaches. Threads may share a sandbox: deepagents uses several.
+Decided here: what a path is: an absolute one of this machine, so that commands and file tools mean the same files; and
+what a change is called in history. `adapters.live` decides when the fork is mounted and what is saved. deepagents makes
+its file tools of commands, so that they reach what a command reaches. Threads may share a sandbox: deepagents uses
+several.
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ class ForkSandbox(BaseSandbox):  # type: ignore[misc]  # deepagents is not insta
             self._fork.close()
 
     def execute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
-        """Run a command in the live tree, then save what has changed. At its time limit all its processes are killed."""
+        """Run a command in the live tree, then save what has changed.
+
+        At its time limit all its processes are killed.
+        """
         try:
             return self._run(command, timeout or self._timeout_s)
         finally:

@@ -1,10 +1,10 @@
 """`avfs://VAULT/FORK/PATH` for fsspec, and so for pandas, dask, pyarrow and duckdb.
 
-Decided here: what a path means to fsspec, and when what is written is there. A filesystem is one fork; a slash in its name is
-`%2F` in a URL. A file that is opened for reading is read as it was then. A file that is written is there, whole, when it is
-closed: before that, and after an error in its `with` block, nothing has changed. A transaction writes its files at its end, and
-saves a checkpoint. A whole address has to name this vault and fork. Nothing is cached, so that changes by other processes are
-seen. fsspec makes one filesystem a thread; threads may share one.
+Decided here: what a path means to fsspec, and when what is written is there. A filesystem is one fork; a slash in its
+name is `%2F` in a URL. A file that is opened for reading is read as it was then. A file that is written is there,
+whole, when it is closed: before that, and after an error in its `with` block, nothing has changed. A transaction writes
+its files at its end, and saves a checkpoint. A whole address has to name this vault and fork. Nothing is cached, so
+that changes by other processes are seen. fsspec makes one filesystem a thread; threads may share one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class AvfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
     root_marker = ""
     transaction_type = CheckpointTransaction
 
-    def __init__(self, vault: str | None = None, fork: str | None = None, home: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, vault: str | None = None, fork: str | None = None, home: str | None = None, **options: Any
+    ) -> None:
         """Use the files of a fork.
 
         Args:
@@ -104,7 +106,9 @@ class AvfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
             named = self._get_kwargs_from_urls(os.fsdecode(one))
             own = {"vault": self.workspace.vault.name, "fork": self.workspace.fork}
             if not named.items() <= own.items():
-                raise ValueError(f"{one} is not in fork '{own['fork']}' of vault '{own['vault']}', which this filesystem shows")
+                raise ValueError(
+                    f"{one} is not in fork '{own['fork']}' of vault '{own['vault']}', which this filesystem shows"
+                )
         return type(self)._strip_protocol(path)  # noqa: SLF001 - of this very class
 
     @staticmethod
@@ -117,14 +121,18 @@ class AvfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
     def unstrip_protocol(self, name: str) -> str:
         """Give the whole address of a path."""
         path = self._strip_protocol(name)
-        return f"{_PROTOCOL}{percent(self.workspace.vault.name, safe='')}/{percent(self.workspace.fork, safe='')}/{path}"
+        return (
+            f"{_PROTOCOL}{percent(self.workspace.vault.name, safe='')}/{percent(self.workspace.fork, safe='')}/{path}"
+        )
 
     # --- looking ---------------------------------------------------------------------------------------------
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Describe an entry; of a link, what it leads to."""
         with _translated(path):
-            return self._describe(self.workspace.stat(self._strip_protocol(path), follow=True), self._strip_protocol(path))
+            return self._describe(
+                self.workspace.stat(self._strip_protocol(path), follow=True), self._strip_protocol(path)
+            )
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """List a directory, or describe one file."""

@@ -1,9 +1,9 @@
 """A fork as a sandbox of inspect-ai: `sandbox=("avfs", "VAULT@FORK")`, a new fork for each sample.
 
-Decided here: a sample begins with the files of the fork that is named, saved or not, in a fork of its own, whose live tree is the
-directory of its commands; it costs milliseconds for a tree of any size. The end of the sample deletes its fork, which `avfs
-undo` restores. Commands run as those of any program of the user: the vault's policy is not asked, and nothing confines them.
-Inspect loads this module by its entry point, and asks for no other object.
+Decided here: a sample begins with the files of the fork that is named, saved or not, in a fork of its own, whose live
+tree is the directory of its commands; it costs milliseconds for a tree of any size. The end of the sample deletes its
+fork, which `avfs undo` restores. Commands run as those of any program of the user: the vault's policy is not asked, and
+nothing confines them. Inspect loads this module by its entry point, and asks for no other object.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Source(BaseModel, frozen=True):
 class _Tree:
     """The live tree of a new fork, as the directory that inspect's own class works in and removes."""
 
-    def __init__(self, vault: str | None, source: str | None, home: Path | None, tools: tempfile.TemporaryDirectory[str]) -> None:
+    def __init__(
+        self, vault: str | None, source: str | None, home: Path | None, tools: tempfile.TemporaryDirectory[str]
+    ) -> None:
         self._tools = tools
         with closing(LiveFork(vault, source, home=home)) as begin:
             work = begin.open()

@@ -1,9 +1,9 @@
 """The live tree of a fork, as adapters for frameworks use it: mounted when it is needed, saved after each command.
 
-Decided here: when the fork is mounted, and what is saved. The first use mounts the fork, at its place in the home, unless it is
-mounted; the mount stays for other processes until `stop` or `avfs stop`. A command runs in the live tree as any program of the
-user does: the vault's policy is not asked. Its changes are a checkpoint when it ends, and so is what was written to files before.
-Several objects may share a fork; one thread at a time uses an object.
+Decided here: when the fork is mounted, and what is saved. The first use mounts the fork, at its place in the home,
+unless it is mounted; the mount stays for other processes until `stop` or `avfs stop`. A command runs in the live tree
+as any program of the user does: the vault's policy is not asked. Its changes are a checkpoint when it ends, and so is
+what was written to files before. Several objects may share a fork; one thread at a time uses an object.
 """
 
 from __future__ import annotations

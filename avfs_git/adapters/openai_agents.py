@@ -1,9 +1,10 @@
 """A fork for the OpenAI Agents SDK: the executor of its shell tool, and the editor of its apply-patch tool.
 
-Decided here: a command runs through `exec`, so the vault's policy is asked, and what it changes is a commit; no mount is needed.
-A command that needs a person's approval does not run: the model is told how a person grants it, and the same command runs when it
-comes again. An error of avfs is an answer for the model, never an exception. Shell and editor may share a fork; each makes one
-call at a time, in a thread, so that the event loop goes on. A call that is given up ends its command.
+Decided here: a command runs through `exec`, so the vault's policy is asked, and what it changes is a commit; no mount
+is needed. A command that needs a person's approval does not run: the model is told how a person grants it, and the same
+command runs when it comes again. An error of avfs is an answer for the model, never an exception. Shell and editor may
+share a fork; each makes one call at a time, in a thread, so that the event loop goes on. A call that is given up ends
+its command.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from agents import ApplyPatchOperation, ShellCallOutcome, ShellCommandOutput, ShellCommandRequest, ShellResult, apply_diff
+from agents import (
+    ApplyPatchOperation,
+    ShellCallOutcome,
+    ShellCommandOutput,
+    ShellCommandRequest,
+    ShellResult,
+    apply_diff,
+)
 from agents.editor import ApplyPatchResult
 
 from avfs_git.cli.environment import open_home
@@ -82,7 +90,9 @@ class ForkShell(_Fork):
 
         def run(workspace: Workspace) -> ExecResult:
             token = self._tokens.get(command)
-            with workspace.exec_stream(shell=command, timeout_ms=timeout_ms, max_output=_MAX_OUTPUT, approve=token) as started:
+            with workspace.exec_stream(
+                shell=command, timeout_ms=timeout_ms, max_output=_MAX_OUTPUT, approve=token
+            ) as started:
                 running.append(started)
                 if is_over.is_set():
                     started.stop()
@@ -100,7 +110,9 @@ class ForkShell(_Fork):
             raise
         except AvfsError as error:
             self._note_approval(command, error)
-            return ShellCommandOutput(stderr=_say(error), outcome=ShellCallOutcome("exit", error.exit_code), command=command)
+            return ShellCommandOutput(
+                stderr=_say(error), outcome=ShellCallOutcome("exit", error.exit_code), command=command
+            )
         return ShellCommandOutput(
             stdout=result.stdout.decode("utf-8", "replace"),
             stderr=result.stderr.decode("utf-8", "replace"),
@@ -134,7 +146,10 @@ class ForkEditor(_Fork):
         return await self._edit(operation, lambda work: work.write_text(operation.path, text, expect=""))
 
     async def update_file(self, operation: ApplyPatchOperation) -> ApplyPatchResult:
-        """Change a file, and move it if the operation says so; nothing that another program wrote meanwhile is overwritten."""
+        """Change a file, and move it if the operation says so.
+
+        Nothing that another program wrote meanwhile is overwritten.
+        """
 
         def update(work: Workspace) -> None:
             info = work.stat(operation.path, with_oid=True, follow=True)

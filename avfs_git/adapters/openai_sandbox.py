@@ -1,9 +1,10 @@
-"""A fork as a sandbox of the OpenAI Agents SDK: each session is a fork with a live tree, and a snapshot is the id of a commit.
+"""A fork as a sandbox of the OpenAI Agents SDK: each session is a fork with a live tree, a snapshot is a commit id.
 
-Decided here: `create` forks and mounts, what a session saves when, and what is left of it. `adapters.live` mounts and saves: a
-command is any program of the user's, so the vault's policy is not asked, and its changes are a checkpoint when it ends. The
-SDK's own local session does the rest. `delete` deletes the fork, which `avfs undo` restores; with a snapshot the fork stays,
-because its commits are the snapshot. One event loop uses a session; several sessions may share a vault.
+Decided here: `create` forks and mounts, what a session saves when, and what is left of it. `adapters.live` mounts and
+saves: a command is any program of the user's, so the vault's policy is not asked, and its changes are a checkpoint when
+it ends. The SDK's own local session does the rest. `delete` deletes the fork, which `avfs undo` restores; with a
+snapshot the fork stays, because its commits are the snapshot. One event loop uses a session; several sessions may share
+a vault.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A fork as a workspace of pydantic-ai: its live tree, for an agent's commands and files.
 
-`adapters.live` decides when the fork is mounted and what is saved. Other processes attach by `ref`. One event loop uses a
-backend; several backends may share a fork.
+`adapters.live` decides when the fork is mounted and what is saved. Other processes attach by `ref`. One event loop uses
+a backend; several backends may share a fork.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class ForkBackend(WorkspaceBackend, SupportsCommands, SupportsFilesystem, Suppor
         self._starting = asyncio.Lock()
 
     @classmethod
-    def attach(cls, ref: WorkspaceRef, *, home: Path | None = None, env: Mapping[str, str] | None = None) -> ForkBackend:
+    def attach(
+        cls, ref: WorkspaceRef, *, home: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> ForkBackend:
         """Use the fork that a `ref` names.
 
         Raises:

@@ -1,8 +1,8 @@
 """The checkout backend: the files of a workspace copied to a plain directory, compared with it afterwards.
 
-Decided here: what stands in the copy, and how long it does: as long as the command runs. How what the command did to it comes
-into the workspace, also after a crash, is said in `workspace.restore.plaincopy`. Works anywhere; costs the whole tree each
-time. The workspace lock is held all the while.
+Decided here: what stands in the copy, and how long it does: as long as the command runs. How what the command did to it
+comes into the workspace, also after a crash, is said in `workspace.restore.plaincopy`. Works anywhere; costs the whole
+tree each time. The workspace lock is held all the while.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class CheckoutBackend:
     def close(self) -> None:
         """End what runs in it and remove the copy. A second call does nothing.
 
-        A copy that was not collected, because that failed or the command was given up, stays with its note: it comes into the
-        workspace when that is used next.
+        A copy that was not collected, because that failed or the command was given up, stays with its note: it comes
+        into the workspace when that is used next.
         """
         self.runner.close()
         if self._readonly or self._is_taken_in:

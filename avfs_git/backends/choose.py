@@ -1,7 +1,7 @@
 """Choosing a backend: the best that this machine allows, and why the better ones were passed over.
 
-Decided here: which backends are tried for a workspace, in the order of `shown.BackendName`. A mounted workspace is used where it
-is mounted. Called by `proxy.exec.execute` with the workspace locked, unless it is mounted.
+Decided here: which backends are tried for a workspace, in the order of `shown.BackendName`. A mounted workspace is used
+where it is mounted. Called by `proxy.exec.execute` with the workspace locked, unless it is mounted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def candidates(wanted: str, *, is_mounted: bool, has_plugins: bool = False) -> t
     `has_plugins` says that plug-ins are asked before each change: then the kernel has to ask a server of avfs.
 
     Raises:
-        BackendUnavailable: If there is none of that name, or it cannot show a workspace that is mounted, or ask plug-ins.
+        BackendUnavailable: If there is none of that name, or it cannot show a workspace that is mounted, or ask
+            plug-ins.
     """
     if wanted == AUTO:
         return (BackendName.FUSE,) if is_mounted or has_plugins else tuple(BackendName)
@@ -72,7 +73,12 @@ def open_held(
     for name in names:
         if name is BackendName.FUSE:
             return None
-        if name is BackendName.OVERLAY and len(names) > 1 and not readonly and locked.opened.upper.quota.limits is not None:
+        if (
+            name is BackendName.OVERLAY
+            and len(names) > 1
+            and not readonly
+            and locked.opened.upper.quota.limits is not None
+        ):
             reasons.append(f"{name}: the fork has a quota, which the kernel does not know")
             continue
         if owner is not None:  # what is made beside its files for a command would keep their owner out

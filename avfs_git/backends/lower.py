@@ -1,13 +1,14 @@
-"""Read-only mounts of commits, for overlayfs to stand on: one a commit and user, shared by all that run commands over it.
+"""Read-only mounts of commits as lower layers of overlayfs: one per commit and user, shared by all commands over it.
 
-Decided here: where they are, and how long they last. A process that uses one counts as its user (`session.life.users`) as long
-as its vault is open; the mount ends when its last user has closed its vault or died. So commands in many forks of one base read
-it through one cache. A process uses only mounts that the kernel says its own user has made, because another user's server can
-show anything as a commit. If a user unmounts one below an overlayfs, its server goes on until that overlayfs is gone; the
-process that mounts the overlayfs checks that the mount was still there (see `host.processes.runner`).
+Decided here: where they are, and how long they last. A process that uses one counts as its user (`session.life.users`)
+as long as its vault is open; the mount ends when its last user has closed its vault or died. So commands in many forks
+of one base read it through one cache. A process uses only mounts that the kernel says its own user has made, because
+another user's server can show anything as a commit. If a user unmounts one below an overlayfs, its server goes on until
+that overlayfs is gone; the process that mounts the overlayfs checks that the mount was still there (see
+`host.processes.runner`).
 
-A `LowerMounts` belongs to a vault that is open; any thread may call it. Where a commit cannot be mounted it raises MountError, or
-FuseUnavailable if this machine, or its administrator, does not allow it.
+A `LowerMounts` belongs to a vault that is open; any thread may call it. Where a commit cannot be mounted it raises
+MountError, or FuseUnavailable if this machine, or its administrator, does not allow it.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class LowerMounts:
 
     @contextmanager
     def holding(self, commit: str, sidecar: str | None, *, fork: str) -> Iterator[tuple[Path, int]]:
-        """Give the directory at which a commit is mounted, as `find` does, and a descriptor that counts as a user of it.
+        """Give the directory at which a commit is mounted, as `find` does, and a descriptor that counts as its user.
 
         Who gets the descriptor, or a copy of it, is one for as long as it is open; here it is until the block ends.
         """
@@ -108,7 +109,7 @@ class LowerMounts:
             yield place, fd
 
     def keep(self, commit: str, sidecar: str | None, idle_s: float) -> Path:
-        """Mount a commit, if it is not mounted, and let it stay when its users end, until nobody has used it for so long."""
+        """Mount a commit, if it is not mounted, and let it outlive its users until it has been idle for `idle_s`."""
         place = self.place(commit, sidecar)
         with self._lock:
             self._notice_fork()
@@ -157,7 +158,8 @@ class LowerMounts:
     def _starting(self, end: float) -> Iterator[None]:
         """Hold the lock for mounting bases; after the time limit, go on without it.
 
-        Two that do not know of each other would mount one over the other: neither finds anything at the place when it looks.
+        Two that do not know of each other would mount one over the other: neither finds anything at the place when it
+        looks.
         """
         sessions = self._vault.layout.sessions
         with host_errors(f"make '{sessions}'"):

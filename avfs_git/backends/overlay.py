@@ -1,13 +1,13 @@
 """The overlay backend: the kernel's overlayfs over the workspace's own upper layer, seen by the command alone.
 
-Decided here: the options of the mount and what stands in its layers. The upper layer is the workspace's own, whose format is
-overlayfs's; below it lies a directory with nothing but the file `.git`, and below that the base commit, a read-only FUSE mount
-that all forks of the commit share. The mount is in a namespace of the command: nobody else sees it, and it goes with
-the command's last process, also when avfs is killed. Files are read and written natively; only what was never read before comes
-through FUSE.
+Decided here: the options of the mount and what stands in its layers. The upper layer is the workspace's own, whose
+format is overlayfs's; below it lies a directory with nothing but the file `.git`, and below that the base commit, a
+read-only FUSE mount that all forks of the commit share. The mount is in a namespace of the command: nobody else sees
+it, and it goes with the command's last process, also when avfs is killed. Files are read and written natively; only
+what was never read before comes through FUSE.
 
-`volatile`: the kernel forces nothing to disk when the mount ends, as the workspace needs no more than the next checkpoint. Its
-mark in `work`, by which it would refuse the next mount, is removed before that.
+`volatile`: the kernel forces nothing to disk when the mount ends, as the workspace needs no more than the next
+checkpoint. Its mark in `work`, by which it would refuse the next mount, is removed before that.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class OverlayBackend:
         try:
             for attempt in range(_ATTEMPTS):
                 try:
-                    self.runner = start_runner(self._mounts, check_awake=self._check_awake, held=(opened.lock.fileno(),))
+                    self.runner = start_runner(
+                        self._mounts, check_awake=self._check_awake, held=(opened.lock.fileno(),)
+                    )
                     return
                 except NamespaceRefused as refused:
                     if refused.step != "find the lower layer" or attempt == _ATTEMPTS - 1:
@@ -143,7 +145,10 @@ def _ends_of(mounts: Mounts) -> Mounts:
 
 
 def base_of(opened: OpenWorkspace) -> tuple[str, str | None] | None:
-    """Give the base commit, and the sidecar commit to show with it where that is not its own; None if there is no base."""
+    """Give the base commit, and the sidecar commit to show with it where that is not its own.
+
+    None if there is no base.
+    """
     state = opened.state
     if state.base is None:
         return None

@@ -1,14 +1,15 @@
 """What of its vault a command sees and may change, where it has a mount namespace.
 
-Decided here: the mounts for that, which every backend makes above the workspace. A command is not to command avfs, so that
-`VAULT/avfs` is an empty directory for it, but for a file that tells an avfs in there so, and the objects that submodules
-borrow. Git in the command commits and moves refs; it cannot write what git or avfs outside would obey or run later: the
-configuration, hooks, HEAD, `info`, refs that replace objects, avfs's own refs, the working trees of other forks, and where its
-own one belongs. Files that git replaces by renaming (`packed-refs`) and their locks stand in the repository itself, which stays
-writable for that: after the command `clear_planted` removes what git or avfs would obey there, and what would keep them waiting.
+Decided here: the mounts for that, which every backend makes above the workspace. A command is not to command avfs, so
+that `VAULT/avfs` is an empty directory for it, but for a file that tells an avfs in there so, and the objects that
+submodules borrow. Git in the command commits and moves refs; it cannot write what git or avfs outside would obey or run
+later: the configuration, hooks, HEAD, `info`, refs that replace objects, avfs's own refs, the working trees of other
+forks, and where its own one belongs. Files that git replaces by renaming (`packed-refs`) and their locks stand in the
+repository itself, which stays writable for that: after the command `clear_planted` removes what git or avfs would obey
+there, and what would keep them waiting.
 
-This holds against mistakes and for programs that mean well. A command of root can take mounts away; what keeps out one that
-means harm is `proxy.exec.isolate`. Called with the workspace prepared for git (`shown.prepare_git`).
+This holds against mistakes and for programs that mean well. A command of root can take mounts away; what keeps out one
+that means harm is `proxy.exec.isolate`. Called with the workspace prepared for git (`shown.prepare_git`).
 """
 
 from __future__ import annotations
@@ -69,17 +70,19 @@ def list_parts(opened: OpenWorkspace) -> frozenset[str]:
 
 
 def clear_planted(opened: OpenWorkspace, before: frozenset[str]) -> list[Warning]:
-    """Remove files that a command made in the vault and that git or avfs would obey, and everything but files and directories.
+    """Remove what a command made in the vault: files that git or avfs would obey, and all but files and directories.
 
-    Looks into the vault's own directory, the directory of packs and the working tree. After a kill they stay: avfs refuses the
-    vault then, or the next command removes them.
+    Looks into the vault's own directory, the directory of packs and the working tree. After a kill they stay: avfs
+    refuses the vault then, or the next command removes them.
 
     `before` is what `list_parts` gave before the command.
     """
     vault = opened.vault.git_dir
     found = [vault / name for name in sorted(_OBEYED - before) if os.path.lexists(vault / name)]
     found += [place for place in _list_strange(vault, below=False) if place not in found]
-    if not any((vault / name).is_symlink() for name in ("objects", "objects/pack")):  # avfs removes nothing outside of the vault
+    if not any(
+        (vault / name).is_symlink() for name in ("objects", "objects/pack")
+    ):  # avfs removes nothing outside of the vault
         found += _list_strange(vault / "objects/pack", below=False)
     tree = open_worktree(opened.vault, opened.fork).path
     found += [*_list_strange(tree, below=True), *(tree / name for name in ("HEAD", "index") if (tree / name).is_dir())]
@@ -91,7 +94,8 @@ def clear_planted(opened: OpenWorkspace, before: frozenset[str]) -> list[Warning
             else:
                 place.unlink(missing_ok=True)
         what = (
-            f"the command left '{place.relative_to(vault)}' in the vault, where git would obey it or wait for it: it was removed"
+            f"the command left '{place.relative_to(vault)}' in the vault, where git would obey it or wait for it: "
+            "it was removed"
         )
         warnings.append(Warning("exec.planted", what))
     return warnings

@@ -1,7 +1,8 @@
 """What a backend gives to whoever runs a command: where the workspace is seen, and how what was changed comes back.
 
-Decided here: the interface of backends, and what they have in common. `choose` opens one; `proxy.exec.execute` uses it. A
-backend that is open belongs to one thread, and everything that it made on the machine goes with `close`, or with the process.
+Decided here: the interface of backends, and what they have in common. `choose` opens one; `proxy.exec.execute` uses it.
+A backend that is open belongs to one thread, and everything that it made on the machine goes with `close`, or with the
+process.
 """
 
 from __future__ import annotations
@@ -73,8 +74,9 @@ def start_runner(
 ) -> Runner:
     """Start what runs commands, with a PID namespace where the system allows it.
 
-    With `optional` it does without the mounts where the system allows no mount namespace. `held` are descriptors that it keeps
-    open until everything that it ran has ended, such as that of a lock. `check_awake` is called while the runner does not get on.
+    With `optional` it does without the mounts where the system allows no mount namespace. `held` are descriptors that
+    it keeps open until everything that it ran has ended, such as that of a lock. `check_awake` is called while the
+    runner does not get on.
 
     Raises:
         NamespaceRefused: If the mounts cannot be made.
@@ -121,7 +123,7 @@ def make_root(root: Path) -> None:
 
 
 def remove_root(root: Path) -> None:
-    """Remove a directory that nothing is shown at any more, and those above it that were made for it, if they are empty."""
+    """Remove a directory that shows nothing any more, and those above it that were made for it, if they are empty."""
     for directory in (root, root.parent):
         try:
             os.rmdir(directory)

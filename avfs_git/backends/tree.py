@@ -1,14 +1,15 @@
 """How a live tree is mounted: by the backend that the user names or, for `auto`, by the best that works here.
 
-Decided here: what `auto` takes. Of root's workspaces it is the kernel's overlayfs, which makes and writes files as fast as any
-directory, unless the setting `mount.backend` is `fuse`, the workspace asks for more than overlayfs does (`_find_want`), or
-something is in its way; else it is FUSE, or libfuse where the kernel's own protocol is not usable. The record of the session says
-why a better backend was passed over. For an ordinary user, for a commit, and where the setting says so, FUSE is the best.
+Decided here: what `auto` takes. Of root's workspaces it is the kernel's overlayfs, which makes and writes files as fast
+as any directory, unless the setting `mount.backend` is `fuse`, the workspace asks for more than overlayfs does
+(`_find_want`), or something is in its way; else it is FUSE, or libfuse where the kernel's own protocol is not usable.
+The record of the session says why a better backend was passed over. For an ordinary user, for a commit, and where the
+setting says so, FUSE is the best.
 
-And how the base commit of a workspace is found for a session on overlayfs, which cannot find it by itself (`backends.lower`
-stands above it), and what happens when the workspace moves to another base meanwhile. The session is told where the
-base is mounted, and gets what counts it as its user; so the base stays for as long as the session, also when the process that
-asked for it is gone. `sdk` calls this, in any thread.
+And how the base commit of a workspace is found for a session on overlayfs, which cannot find it by itself
+(`backends.lower` stands above it), and what happens when the workspace moves to another base meanwhile. The session is
+told where the base is mounted, and gets what counts it as its user; so the base stays for as long as the session, also
+when the process that asked for it is gone. `sdk` calls this, in any thread.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def mount(
     Raises:
         InvalidInput: If there is no backend of that name, or it shows no commits.
         FuseUnavailable: If this user may not mount by it, or it cannot show this workspace.
-        AvfsError: As `start_session`, or if the base cannot be mounted. Where no backend works, it is the error of FUSE.
+        AvfsError: As `start_session`, or if the base cannot be mounted. Where no backend works, it is the error of
+            FUSE.
     """
     if wanted == AUTO:
         wants_fuse = vault.config.read()["mount.backend"] == SessionBackend.FUSE
@@ -105,7 +107,9 @@ def mount(
     raise errors[SessionBackend.FUSE]
 
 
-def on_base(vault: OpenVault, lowers: LowerMounts, request: Request, start: Callable[[Request], FoundSession]) -> FoundSession:
+def on_base(
+    vault: OpenVault, lowers: LowerMounts, request: Request, start: Callable[[Request], FoundSession]
+) -> FoundSession:
     """Start a session on overlayfs, with the base of its workspace.
 
     Raises:
@@ -128,7 +132,7 @@ def on_base(vault: OpenVault, lowers: LowerMounts, request: Request, start: Call
 
 
 def _check_overlay(request: Request, open_workspace: Callable[[], OpenWorkspace], *, is_wanted: bool) -> None:
-    """Check that overlayfs can show what is asked for and, unless `is_wanted` by its name, that FUSE would not do more for it."""
+    """Check that overlayfs can show the request and, unless `is_wanted` by name, that FUSE would not do more for it."""
     leave = "Leave out `--backend`."
     if not request.is_workspace:
         raise InvalidInput("a commit cannot be shown through overlayfs", hint=leave)
@@ -163,7 +167,8 @@ def _find_want(opened: OpenWorkspace) -> str | None:
         return "the setting 'audit.files' is on, and the kernel tells less of what programs do on overlayfs"
     if is_partial(opened.vault.git_dir):
         return (
-            "the vault is a partial clone, and overlayfs lists no directory while a program waits for a file in it to be fetched"
+            "the vault is a partial clone, and overlayfs lists no directory while a program waits for a file in "
+            "it to be fetched"
         )
     if not opened.upper.marks.is_trusted:
         return "the workspace has the marks of an ordinary user, with which overlayfs renames no directory of the base"

@@ -46,8 +46,8 @@ def read_days(text: str) -> int:
 def read_time(text: str) -> int:
     """Read a time, in nanoseconds since the epoch.
 
-    It is an age (`90s`, `2h`, `3d`, `1w`; as for git `1 hour ago`, `2.days.ago`, `yesterday`), seconds since the epoch, or
-    RFC 3339, also a date alone; without a zone that is UTC.
+    It is an age (`90s`, `2h`, `3d`, `1w`; as for git `1 hour ago`, `2.days.ago`, `yesterday`), seconds since the epoch,
+    or RFC 3339, also a date alone; without a zone that is UTC.
 
     Raises:
         BadUsage: If it is none of these.

@@ -26,7 +26,10 @@ _GARBAGE_AT = 100_000
 
 
 def wants_document(arguments: list[str]) -> bool:
-    """Look for `--json` and `--jq` before anything is parsed, for the failures of parsing itself; behind `--` it is not ours."""
+    """Look for `--json` and `--jq` before anything is parsed, for the failures of parsing itself.
+
+    Behind `--` it is not ours.
+    """
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     return "--json" in own or _is_filtered(own)
 
@@ -39,7 +42,9 @@ def _make_output(arguments: list[str], *, document: bool) -> Output:
     if document:
         from avfs_git.cli.output.envelope import EnvelopeOutput  # noqa: PLC0415 - one of two
 
-        return EnvelopeOutput([argument for argument in arguments if argument != "--json"], filtered=_is_filtered(arguments))
+        return EnvelopeOutput(
+            [argument for argument in arguments if argument != "--json"], filtered=_is_filtered(arguments)
+        )
     from avfs_git.cli.output.text import TextOutput  # noqa: PLC0415 - one of two
 
     return TextOutput(color=wants_color(), find_pager=find_pager)
@@ -185,7 +190,8 @@ def main() -> NoReturn:
     _open_standard_descriptors()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else whoever started it wants it to go on
         signal.signal(signal.SIGTERM, _end)
-    # A program that imports much and ends soon makes little garbage; looking for it now and then takes a twentieth of the start.
+    # A program that imports much and ends soon makes little garbage; looking for it now and then takes a twentieth of
+    # the start.
     gc.set_threshold(_GARBAGE_AT)
     if (asked := find_completion()) is not None:
         from avfs_git.cli.completion import answer  # noqa: PLC0415 - only for a shell
@@ -195,7 +201,7 @@ def main() -> NoReturn:
 
 
 def _leave(status: int) -> NoReturn:
-    """Exit at once: everything is closed and written, and taking the interpreter apart takes a sixth of a short command."""
+    """Exit at once: everything is closed and written, and an interpreter teardown takes a sixth of a short command."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads it, or it was closed
             stream.flush()

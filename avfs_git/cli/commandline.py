@@ -1,7 +1,7 @@
 """The command line, read with click: which verb runs, and what is wrong with the arguments.
 
-Decided here: what avfs says of mistakes that click finds. `app.run` calls `perform`, in the main thread. One command line comes
-not here: `avfs hook HARNESS`, which `app` reads itself.
+Decided here: what avfs says of mistakes that click finds. `app.run` calls `perform`, in the main thread. One command
+line comes not here: `avfs hook HARNESS`, which `app` reads itself.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ _MEANT = {
         (("push", "-f"), ("push", "--force")),
         "`--force-with-lease` allows a push that drops commits, unless the branch has moved since the last fetch.",
     ),
-    ("push", "-u"): "The first push makes the branch: `avfs push FORK`, with `--remote NAME` if there are several remotes.",
+    (
+        "push",
+        "-u",
+    ): "The first push makes the branch: `avfs push FORK`, with `--remote NAME` if there are several remotes.",
     ("checkout", "-b"): "`avfs fork create NAME` makes a fork, and `avfs --fork NAME COMMAND` works in it.",
     **dict.fromkeys(
         (("add", "-A"), ("add", "--all"), ("add", "-u"), ("add", "-p")),
         "There is no index: `avfs checkpoint save` takes all changes.",
     ),
     **dict.fromkeys(
-        (("diff", "--cached"), ("diff", "--staged")), "There is no index: `avfs diff` shows what the next checkpoint would save."
+        (("diff", "--cached"), ("diff", "--staged")),
+        "There is no index: `avfs diff` shows what the next checkpoint would save.",
     ),
     ("diff", "--name-only"): "Did you mean `--name-status`?",
     **dict.fromkeys((("status", "-s"), ("status", "--short")), "`avfs status` is short."),
@@ -49,7 +53,9 @@ _MEANT = {
     **dict.fromkeys(
         (("find", "--mtime"), ("find", "-m")), "`--newer 2d` and `--older 2d` are about the time of the last change."
     ),
-    **dict.fromkeys((("grep", "-e"), ("grep", "--regexp")), "The pattern is the first argument, and `A|B` finds either."),
+    **dict.fromkeys(
+        (("grep", "-e"), ("grep", "--regexp")), "The pattern is the first argument, and `A|B` finds either."
+    ),
     **dict.fromkeys((("doctor", "--fix"), ("doctor", "-f")), "Did you mean `--repair`?"),
     ("remote", "-v"): "Did you mean `avfs remote list`?",
     ("rebase", "-i"): "`avfs squash FROM..TO` joins commits, and `avfs cherry-pick` applies single ones.",
@@ -57,7 +63,9 @@ _MEANT = {
 """What is meant by options that other programs have."""
 _OF_GIT = frozenset({"log"})
 """Verbs for which git itself has more options, and shows the same."""
-_EXTRA_MEANT = {"undo": "`avfs op undo NUMBER` takes back one operation, and `avfs revert PATH` the last change of a path."}
+_EXTRA_MEANT = {
+    "undo": "`avfs op undo NUMBER` takes back one operation, and `avfs revert PATH` the last change of a path."
+}
 """What is meant by an argument of a verb without arguments."""
 
 
@@ -99,18 +107,23 @@ def _usage_error(err: click.ClickException, arguments: list[str]) -> BadUsage:
         elif ctx is not None and (meant := _find_option(ctx, err.option_name, arguments)):
             hint = f"Did you mean `{meant}`?"
         elif ctx is not None and ctx.info_name in _OF_GIT:
-            hint = f"{hint} In a live tree and in the repository (`avfs vault info`), `git {ctx.info_name}` has more options."
+            hint = (
+                f"{hint} In a live tree and in the repository (`avfs vault info`), `git {ctx.info_name}` has more "
+                "options."
+            )
     elif isinstance(err, click.MissingParameter):
         message = f"missing {'option' if isinstance(err.param, click.Option) else 'argument'} {_name_missing(err)}"
     elif ctx is not None and _EXTRA.match(message):
         hint = _EXTRA_MEANT.get(str(ctx.info_name), hint)
-    message = _EXTRA.sub(r"there is one argument too many: '\1'", _EXTRAS.sub(r"there are arguments too many: '\1'", message))
+    message = _EXTRA.sub(
+        r"there is one argument too many: '\1'", _EXTRAS.sub(r"there are arguments too many: '\1'", message)
+    )
     message = message.replace("a valid integer range", "a whole number").replace("a valid integer", "a whole number")
     return BadUsage(message[:1].lower() + message[1:], hint=hint)
 
 
 def _find_option(ctx: click.Context, typed: str, arguments: list[str]) -> str | None:
-    """Find the option that a mistyped one may have meant: by its beginning, by its letters, or as other programs spell it."""
+    """Find the option that a mistyped one may mean: by its beginning, its letters, or other programs' spelling."""
     known = [name for param in ctx.command.params if isinstance(param, click.Option) for name in param.opts]
     if typed[1:].isdigit() and "-n" in known:
         return f"-n {next((word[1:] for word in arguments if re.fullmatch('-[0-9]+', word)), typed[1:])}"
@@ -144,4 +157,6 @@ def _list_owners(ctx: click.Context, option: str) -> list[str]:
     if not isinstance(group, click.Group) or group is program:  # the program's verbs are too many to name
         return []
     verbs = ((name, group.get_command(ctx, name)) for name in group.list_commands(ctx))
-    return [f"{ctx.command_path} {name}" for name, of in verbs if of and any(option in param.opts for param in of.params)]
+    return [
+        f"{ctx.command_path} {name}" for name, of in verbs if of and any(option in param.opts for param in of.params)
+    ]

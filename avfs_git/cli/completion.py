@@ -1,9 +1,9 @@
 """What a shell may add to a command line: verbs, options, vaults, forks, labels and paths of the workspace.
 
-Decided here: which argument takes which names, by its name, its type and its verb; and how bash is asked. `app.main` calls
-`answer` where the script of `avfs completion SHELL` has set `_AVFS_COMPLETE`. A completion shows no error and waits for no
-lock: without an answer in two seconds there is none. Names of vaults, forks and labels: see `cli.names`. The paths of a mount
-are read there.
+Decided here: which argument takes which names, by its name, its type and its verb; and how bash is asked. `app.main`
+calls `answer` where the script of `avfs completion SHELL` has set `_AVFS_COMPLETE`. A completion shows no error and
+waits for no lock: without an answer in two seconds there is none. Names of vaults, forks and labels: see `cli.names`.
+The paths of a mount are read there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-from click.shell_completion import BashComplete, CompletionItem, FishComplete, ShellComplete, ZshComplete, split_arg_string
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    ShellComplete,
+    ZshComplete,
+    split_arg_string,
+)
 
 from avfs_git.cli.context import State
 from avfs_git.cli.environment import Asked
@@ -182,7 +189,9 @@ def _list_paths(state: State, typed: str) -> Iterator[str]:
             found = [(entry.name, entry.is_dir()) for entry in entries]
     else:
         with state.open_workspace() as workspace:
-            listed = workspace.list_dir(state.tree_path(prefix, "avfs") if prefix else state.tree_directory(), sizes=False)
+            listed = workspace.list_dir(
+                state.tree_path(prefix, "avfs") if prefix else state.tree_directory(), sizes=False
+            )
             found = [(os.fsdecode(info.path).rpartition("/")[2], info.kind == "directory") for info in listed]
     for name, is_dir in found:
         if name.startswith(".") <= last.startswith("."):

@@ -1,7 +1,7 @@
 """Where a command works: which home, vault and fork are meant, and how a typed path is read.
 
-One `State` serves one run of the program. It opens home, vault and workspace when a command first asks for them, and `close`
-closes them. The first of these that names a vault or a fork decides:
+One `State` serves one run of the program. It opens home, vault and workspace when a command first asks for them, and
+`close` closes them. The first of these that names a vault or a fork decides:
 
     1. the options --vault and --fork, and arguments that name a fork
     2. the current directory: see `cli.place`
@@ -119,7 +119,8 @@ class State:
         """The home with its vaults."""
         if self._avfs is None:
             self._avfs = open_home(
-                asks=not self.json and all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)),
+                asks=not self.json
+                and all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)),
                 on_wait=self._tell_of_waiting,
                 on_warnings=lambda warnings: self.output.warn(warnings),  # noqa: PLW0108 - `use_text` changes it
             )
@@ -157,7 +158,7 @@ class State:
         self.output.named = self.output.named._replace(fork=name)
 
     def choose(self, *, with_fork: bool = True) -> Choice:
-        """Say which vault and fork are meant, by the first that says it: an option, the directory, the environment, the home.
+        """Choose the vault and fork by the first that names them: option, directory, environment, or home.
 
         Raises:
             BadUsage: If two options name different forks.
@@ -303,7 +304,10 @@ class State:
     @contextmanager
     def open_workspace(self) -> Iterator[Workspace]:
         """Open the workspace that is meant."""
-        with self._open() as (vault, fork), closing(vault.workspace(fork)) as workspace:  # closing: an ephemeral fork stays
+        with (
+            self._open() as (vault, fork),
+            closing(vault.workspace(fork)) as workspace,
+        ):  # closing: an ephemeral fork stays
             self.output.amend(fork=workspace.fork)
             yield workspace
 
@@ -347,7 +351,10 @@ class State:
                 raise
             except PathNotFound as err:
                 if err.hint is None and self._read_relative:
-                    err.hint = "Paths are relative to the current directory; from the root of the workspace they begin with `/`."
+                    err.hint = (
+                        "Paths are relative to the current directory; from the root of the workspace they "
+                        "begin with `/`."
+                    )
                 from avfs_git.cli.names import hint_at_path  # noqa: PLC0415 - only after a mistake
 
                 err.hint = err.hint or hint_at_path(str(err.details["path"]))
@@ -358,7 +365,8 @@ class State:
         is_general = (error.hint or "").startswith(("Name one with", "See them"))
         if is_general and self.vault_flag is None and (place := self.place()) is not None and not place.is_mount:
             means = (
-                "This directory means that vault: `--vault NAME` means another, and `avfs fork . ../NAME` forks the directory."
+                "This directory means that vault: `--vault NAME` means another, and `avfs fork . ../NAME` forks "
+                "the directory."
             )
             error.hint = f"{error.hint} {means}"
 
@@ -383,11 +391,11 @@ class State:
         In a mount, or in a clone that has forks, a path is relative to the working directory; elsewhere, and with a
         leading slash, to the root of the workspace.
 
-        Where an option names vault or fork, a path of the vault is meant. Else a path that is absolute, or that begins with `.`,
-        `..` or `~` where nothing is relative to the working directory, is refused if this machine has something there, outside of
-        a mount. So is one to something new in the user's home, or in the mount around us. Any other name means the vault and is
-        remarked if the working directory has it, too. `command` is named in messages. `refuses_names` refuses names that this
-        machine has as well.
+        Where an option names vault or fork, a path of the vault is meant. Else a path that is absolute, or that begins
+        with `.`, `..` or `~` where nothing is relative to the working directory, is refused if this machine has
+        something there, outside of a mount. So is one to something new in the user's home, or in the mount around us.
+        Any other name means the vault and is remarked if the working directory has it, too. `command` is named in
+        messages. `refuses_names` refuses names that this machine has as well.
 
         Raises:
             InvalidInput: If it is refused, or is no path.
@@ -404,7 +412,9 @@ class State:
                 kind = "a directory" if on_machine.is_dir() else "a file" if is_there else "a path"
                 what = f"{quote(typed)} is {kind} on this machine"
                 if refuses_names or not (is_name or (place is not None and not typed.startswith("~"))):
-                    raise InvalidInput(f"{what}, and `{command}` takes paths of a vault", hint=self._hint_at_path(on_machine))
+                    raise InvalidInput(
+                        f"{what}, and `{command}` takes paths of a vault", hint=self._hint_at_path(on_machine)
+                    )
                 from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
 
                 self.output.warn([Warning("path.on_machine", f"{what}, too: `{command}` takes the one in the vault")])
@@ -453,7 +463,10 @@ class State:
         if is_whole_home(source):
             from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
 
-            what = f"{quote(os.fspath(source))} is a home directory or the whole machine: avfs takes in all that is below it"
+            what = (
+                f"{quote(os.fspath(source))} is a home directory or the whole machine: avfs takes in all that is "
+                "below it"
+            )
             self.output.warn([Warning("source.huge", what)])
 
     def use_text(self) -> None:

@@ -15,12 +15,13 @@
                     the author of commits, unless the vault's settings name one; else the author that git finds
     _AVFS_COMPLETE  set by the script of `avfs completion` when a shell asks how a command line may go on
     NO_COLOR        no colours
-    AVFS_PAGER      the pager of texts that are longer than the screen, a command for a shell; `cat` or nothing for none.
-                    Else git says which: GIT_PAGER, core.pager of the user or the system, PAGER, less
+    AVFS_PAGER      the pager of texts that are longer than the screen, a command for a shell; `cat` or nothing for
+                    none. Else git says which: GIT_PAGER, core.pager of the user or the system, PAGER, less
     LESS, LV        options of these pagers, as git sets them where they are not set
     TERM            no pager on a terminal that is `dumb`
 
-What remotes need (credentials, ssh, proxies) is read by name in `gitstore.remote.runner`, which gets the environment from here.
+What remotes need (credentials, ssh, proxies) is read by name in `gitstore.remote.runner`, which gets the environment
+from here.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def find_home() -> Path:
 
 
 def is_whole_home(source: Path) -> bool:
-    """Tell whether a directory is the user's own as a whole, or all of the machine: rarely meant, and much to take in."""
+    """Tell whether a directory is the user's whole home or the whole machine: rarely meant, and much to take in."""
     found = expand_user(source).resolve()
     return found in {Path("/"), find_user_home().resolve()}
 
@@ -103,7 +104,7 @@ def open_home(
     on_wait: Callable[[str, Holder | None], object] | None = None,
     on_warnings: Callable[[Sequence[Warning]], object] | None = None,
 ) -> Home:
-    """Open the home that the command line uses, with all that the environment says: also for programs, as `avfs_git.open_home`.
+    """Open the command line's home with all that the environment says; programs call it as `avfs_git.open_home`.
 
     Args:
         asks: Let git ask for passwords on the terminal.
@@ -149,7 +150,10 @@ def find_pager() -> Pager | None:
 
 
 def read_environment() -> tuple[Target, str]:
-    """Say which vault and fork the environment names, and which variable would name the fork; an empty variable names none."""
+    """Say which vault and fork the environment names, and which variable would name the fork.
+
+    An empty variable names none.
+    """
     text = os.environ.get("AVFS_VAULT")
     vault, fork = read_target(text, "AVFS_VAULT") if text else Target(None, None)
     named = os.environ.get("AVFS_FORK")
@@ -169,7 +173,15 @@ def list_naming() -> list[str]:
 
 def program_environment(own: Mapping[str, str], directory: Path) -> dict[str, str]:
     """Give a program the environment of this process, with variables of its own and without a git's that runs avfs."""
-    left_out = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "OLDPWD")
+    left_out = (
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_PREFIX",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_COMMON_DIR",
+        "OLDPWD",
+    )
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
     return {**kept, "PWD": os.fspath(directory), **own}
 

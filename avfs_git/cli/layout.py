@@ -1,8 +1,8 @@
 """How a help text is laid out: as wide as the terminal, and readable on a narrow one.
 
-Decided here: the width of a line, and when an option's description begins on a line of its own. Click formats for 50 columns at
-least, which a narrower terminal would break in the middle of words, and puts descriptions behind a column of 30. Imported by
-every help; one thread.
+Decided here: the width of a line, and when an option's description begins on a line of its own. Click formats for 50
+columns at least, which a narrower terminal would break in the middle of words, and puts descriptions behind a column of
+30. Imported by every help; one thread.
 """
 
 from __future__ import annotations

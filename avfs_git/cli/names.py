@@ -1,6 +1,7 @@
 """The names of vaults, forks and labels that a command line may mean, read without opening a vault and without a lock.
 
-Decided here: which of them a mistyped name may have meant. `cli.completion` and `app.run` call it, the latter after a failure.
+Decided here: which of them a mistyped name may have meant. `cli.completion` and `app.run` call it, the latter after a
+failure.
 """
 
 from __future__ import annotations

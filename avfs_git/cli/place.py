@@ -1,8 +1,8 @@
 """Which vault and fork a directory shows, and where in its tree the directory is.
 
-Decided here: four kinds of directory show a fork: a mount of a fork, a mount of a whole vault, the tree of a command that
-`avfs exec` runs, and a clone or folder whose forks a vault has. The innermost one around the directory counts. `context.State`
-calls it once a run. It reads the table of mounts and one small file for each vault, and asks no server.
+Decided here: four kinds of directory show a fork: a mount of a fork, a mount of a whole vault, the tree of a command
+that `avfs exec` runs, and a clone or folder whose forks a vault has. The innermost one around the directory counts.
+`context.State` calls it once a run. It reads the table of mounts and one small file for each vault, and asks no server.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def find_place(home: Path, command: Place | None, directory: Path | None = None)
 
     Raises:
         CloneReplaced: If a vault has forks of a clone around the directory, and another repository is there now.
-        DirectoryGone: If the current directory was removed, or is in a mount that has ended: what it showed is not known.
+        DirectoryGone: If the current directory was removed, or is in a mount that has ended: what it showed is not
+            known.
     """
     try:
         here = Path.cwd() if directory is None else directory.resolve()
@@ -95,7 +96,7 @@ def _find_mount(here: Path) -> Iterator[Place]:
 
 
 def _read_whole(vault: Path, parts: Sequence[str]) -> tuple[str | None, int]:
-    """Tell of a directory in a mount of a whole vault which fork it belongs to, and how many of the names lead to its tree.
+    """Tell the fork of a directory in a mount of a whole vault, and how many of the names lead to that fork's tree.
 
     See `session.serve.catalogue`.
     """

@@ -493,7 +493,10 @@ class AuditLines(TypedDict):
     verified: int | None
     """How many lines were checked and follow each other; None where that was not asked for."""
     released: AuditEntry | None
-    """With `--release`, the event that says which lines went; with `--verify`, that of the last release. None for none."""
+    """With `--release`, the event that says which lines went; with `--verify`, that of the last release.
+
+    None for none.
+    """
 
 
 class CommandSession(TypedDict):

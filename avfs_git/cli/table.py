@@ -1,7 +1,7 @@
 """The table of commands: which exist, in which folder of `cli.commands` each is, and the groups that find them.
 
-Decided here: the sections of the help, and the one line that the help shows of each command. A command is imported when it is
-asked for, so that `avfs --help` loads neither the SDK nor rich.
+Decided here: the sections of the help, and the one line that the help shows of each command. A command is imported when
+it is asked for, so that `avfs --help` loads neither the SDK nor rich.
 """
 
 from __future__ import annotations
@@ -188,7 +188,10 @@ _MAKERS = {"fork": "create", "vault": "create", "checkpoint": "save"}
 
 
 class VerbGroup(click.Group):
-    """A group of verbs; without one it runs its default or fails, and it suggests what a mistyped one may have meant."""
+    """A group of verbs.
+
+    Without one it runs its default or fails, and it suggests what a mistyped one may have meant.
+    """
 
     context_class = HelpContext
 
@@ -221,7 +224,9 @@ class VerbGroup(click.Group):
             ctx._protected_args = [self.default]  # noqa: SLF001 - as above
         return rest
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb.
 
         Raises:
@@ -236,8 +241,12 @@ class VerbGroup(click.Group):
     def _explain_unknown(self, ctx: click.Context, name: str, rest: list[str]) -> BadUsage:
         """Say what a word may have meant that is no command here: one of a similar name, one elsewhere, or a name."""
         place, is_program = ctx.command_path, ctx.parent is None
-        close = self._find_other(name) or _find_close(name, [*self.list_commands(ctx), *(ALIASES if is_program else ())])
-        elsewhere = _find_meant(name, rest) if is_program else _OUTSIDE_GROUPS.get(name, name if name in VERBS else None)
+        close = self._find_other(name) or _find_close(
+            name, [*self.list_commands(ctx), *(ALIASES if is_program else ())]
+        )
+        elsewhere = (
+            _find_meant(name, rest) if is_program else _OUTSIDE_GROUPS.get(name, name if name in VERBS else None)
+        )
         if is_program and elsewhere is not None:
             hint = f"Did you mean `{place} {' '.join((elsewhere, *self._find_verb(ctx, elsewhere, rest)))}`?"
         elif close:
@@ -271,7 +280,10 @@ def _find_meant(name: str, rest: list[str]) -> str | None:
 
 
 def _find_close(typed: str, known: list[str]) -> list[str]:
-    """Find the verb that a mistyped one may have meant; two where both are near, as `stats` and `status` are to `statsu`."""
+    """Find the verb that a mistyped one may have meant.
+
+    Two where both are near, as `stats` and `status` are to `statsu`.
+    """
     from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
 
     return get_close_matches(typed, known, n=2, cutoff=0.8) or get_close_matches(typed, known, n=1, cutoff=0.7)

@@ -1,6 +1,7 @@
 """How a vault and a fork are named on a command line and in the environment.
 
-Decided here: what is a name, what is a path, and where a fork begins in `NAME@FORK`. Functions that look at the file system only.
+Decided here: what is a name, what is a path, and where a fork begins in `NAME@FORK`. Functions that look at the file
+system only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What all verbs share: the options that may stand before or after the verb, and the way a result goes out.
 
-Decided here: `--json`, `--jq`, `--vault`, `--fork`, `--verbose` and `--no-pager`, and where they are accepted; which kind of
-result a verb gives; what of its arguments the request shows. Every command is a `Verb`, made by the decorator `verb`; it returns
-its result, and `Verb.invoke` hands that to the output.
+Decided here: `--json`, `--jq`, `--vault`, `--fork`, `--verbose` and `--no-pager`, and where they are accepted; which
+kind of result a verb gives; what of its arguments the request shows. Every command is a `Verb`, made by the decorator
+`verb`; it returns its result, and `Verb.invoke` hands that to the output.
 """
 
 from __future__ import annotations
@@ -120,7 +120,12 @@ def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None: 
 def help_option() -> click.Option:
     """Make the option that asks for help."""
     return click.Option(
-        ["-h", "--help"], is_flag=True, expose_value=False, is_eager=True, callback=show_help, help="Show this message and exit."
+        ["-h", "--help"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=show_help,
+        help="Show this message and exit.",
     )
 
 
@@ -128,10 +133,15 @@ class VerbFacts(TypedDict, total=False):
     """What a verb says about itself, in its decorator."""
 
     view: Required[str]
-    """The module of `output.views` that shows the result; with a dot, the function in it where that shows others, too."""
+    """The module of `output.views` that shows the result.
+
+    With a dot, the function in it where that shows others, too.
+    """
     looks: Looks
-    """Whether it changes nothing in a vault, or with which arguments: such a verb only warns where the directory and the
-    environment contradict each other."""
+    """Whether the verb changes nothing in a vault, or with which arguments.
+
+    Such a verb only warns where the directory and the environment contradict each other.
+    """
     unrecorded: Unrecorded
     """Parameters that the request does not repeat."""
     splits_at_dashes: bool
@@ -181,7 +191,9 @@ class Verb(click.Command):
             if isinstance(param, click.Option) and param.is_flag and not param.is_bool_flag:
                 other = chosen.setdefault(str(param.name), param)
                 if other is not param:
-                    raise BadUsage(f"{other.opts[0]} and {param.opts[0]} contradict each other", hint="Give one of them.")
+                    raise BadUsage(
+                        f"{other.opts[0]} and {param.opts[0]} contradict each other", hint="Give one of them."
+                    )
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command and hand on what it returns."""
@@ -196,7 +208,9 @@ class Verb(click.Command):
         named = state.named()
         # An operation on forks does not run in the fork that is named.
         state.output.named = named._replace(fork=None) if self.kind.startswith("fork_") else named
-        state.output.begin(self.kind, self.facts["view"], {"vault": state.vault_flag, "fork": state.fork_flag, **request})
+        state.output.begin(
+            self.kind, self.facts["view"], {"vault": state.vault_flag, "fork": state.fork_flag, **request}
+        )
         try:
             result = super().invoke(ctx)
         except BadUsage as error:
@@ -259,7 +273,9 @@ def read_duration(text: str) -> int:
     """
     match = _DURATION.fullmatch(text)
     if match is None or (match[2] is None and "." in match[1]) or len(match[1]) > _MOST_DIGITS:
-        raise BadUsage(f"{quote(text)} is not a time", hint="Write it as 90s, 5m or 2h; a number alone means milliseconds.")
+        raise BadUsage(
+            f"{quote(text)} is not a time", hint="Write it as 90s, 5m or 2h; a number alone means milliseconds."
+        )
     return round(float(match[1]) * _UNITS_MS[match[2] or "ms"])
 
 

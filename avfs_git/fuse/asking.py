@@ -1,12 +1,13 @@
 """Asking plug-ins before programs change a live tree.
 
-Decided here: which requests are changes, and what plug-ins are told of each. `fuse.server` puts these handlers before its own
-where the session has plug-ins. They are asked without the tree's lock, by the thread that answers the request, so that other
-requests wait meanwhile. A refusal is EPERM. A change in a file with several names is asked about under each name, so that a hard
-link is no way past a plug-in. A file without a name is not asked about: nothing of it gets into the workspace.
+Decided here: which requests are changes, and what plug-ins are told of each. `fuse.server` puts these handlers before
+its own where the session has plug-ins. They are asked without the tree's lock, by the thread that answers the request,
+so that other requests wait meanwhile. A refusal is EPERM. A change in a file with several names is asked about under
+each name, so that a hard link is no way past a plug-in. A file without a name is not asked about: nothing of it gets
+into the workspace.
 
-A request that is tried again, because an object had to be fetched first, is not asked about twice. Nothing survives the server:
-the next one asks again.
+A request that is tried again, because an object had to be fetched first, is not asked about twice. Nothing survives the
+server: the next one asks again.
 """
 
 from __future__ import annotations
@@ -138,7 +139,9 @@ class Asking:
 def _change(
     request: Request, operation: str, path: TreePath, new_path: TreePath | None = None, facts: _Facts | None = None
 ) -> Change:
-    if request.operation == p.WRITE and _is_late(request):  # the kernel does not know which program has changed the page
+    if request.operation == p.WRITE and _is_late(
+        request
+    ):  # the kernel does not know which program has changed the page
         return Change(operation, path, new_path, facts or {})
     pid = process_of(request.thread) if request.thread else None
     return Change(operation, path, new_path, facts or {}, pid, request.uid)

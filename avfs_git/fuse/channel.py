@@ -1,17 +1,18 @@
 """The conversation with the kernel about one live tree.
 
-Decided here: what is negotiated, how requests are received and answers sent, and how the kernel is told to forget what it
-caches. `fuse.server` uses it: one thread of a process receives, any thread sends. A reply or notification is one system call.
+Decided here: what is negotiated, how requests are received and answers sent, and how the kernel is told to forget what
+it caches. `fuse.server` uses it: one thread of a process receives, any thread sends. A reply or notification is one
+system call.
 
 - **Warm trees ask nothing.** Opening, closing and listing need no request; names and attributes are good until they are
-  invalidated; contents, symbolic links and listings stay in the page cache. So a thread that changes the tree by another way
-  than the mount calls `forget_content` and `forget_name`. It must not serve requests: the kernel takes locks of the inode,
-  which a request that is being served may hold.
+  invalidated; contents, symbolic links and listings stay in the page cache. So a thread that changes the tree by
+  another way than the mount calls `forget_content` and `forget_name`. It must not serve requests: the kernel takes
+  locks of the inode, which a request that is being served may hold.
 - **The kernel's write-back cache is off** (docs/decisions/writeback-cache.md).
-- **Direct writes are not asynchronous** (no `ASYNC_DIO`): the kernel would drop cached pages of the range only before the write,
-  and a reader beside it would cache old content for good.
-- **A receiving thread stays awake for `_AWAKE_NS`** while requests follow each other closely and no other thread wants the
-  processor (docs/decisions/awake-server.md).
+- **Direct writes are not asynchronous** (no `ASYNC_DIO`): the kernel would drop cached pages of the range only before
+  the write, and a reader beside it would cache old content for good.
+- **A receiving thread stays awake for `_AWAKE_NS`** while requests follow each other closely and no other thread wants
+  the processor (docs/decisions/awake-server.md).
 
 Nothing survives a crash but the mount itself.
 """
@@ -130,7 +131,7 @@ class Request:
         return first, second
 
     def renamed(self) -> tuple[bytes, int, bytes, int]:
-        """Read a RENAME or RENAME2: the name, the number of the new directory, the new name, and the flags of renameat2(2)."""
+        """Read a RENAME or RENAME2: the name, the new directory's number, the new name, and the renameat2(2) flags."""
         if self.operation == p.RENAME:
             (above,), flags, start = p.RENAME_IN.unpack_from(self.buffer, p.BODY), 0, p.BODY + p.RENAME_IN.size
         else:
@@ -196,7 +197,10 @@ class Channel:
         self._handover = handover
 
     def leave(self) -> None:
-        """Let `receive` return False, as if the tree were unmounted; for good, and in every process that has the channel."""
+        """Let `receive` return False, as if the tree were unmounted.
+
+        For good, and in every process that has the channel.
+        """
         self._is_left = True  # for a thread that finds a request each time and never waits
         os.eventfd_write(self._bell, 1)
 
@@ -327,7 +331,10 @@ class Channel:
         return self._notify(p.NOTIFY_INVAL_INODE, p.INVAL_INODE_OUT.pack(ino, -1, 0))
 
     def forget_name(self, parent: int, name: bytes) -> bool:
-        """Let the kernel forget what a name in a directory means, also that there is nothing; False if it did not know."""
+        """Let the kernel forget what a name in a directory means, also that there is nothing.
+
+        False if it did not know.
+        """
         return self._notify(p.NOTIFY_INVAL_ENTRY, p.INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0")
 
     def _notify(self, code: int, body: bytes) -> bool:

@@ -1,16 +1,17 @@
 """Many read-only trees on one mount, below directories that are on no disk.
 
-Decided here: how a request finds its tree, by the number of its node (`fuse.handover.register`), and what the directories above
-the trees are to the kernel. A tree is opened when its name is looked up and closed when the kernel has forgotten all of it, so
-that memory follows what is looked at.
+Decided here: how a request finds its tree, by the number of its node (`fuse.handover.register`), and what the
+directories above the trees are to the kernel. A tree is opened when its name is looked up and closed when the kernel
+has forgotten all of it, so that memory follows what is looked at.
 
-`session.serve.catalogue` makes the `Folder`s, which know what the directories hold. Forks and labels come and go without notice:
-their names are good for `NAMES_S`, and a directory whose content changed gets a new time, by which the kernel drops its cached
-listing. Commits never change, so the kernel may cache everything below their names without a limit.
+`session.serve.catalogue` makes the `Folder`s, which know what the directories hold. Forks and labels come and go
+without notice: their names are good for `NAMES_S`, and a directory whose content changed gets a new time, by which the
+kernel drops its cached listing. Commits never change, so the kernel may cache everything below their names without a
+limit.
 
-One thread serves, as in `fuse.server`. After a server was killed, the next one opens each tree again when the kernel asks for
-something in it, by what was noted of its root, so that open files go on; a note is complete before the kernel is told. A
-directory above the trees that is gone meanwhile (a fork was deleted) is ESTALE for a program that holds it.
+One thread serves, as in `fuse.server`. After a server was killed, the next one opens each tree again when the kernel
+asks for something in it, by what was noted of its root, so that open files go on; a note is complete before the kernel
+is told. A directory above the trees that is gone meanwhile (a fork was deleted) is ESTALE for a program that holds it.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ class CompositeServer:
     ) -> None:
         """Prepare to serve.
 
-        The mount and the trees are read-only. `statvfs` tells the sizes of the disk that all of it is on; `reopen` finds a tree
-        by its identity, whatever name leads there now.
+        The mount and the trees are read-only. `statvfs` tells the sizes of the disk that all of it is on; `reopen`
+        finds a tree by its identity, whatever name leads there now.
         """
         self._handover = handover
         self._reopen = reopen
@@ -179,7 +180,9 @@ class CompositeServer:
                 self.channel.reply(request, body)
 
     def _find_handler(self, request: Request) -> Handler:
-        """Find what answers a request: the tree that it is about, or this server. No helper does: the next server would not know.
+        """Find what answers a request: the tree that it is about, or this server.
+
+        No helper does: the next server would not know.
 
         Raises:
             OSError: The answer, if nothing can be done about the request.
@@ -191,7 +194,9 @@ class CompositeServer:
             # Not ENOSYS but where a tree says so, too: the kernel would not ask any tree again.
             unknown = operation in (p.OPEN, p.OPENDIR, p.FLUSH, p.RELEASE, p.RELEASEDIR)
         else:
-            other = int.from_bytes(request.view[p.BODY : p.BODY + 8], "little") if operation in _ELSEWHERE else request.ino
+            other = (
+                int.from_bytes(request.view[p.BODY : p.BODY + 8], "little") if operation in _ELSEWHERE else request.ino
+            )
             if self._register.roots.get(other) != root:
                 raise fail(errno.EXDEV)
             handler, unknown = self._trees[root].handlers.get(operation), True

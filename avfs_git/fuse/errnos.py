@@ -1,8 +1,8 @@
 """The errno that a program in a live tree gets when a call fails.
 
-Decided here: an OSError of the filesystem has the number that the system would give, which is passed on; so is a full disk. A
-quota of avfs is EDQUOT, or EFBIG where one file is too large; a tree bomb is EFBIG. Everything else is a fault of avfs or of the
-vault: EIO, and logged with its traceback. Any thread may call.
+Decided here: an OSError of the filesystem has the number that the system would give, which is passed on; so is a full
+disk. A quota of avfs is EDQUOT, or EFBIG where one file is too large; a tree bomb is EFBIG. Everything else is a fault
+of avfs or of the vault: EIO, and logged with its traceback. Any thread may call.
 """
 
 from __future__ import annotations

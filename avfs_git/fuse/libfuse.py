@@ -1,9 +1,10 @@
 """libfuse: mounting and serving a tree through it, with every argument of its calls.
 
-Decided here: how libfuse is set up, and how a failure is told. The binding (mfusepy) drops arguments that a filesystem needs:
-the flags of a rename, without which RENAME_NOREPLACE destroys a file; the handle of a changed file, which is all that is known of
-one without a name; and that one of two times is to be kept. `Calls` hands them on. `session.serve.portable` calls `serve`.
-Importing this module loads the C library, and raises OSError where there is none.
+Decided here: how libfuse is set up, and how a failure is told. The binding (mfusepy) drops arguments that a filesystem
+needs: the flags of a rename, without which RENAME_NOREPLACE destroys a file; the handle of a changed file, which is all
+that is known of one without a name; and that one of two times is to be kept. `Calls` hands them on.
+`session.serve.portable` calls `serve`. Importing this module loads the C library, and raises OSError where there is
+none.
 
 libfuse must not meet an exception: each becomes an errno (`fuse.errnos`).
 """
@@ -28,7 +29,10 @@ _UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2  # utimensat(2)
 _READING = frozenset(
     {"read", "readlink", "getxattr", "listxattr", "statfs", "lseek", "fsync", "fsyncdir", "init_fuse_2", "init_fuse_3"}
 )
-"""Calls without the tree's lock, which may wait long. All others have it: a checkpoint is one moment for every writer."""
+"""Calls without the tree's lock, which may wait long.
+
+All others have it: a checkpoint is one moment for every writer.
+"""
 
 
 def _caller() -> tuple[int, int]:
@@ -58,8 +62,8 @@ def serve(
         "entry_timeout": 0, "attr_timeout": 0, "negative_timeout": 0, "use_ino": True, "default_permissions": True,
         "ro": read_only, "allow_other": allow_other, "subtype": "avfs", "fsname": _escape(source), "foreground": True,
     }  # fmt: skip
-    # In the order in which the kernel asks: what waits for earlier writes by asking something (`host.files.flush`) is answered
-    # after them. The interpreter runs one thread at a time anyhow.
+    # In the order in which the kernel asks: what waits for earlier writes by asking something (`host.files.flush`) is
+    # answered after them. The interpreter runs one thread at a time anyhow.
     options["nothreads"] = True
     if mfusepy.fuse_version_major == 2:
         options["big_writes"] = True

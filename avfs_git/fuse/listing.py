@@ -1,11 +1,12 @@
 """Directories as a program reads them, piece by piece, while they change.
 
-Decided here: what the position in a listing is. The kernel opens and closes directories without telling, so there is no handle to
-keep a place in. The position after a name is a number made from the name itself: it stays good when other entries come and go
-(`rm -rf` removes what it has read), and after another server took over. Names are listed in the order of these numbers.
+Decided here: what the position in a listing is. The kernel opens and closes directories without telling, so there is no
+handle to keep a place in. The position after a name is a number made from the name itself: it stays good when other
+entries come and go (`rm -rf` removes what it has read), and after another server took over. Names are listed in the
+order of these numbers.
 
-A `Listings` remembers the directories that are being read; losing one costs reading it again. Of a tree that cannot change, an
-`Answers` remembers replies. `fuse.operations` calls both under the tree's lock.
+A `Listings` remembers the directories that are being read; losing one costs reading it again. Of a tree that cannot
+change, an `Answers` remembers replies. `fuse.operations` calls both under the tree's lock.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class Listing(NamedTuple):
 def position_of(name: bytes) -> int:
     """Make the position of a name: positive, and so that 32-bit programs' libraries can carry it as 64 bits.
 
-    Two checksums of different kinds: quick, and hardly ever the same for two names. Where they are, `make_listing` tells the
-    names apart.
+    Two checksums of different kinds: quick, and hardly ever the same for two names. Where they are, `make_listing`
+    tells the names apart.
     """
     return _FIRST + (crc32(name) << 29 | adler32(name) & _MASK)
 
@@ -56,8 +57,8 @@ def position_of(name: bytes) -> int:
 def make_listing(names: Iterable[tuple[bytes, int]]) -> Listing:
     """Put names in order.
 
-    One that is longer than the kernel lets any program look up is left out: with it the kernel, or a program, would refuse the
-    whole directory.
+    One that is longer than the kernel lets any program look up is left out: with it the kernel, or a program, would
+    refuse the whole directory.
     """
     found = sorted((position_of(name), name, kind) for name, kind in names if len(name) <= NAME_MAX)
     positions = [position for position, _, _ in found]
@@ -69,10 +70,10 @@ def make_listing(names: Iterable[tuple[bytes, int]]) -> Listing:
 
 
 class Answers:
-    """The last few replies about directories that cannot change, by node, position and size, with the nodes told in each.
+    """The last few replies about directories that cannot change, by node, position and size, each with its nodes.
 
-    The kernel caches a listing when a program has read it to the end. Programs that walk through a tree side by side read each
-    directory before that, all of them.
+    The kernel caches a listing when a program has read it to the end. Programs that walk through a tree side by side
+    read each directory before that, all of them.
     """
 
     def __init__(self) -> None:

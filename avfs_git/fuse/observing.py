@@ -1,17 +1,18 @@
 """File events: what programs do to the files of a live tree, told while it happens.
 
-Decided here: which requests of the kernel are events, and what an event says. While nothing listens, the handlers of the server
-are its own, and an event costs nothing; while something does, the handler of each event stands behind another, which tells its
-outcome. An event is told before the kernel gets the answer, so the events of one program come in the order of its calls.
+Decided here: which requests of the kernel are events, and what an event says. While nothing listens, the handlers of
+the server are its own, and an event costs nothing; while something does, the handler of each event stands behind
+another, which tells its outcome. An event is told before the kernel gets the answer, so the events of one program come
+in the order of its calls.
 
-What never reaches the server is no event: a read that the kernel answers from its page cache, and what avfs itself changes over
-the control socket. The kernel reads ahead, so a `read` says what it fetched, for which program. A write of mapped memory comes
-when the kernel writes the page out, and names neither process nor user. A request that is answered again after the death of a
-server is not told twice: the next server has no listeners (`session.control.listening`).
+What never reaches the server is no event: a read that the kernel answers from its page cache, and what avfs itself
+changes over the control socket. The kernel reads ahead, so a `read` says what it fetched, for which program. A write of
+mapped memory comes when the kernel writes the page out, and names neither process nor user. A request that is answered
+again after the death of a server is not told twice: the next server has no listeners (`session.control.listening`).
 
-`TreeServer` makes one `FileEvents` for its tree. `add` and `remove` may be called from any thread. A listener is called by the
-thread that answers the request, mostly the serving thread: it must return at once, wait for nothing, and raise nothing. Nothing
-survives a crash.
+`TreeServer` makes one `FileEvents` for its tree. `add` and `remove` may be called from any thread. A listener is called
+by the thread that answers the request, mostly the serving thread: it must return at once, wait for nothing, and raise
+nothing. Nothing survives a crash.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class _Told:
 
     __slots__ = ("old_path", "op", "path", "size")
 
-    def __init__(self, op: str, path: TreePath | None, size: int | None = None, old_path: TreePath | None = None) -> None:
+    def __init__(
+        self, op: str, path: TreePath | None, size: int | None = None, old_path: TreePath | None = None
+    ) -> None:
         self.op = op
         self.path = path
         self.size = size
@@ -105,7 +108,10 @@ class FileEvents:
                 self._own = {}
 
     def telling(self, operation: int, handler: Handler) -> Handler:
-        """Give a handler that tells what it does, for a request that another thread answers; the same if nothing listens."""
+        """Give a handler that tells what it does, for a request that another thread answers.
+
+        The same if nothing listens.
+        """
         return partial(self._tell, operation, handler) if self._own else handler
 
     def _tell(self, operation: int, handler: Handler, request: Request) -> bytes | None:

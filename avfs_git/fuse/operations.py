@@ -1,12 +1,12 @@
 """Each request of the kernel as a call of the merged tree: its fields, the call, the body of the reply.
 
-Decided here: which method of `MergedTree` a request calls, with which arguments, and what the reply holds. What a filesystem
-does is decided in `vfs.tree`. `_list_calls` lists the requests that are decoded alike: a layout, names, one call. Requests that
-come once a file or more (LOOKUP, GETATTR, MKNOD, WRITE, GETXATTR, listings) have code of their own.
+Decided here: which method of `MergedTree` a request calls, with which arguments, and what the reply holds. What a
+filesystem does is decided in `vfs.tree`. `_list_calls` lists the requests that are decoded alike: a layout, names, one
+call. Requests that come once a file or more (LOOKUP, GETATTR, MKNOD, WRITE, GETXATTR, listings) have code of their own.
 
-`fuse.server` makes one `Operations` for its tree and calls `handlers`, mostly from its serving thread; helper threads do the
-slow ones. Finding a node and pinning it is one step under the tree's lock, so that no other thread drops the node in between.
-Nothing is kept here but caches.
+`fuse.server` makes one `Operations` for its tree and calls `handlers`, mostly from its serving thread; helper threads
+do the slow ones. Finding a node and pinning it is one step under the tree's lock, so that no other thread drops the
+node in between. Nothing is kept here but caches.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Operations:
             del self.handlers[p.LSEEK]
 
     def _list_calls(self) -> dict[int, Handler]:
-        """List the requests that are a layout and then names: the layout, how many names, and what is called with both."""
+        """List the requests that are a layout, then names: the layout, how many names, and what is called with both."""
         plain, locked = self._decoding, partial(self._decoding, is_locked=True)
         attributes, namespace = self.tree.attributes, self.tree.namespace
         return {
@@ -168,13 +168,13 @@ class Operations:
         return p.pack_attr(tree.attributes.getattr(tree.pins.node_at(request.ino)))
 
     def _access(self, _request: Request, node: Node, mask: int) -> None:
-        """Answer what the kernel asks for root only, in a mount that no other user can access (`host.mounts.mounts`)."""
+        """Answer what the kernel asks for root only, in a mount closed to all other users (`host.mounts.mounts`)."""
         if mask & os.X_OK and node.kind == stat.S_IFREG and not self.tree.attributes.getattr(node).mode & 0o111:
             raise fail(errno.EACCES)
 
     def _setattr(self, request: Request) -> bytes:
-        (valid, _, size, _, atime_s, mtime_s, _, atime_ns, mtime_ns, _, mode, _, uid, gid, _) = p.SETATTR_IN.unpack_from(
-            request.buffer, p.BODY
+        (valid, _, size, _, atime_s, mtime_s, _, atime_ns, mtime_ns, _, mode, _, uid, gid, _) = (
+            p.SETATTR_IN.unpack_from(request.buffer, p.BODY)
         )
         tree = self.tree
         with self._guard:
@@ -195,8 +195,8 @@ class Operations:
     def _drop_privileges(self, request: Request, node: Node, attr: Attr) -> bool:
         """Remove set-uid, set-gid and capabilities when a user changes a file to which that user may not give them.
 
-        The system does that by itself when the server is an ordinary user's; for root's server it is done here. Tells whether
-        anything was changed.
+        The system does that by itself when the server is an ordinary user's; for root's server it is done here. Tells
+        whether anything was changed.
         """
         if self._uid != 0 or not (attr.mode & (stat.S_ISUID | stat.S_ISGID) or node.has_xattrs):
             return False
@@ -293,7 +293,9 @@ class Operations:
         node = self.tree.making.create_unnamed(parent, stat.S_IMODE(mode), owner=self.owner(request))
         return self.told(node) + p.OPEN_OUT.pack(0, 0, 0)
 
-    def _rename(self, _request: Request, parent: Node, name: bytes, new_name: bytes, new_parent: int, flags: int = 0) -> None:
+    def _rename(
+        self, _request: Request, parent: Node, name: bytes, new_name: bytes, new_parent: int, flags: int = 0
+    ) -> None:
         self.tree.namespace.rename(parent, name, self.tree.pins.node_at(new_parent), new_name, flags=flags)
 
     def _link(self, _request: Request, parent: Node, name: bytes, ino: int) -> Node:
@@ -350,7 +352,9 @@ class Operations:
             return body
 
     def _list_told(self, node: Node, position: int, size: int) -> tuple[bytes, list[Node] | None]:
-        """Describe the next entries of a directory to the kernel, which knows them from now on. Called with the tree's lock held.
+        """Describe the next entries of a directory to the kernel, which knows them from now on.
+
+        Called with the tree's lock held.
 
         Gives the nodes, too; None where some were left out because their sizes are on another machine.
         """
@@ -376,7 +380,9 @@ class Operations:
                     pass
                 else:
                     place = listing.positions[index]
-                    pieces.append(p.pack_listed(child.ino, lower.mode, tree.nodes.owner, length, lower.mtime_ns, place, name))
+                    pieces.append(
+                        p.pack_listed(child.ino, lower.mode, tree.nodes.owner, length, lower.mtime_ns, place, name)
+                    )
                     told.append(child)
                     continue
             found = tree.nodes.find(node, name)
@@ -390,7 +396,9 @@ class Operations:
             except _UNTOLD:  # list the name without the size
                 entry = p.HIDDEN_ENTRY
                 is_whole = False
-            pieces.append(p.pack_dirent(entry + p.DIRENT.pack(found.ino, listing.positions[index], len(name), kind >> 12), name))
+            pieces.append(
+                p.pack_dirent(entry + p.DIRENT.pack(found.ino, listing.positions[index], len(name), kind >> 12), name)
+            )
         if not pieces:
             self._listings.drop(node.ino)
         return b"".join(pieces), told if is_whole else None

@@ -1,16 +1,17 @@
 """A live tree for libfuse, which names files by path: for kernels whose protocol `fuse.channel` does not speak.
 
-Decided here: how the calls of libfuse's high-level interface become calls of the merged tree, which names files by node. What a
-filesystem does is decided in `vfs.tree`; `fuse.libfuse` makes the calls arrive whole. The kernel caches nothing beyond one call,
-because libfuse shows hard links as different files: right and slow, where `fuse.server` is right and fast.
+Decided here: how the calls of libfuse's high-level interface become calls of the merged tree, which names files by
+node. What a filesystem does is decided in `vfs.tree`; `fuse.libfuse` makes the calls arrive whole. The kernel caches
+nothing beyond one call, because libfuse shows hard links as different files: right and slow, where `fuse.server` is
+right and fast.
 
-libfuse renames a file that is removed while it is open to a name of its own (`.fuse_hidden` and 16 digits), and removes that
-when the file is closed. Here that rename removes the name, and keeps the node for calls under the hidden one: so the file is in
-no listing and no checkpoint, a crash does not leave it behind, and its link count is right. Such names are libfuse's own: a
-program that gives one to an open file removes it.
+libfuse renames a file that is removed while it is open to a name of its own (`.fuse_hidden` and 16 digits), and removes
+that when the file is closed. Here that rename removes the name, and keeps the node for calls under the hidden one: so
+the file is in no listing and no checkpoint, a crash does not leave it behind, and its link count is right. Such names
+are libfuse's own: a program that gives one to an open file removes it.
 
-libfuse calls from one thread, and other threads use the tree meanwhile: `fuse.libfuse` holds its lock for each call in which
-finding a node and using it must be one step. Only open files are kept here; they end with the process.
+libfuse calls from one thread, and other threads use the tree meanwhile: `fuse.libfuse` holds its lock for each call in
+which finding a node and using it must be one step. Only open files are kept here; they end with the process.
 """
 
 from __future__ import annotations
@@ -44,10 +45,13 @@ class PortableOperations:
     flag_utime_omit_ok = 1
     """For libfuse 2: one of two times can be set."""
 
-    def __init__(self, tree: MergedTree, caller: Callable[[], tuple[int, int]], ready: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, tree: MergedTree, caller: Callable[[], tuple[int, int]], ready: Callable[[], None] | None = None
+    ) -> None:
         """Serve a tree.
 
-        `caller` tells the user and group that the present call comes from; `ready` is called when programs can use the tree.
+        `caller` tells the user and group that the present call comes from; `ready` is called when programs can use the
+        tree.
         """
         self.tree = tree
         self._caller = caller
@@ -234,7 +238,8 @@ class PortableOperations:
     def open(self, path: str, flags: int) -> int:
         """Open a file; the kernel has looked at its permissions.
 
-        One that is gone since it was looked up is told as such, so that the kernel looks again: what opens it may make it.
+        One that is gone since it was looked up is told as such, so that the kernel looks again: what opens it may make
+        it.
         """
         try:
             node = self._node(path)

@@ -97,7 +97,10 @@ FATTR_ATIME: Final = 1 << 4
 FATTR_MTIME: Final = 1 << 5
 FATTR_KILL_SUIDGID: Final = 1 << 11
 WRITE_CACHE: Final = 1 << 0
-"""The kernel writes out memory that programs have mapped, and changed some time ago; it does not know for which of them."""
+"""The kernel writes out memory that programs have mapped, and changed some time ago.
+
+It does not know for which of them.
+"""
 WRITE_KILL_SUIDGID: Final = 1 << 2
 FSYNC_DATA_ONLY: Final = 1 << 0
 
@@ -202,8 +205,10 @@ def pack_attr(attr: Attr, good_s: int = FOREVER_S) -> bytes:
     )  # fmt: skip
 
 
-def pack_listed(ino: int, mode: int, owner: tuple[int, int], size: int, mtime_ns: int, position: int, name: bytes) -> bytes:
-    """Lay out the listing entry of a file that only the lower layer has, in the format of `pack_entry` and `pack_dirent`.
+def pack_listed(
+    ino: int, mode: int, owner: tuple[int, int], size: int, mtime_ns: int, position: int, name: bytes
+) -> bytes:
+    """Lay out the listing entry of a file only in the lower layer, in the format of `pack_entry` and `pack_dirent`.
 
     `position` is the one in the listing after it.
     """

@@ -1,13 +1,13 @@
 """Serving a live tree: receiving the kernel's requests, and answering each in the right thread, once.
 
-Decided here: which thread answers a request, and how a server goes on after the one before it was killed. What a request means
-is decided in `fuse.operations`. A session makes a `TreeServer` over its merged tree while it holds the workspace's lock, and
-calls `serve`, which returns when the tree is unmounted.
+Decided here: which thread answers a request, and how a server goes on after the one before it was killed. What a
+request means is decided in `fuse.operations`. A session makes a `TreeServer` over its merged tree while it holds the
+workspace's lock, and calls `serve`, which returns when the tree is unmounted.
 
 Requests that are answered ENOSYS once, after which the kernel does not ask again:
 
-- OPEN and OPENDIR: opening and closing then need no request. A node that is told to the kernel is pinned until the kernel
-  forgets it, which keeps an unlinked file alive while it is open.
+- OPEN and OPENDIR: opening and closing then need no request. A node that is told to the kernel is pinned until the
+  kernel forgets it, which keeps an unlinked file alive while it is open.
 - CREATE: the kernel then makes files with MKNOD. A file that CREATE has opened would be closed with a request.
 - Extended attributes, where they are turned off; LSEEK, where no file has holes.
 
@@ -15,16 +15,18 @@ Four kinds of threads answer:
 
 - The serving thread, nearly everything. A second one costs a third more processor time a request and gains nothing.
 - Helpers, what may wait long for the disk (`_SLOW`), so that an fsync stops no listing.
-- Readers, what may wait until a big blob is taken out of its pack, here or by another server (`_READS`): it stops no fsync.
-- The bringer, what needs an object of a remote server (partial clones), or changes a large file of the lower layer. It fetches
-  the object, or copies the file up, without any lock, and then answers. A program that is killed meanwhile gets EINTR
-  (`fuse.handover.waiting`).
+- Readers, what may wait until a big blob is taken out of its pack, here or by another server (`_READS`): it stops no
+  fsync.
+- The bringer, what needs an object of a remote server (partial clones), or changes a large file of the lower layer. It
+  fetches the object, or copies the file up, without any lock, and then answers. A program that is killed meanwhile gets
+  EINTR (`fuse.handover.waiting`).
 
-A file that is removed goes to `work` first, because the kernel still knows it. Removing it from there is the slowest step on
-most disks, so the server does it when it is idle. A request that needs room, or tells how much there is, waits for it.
+A file that is removed goes to `work` first, because the kernel still knows it. Removing it from there is the slowest
+step on most disks, so the server does it when it is idle. A request that needs room, or tells how much there is, waits
+for it.
 
-Nothing is kept here that is not in the tree. A server with a `Handover` may be killed at any moment: the nodes' numbers and
-pins, and the requests that it had received, are there. The next server answers those first.
+Nothing is kept here that is not in the tree. A server with a `Handover` may be killed at any moment: the nodes' numbers
+and pins, and the requests that it had received, are there. The next server answers those first.
 """
 
 from __future__ import annotations
@@ -60,7 +62,19 @@ _SLOW = frozenset({p.FSYNC, p.FSYNCDIR, p.FALLOCATE, p.COPY_FILE_RANGE})
 _READS = frozenset({p.READ, p.COPY_FILE_RANGE})
 _UNANSWERED = frozenset({p.FORGET, p.BATCH_FORGET})
 _NEEDS_NO_ROOM = frozenset(
-    {p.UNLINK, p.RMDIR, *_UNANSWERED, p.LOOKUP, p.GETATTR, p.GETXATTR, p.ACCESS, p.READ, p.READDIR, p.READDIRPLUS, p.READLINK}
+    {
+        p.UNLINK,
+        p.RMDIR,
+        *_UNANSWERED,
+        p.LOOKUP,
+        p.GETATTR,
+        p.GETXATTR,
+        p.ACCESS,
+        p.READ,
+        p.READDIR,
+        p.READDIRPLUS,
+        p.READLINK,
+    }
 )
 """What needs no room on the disk: it is answered before removed files are gone."""
 
@@ -90,12 +104,13 @@ class TreeServer:
             tree: What is served.
             channel: The channel, negotiated.
             handover: Where the server before this one left what it knew, and where this one leaves it to the next.
-            most_nodes: How many nodes the kernel may know before it is asked to forget some (`fuse.handover.forgetting`). None
-                below an overlayfs, which keeps all of them as long as its own.
-            xattr_search: Searches a read-only tree for extended attributes, piece by piece. The overlayfs above asks for a mark
-                of each file; when the search finds none in the whole tree, the kernel is told so and stops asking.
-            wait_elsewhere: Makes reads of objects in the calling thread raise `NotYetHere` instead of waiting for a remote
-                server. Large copies are deferred in any case.
+            most_nodes: How many nodes the kernel may know before it is asked to forget some
+                (`fuse.handover.forgetting`). None below an overlayfs, which keeps all of them as long as its own.
+            xattr_search: Searches a read-only tree for extended attributes, piece by piece. The overlayfs above asks
+                for a mark of each file; when the search finds none in the whole tree, the kernel is told so and stops
+                asking.
+            wait_elsewhere: Makes reads of objects in the calling thread raise `NotYetHere` instead of waiting for a
+                remote server. Large copies are deferred in any case.
             allows: Asks plug-ins before each change (`fuse.asking`).
         """
         self.tree = tree
@@ -155,7 +170,10 @@ class TreeServer:
         self.tree.pins.empty_attic()
 
     def _helpers(self, operation: int) -> ThreadPoolExecutor:
-        """The threads that answer a slow operation, the readers or the helpers; started by the first request for them."""
+        """The threads that answer a slow operation, the readers or the helpers.
+
+        Started by the first request for them.
+        """
         kind = "reader" if operation in _READS else "helper"
         pool = self._pools.get(kind)
         if pool is None:
@@ -239,7 +257,9 @@ class TreeServer:
             return False
         try:
             with self._guard:
-                answer = find_answer(self.tree, self._handover, request, self._operations.told, self._operations.owner(request))
+                answer = find_answer(
+                    self.tree, self._handover, request, self._operations.told, self._operations.owner(request)
+                )
         except OSError:  # its node is gone: serving it says so
             return False
         if answer is not None:
@@ -298,12 +318,15 @@ class TreeServer:
             if self._waiting.begin_answer(request):
                 missing = self._try_again(handler, request, slot, failed)
 
-    def _try_again(self, handler: Handler, request: Request, slot: int | None, failed: Exception | None) -> NotYetHere | None:
+    def _try_again(
+        self, handler: Handler, request: Request, slot: int | None, failed: Exception | None
+    ) -> NotYetHere | None:
         """Answer a request after `begin_answer`; return what is missing if that cannot be done yet.
 
         `failed` says why bringing it failed; it is not brought again then.
         """
-        # What must not be done twice is answered before the next operation is noted: the next server knows the last one only.
+        # What must not be done twice is answered before the next operation is noted: the next server knows the last one
+        # only.
         with self._guard if request.operation in ONCE else nullcontext():
             try:
                 body = handler(request)
@@ -355,7 +378,7 @@ def _not_parked() -> None:
 
 
 def _bring(bring: Callable[[], None]) -> None:
-    """Bring what a request needs, and what that needs in turn: the content of a copied file may be on a remote server."""
+    """Bring what a request needs, and what that needs in turn: a copied file's content may be on a remote server."""
     while True:
         try:
             bring()

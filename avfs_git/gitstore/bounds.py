@@ -1,9 +1,9 @@
 """How many files a walk through trees may meet.
 
-Decided here: the limit, and how a walk learns that it will pass it. Ten trees, each naming the next ten times, stand for ten
-thousand million files: no walk through them ends. A walk makes a `Bound` and tells it what it meets. After `ASKED_AFTER`
-entries the `Bound` counts the rest, once; it reads each pair of trees once however often it is named, so that the count costs
-what is stored.
+Decided here: the limit, and how a walk learns that it will pass it. Ten trees, each naming the next ten times, stand
+for ten thousand million files: no walk through them ends. A walk makes a `Bound` and tells it what it meets. After
+`ASKED_AFTER` entries the `Bound` counts the rest, once; it reads each pair of trees once however often it is named, so
+that the count costs what is stored.
 
 Every walk through several levels of trees uses this, or visits each tree once (`visit_once`). Pure functions over an
 `ObjectSource`; a `Bound` belongs to one thread.
@@ -22,7 +22,7 @@ from avfs_git.paths import Oid
 FILES_MAX: Final = 2_000_000
 """Files and directories that one walk may meet. At up to 1 KB of memory for each, a walk stays below 2 GB."""
 ASKED_AFTER: Final = 200_000
-"""Entries after which a walk finds out what the rest is: few repositories have so many, and counting takes as long as walking."""
+"""Entries after which a walk counts the rest: few repositories have so many, and counting takes as long as walking."""
 
 Pair = tuple[Oid | None, Oid | None]
 """A tree before and after; None for the empty tree."""

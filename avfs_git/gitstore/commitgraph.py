@@ -1,8 +1,8 @@
 """Having git write its commit-graph, a cache with which it finds merge bases that are far away in half the time.
 
-Decided here: git writes the file in a scratch repository, and it is moved to its place when it is whole. Written in the vault, it
-would leave `commit-graph.lock` where git or the machine dies, and no graph would be written after that. Called by `gc` and
-by maintenance. A crash leaves the old graph and a temporary directory.
+Decided here: git writes the file in a scratch repository, and it is moved to its place when it is whole. Written in the
+vault, it would leave `commit-graph.lock` where git or the machine dies, and no graph would be written after that.
+Called by `gc` and by maintenance. A crash leaves the old graph and a temporary directory.
 """
 
 from __future__ import annotations
@@ -34,5 +34,7 @@ def write_commit_graph(store: ObjectStore, tips: Iterable[Oid]) -> None:
         output_of(scratch, "commit-graph", options, given=lines, borrowed=store.objects_dir)
         with suppress(FileNotFoundError):  # no commit, no graph
             data = (scratch / "objects" / "info" / "commit-graph").read_bytes()
-            make_dirs_durably(store.objects_dir / "info", parents=False)  # a repository that was removed does not come back
+            make_dirs_durably(
+                store.objects_dir / "info", parents=False
+            )  # a repository that was removed does not come back
             write_file_atomically(store.objects_dir / "info" / "commit-graph", data, mode=0o444)

@@ -3,10 +3,10 @@
 Decided here: which commands of git avfs runs, with which options and environment. Blocks until git is done, or the
 result is no longer wanted (`host.processes.ended`). Usable from threads.
 
-Git's configuration and environment can make it run programs. So the environment is made anew for each run, options come from a
-list of known ones, names from outside stand after `--end-of-options`, and git is not started in a repository whose
-configuration holds a key that is not known to be harmless, or to mean nothing to these commands (`gitstore.config.settings`):
-an override on the command line would have to name every dangerous one.
+Git's configuration and environment can make it run programs. So the environment is made anew for each run, options come
+from a list of known ones, names from outside stand after `--end-of-options`, and git is not started in a repository
+whose configuration holds a key that is not known to be harmless, or to mean nothing to these commands
+(`gitstore.config.settings`): an override on the command line would have to name every dangerous one.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ from avfs_git.paths import Oid
 _OPTIONS: Mapping[str, str] = {
     "fsck": "--strict --full --no-dangling --no-progress",
     "commit-graph": "write --stdin-commits --no-progress",
-    "pack-objects": "--revs --reflog --indexed-objects --local --non-empty --delta-base-offset --quiet --window=0 --stdin-packs"
+    "pack-objects": "--revs --reflog --indexed-objects --local --non-empty --delta-base-offset --quiet --window=0 "
+    "--stdin-packs"
     " --depth=20 --window-memory=128m --threads=1 --missing=allow-any",
     "rev-list": "--objects --no-object-names --reflog --indexed-objects --stdin --missing=allow-any --missing=print"
     " --filter=blob:none --quiet",
     "grep": "--no-color --color=always --full-name --null --line-number --column -E -F -P -i -w -v -o"
     " --files-with-matches --files-without-match --count -f - ( )",
     "blame": "--porcelain --no-textconv",
-    "log": "--no-show-signature --no-ext-diff --no-textconv --patch --graph --stat --name-status --color=always --no-color"
+    "log": "--no-show-signature --no-ext-diff --no-textconv --patch --graph --stat --name-status --color=always "
+    "--no-color"
     " --decorate=short --no-decorate --invert-grep",
     "index-pack": "",
     "reflog": "expire --all",
@@ -111,7 +113,8 @@ def run(
     `given` is its standard input; the objects of the directory `borrowed` count as the repository's own.
 
     Raises:
-        GitFailed: If there is no git, or the repository's configuration is not known to be harmless, or a pipe stands in it.
+        GitFailed: If there is no git, or the repository's configuration is not known to be harmless, or a pipe stands
+            in it.
     """
     command, environment = _spell(git_dir, verb, options, operands, work_tree=work_tree, borrowed=borrowed)
     with host_errors(f"run git {verb}"), tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
@@ -141,10 +144,13 @@ def stream(
     colors: Mapping[str, str],
     check: Callable[[int, str], object],
 ) -> Generator[bytes]:
-    """Run one command of git as `run` does; give its answer as it comes. Git is killed when the caller closes the generator.
+    """Run one command of git as `run` does; give its answer as it comes.
 
-    `check` is called at the end, with git's status and what it said on standard error. `colors` are those of the parts of an
-    answer of `git grep`. Where the system has `setpriv`, git also ends when the thread that reads the answer is killed.
+    Git is killed when the caller closes the generator.
+
+    `check` is called at the end, with git's status and what it said on standard error. `colors` are those of the parts
+    of an answer of `git grep`. Where the system has `setpriv`, git also ends when the thread that reads the answer is
+    killed.
 
     Raises:
         GitFailed: As `run`.
@@ -187,7 +193,9 @@ def _spell(
     if (reason := find_harmful_setting(git_dir, for_own_git=True)) is not None:
         error = GitFailed(verb, reason)
         listing = f"git --git-dir={shlex.quote(str(git_dir))} config --list --show-origin"
-        error.hint = f"See it with `{listing}`; if it is yours, move it to your own configuration (`git config --global`)."
+        error.hint = (
+            f"See it with `{listing}`; if it is yours, move it to your own configuration (`git config --global`)."
+        )
         raise error
     for place in (git_dir, *([borrowed.parent] if borrowed is not None else [])):
         with host_errors(f"look at '{place}'"):
@@ -208,7 +216,9 @@ def _spell(
     for part in _COLORED_PARTS if colors else ():
         command += ["-c", f"color.grep.{part}={colors.get(part, 'normal')}"]
     command += [verb, *options]
-    if operands:  # four know no such mark: their first operand is an absolute path, or an object's id with `--` behind it
+    if (
+        operands
+    ):  # four know no such mark: their first operand is an absolute path, or an object's id with `--` behind it
         command += [*(("--end-of-options",) if verb not in ("index-pack", "grep", "blame", "log") else ()), *operands]
     return command, environment
 
@@ -279,8 +289,8 @@ def fsck(git_dir: Path) -> list[str]:
     """Have git check every object and ref; return what it finds fault with, at most 1000 lines."""
     result = run(git_dir, "fsck", ["--strict", "--full", "--no-dangling", "--no-progress"])
     lines = [*result.output.decode("utf-8", "replace").splitlines(), *result.messages.splitlines()]
-    # Under --strict git's warnings are errors; what it still calls a warning is information, as on a `.gitignore` that is a
-    # symbolic link, which plain git commits without a word.
+    # Under --strict git's warnings are errors; what it still calls a warning is information, as on a `.gitignore` that
+    # is a symbolic link, which plain git commits without a word.
     found = [line for line in lines if line and not line.startswith(("notice: ", "dangling ", "warning in "))]
     if _EMPTY_TREE_MISSING in found:
         found = [line for line in found if line != _EMPTY_TREE_MISSING]

@@ -1,13 +1,13 @@
 """Holding objects: keeping the sweep from removing what an operation is about to refer to.
 
-Decided here: how writers and the sweep (`gitstore.objects.sweep`) exclude each other. An operation that finds an object there,
-and makes a ref name it later, holds the objects from the first look to the last ref: `PackWriter` for as long as it lives, and
-operations that move refs without writing objects (fetch, push, undo, fork) by `objects_held`. `RefStore.update` checks each
-object once more. The sweep has the objects for itself while it removes files: it waits for holders up to a limit, and new
-holders wait for it.
+Decided here: how writers and the sweep (`gitstore.objects.sweep`) exclude each other. An operation that finds an object
+there, and makes a ref name it later, holds the objects from the first look to the last ref: `PackWriter` for as long as
+it lives, and operations that move refs without writing objects (fetch, push, undo, fork) by `objects_held`.
+`RefStore.update` checks each object once more. The sweep has the objects for itself while it removes files: it waits
+for holders up to a limit, and new holders wait for it.
 
-The lock is flock(2) on `avfs/prune.lock`, shared or exclusive, and ends with its holder. Processes that remove packs, by
-joining them (`gitstore.objects.repack`) or by sweeping, exclude each other by `avfs/consolidate.lock`.
+The lock is flock(2) on `avfs/prune.lock`, shared or exclusive, and ends with its holder. Processes that remove packs,
+by joining them (`gitstore.objects.repack`) or by sweeping, exclude each other by `avfs/consolidate.lock`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ def objects_to_oneself(git_dir: Path, *, wait_s: float) -> Iterator[bool]:
 
 @contextmanager
 def packs_to_oneself(git_dir: Path) -> Iterator[bool]:
-    """Keep other processes from joining packs or sweeping, for a block; tell whether that was possible. Writers go on."""
+    """Keep other processes from joining packs or sweeping, for a block; tell whether that was possible.
+
+    Writers go on.
+    """
     with host_errors("lock the packs"):
         make_dirs_durably(git_dir / "avfs", parents=False)
         fd = open_file(git_dir / _PACKS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)

@@ -1,13 +1,13 @@
 """Judging objects that come from elsewhere, once, before they count as part of a vault.
 
-Decided here: what comes in, by a clone, a fetch, a repository that a vault is made of, and a bare repository that is used as a
-vault; each hands over its new objects. Refused is a tree or a commit that avfs would refuse at each reading, and a
-`.gitmodules` that `git fsck --strict` refuses; all faults are listed. Two harmless faults of old histories pass: time zones
-that do not exist, and modes of directories that are padded with a zero. Git judges pushes into a vault by the same rules:
-`repository.SEVERITIES` stands in its configuration.
+Decided here: what comes in, by a clone, a fetch, a repository that a vault is made of, and a bare repository that is
+used as a vault; each hands over its new objects. Refused is a tree or a commit that avfs would refuse at each reading,
+and a `.gitmodules` that `git fsck --strict` refuses; all faults are listed. Two harmless faults of old histories pass:
+time zones that do not exist, and modes of directories that are padded with a zero. Git judges pushes into a vault by
+the same rules: `repository.SEVERITIES` stands in its configuration.
 
-One git process reads trees, commits and small `.gitmodules`, in a directory of its own that has no configuration but ours.
-Costs the number of new objects; memory is bounded by the largest tree. Nothing is written but temporary files.
+One git process reads trees, commits and small `.gitmodules`, in a directory of its own that has no configuration but
+ours. Costs the number of new objects; memory is bounded by the largest tree. Nothing is written but temporary files.
 """
 
 from __future__ import annotations
@@ -52,11 +52,16 @@ def list_packed(packs: Iterable[Path]) -> Iterator[Oid]:
         try:
             yield from PackIndex(pack.with_suffix(".idx")).oids()
         except BadPack as error:
-            raise ObjectCorrupt(pack.stem.removeprefix("pack-"), f"the index of its pack is damaged: {error}") from error
+            raise ObjectCorrupt(
+                pack.stem.removeprefix("pack-"), f"the index of its pack is damaged: {error}"
+            ) from error
 
 
 def list_objects(objects_dir: Path) -> Iterator[Oid]:
-    """List all objects of a directory of objects, without borrowed objects; of a pack without an index git knows none."""
+    """List all objects of a directory of objects, without borrowed objects.
+
+    Of a pack without an index git knows none.
+    """
     indexes = sorted((objects_dir / "pack").glob("pack-*.idx"))
     yield from list_packed([pack for pack in (index.with_suffix(".pack") for index in indexes) if pack.exists()])
     yield from list_loose(objects_dir)
@@ -189,7 +194,9 @@ def _read(git_dir: Path, places: Mapping[str, str], option: str, names: IO[bytes
     # Names come from a file and answers go to a pipe: neither side waits for the other.
     with (
         tempfile.TemporaryFile() as said,
-        subprocess.Popen(command, cwd=git_dir, env=environment, stdin=names, stdout=subprocess.PIPE, stderr=said) as process,
+        subprocess.Popen(
+            command, cwd=git_dir, env=environment, stdin=names, stdout=subprocess.PIPE, stderr=said
+        ) as process,
     ):
         try:
             assert process.stdout is not None  # noqa: S101 - it was asked for

@@ -1,4 +1,4 @@
-"""Reading a small file of a repository that a stranger may have made: a link or a device is refused, and is never followed.
+"""Reading a small file of a repository that a stranger may have made: a link or a device is refused, never followed.
 
 Called by each module that reads git's files in a repository; no state.
 """
@@ -53,7 +53,7 @@ def list_worktree_dirs(git_dir: Path) -> list[str]:
 
 
 def find_no_file(git_dir: Path) -> Path | None:
-    """Find something in what git reads of a repository that is neither file nor directory: git waits for ever for a pipe."""
+    """Find something git reads in a repository that is neither file nor directory: git waits for ever for a pipe."""
     pending = [git_dir / name for name in ("objects", "refs", "logs", "worktrees", "info")]
     while pending:
         try:

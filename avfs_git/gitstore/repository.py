@@ -1,10 +1,10 @@
 """Repositories as a whole: made, checked and found.
 
-Decided here: what a new vault's repository looks like, and which repositories can serve as a vault or as the source of one.
-Called when vaults are created and opened. Runs nothing; of a configuration only what may forbid the use is read.
+Decided here: what a new vault's repository looks like, and which repositories can serve as a vault or as the source of
+one. Called when vaults are created and opened. Runs nothing; of a configuration only what may forbid the use is read.
 
-A new repository is made whole under the name it is given: a caller that wants it to appear at once gives a temporary name and
-renames. On return it is on disk.
+A new repository is made whole under the name it is given: a caller that wants it to appear at once gives a temporary
+name and renames. On return it is on disk.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def init_vault_repo(
 ) -> None:
     """Make a bare repository with a configuration of ours; on disk on return.
 
-    Plain git in it is durable too, as far as git goes, and never collects garbage by itself. With `lazy` git fetches missing
-    objects from the `remote`, a name and a URL. With `shared` the group of this process may work in it; else only its owner may
-    look into it.
+    Plain git in it is durable too, as far as git goes, and never collects garbage by itself. With `lazy` git fetches
+    missing objects from the `remote`, a name and a URL. With `shared` the group of this process may work in it; else
+    only its owner may look into it.
 
     Raises:
         InvalidName: If no branch can have that name.
@@ -109,7 +109,10 @@ def init_vault_repo(
         config += b'[remote "%b"]\n\turl = %b\n\tfetch = %b\n' % (name.encode(), url, spec.encode())
         if lazy:
             config = config.replace(b"repositoryformatversion = 0", b"repositoryformatversion = 1", 1)
-            config += b"\tpromisor = true\n\tpartialclonefilter = blob:none\n[extensions]\n\tpartialclone = %b\n" % name.encode()
+            config += (
+                b"\tpromisor = true\n\tpartialclonefilter = blob:none\n[extensions]\n\tpartialclone = %b\n"
+                % name.encode()
+            )
             # Git's own `gc` wants bitmaps of a bare repository, and fails where objects are elsewhere.
             config += b"[repack]\n\twriteBitmaps = false\n"
     write_file_atomically(git_dir / "config", config, durable=True)
@@ -123,9 +126,9 @@ def init_vault_repo(
 def choose_fsync_method(git_dir: Path) -> str:
     """Choose how git forces many new objects to disk: all of them together where that is as safe as one by one.
 
-    With `batch` git writes out the content of each object, and then syncs one file more. On ext4 and XFS that sync puts the whole
-    journal on disk, and with it the objects; on btrfs and others only that file. ext4 without a journal keeps new objects with
-    neither method, because git syncs no directory.
+    With `batch` git writes out the content of each object, and then syncs one file more. On ext4 and XFS that sync puts
+    the whole journal on disk, and with it the objects; on btrfs and others only that file. ext4 without a journal keeps
+    new objects with neither method, because git syncs no directory.
     """
     from avfs_git.host.mounts.mounts import list_mounts  # noqa: PLC0415 - only making a vault and mounting ask
 
@@ -178,7 +181,8 @@ def check_repository(git_dir: Path) -> None:
     """
     check_layout(git_dir)
     values = check_config(git_dir, lazy=is_partial(git_dir))
-    # `git init` in a working tree of a bare repository says that it is bare no longer; a vault is bare, also with that setting.
+    # `git init` in a working tree of a bare repository says that it is bare no longer; a vault is bare, also with that
+    # setting.
     is_ours = (git_dir / "avfs" / "format").exists()
     if "core.worktree" in values or not (is_ours or all(map(is_true, values.get("core.bare", [])))):
         raise NotAVault(str(git_dir), "it belongs to a working tree; create a vault from it instead")
@@ -197,7 +201,9 @@ def check_layout(git_dir: Path) -> None:
         if (git_dir / "commondir").exists():
             refused = NotAVault(str(git_dir), "it is a linked working tree of another repository")
             if (git_dir / "avfs" / "format").exists():
-                refused.hint = f"A command may have made '{git_dir / 'commondir'}', which leads git elsewhere: remove it."
+                refused.hint = (
+                    f"A command may have made '{git_dir / 'commondir'}', which leads git elsewhere: remove it."
+                )
             raise refused
         for name, needed in _OF_ITS_OWN.items():
             try:
@@ -225,8 +231,15 @@ def check_config(git_dir: Path, *, lazy: bool = False) -> Config:
         raise FormatUnsupported(str(git_dir), version, "the formats 0 and 1 of git", is_gits=True)
     for key, found in values.items():
         name = key.removeprefix("extensions.")
-        if key.startswith("remote.") and key.endswith((".promisor", ".partialclonefilter")) and found[-1] != "false" and not lazy:
-            raise FormatUnsupported(str(git_dir), "partial clone", "repositories that hold all their objects", is_gits=True)
+        if (
+            key.startswith("remote.")
+            and key.endswith((".promisor", ".partialclonefilter"))
+            and found[-1] != "false"
+            and not lazy
+        ):
+            raise FormatUnsupported(
+                str(git_dir), "partial clone", "repositories that hold all their objects", is_gits=True
+            )
         if name == key:
             continue
         value = found[-1].lower()

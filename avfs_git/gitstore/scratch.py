@@ -1,7 +1,7 @@
-"""Git directories that live for one command of git: empty, with a configuration of ours, borrowing the objects of another.
+"""Git directories that live for one git command: empty, with a configuration of ours, borrowing another's objects.
 
-For questions about objects that are not part of a vault, or must not become part of it. A crash leaves a temporary directory,
-which goes as `host.lockedplace` says.
+For questions about objects that are not part of a vault, or must not become part of it. A crash leaves a temporary
+directory, which goes as `host.lockedplace` says.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ _CONFIG = b"""[core]
 \tmultiPackIndex = false
 \tfsync = none
 """
-"""What came along to make git faster is not believed where objects are judged: it could say something else than they do."""
+"""What came along to make git faster is not believed where objects are judged: it could contradict the objects."""
 
 
 @contextmanager
-def scratch_repository(purpose: str, *, is_bare: bool = True, is_trusting: bool = False, config: bytes = b"") -> Iterator[Path]:
+def scratch_repository(
+    purpose: str, *, is_bare: bool = True, is_trusting: bool = False, config: bytes = b""
+) -> Iterator[Path]:
     """Make an empty repository for the time of a block; give its git directory.
 
-    An error says that `purpose` failed. With `is_trusting`, git believes the commit-graph of the repository whose objects are
-    borrowed.
+    An error says that `purpose` failed. With `is_trusting`, git believes the commit-graph of the repository whose
+    objects are borrowed.
     """
     with host_errors(purpose), locked_directory() as git_dir:
         for name in ("objects", "refs", "info"):
@@ -58,7 +60,10 @@ def put_loose(git_dir: Path, kind: int, data: bytes) -> Oid:
 
 
 def put_pack(git_dir: Path, objects: Iterable[tuple[int, bytes]]) -> None:
-    """Write objects into a repository that no other process uses, as one pack; not durably. Holds one of them in memory."""
+    """Write objects into a repository that no other process uses, as one pack; not durably.
+
+    Holds one of them in memory.
+    """
     offsets: dict[Oid, int] = {}
     crcs = array("I")
     directory = git_dir / "objects" / "pack"

@@ -1,7 +1,8 @@
 """What objects are read from and put into.
 
-Decided here: the two interfaces that all code above relies on, so that a checkpoint that is only asked about, a workspace that
-is not stored yet and the repository itself look the same. Implemented by `objects` and `workspace.history.compare`.
+Decided here: the two interfaces that all code above relies on, so that a checkpoint that is only asked about, a
+workspace that is not stored yet and the repository itself look the same. Implemented by `objects` and
+`workspace.history.compare`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ Tree = Mapping[bytes, tuple[int, Oid]]
 class NotYetHere(Exception):
     """Something takes long, and this thread has others to serve meanwhile; raised only in threads that have said so.
 
-    A content is on a server, or a large file has to be copied first. `bring` brings it: a thread that may wait calls it,
-    without any lock. It raises RemoteError or OSError.
+    A content is on a server, or a large file has to be copied first. `bring` brings it: a thread that may wait calls
+    it, without any lock. It raises RemoteError or OSError.
     """
 
     def __init__(self, bring: Callable[[], None]) -> None:
@@ -72,7 +73,7 @@ class ObjectSink(ObjectSource, Protocol):
         """Take a tree by its entries, which come in any order, and return its id."""
 
     def add_sorted(self, tree: Tree) -> Oid:
-        """Take a tree whose entries are in git's order, with names that git allows, and return its id; reading it costs little.
+        """Take a tree with entries in git's order and names git allows, and return its id; reading it costs little.
 
         It is not copied: no caller may change it afterwards.
         """

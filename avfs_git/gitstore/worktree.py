@@ -1,8 +1,8 @@
 """The git directory of a live tree: one of the repository's linked working trees (git-worktree(1)).
 
 Decided here: which files make `worktrees/NAME/` a working tree for git, which of them are ours, and how its index is
-replaced beside git's own processes. `workspace.gitdir` calls it with the workspace locked, so that one process of ours at a
-time writes there; git may read and write at any moment.
+replaced beside git's own processes. `workspace.gitdir` calls it with the workspace locked, so that one process of ours
+at a time writes there; git may read and write at any moment.
 
     gitdir, commondir      written at each mount: where the tree is, where the repository is
     HEAD                   written once, git moves it from then on; names a commit while nothing shows the tree
@@ -12,9 +12,9 @@ time writes there; git may read and write at any moment.
     avfs                   says that the directory is ours; holds the name of the branch
     avfs-basis             the commit for which the index was made, while avfs or others have moved the branch past it
 
-A new one is made elsewhere and renamed: git and avfs find all of these files or none. Where a power cut took some of them, the
-next mount makes them again; the doctor puts the directory into the trash. Only `avfs-basis` is forced to disk. What is staged
-may be lost in a power cut, as with git.
+A new one is made elsewhere and renamed: git and avfs find all of these files or none. Where a power cut took some of
+them, the next mount makes them again; the doctor puts the directory into the trash. Only `avfs-basis` is forced to
+disk. What is staged may be lost in a power cut, as with git.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ class Worktree:
                 faults.reach("worktree.made")
                 make_dir(self.path.parent, exist_ok=True)
                 os.rename(staging, self.path)
-            # Git adds to a log that is there, also where `core.logAllRefUpdates` is off: avfs learns from both what git has done.
+            # Git adds to a log that is there, also where `core.logAllRefUpdates` is off: avfs learns from both what git
+            # has done.
             for top, name in ((self.git_dir, f"logs/{ref}"), (self.path, "logs/HEAD")):
                 _append(top, name, b"")
         return b"gitdir: " + os.fsencode(self.path.absolute()) + b"\n"
@@ -146,10 +147,10 @@ class Worktree:
                 faults.reach("worktree.wrote_one")
 
     def step_aside(self) -> None:
-        """Let git outside move or delete the branch, while nothing shows the tree: HEAD names the branch's commit until then.
+        """Let git outside move or delete the branch while nothing shows the tree: HEAD names its commit meanwhile.
 
-        Git takes a branch that some working tree's HEAD names for checked out, also where there is no such tree. A HEAD that git
-        has moved to something else stays.
+        Git takes a branch that some working tree's HEAD names for checked out, also where there is no such tree. A HEAD
+        that git has moved to something else stays.
         """
         with host_errors(f"write '{self.path}'"):
             ref = self._read(_MARK).partition(b"\n")[0]
@@ -190,9 +191,16 @@ class Worktree:
         return os.fsdecode(data[5:].strip()) if data.startswith(b"ref: ") else None
 
     def find_head(self) -> str | None:
-        """Tell where git has put HEAD in this tree: a ref or the id of a commit; None if it is on the branch of the tree."""
+        """Tell where git has put HEAD in this tree: a ref or the id of a commit.
+
+        None if it is on the branch of the tree.
+        """
         held, (ref, _, rest) = self._read("HEAD"), self._read(_MARK).partition(b"\n")
-        if not _is_head(held) or held.strip() == b"ref: " + ref or (rest == _ASIDE[1:] and _OID.fullmatch(held.strip())):
+        if (
+            not _is_head(held)
+            or held.strip() == b"ref: " + ref
+            or (rest == _ASIDE[1:] and _OID.fullmatch(held.strip()))
+        ):
             return None
         return os.fsdecode(held.removeprefix(b"ref:").strip())
 
@@ -202,7 +210,10 @@ class Worktree:
         return any((self.path / name).exists() for name in _REBASES)
 
     def find_rebased(self, ref: str) -> Oid | None:
-        """Find where a branch was when git began to rebase it, and has to be when git ends that; None if git does not."""
+        """Find where a branch was when git began to rebase it, and has to be when git ends that.
+
+        None if git does not.
+        """
         for name in _REBASES:
             at = self._read(f"{name}/orig-head").strip()
             if _OID.fullmatch(at) and self._read(f"{name}/head-name").strip() == os.fsencode(ref):
@@ -215,14 +226,16 @@ class Worktree:
         return next((command for name, command in _UNDER_WAY.items() if (self.path / name).exists()), None)
 
     def list_unmerged(self, read_tree: ReadTree) -> list[bytes]:
-        """List the paths in conflict by git's index, which is read only in the middle of a git command or after its conflicts."""
+        """List the paths in conflict by git's index, read only in the middle of a git command or after conflicts."""
         if not (self.path / _IN_CONFLICT).exists() and self.under_way is None:
             return []
         try:
             index = self.read_entries(read_tree)
         except BadIndex:  # git itself says so
             return []
-        return list(dict.fromkeys(index.paths[at] for at in range(len(index)) if index.entry(at).stage)) if index else []
+        return (
+            list(dict.fromkeys(index.paths[at] for at in range(len(index)) if index.entry(at).stage)) if index else []
+        )
 
     def bring_head_back(self) -> None:
         """Put HEAD on the branch of the tree again.
@@ -252,7 +265,7 @@ class Worktree:
             write_file_atomically(self.path / _MARK, os.fsencode(ref) + b"\n" + rest, mode=mode, durable=False)
 
     def read_heads(self) -> list[Logged]:
-        """List what git's log says of its HEAD, the oldest first: each commit that was made or checked out in this tree."""
+        """List the reflog of its HEAD, the oldest first: each commit that was made or checked out in this tree."""
         return read_log(self.path / "logs" / "HEAD")
 
     def read_moves(self, ref: str) -> list[Logged]:
@@ -262,8 +275,8 @@ class Worktree:
     def is_made_inside(self, ref: str, commit: Oid) -> bool:
         """Tell whether it was git in this tree that put a commit on a branch.
 
-        Where git's log of the branch does not say how it came there, the commit counts if that of HEAD has it, unless HEAD only
-        went there to look.
+        Where git's log of the branch does not say how it came there, the commit counts if that of HEAD has it, unless
+        HEAD only went there to look.
         """
         moves, heads = self.read_moves(ref), self.read_heads()
         if moves and moves[-1].new == commit:
@@ -273,7 +286,7 @@ class Worktree:
     # --- the commit of the index -------------------------------------------------------------------------------
 
     def note_move(self, head: Oid | None) -> None:
-        """Remember for which commit the index was made, before its branch is moved by other hands than git's in this tree.
+        """Remember the commit that the index was made for, before others than git in this tree move its branch.
 
         Durable on return: an index that is taken for that of another commit shows everything between the two as staged.
         """
@@ -341,8 +354,8 @@ class Worktree:
     def replace_index(self, data: bytes, *, instead_of: os.stat_result | None, mtime_ns: int) -> None:
         """Replace the index as git does, under `index.lock`, if it is still what `read_index` gave.
 
-        The lock is a second name of the new file: this identifies a lock that a killed avfs process left. Git
-        looks at files that were changed at `mtime_ns` or later, so that it must not be later than when what the entries say was
+        The lock is a second name of the new file: this identifies a lock that a killed avfs process left. Git looks at
+        files that were changed at `mtime_ns` or later, so that it must not be later than when what the entries say was
         true. Waits 1 s for a lock of git's, and not at all for an older lock.
 
         Raises:
@@ -461,11 +474,16 @@ class CheckedOut(NamedTuple):
     owner: str | None
     """The ref of the live tree that it is; None if git has made it."""
     under_way: str | None
-    """Which command of git's, a rebase or a bisect, goes back to the branch at its end; None if HEAD names the branch."""
+    """Which command of git's, a rebase or a bisect, goes back to the branch at its end.
+
+    None if HEAD names the branch.
+    """
 
 
 def find_checked_out(git_dir: Path, ref: str, *, but: Path) -> CheckedOut | None:
-    """Find a working tree whose HEAD is a branch, or in which git rebases or bisects it; `but` is the directory of its own tree.
+    """Find a working tree whose HEAD is a branch, or in which git rebases or bisects it.
+
+    `but` is the directory of its own tree.
 
     Costs a stat of each working tree: a HEAD of another size names something else. Each checkpoint asks.
     """
@@ -526,7 +544,7 @@ def read_heads_beside(git_dir: Path, since_ns: int) -> list[Logged]:
 
 
 def list_half_made(git_dir: Path) -> list[Path]:
-    """List the directories of ours below `worktrees/` that git takes for damaged: a process died, or a power cut took files."""
+    """List our directories below `worktrees/` that git takes for damaged: a process died, or a power cut took files."""
     return [
         place
         for place in map(Path, list_worktree_dirs(git_dir))
@@ -558,7 +576,9 @@ def _append(git_dir: Path, name: str, data: bytes) -> None:
     with suppress(OSError):
         for above in reversed(Path(name).parents):
             make_dir(git_dir / above, exist_ok=True)
-        with closing_fd(open_file(git_dir / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
+        with closing_fd(
+            open_file(git_dir / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
+        ) as fd:
             os.write(fd, data)
 
 

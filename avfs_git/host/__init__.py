@@ -7,6 +7,6 @@
     fanotify     which programs open one file; reads and writes in a mount; changes of a file system
     processes    peers, users of a mount, inherited descriptors, the process above a command
 
-Every package above calls these; they call nothing of avfs but `errors` and `faults`. What the system refuses is an `OSError`,
-or a `HostError` where the function names what it was doing; docstrings name only what else is raised.
+Every package above calls these; they call nothing of avfs but `errors` and `faults`. What the system refuses is an
+`OSError`, or a `HostError` where the function names what it was doing; docstrings name only what else is raised.
 """

@@ -1,10 +1,10 @@
-"""What programs do to files, as fanotify(7) tells it: openings of a file, reads and writes in a mount, changes of a file system.
+"""What programs do to files, by fanotify(7): openings of a file, reads and writes in a mount, file system changes.
 
-Decided here: that one file is watched for openings, so that nothing else on the machine waits; that a mark of a mount tells reads
-and writes with their processes; and that a mark of a whole file system tells what is made, renamed and removed there, in
-directories that it names by file handles. overlayfs has no such handles (EOPNOTSUPP): its upper layer's file system does. The
-kernel joins equal events that wait, and tells no sizes. Needs root. One thread reads a group. Nothing survives the process: the
-kernel then lets waiting programs go on.
+Decided here: that one file is watched for openings, so that nothing else on the machine waits; that a mark of a mount
+tells reads and writes with their processes; and that a mark of a whole file system tells what is made, renamed and
+removed there, in directories that it names by file handles. overlayfs has no such handles (EOPNOTSUPP): its upper
+layer's file system does. The kernel joins equal events that wait, and tells no sizes. Needs root. One thread reads a
+group. Nothing survives the process: the kernel then lets waiting programs go on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from avfs_git.values import NamedTuple
 
 _CLASS_NOTIF, _CLASS_CONTENT, _CLOEXEC, _NONBLOCK = 0, 4, 1, 2  # linux/fanotify.h
 _WITH_NAMES: Final = 0x200 | 0x400 | 0x800 | 0x1000
-"""FAN_REPORT_FID, DIR_FID, NAME and TARGET_FID: handles of the directory and the file, and the name, instead of a descriptor."""
+"""FAN_REPORT_FID, DIR_FID, NAME and TARGET_FID: handles of directory and file and the name instead of a descriptor."""
 _MARK_ADD, _MARK_MOUNT, _MARK_FILESYSTEM = 1, 0x10, 0x100
 _ACCESS, _MODIFY, _OVERFLOW, _OPEN_PERM = 1, 2, 0x4000, 0x10000
 _ATTRIB, _CREATE, _DELETE, _RENAME, _ONDIR = 4, 0x100, 0x200, 0x10000000, 0x40000000
@@ -32,9 +32,9 @@ _OF_FILE, _OF_NAME, _OF_OLD_NAME, _OF_NEW_NAME = 1, 2, 10, 12
 _ALLOW, _DENY = 1, 2
 _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _EVENT: Final = struct.Struct("=IBBHQii")
-"""The length of an event, the layout's version, a reserved byte, the length of this, what happened, a descriptor, the process."""
+"""Event length, layout version, a reserved byte, this struct's length, what happened, a descriptor, the process."""
 _RECORD: Final = struct.Struct("=BBHQIi")
-"""What it tells of, a reserved byte, its length, the file system, the length of the handle that follows, and its type."""
+"""What it tells of, a reserved byte, its length, the file system, the length of the handle that follows, its type."""
 _HANDLE_AT: Final = _RECORD.size - 8
 """Length and type are a part of the handle as the system calls take it."""
 _HANDLE_MAX: Final = 128
@@ -50,13 +50,19 @@ class Access(NamedTuple):
     reads: bool
     writes: bool
     path: bytes | None
-    """Where the file is, as this process sees it; None for a file without a name, or with a path that the kernel cannot tell."""
+    """Where the file is, as this process sees it.
+
+    None for a file without a name, or with a path that the kernel cannot tell.
+    """
     is_complete: bool = True
     """Whether none was lost before it."""
 
 
 class Change(NamedTuple):
-    """One or more calls of a process that changed the same name or file. Directories and files are told by their handles."""
+    """One or more calls of a process that changed the same name or file.
+
+    Directories and files are told by their handles.
+    """
 
     pid: int
     is_made: bool
@@ -129,7 +135,10 @@ class Openings(_Group):
         self._mark(path, 0, _OPEN_PERM)
 
     def wait(self) -> list[int]:
-        """Wait until another process opens the file; gives what is to be passed to `answer`. An empty list: `stop` was called."""
+        """Wait until another process opens the file; gives what is to be passed to `answer`.
+
+        An empty list: `stop` was called.
+        """
         poll = select.poll()
         poll.register(self, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -189,7 +198,10 @@ class Changes(_Group):
     """Tells changes of files and names of one whole file system."""
 
     def __init__(self, directory: Path) -> None:
-        """Begin with the file system of a directory. Raises OSError where this process may not, or the kernel cannot."""
+        """Begin with the file system of a directory.
+
+        Raises OSError where this process may not, or the kernel cannot.
+        """
         self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         mask = _CREATE | _DELETE | _RENAME | _ATTRIB | _MODIFY | _ONDIR
         super().__init__(_CLASS_NOTIF | _WITH_NAMES, directory, _MARK_FILESYSTEM, mask)

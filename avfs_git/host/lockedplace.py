@@ -29,8 +29,8 @@ _PREFIX = ".avfs-locked-"
 def locked_directory(parent: Path | None = None) -> Iterator[Path]:
     """Make a private directory for the time of a block, by default among the temporary ones.
 
-    Once a process, removes those whose processes have died first. The lock is not on the directory itself but on the one above
-    it: the block may lock it, and mount there.
+    Once a process, removes those whose processes have died first. The lock is not on the directory itself but on the
+    one above it: the block may lock it, and mount there.
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
     _remove_left(parent)

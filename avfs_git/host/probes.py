@@ -1,9 +1,9 @@
 """What this machine can do for avfs, found out by trying: `avfs doctor --host`.
 
-Decided here: what is tried, and which packages bring what is missing. Nothing is concluded from a version or a file of /proc
-alone: a mount is made, an attribute is set, a block is shared. All of it happens in a scratch directory, which is removed, and
-in a child process where it takes a mount namespace of its own. A trial that fails is a result and no error. Runs as the calling
-user, whose abilities it reports; starts processes and takes about half a second. One thread.
+Decided here: what is tried, and which packages bring what is missing. Nothing is concluded from a version or a file of
+/proc alone: a mount is made, an attribute is set, a block is shared. All of it happens in a scratch directory, which is
+removed, and in a child process where it takes a mount namespace of its own. A trial that fails is a result and no
+error. Runs as the calling user, whose abilities it reports; starts processes and takes about half a second. One thread.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def examine_host(directory: Path) -> HostReport:
     """Try what avfs can use of this machine, as the calling user.
 
     Args:
-        directory: Where vaults are, or will be; the nearest directory above it that exists and can be written stands in for it.
+        directory: Where vaults are, or will be; the nearest directory above it that exists and can be written stands in
+            for it.
     """
     place = next((above for above in (directory, *directory.parents) if _is_writable(above)), None)
     with locked_directory(place) as scratch:
@@ -200,7 +201,7 @@ def _unmount(place: Path) -> None:
 
 
 def _try_fuse_helper(place: Path) -> str:
-    """Mount as a user without privileges: root lends the trial to another user, whose directory the scratch one is not."""
+    """Mount as an unprivileged user: root lends the trial to another user, who does not own the scratch directory."""
     try:
         find_helper()
     except FuseUnavailable as error:
@@ -238,7 +239,8 @@ def _try_overlay(place: Path) -> str:
             raise _Lacking("a removed file is not hidden")
         if not is_root:
             return (
-                "mounted in a user namespace, with attributes of `user.overlay`; directories of the base are copied, not renamed"
+                "mounted in a user namespace, with attributes of `user.overlay`; directories of the base are "
+                "copied, not renamed"
             )
         (top / "directory").rename(top / "renamed")
         return "mounted, with attributes of `trusted.overlay`; a directory of the base was renamed"
@@ -263,7 +265,15 @@ def _try_user_namespaces(_: Path) -> str:
 
 
 def _try_bubblewrap(_: Path) -> str:
-    apart = ("--unshare-user-try", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--cap-drop", "ALL")
+    apart = (
+        "--unshare-user-try",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-net",
+        "--cap-drop",
+        "ALL",
+    )
     _run("bwrap", "--die-with-parent", *apart, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true")
     return "ran a program without the network"
 
@@ -340,20 +350,26 @@ _TRIALS: Sequence[_Trial] = (
         ("fuse3", "fuse3"),
     ),
     _Trial(
-        "libfuse", _try_libfuse, "avfs mount --backend portable", "Install the library of FUSE 3.", ("libfuse3-3", "fuse3-libs")
+        "libfuse",
+        _try_libfuse,
+        "avfs mount --backend portable",
+        "Install the library of FUSE 3.",
+        ("libfuse3-3", "fuse3-libs"),
     ),
     _Trial(
         "overlayfs",
         _try_overlay,
         "avfs exec and avfs mount --backend overlay, at native speed",
-        "Keep the home of avfs on ext4, XFS or btrfs, not on an overlayfs; give a container CAP_SYS_ADMIN. Users other than root "
+        "Keep the home of avfs on ext4, XFS or btrfs, not on an overlayfs; give a container CAP_SYS_ADMIN. Users "
+        "other than root "
         "need user namespaces.",
     ),
     _Trial(
         "user-namespaces",
         _try_user_namespaces,
         "overlayfs and avfs exec --isolate for users other than root",
-        "Set `sysctl kernel.unprivileged_userns_clone=1` or `kernel.apparmor_restrict_unprivileged_userns=0`, where the machine "
+        "Set `sysctl kernel.unprivileged_userns_clone=1` or `kernel.apparmor_restrict_unprivileged_userns=0`, where "
+        "the machine "
         "has such a setting; a container needs a seccomp profile that allows unshare(2).",
     ),
     _Trial("bubblewrap", _try_bubblewrap, "avfs exec --isolate", "Install bubblewrap.", ("bubblewrap", "bubblewrap")),
@@ -367,9 +383,15 @@ _TRIALS: Sequence[_Trial] = (
         "whiteouts",
         _try_whiteout,
         "removing and renaming what the base of a workspace has",
-        "Keep the home of avfs on ext4, XFS, btrfs or a tmpfs, in a container on a volume: an overlayfs takes no such mark.",
+        "Keep the home of avfs on ext4, XFS, btrfs or a tmpfs, in a container on a volume: an overlayfs takes no "
+        "such mark.",
     ),
-    _Trial("free-space", _try_room, "checkpoints and changed files", "Free some space, or name another home with AVFS_HOME."),
+    _Trial(
+        "free-space",
+        _try_room,
+        "checkpoints and changed files",
+        "Free some space, or name another home with AVFS_HOME.",
+    ),
     _Trial(
         "reflinks",
         _try_reflink,

@@ -1,14 +1,14 @@
 """A terminal for a command: a pseudo-terminal, and what is typed on its way there.
 
-Decided here: what the terminal begins with, and what happens meanwhile to the terminal of a person who works at it. If what the
-command reads is such a terminal, the new one has its settings and its size, and the person's is in raw mode while the command
-runs, so that Ctrl-C is a byte for the command and nothing is shown twice. In the background of a shell, this process leaves the
-person's terminal alone, and looks 5 times a second whether it has come to the foreground. The end of a file is typed as the key
-for it.
+Decided here: what the terminal begins with, and what happens meanwhile to the terminal of a person who works at it. If
+what the command reads is such a terminal, the new one has its settings and its size, and the person's is in raw mode
+while the command runs, so that Ctrl-C is a byte for the command and nothing is shown twice. In the background of a
+shell, this process leaves the person's terminal alone, and looks 5 times a second whether it has come to the
+foreground. The end of a file is typed as the key for it.
 
-The terminal stays open on both sides until `close`: the command may close its own side and open it again, and what it wrote
-last is read before that. One thread uses a `Terminal`; any other may call `resize`. Settings of a person's terminal are lost
-only with a SIGKILL of this process.
+The terminal stays open on both sides until `close`: the command may close its own side and open it again, and what it
+wrote last is read before that. One thread uses a `Terminal`; any other may call `resize`. Settings of a person's
+terminal are lost only with a SIGKILL of this process.
 """
 
 from __future__ import annotations
@@ -93,12 +93,15 @@ class Terminal:
                 tty.setraw(self._source, termios.TCSANOW)
 
     def _note_settings(self) -> None:
-        """Note the person's settings, the first time that they are not those of the shell that has the terminal meanwhile."""
+        """Note the person's settings once they are no longer those of the shell that has the terminal meanwhile."""
         if self._settings is None and _is_ours(self._source):
             self._settings = termios.tcgetattr(self._source)
 
     def close(self) -> None:
-        """Restore the person's terminal, and close the command's: its programs get SIGHUP. A second call does nothing."""
+        """Restore the person's terminal, and close the command's: its programs get SIGHUP.
+
+        A second call does nothing.
+        """
         with self._lock:
             settings, self._settings = self._settings, None
             if settings is not None and _is_ours(self._source):

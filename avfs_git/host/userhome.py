@@ -1,7 +1,7 @@
 """The user's own directory, which `~` stands for.
 
-Decided here: an empty HOME counts as an unset one, so that nothing is read from or written to `/` by mistake. Called by every
-module that resolves `~`; any thread may call.
+Decided here: an empty HOME counts as an unset one, so that nothing is read from or written to `/` by mistake. Called by
+every module that resolves `~`; any thread may call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _OWN = "~"
 
 
 def expand_user(path: Path) -> Path:
-    """Replace a leading `~` by HOME, or, where that is unset or empty, by the directory that the password database names.
+    """Replace a leading `~` by HOME or, if that is unset or empty, by the directory in the password database.
 
     Raises:
         InvalidInput: If neither names one.

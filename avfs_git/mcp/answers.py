@@ -1,9 +1,10 @@
-"""What a tool answers with: a record and a text for the model, or one error with its code; and the rest of what was too long.
+"""What a tool answers: a record and a text for the model, or one error with its code; and the rest of a long answer.
 
-Decided here: how long an answer may be, what is cut where it is longer, and how the rest is got. Clients of models warn at about
-10,000 tokens and cut without a word at 25,000: an answer stays below the first. Of a record that is too long, the longest lists
-and texts lose their ends, so that it still has the fields of its schema; `cut` says what is missing. `Leftovers` keeps the whole
-record in memory for the tool `more`: the last ones only, and nothing of them survives the process.
+Decided here: how long an answer may be, what is cut where it is longer, and how the rest is got. Clients of models warn
+at about 10,000 tokens and cut without a word at 25,000: an answer stays below the first. Of a record that is too long,
+the longest lists and texts lose their ends, so that it still has the fields of its schema; `cut` says what is missing.
+`Leftovers` keeps the whole record in memory for the tool `more`: the last ones only, and nothing of them survives the
+process.
 """
 
 from __future__ import annotations
@@ -85,13 +86,22 @@ class Leftovers:
         with self._guard:
             kept = self._kept.get(handle)
         if kept is None:
-            raise InvalidInput(f"nothing is kept for the handle {quote(handle)}", hint="Call the tool again that gave it.")
+            raise InvalidInput(
+                f"nothing is kept for the handle {quote(handle)}", hint="Call the tool again that gave it."
+            )
         value = _find(kept[0], field)
         if not isinstance(value, list | str):
-            raise InvalidInput(f"the result has no list or text {quote(field)}", hint="`cut` of the result names the fields.")
+            raise InvalidInput(
+                f"the result has no list or text {quote(field)}", hint="`cut` of the result names the fields."
+            )
         part = value[offset : offset + _fit(value[offset:], BUDGET - 1000)]
         end = offset + len(part)
-        rest: Rest = {"field": field, "offset": offset, "total": len(value), "next_offset": end if end < len(value) else None}
+        rest: Rest = {
+            "field": field,
+            "offset": offset,
+            "total": len(value),
+            "next_offset": end if end < len(value) else None,
+        }
         return {**rest, "text": part} if isinstance(part, str) else {**rest, "items": part}
 
 
@@ -197,7 +207,7 @@ def _shorten(record: Record, handle: str) -> tuple[Record, list[Cut]]:
 
 
 def _longest(record: Record) -> Iterable[tuple[int, Any, Any, str]]:
-    """List what can be cut: the size, the holder, the key and the pointer of each list with several items and each long text."""
+    """List what can be cut: size, holder, key and pointer of each list with several items and of each long text."""
     pending: list[tuple[Any, str]] = [(record, "")]
     while pending:
         holder, above = pending.pop()

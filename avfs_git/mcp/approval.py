@@ -1,10 +1,10 @@
 """Approvals as questions: a command that needs a person's yes is put before the user by the client.
 
-Decided here: which clients are asked, and what counts as a yes. The question shows all that a yes lets happen, as `avfs approvals
-grant` does. Only an accepted form whose `allow` is the JSON value `true` is a yes; a refusal, and a form with any other value,
-denies the request; everything else leaves it pending, and the error says how a person grants it elsewhere. The client is trusted
-to ask its user: a model never sees the question. Since 2026-07-28 the question is an answer of its own, and the sealed state that
-comes back names the request.
+Decided here: which clients are asked, and what counts as a yes. The question shows all that a yes lets happen, as `avfs
+approvals grant` does. Only an accepted form whose `allow` is the JSON value `true` is a yes; a refusal, and a form with
+any other value, denies the request; everything else leaves it pending, and the error says how a person grants it
+elsewhere. The client is trusted to ask its user: a model never sees the question. Since 2026-07-28 the question is an
+answer of its own, and the sealed state that comes back names the request.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ async def ask(
     token = str(needed.details["token"])
     id_ = token.partition(".")[0]
     needed.hint = (
-        f"A person grants it with `avfs approvals grant {id_}`; then call again with the same arguments and approve={token!r}."
+        f"A person grants it with `avfs approvals grant {id_}`; then call again with the same arguments "
+        f"and approve={token!r}."
     )
     if not _can_ask(context):
         raise needed

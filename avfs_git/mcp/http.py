@@ -1,10 +1,10 @@
 """The server over HTTP: which requests it answers.
 
-Decided here: each request needs the token, in `Authorization: Bearer`, a `Host` that the server is known by, and an `Origin`, if
-it has one, of the same: so that neither other users of the machine nor pages in a browser reach it. A request with more than 32
-MiB is refused. A connection that has not shown the token after ten seconds is closed, and the oldest of them at once where there
-are more than 200: clients that send slowly, or nothing, keep no other client out. There is no TLS: beyond loopback, a proxy in
-front has that.
+Decided here: each request needs the token, in `Authorization: Bearer`, a `Host` that the server is known by, and an
+`Origin`, if it has one, of the same: so that neither other users of the machine nor pages in a browser reach it. A
+request with more than 32 MiB is refused. A connection that has not shown the token after ten seconds is closed, and the
+oldest of them at once where there are more than 200: clients that send slowly, or nothing, keep no other client out.
+There is no TLS: beyond loopback, a proxy in front has that.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def listen(host: str, port: int) -> socket.socket:
         HostError: If it cannot be opened.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
         with ExitStack() as stack:
             listening = stack.enter_context(socket.socket(family, kind, protocol))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -143,4 +145,6 @@ def serve(server: MCPServer, listening: socket.socket, *, token: str, hosts: Seq
 
 def configure(app: ASGIApp) -> uvicorn.Config:
     """Say how an application is served: by `Connection`, and without WebSockets."""
-    return uvicorn.Config(app, http=Connection, ws="none", log_level="warning", timeout_graceful_shutdown=5, server_header=False)
+    return uvicorn.Config(
+        app, http=Connection, ws="none", log_level="warning", timeout_graceful_shutdown=5, server_header=False
+    )

@@ -1,8 +1,8 @@
-"""What a server works in, and one call of a tool: which vault and fork are meant, and what the caller is told meanwhile.
+"""What a server works in, and one tool call: the vault and fork meant, and what the caller is told meanwhile.
 
-Decided here: which vaults and forks a call may name. A vault is a name in the home, never a path, except the vault that the
-server was started in. Each call opens its own home and closes it: a vault that was deleted or made anew meanwhile is seen, and
-calls share no state. A `Call` belongs to one thread; `cancel` and `message` may be used from any.
+Decided here: which vaults and forks a call may name. A vault is a name in the home, never a path, except the vault that
+the server was started in. Each call opens its own home and closes it: a vault that was deleted or made anew meanwhile
+is seen, and calls share no state. A `Call` belongs to one thread; `cancel` and `message` may be used from any.
 """
 
 from __future__ import annotations

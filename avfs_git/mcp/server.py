@@ -1,8 +1,8 @@
 """The server: its tools, resources and instructions, for both eras of the protocol.
 
-Decided here: which tools there are, what a client is told of avfs as a whole, and that over standard input a request is answered
-although it cannot be read. `cli.commands.running.mcp` makes a server and runs it; tests connect to it in memory. One server
-serves many clients at once.
+Decided here: which tools there are, what a client is told of avfs as a whole, and that over standard input a request is
+answered although it cannot be read. `cli.commands.running.mcp` makes a server and runs it; tests connect to it in
+memory. One server serves many clients at once.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ in any directory, with the file tools and `exec`. Nothing is lost: `undo` takes 
 `operations` lists them.
 
 - Begin risky work with `fork_create`; save states that work with `checkpoint`; go back with `restore` or `undo`.
-- `git_status` and `git_diff` show what is not saved; `diff`, `git_log` and `git_show` what is. `overlap` shows which forks
-  will conflict; `merge` takes a fork over.
-- `exec` runs a command and commits its changes. The policy may refuse it, or ask a person: then wait for the answer, and
-  do not look for a way around.
+- `git_status` and `git_diff` show what is not saved; `diff`, `git_log` and `git_show` what is. `overlap` shows which
+  forks will conflict; `merge` takes a fork over.
+- `exec` runs a command and commits its changes. The policy may refuse it, or ask a person: then wait for the answer,
+  and do not look for a way around.
 - A long answer is cut: `next_offset`, or `cut` with the arguments of `more`, leads to the rest.
 - An error begins with a code, such as `path.not_found`, and says what to do. Nothing was changed,
   unless it says otherwise.

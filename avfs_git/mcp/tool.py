@@ -1,9 +1,10 @@
 """A tool: a function of the SDK with a schema of its arguments and of its result, and how a call of it runs.
 
-Decided here: how a call becomes an answer. Arguments that the schema does not allow are refused before anything is opened. The
-function runs in a thread, so that the server goes on; while it runs, the client is told each second what it does. A client that
-gives a call up ends a command that runs; every other operation completes. An error is an answer with its code, never a crash. A
-command that needs approval is asked about where the client can ask: `approval` has the question.
+Decided here: how a call becomes an answer. Arguments that the schema does not allow are refused before anything is
+opened. The function runs in a thread, so that the server goes on; while it runs, the client is told each second what it
+does. A client that gives a call up ends a command that runs; every other operation completes. An error is an answer
+with its code, never a crash. A command that needs approval is asked about where the client can ask: `approval` has the
+question.
 """
 
 from __future__ import annotations
@@ -44,12 +45,21 @@ RUNS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_h
 """What clients are told: `destructive` of what replaces or removes files, though all of it can be undone."""
 
 VaultName = Annotated[str | None, Field(description="The vault; the server's own if not given.")]
-ForkName = Annotated[str | None, Field(description="The fork; the server's own, or the vault's default fork, if not given.")]
-TreePath = Annotated[str, Field(description="A path in the workspace, from its root; a leading slash makes no difference.")]
-State = Annotated[
-    str, Field(description="A checkpoint's label, a fork, the id of a commit (four letters or more), or HEAD; `~N` steps back.")
+ForkName = Annotated[
+    str | None, Field(description="The fork; the server's own, or the vault's default fork, if not given.")
 ]
-Paths = Annotated[list[str], Field(description="Only these paths and what is below them; everything if empty.", max_length=1000)]
+TreePath = Annotated[
+    str, Field(description="A path in the workspace, from its root; a leading slash makes no difference.")
+]
+State = Annotated[
+    str,
+    Field(
+        description="A checkpoint's label, a fork, the id of a commit (four letters or more), or HEAD; `~N` steps back."
+    ),
+]
+Paths = Annotated[
+    list[str], Field(description="Only these paths and what is below them; everything if empty.", max_length=1000)
+]
 Offset = Annotated[int, Field(ge=0, description="Where to begin; `next_offset` of the answer before.")]
 """Arguments that several tools share, as their schemas describe them."""
 
@@ -82,8 +92,8 @@ class Toolbox(list[Spec]):
             reach: How far it reaches; a server that reaches less far does not have it.
             render: Makes the text for the model of the record; JSON by default.
 
-        A function whose first argument is `workspace` gets that of the fork that is meant, and the tool the arguments `vault` and
-        `fork`; any other function gets the `Call`.
+        A function whose first argument is `workspace` gets that of the fork that is meant, and the tool the arguments
+        `vault` and `fork`; any other function gets the `Call`.
         """
 
         def add(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,7 +171,9 @@ class AvfsTool(Tool):
         known = self.parameters["properties"]
         for name, given in arguments.items():
             if name not in known:
-                raise InvalidInput(f"{self.name} has no argument {quote(name)}", hint=f"It takes {', '.join(known) or 'none'}.")
+                raise InvalidInput(
+                    f"{self.name} has no argument {quote(name)}", hint=f"It takes {', '.join(known) or 'none'}."
+                )
             if not _is_unicode(given):
                 raise InvalidInput(f"argument {quote(name)} of {self.name} holds half of a character")
         try:
@@ -175,7 +187,9 @@ class AvfsTool(Tool):
     async def _run(self, values: dict[str, Any], context: Context[Any, Any]) -> CallToolResult | InputRequiredResult:
         if (answered := approval.read_answer(context)) is not None:
             with Call(self.scope) as call:
-                token = await anyio.to_thread.run_sync(approval.decide, call, values.get("vault"), answered, limiter=_THREADS)
+                token = await anyio.to_thread.run_sync(
+                    approval.decide, call, values.get("vault"), answered, limiter=_THREADS
+                )
             values = {**values, "approve": token}
         try:
             return await self._call(values, context)
@@ -184,7 +198,9 @@ class AvfsTool(Tool):
                 asked = await approval.ask(call, values.get("vault"), needed, context, self.describe)
                 if isinstance(asked, InputRequiredResult):
                     return asked
-                token = await anyio.to_thread.run_sync(approval.decide, call, values.get("vault"), asked, limiter=_THREADS)
+                token = await anyio.to_thread.run_sync(
+                    approval.decide, call, values.get("vault"), asked, limiter=_THREADS
+                )
         return await self._call({**values, "approve": token}, context)
 
     async def _call(self, values: dict[str, Any], context: Context[Any, Any]) -> CallToolResult:
@@ -223,7 +239,9 @@ class AvfsTool(Tool):
             while True:
                 await anyio.sleep(_HEARTBEAT_S)
                 try:
-                    await context.report_progress(round(time.monotonic() - began, 1), message=call.message or self.title)
+                    await context.report_progress(
+                        round(time.monotonic() - began, 1), message=call.message or self.title
+                    )
                 except (anyio.ClosedResourceError, anyio.BrokenResourceError):
                     return  # the client is gone; what runs completes
         except anyio.get_cancelled_exc_class():
@@ -233,12 +251,16 @@ class AvfsTool(Tool):
 
 def make_tools(specs: Sequence[Spec], scope: Scope, leftovers: Leftovers, describe: Callable[..., Any]) -> list[Tool]:
     """Make the tools that a scope allows."""
-    allowed = [spec for spec in specs if spec.reach <= scope.reach and (spec.hints.read_only_hint or not scope.is_read_only)]
+    allowed = [
+        spec for spec in specs if spec.reach <= scope.reach and (spec.hints.read_only_hint or not scope.is_read_only)
+    ]
     offered = frozenset(spec.function.__name__ for spec in allowed)
     return [_make(spec, scope, leftovers, describe, offered) for spec in allowed]
 
 
-def _make(spec: Spec, scope: Scope, leftovers: Leftovers, describe: Callable[..., Any], offered: frozenset[str]) -> Tool:
+def _make(
+    spec: Spec, scope: Scope, leftovers: Leftovers, describe: Callable[..., Any], offered: frozenset[str]
+) -> Tool:
     text = re.sub(r"(?<=\S)\n(?=\S)", " ", re.sub(r"\n +", "\n", spec.function.__doc__ or ""))
     plain = Tool.from_function(
         spec.function,
@@ -269,7 +291,9 @@ def _without_titles(schema: Any) -> Any:
         return [_without_titles(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    return {name: _without_titles(held) for name, held in schema.items() if name != "title" or not isinstance(held, str)}
+    return {
+        name: _without_titles(held) for name, held in schema.items() if name != "title" or not isinstance(held, str)
+    }
 
 
 def _is_unicode(value: object) -> bool:

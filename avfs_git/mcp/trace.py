@@ -1,9 +1,9 @@
 """What a tool did, as attributes of the span of its call.
 
 The package `mcp` makes a span of each call of a tool, described as OpenTelemetry has it for tools of agents
-(`gen_ai.operation.name` is `execute_tool`), below the `traceparent` of the call's `_meta`. The API of OpenTelemetry comes with
-that package, and does nothing until a program configures it, such as `opentelemetry-instrument`. Decided here: nothing;
-`sdk.spans` names the attributes. `tool` calls this.
+(`gen_ai.operation.name` is `execute_tool`), below the `traceparent` of the call's `_meta`. The API of OpenTelemetry
+comes with that package, and does nothing until a program configures it, such as `opentelemetry-instrument`. Decided
+here: nothing; `sdk.spans` names the attributes. `tool` calls this.
 """
 
 from __future__ import annotations

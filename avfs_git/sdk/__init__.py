@@ -17,8 +17,8 @@ A `Home`, a `Vault` and a `Workspace` may be used from several threads, and by s
 method acknowledges as saved is on disk; what `write` and its like do is durable at the next checkpoint, and
 survives the death of the process at once.
 
-All of it is the same whether a workspace is mounted or not. Where it is, its session does what is asked for, so that programs
-in the mount see it at once.
+All of it is the same whether a workspace is mounted or not. Where it is, its session does what is asked for, so that
+programs in the mount see it at once.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """avfs in an asyncio program: how to iterate without keeping the event loop waiting.
 
-Decided here: the one way to use the API from a loop. A call is `await asyncio.to_thread(work.checkpoint, "label")`, and a command
-is `await work.exec_async(…)`, which cancelling ends. What is iterated over (`events`, `file_events`, `walk`, `glob`, `open_read`,
-`exec_stream`)
-goes through `iterate`: each step runs in a thread. A call in a thread that is cancelled completes all the same.
+Decided here: the one way to use the API from a loop. A call is `await asyncio.to_thread(work.checkpoint, "label")`, and
+a command is `await work.exec_async(…)`, which cancelling ends. What is iterated over (`events`, `file_events`, `walk`,
+`glob`, `open_read`, `exec_stream`) goes through `iterate`: each step runs in a thread. A call in a thread that is
+cancelled completes all the same.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _END: Any = object()
 async def iterate(items: Iterable[_T]) -> AsyncGenerator[_T, None]:
     """Iterate over what the API gives, each step in a thread, one at a time.
 
-    At the end of the iteration, or if it is cancelled, an iterator that can be closed (`Events`, `FileEvents`, generators) is
-    closed, after the step that runs.
+    At the end of the iteration, or if it is cancelled, an iterator that can be closed (`Events`, `FileEvents`,
+    generators) is closed, after the step that runs.
     """
     source: object = items
     iterator = iter(items)

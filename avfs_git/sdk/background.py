@@ -1,9 +1,10 @@
 """Maintenance in the background: starting it, and the process that does it.
 
-Decided here: when a process starts, and as what. `Dispatch` asks before an operation, at most once a second, and when a vault is
-closed. Asking costs microseconds; starting a process costs some milliseconds, at most every 10 s. No process waits for it. It
-has a lower priority and writes no messages: `avfs maintain --status` tells what it did. Such processes exclude each other by a
-lock (`workspace.upkeep.maintenance`). Where one cannot be started, a later operation tries again.
+Decided here: when a process starts, and as what. `Dispatch` asks before an operation, at most once a second, and when a
+vault is closed. Asking costs microseconds; starting a process costs some milliseconds, at most every 10 s. No process
+waits for it. It has a lower priority and writes no messages: `avfs maintain --status` tells what it did. Such processes
+exclude each other by a lock (`workspace.upkeep.maintenance`). Where one cannot be started, a later operation tries
+again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _PROGRAM = (
     "import json, sys; given = json.load(sys.stdin); sys.path[:] = given['path']; "
     "from avfs_git.sdk.background import run; run(given)"
 )
-"""What the process runs: nothing of avfs can be imported before its starter, on standard input, has said where modules are."""
+"""What the process runs: it can import nothing of avfs before its starter has said, on its stdin, where modules are."""
 _NICENESS = 10
 _AS_NO_CHILD = 'exec 3<&0; "$@" <&3 3<&- &'
 """A shell's line that starts a process and ends: a program that uses avfs gets no child that it did not start.

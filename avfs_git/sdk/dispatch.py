@@ -1,7 +1,7 @@
 """Where the operations of an open vault are done: in this process or, of a workspace that is mounted, in its session.
 
-Decided here: which workspaces of the vault are open here, which process does an operation on one, and what its sessions are told.
-Called by the other modules of `avfs_git.sdk`; safe from several threads. Nothing of it survives the process.
+Decided here: which workspaces of the vault are open here, which process does an operation on one, and what its sessions
+are told. Called by the other modules of `avfs_git.sdk`; safe from several threads. Nothing of it survives the process.
 """
 
 from __future__ import annotations
@@ -126,7 +126,10 @@ class Dispatch:
         self._consider_maintenance(at_end=True)
 
     def _consider_maintenance(self, *, at_end: bool = False) -> None:
-        """Start maintenance in the background if much was done; asks at most once a second, and when the vault is closed."""
+        """Start maintenance in the background if much was done.
+
+        Asks at most once a second, and when the vault is closed.
+        """
         if not self.core.oplog.has_written and self._mounted is None:
             return
         now_s = time.monotonic()
@@ -169,8 +172,8 @@ class Dispatch:
     ) -> _T:
         """Do an operation of `session.control.operations` here or, if the workspace is mounted, in its session.
 
-        An operation that changes nothing does not wait for the holder of the workspace: it looks at the present state. One that
-        captures the workspace records what file calls did: what comes later is not theirs.
+        An operation that changes nothing does not wait for the holder of the workspace: it looks at the present state.
+        One that captures the workspace records what file calls did: what comes later is not theirs.
         """
         self._consider_maintenance()
         entry = table.TABLE[operation.__name__]
@@ -191,7 +194,9 @@ class Dispatch:
         """The sessions of the vault, as a client sees them."""
         with self._lock:
             if self._mounted is None:
-                made = partial(client.Sessions, self.core.layout.sessions, wait_s=self.lock_timeout_s, attend=self.attend)
+                made = partial(
+                    client.Sessions, self.core.layout.sessions, wait_s=self.lock_timeout_s, attend=self.attend
+                )
                 self._mounted = made(on_wait=self._on_wait, on_warnings=self.tell)
             return self._mounted
 
@@ -209,8 +214,8 @@ class Dispatch:
         Args:
             opened: The workspace.
             action: What looks.
-            discard: Closes what is open in a result that is not used, because the state changed: then `action` is called again.
-                Without it, `action` is called for one state only.
+            discard: Closes what is open in a result that is not used, because the state changed: then `action` is
+                called again. Without it, `action` is called for one state only.
 
         Raises:
             WorkspaceBusy: If that process takes too long, or the state changed and `discard` is not given.
@@ -227,7 +232,9 @@ class Dispatch:
                     return beside.look_past(self.core, opened.fork, action, discard=discard or (lambda _: None))
                 except beside.Disturbed as disturbed:
                     waited_s = time.monotonic() - began_s
-                    if waited_s >= self.lock_timeout_s or (discard is None and not isinstance(disturbed, beside.Unsettled)):
+                    if waited_s >= self.lock_timeout_s or (
+                        discard is None and not isinstance(disturbed, beside.Unsettled)
+                    ):
                         raise busy from None
                 if waited_s >= workspaces.TOLD_AFTER_S and not is_told and self._on_wait is not None:
                     is_told = True
@@ -256,7 +263,7 @@ class Dispatch:
         calls.append(f"{verb} {quote(os.fsdecode(path))}{outcome}" if len(calls) < _CALLS_NAMED else "")
 
     def record_changes(self, fork: str) -> tuple[Warning, ...]:
-        """Record what has changed in a fork since it was last recorded: what file calls did is named, other changes are counted.
+        """Record a fork's changes since the last record: name what file calls did, and count the other changes.
 
         Tells what was left out.
 
@@ -354,7 +361,10 @@ class Dispatch:
 
     @contextlib.contextmanager
     def at_hand(self, fork: str | None) -> Iterator[str | None]:
-        """Choose the fork whose labels and head a name of a state means; None if there is no default and no name needs one."""
+        """Choose the fork whose labels and head a name of a state means.
+
+        None if there is no default and no name needs one.
+        """
         fork = fork or self.core.default_fork()
         try:
             yield fork
@@ -374,16 +384,21 @@ class Dispatch:
             return (oid_of(saved.checkpoint.id) if saved.checkpoint is not None else oid), saved.warnings
         if self.run(opened, operations.read_status).clean:
             return oid, ()
-        return oid, (Warning("merge.uncommitted", f"'{name}' has changes that are not committed; they are not looked at"),)
+        return oid, (
+            Warning("merge.uncommitted", f"'{name}' has changes that are not committed; they are not looked at"),
+        )
 
     def resolve_with_changes(self, name: str, fork: str | None) -> Oid | None:
-        """Find the commit of what a fork holds with its uncommitted changes, which no branch has; None if it has none."""
+        """Find the commit of what a fork holds with its uncommitted changes, which no branch has.
+
+        None if it has none.
+        """
         oid = revisions.resolve_source(self.core, name, fork=fork)
         opened = self._open_source(name, fork, oid)
         return self.run(opened, operations.save_aside) if opened is not None else None
 
     def _open_source(self, name: str, fork: str | None, oid: Oid) -> workspaces.OpenWorkspace | None:
-        """Open the workspace of a name's commit, where that is the head of another fork that may have uncommitted changes."""
+        """Open a name's workspace if its commit is the head of another fork that may have uncommitted changes."""
         if name == fork or not self.has_fork(name) or self.core.read_head(name) != oid:
             return None
         opened = self.open_workspace(name)
@@ -397,14 +412,16 @@ class Dispatch:
             status = self.run(self.open_workspace(name), operations.read_status)
         except WorkspaceBusy:  # its commits can be handed over all the same
             return None
-        return frozenset(TreePath(path) for one in status.changed_files for path in (one.path, one.old_path) if path is not None)
+        return frozenset(
+            TreePath(path) for one in status.changed_files for path in (one.path, one.old_path) if path is not None
+        )
 
     def record_work(self, fork: str | None) -> None:
-        """Record what was done in the fork at hand, by git and to files, before an operation that comes after it in the log.
+        """Record what was done in a fork, by git and to files, before an operation that comes after it in the log.
 
-        For operations that change refs alone; those on a workspace do it with its lock. A workspace that another process has
-        locked is left out: what is done there belongs to that process. Changes that cannot be recorded now, because a file keeps
-        changing, do not hold the operation up: the next one records them.
+        For operations that change refs alone; those on a workspace do it with its lock. A workspace that another
+        process has locked is left out: what is done there belongs to that process. Changes that cannot be recorded now,
+        because a file keeps changing, do not hold the operation up: the next one records them.
         """
         if fork is not None and self.core.layout.workspace(fork).state.exists() and self.core.has_fork(fork):
             opened = self.open_workspace(fork)
@@ -415,7 +432,11 @@ class Dispatch:
 
     def record_git_moves(self, fork: str | None) -> None:
         """Record what git has done in the live tree of a fork, as `record_work` does."""
-        if fork is None or not gitmoves.list_with_git_dir(self.core, fork) or not gitmoves.list_unrecorded(self.core, fork):
+        if (
+            fork is None
+            or not gitmoves.list_with_git_dir(self.core, fork)
+            or not gitmoves.list_unrecorded(self.core, fork)
+        ):
             return
         opened = self.open_workspace(fork)
         if self._may_record(opened):
@@ -462,7 +483,9 @@ class Dispatch:
         try:
             self.check_unmounted(fork)
         except WorkspaceMounted as err:
-            err.hint = f"It has no branch any more: `avfs unmount {shlex.quote(str(err.details['directory']))}`, then {then}."
+            err.hint = (
+                f"It has no branch any more: `avfs unmount {shlex.quote(str(err.details['directory']))}`, then {then}."
+            )
             raise
 
     def is_mounted(self, fork: str) -> bool:

@@ -1,7 +1,7 @@
 """The fork at hand: what the parts of `Workspace` have in common.
 
-Decided here: when its workspace is opened, and that a state which the caller named is kept from `gc` while it is used. Safe from
-several threads. Nothing of it survives the process.
+Decided here: when its workspace is opened, and that a state which the caller named is kept from `gc` while it is used.
+Safe from several threads. Nothing of it survives the process.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class ForkHandle:
         """The files of the workspace, for when this process may use them."""
         return self._hold()[1]
 
-    def run(self, operation: Callable[Concatenate[workspaces.OpenWorkspace, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def run(
+        self, operation: Callable[Concatenate[workspaces.OpenWorkspace, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
         """Do an operation on the workspace, as `Dispatch.run` does."""
         return self.dispatch.run(self.opened, operation, *args, **kwargs)
 
@@ -101,7 +103,8 @@ class ForkHandle:
     def change(self, call: Callable[[], _T], verb: str, path: PathLike, *, in_steps: bool = False) -> _T:
         """Make a file call that changes the workspace, and note it for the log once it has been done.
 
-        A call that fails has changed nothing and is not noted, unless it is done `in_steps`: then the log says that it failed.
+        A call that fails has changed nothing and is not noted, unless it is done `in_steps`: then the log says that it
+        failed.
         """
         self.dispatch.begin_file_call(self.fork)
         try:
@@ -127,7 +130,9 @@ class ForkHandle:
         names_state = (at is not None or readonly) and find_refusal(self.core.layout.root) is None
         # Until the record of the session names it.
         with nursery_client.starting_early(), holding.objects_held(self.core.git_dir) if names_state else nullcontext():
-            commit = revisions.resolve_revision(self.core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
+            commit = (
+                revisions.resolve_revision(self.core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
+            )
             if directory is None:
                 directory = point.default_directory(self.dispatch.mounts, self.dispatch.home_name, self.fork, commit)
             found = self.dispatch.mount(
@@ -138,7 +143,7 @@ class ForkHandle:
         return found
 
     def _tell_unseen(self) -> None:
-        """Warn where the tree lacks commits that others put on the branch: git there would commit the files without these."""
+        """Warn where the tree lacks commits that others put on the branch: git would commit the files without them."""
         if self.core.oplog.find_last_position(HEADS + self.fork) == self.core.read_head(self.fork):
             return
         with suppress(AvfsError):  # it is mounted

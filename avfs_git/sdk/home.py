@@ -1,7 +1,7 @@
 """A home: the vaults of one user, by name.
 
-Decided here: where vaults are stored, and which of them is current. Callers may use several threads and processes. The next
-deletion completes one that a crash interrupted.
+Decided here: where vaults are stored, and which of them is current. Callers may use several threads and processes. The
+next deletion completes one that a crash interrupted.
 """
 
 from __future__ import annotations
@@ -89,19 +89,20 @@ class Home(Closing):
         """Use a home; the first vault makes its directory.
 
         Args:
-            home: The directory; `~/.local/share/avfs` by default, as for the command line where no variable names another. A
-                relative path is resolved now.
-            identity: Author of commits, unless a vault's settings name one; or a function that finds it for a vault's repository,
-                called before the first commit or session there.
+            home: The directory; `~/.local/share/avfs` by default, as for the command line where no variable names
+                another. A relative path is resolved now.
+            identity: Author of commits, unless a vault's settings name one; or a function that finds it for a vault's
+                repository, called before the first commit or session there.
             clock_ns: Gives the time of commits and operations, in nanoseconds since the epoch.
             lock_timeout_s: How long to wait for other processes, in seconds.
-            remote_environment: Variables for git's remotes, such as `os.environ`: only those for credentials, ssh, proxies and
-                git's own configuration are used; of the latter also the user's ignore rules. Git asks for passwords on the
-                terminal only if `GIT_TERMINAL_PROMPT=1` is among them.
+            remote_environment: Variables for git's remotes, such as `os.environ`: only those for credentials, ssh,
+                proxies and git's own configuration are used; of the latter also the user's ignore rules. Git asks for
+                passwords on the terminal only if `GIT_TERMINAL_PROMPT=1` is among them.
             policy: The user's policy file for commands, which need not exist.
             runs_hooks: Run the hooks of a vault's owner.
             on_wait: Called with a fork and the process that holds it, if known, when a change waits for that process.
-            on_warnings: Called with warnings that no result carries, such as files left out when file calls were recorded.
+            on_warnings: Called with warnings that no result carries, such as files left out when file calls were
+                recorded.
         """
         self.home = (Path(home) if home is not None else expand_user(Path(_DEFAULT))).absolute()
         self._seal = Seal(self.home / SEAL_KEY)
@@ -157,10 +158,13 @@ class Home(Closing):
         return vault
 
     def _check_trust(self, path: Path) -> bool:
-        """Refuse a vault that could run another user's programs, unless the user trusts it. True if its files are judged.
+        """Refuse a vault that could run another user's programs, unless the user trusts it.
 
-        A vault outside the home may come from any user, even if its files belong to this user: unpacked from an archive, or on a
-        disk that was written elsewhere. Nothing in it can say otherwise. A vault in the home may have been copied there.
+        True if its files are judged.
+
+        A vault outside the home may come from any user, even if its files belong to this user: unpacked from an
+        archive, or on a disk that was written elsewhere. Nothing in it can say otherwise. A vault in the home may have
+        been copied there.
         """
         in_home = path.parent == self._vaults or path.parent == self._vaults.resolve()
         try:
@@ -210,16 +214,18 @@ class Home(Closing):
         """List the trusted vaults, including vaults of other users."""
         return tuple(known.read_trusted(self.home))
 
-    def create_vault(self, name: str, *, source: Path | None = None, branch: str = "main", shared: bool = False) -> Vault:
+    def create_vault(
+        self, name: str, *, source: Path | None = None, branch: str = "main", shared: bool = False
+    ) -> Vault:
         """Make a vault.
 
         Args:
             name: The vault's name.
-            source: A directory to import; it is only read. Of a git repository, history, branches, and uncommitted, untracked
-                and ignored files are imported.
+            source: A directory to import; it is only read. Of a git repository, history, branches, and uncommitted,
+                untracked and ignored files are imported.
             branch: Name of the first fork, if the source has no branch.
-            shared: Share the vault with the group of this process (`core.sharedRepository = group`). Its owner trusts it; other
-                members must call `trust_vault`.
+            shared: Share the vault with the group of this process (`core.sharedRepository = group`). Its owner trusts
+                it; other members must call `trust_vault`.
 
         Raises:
             VaultExists: If the name is taken.
@@ -240,7 +246,10 @@ class Home(Closing):
         if shared:
             with aftermath.aftermath(warnings, f"`avfs vault trust {shlex.quote(os.fspath(path))}`"):
                 self.trust_vault(path)  # what members make in it belongs to them
-            with aftermath.aftermath(warnings, "its members cannot pass to it"), host_errors(f"let others pass to '{path}'"):
+            with (
+                aftermath.aftermath(warnings, "its members cannot pass to it"),
+                host_errors(f"let others pass to '{path}'"),
+            ):
                 for place in (self.home, self._vaults):
                     place.chmod(stat.S_IMODE(place.stat().st_mode) | 0o011)
         return self._open_made(path, name, warnings)
@@ -314,7 +323,11 @@ class Home(Closing):
         """
         if name is None and (name := self.current_vault()) is None:
             raise NoVaultChosen
-        if isinstance(name, str) and not any(separator in name for separator in (os.sep, "\0")) and name not in (".", ".."):
+        if (
+            isinstance(name, str)
+            and not any(separator in name for separator in (os.sep, "\0"))
+            and name not in (".", "..")
+        ):
             path = self._path_of(name)
             if path.is_dir():
                 return self._open(path, name)
@@ -337,7 +350,9 @@ class Home(Closing):
         """Describe the vaults of this home, sorted by name; `problem` says why one cannot be opened."""
         with host_errors(f"read '{self._vaults}'"):
             entries = sorted(entry.name for entry in self._vaults.iterdir()) if self._vaults.is_dir() else []
-        names = [entry.removesuffix(_SUFFIX) for entry in entries if entry.endswith(_SUFFIX) and not entry.startswith(".")]
+        names = [
+            entry.removesuffix(_SUFFIX) for entry in entries if entry.endswith(_SUFFIX) and not entry.startswith(".")
+        ]
         return [self._describe(name) for name in names]
 
     @contextmanager
@@ -378,7 +393,8 @@ class Home(Closing):
     def rename_vault(self, name: str, new: str) -> VaultInfo:
         """Rename a vault. Its hooks stay enabled and trusted, and it stays the current one.
 
-        Open approvals are void, because each is for a vault at a place. After a crash the vault has the old name or the new one.
+        Open approvals are void, because each is for a vault at a place. After a crash the vault has the old name or the
+        new one.
 
         Raises:
             VaultNotFound: If there is no such vault.
@@ -448,7 +464,9 @@ class Home(Closing):
                 except BaseException:
                     gone.rename(path)
                     raise
-                with suppress(OSError):  # what is recorded of its attempts; a record that stays names forks that are gone
+                with suppress(
+                    OSError
+                ):  # what is recorded of its attempts; a record that stays names forks that are gone
                     (self.home / "attempts" / name).rename(gone / "attempts")
         try:
             if self.current_vault() == name:
@@ -461,7 +479,9 @@ class Home(Closing):
     # --- mounts ----------------------------------------------------------------------------------
 
     def sessions(self, *, bases: bool = False) -> list[SessionInfo]:
-        """List all mounts of this home's vaults, oldest first; clean up those whose process died. `bases`: see `Vault.sessions`.
+        """List all mounts of this home's vaults, oldest first; clean up those whose process died.
+
+        `bases`: see `Vault.sessions`.
 
         Vaults that cannot be opened are skipped: `list_vaults` says why.
         """
@@ -485,12 +505,14 @@ class Home(Closing):
     ) -> Session:
         """Fork the present state of a clone, or of any directory, and mount the fork; return when programs can use it.
 
-        The first fork of a directory makes a vault for it. The directory is only read. Git in the fork's tree has a clone as the
-        remote `origin`, to which the fork can be pushed. A fork of a mounted fork is made in the same vault.
+        The first fork of a directory makes a vault for it. The directory is only read. Git in the fork's tree has a
+        clone as the remote `origin`, to which the fork can be pushed. A fork of a mounted fork is made in the same
+        vault.
 
         Args:
             source: The directory, or any directory in a working tree of git.
-            directory: Where to mount the fork: an empty directory, or a missing one. None for `mounts/VAULT/FORK` in the home.
+            directory: Where to mount the fork: an empty directory, or a missing one. None for `mounts/VAULT/FORK` in
+                the home.
             branch: The fork's name; the name of `directory` if not given.
             author: Author of the fork's commits; the vault's author if not given.
             backend: As for `Workspace.mount`.
@@ -510,7 +532,9 @@ class Home(Closing):
         if not Path(source).is_dir():  # else the clone around it would be forked
             reason = NotADirectoryError(20, os.strerror(20 if Path(source).exists() else 2))
             error = HostError(f"read '{source}'", reason)
-            error.hint = "Name the directory of a clone or a folder. A fork of a vault is made by `avfs fork create NAME`."
+            error.hint = (
+                "Name the directory of a clone or a folder. A fork of a vault is made by `avfs fork create NAME`."
+            )
             raise error
         top = clones.find_top(Path(source))
         place = point.resolve(self.home / "mounts" if directory is None else directory)
@@ -518,19 +542,27 @@ class Home(Closing):
         if shown is not None:
             top = shown.path
         if place == top or top in place.parents:
-            raise MountPointUnusable(os.fspath(place), "it is in the directory that is forked", hint="Name one beside it.")
+            raise MountPointUnusable(
+                os.fspath(place), "it is in the directory that is forked", hint="Name one beside it."
+            )
         try:
             name = check_fork_name(branch if branch is not None else place.name if directory is not None else "")
         except InvalidName as error:
             if branch is None:
-                error.hint = f"It is that of the directory. Name the fork with `--branch NAME`. {error.hint or ''}".rstrip()
+                error.hint = (
+                    f"It is that of the directory. Name the fork with `--branch NAME`. {error.hint or ''}".rstrip()
+                )
             raise
         if directory is not None:
-            point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log
+            point.check(
+                place, shown.vault.path if shown is not None else self._vaults
+            )  # a refusal leaves nothing in the log
         tree.check_mountable(backend)  # nor a vault for nothing
         with nursery_client.starting_early():  # what the session needs is loaded while the directory is looked at
             warnings: list[Warning] = []
-            vault, parent = (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name, warnings), None)
+            vault, parent = (
+                (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name, warnings), None)
+            )
             vault._dispatch.check_new(name)  # noqa: SLF001 - the two are one interface
             core = vault._core  # noqa: SLF001 - the two are one interface
             taken = clones.fork_present(core, name, top, parent=parent, author=author, made_for=made_for)
@@ -554,13 +586,23 @@ class Home(Closing):
             return None
         info = shown.info()
         if info.readonly:
-            make = f"`avfs --vault {shlex.quote(shown.vault.name)} fork create NAME --at {info.at[:12] if info.at else 'STATE'}`"
-            raise InvalidInput(f"the mount '{shown.path}' is read-only", hint=f"Make a fork of what it shows with {make}.")
+            make = (
+                f"`avfs --vault {shlex.quote(shown.vault.name)} fork create NAME --at "
+                f"{info.at[:12] if info.at else 'STATE'}`"
+            )
+            raise InvalidInput(
+                f"the mount '{shown.path}' is read-only", hint=f"Make a fork of what it shows with {make}."
+            )
         return shown
 
     def _vault_of(self, top: Path, branch: str, warnings: list[Warning]) -> Vault:
-        """Open the vault of a directory; make a missing one, also if the only one is of a clone that was there before."""
-        stem = "".join(letter if (letter.isascii() and letter.isalnum()) or letter in "-_" else "-" for letter in top.name)
+        """Open the vault of a directory.
+
+        Make a missing one, also if the only one is of a clone that was there before.
+        """
+        stem = "".join(
+            letter if (letter.isascii() and letter.isalnum()) or letter in "-_" else "-" for letter in top.name
+        )
         stem = stem.strip("-")[:50] or "root"
         number = 1
         older = None
@@ -572,7 +614,10 @@ class Home(Closing):
                     clones.make_vault_of(path, top, branch)
                     self._mark(path, [])
                     if older is not None:
-                        what = f"vault '{older}' has forks of another repository that was at '{top}'; this one is in '{name}'"
+                        what = (
+                            f"vault '{older}' has forks of another repository that was at '{top}'; this one is in "
+                            f"'{name}'"
+                        )
                         warnings.append(Warning("fork.clone_replaced", what))
             if VaultLayout(path).read_origin() == top:
                 if is_source(path, top):

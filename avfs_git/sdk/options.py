@@ -1,8 +1,8 @@
 """Options that several methods take by name: those of a command, a search, a fetch, a list of commits.
 
-Decided here: their names, meanings and defaults for callers. `sdk.workspace.commands` makes a `Command` of them, which checks
-nothing but their names; `proxy.exec.given` checks their values. `sdk.workspace.files` makes a `GrepQuery` of those of a search.
-All are types for callers and type checkers, and hold no state.
+Decided here: their names, meanings and defaults for callers. `sdk.workspace.commands` makes a `Command` of them, which
+checks nothing but their names; `proxy.exec.given` checks their values. `sdk.workspace.files` makes a `GrepQuery` of
+those of a search. All are types for callers and type checkers, and hold no state.
 """
 
 from __future__ import annotations
@@ -29,10 +29,16 @@ class ExecOptions(TypedDict, total=False):
     stdin: bytes | int | None
     """Standard input: bytes, or a descriptor; empty by default."""
     terminal: bool
-    """Give the command a terminal. `stdin` is typed there; if that is a terminal itself, it is in raw mode meanwhile. `stdout` is
-    what the terminal shows, and `stderr` is empty."""
+    """Give the command a terminal.
+
+    `stdin` is typed there; if that is a terminal itself, it is in raw mode meanwhile. `stdout` is what the terminal
+    shows, and `stderr` is empty.
+    """
     timeout_ms: int | None
-    """Time limit in milliseconds; 300,000 by default, None for no limit. At the limit, all processes of the command are ended."""
+    """Time limit in milliseconds; 300,000 by default, None for no limit.
+
+    At the limit, all processes of the command are ended.
+    """
     grace_ms: int
     """Time between SIGTERM and SIGKILL in milliseconds; 2,000 by default."""
     readonly: bool
@@ -52,7 +58,7 @@ class ExecOptions(TypedDict, total=False):
     max_output_file: int
     """Bytes of a longer stream to keep in its file, the first ones; 1 GiB by default."""
     backend: str
-    """How to show the workspace: `overlay`, `fuse`, `checkout`, or `auto` (the default) for the best that works here."""
+    """How to show the workspace: `overlay`, `fuse`, `checkout`, or `auto` (the default), the best that works here."""
     root: Path | None
     """Where the command sees the workspace, an absolute path; for `overlay` and `checkout`."""
     approve: str | None
@@ -98,7 +104,10 @@ class FindOptions(TypedDict, total=False):
     changed_since: str | None
     """Find only what is new or differs since this checkpoint or fork."""
     ignored: bool
-    """Find ignored files, nested repositories and empty directories, too. A condition on tags or metadata includes them."""
+    """Find ignored files, nested repositories and empty directories, too.
+
+    A condition on tags or metadata includes them.
+    """
     tags: Sequence[str]
     """Find only what has all of these tags."""
     meta: Mapping[str, str | bytes | None]

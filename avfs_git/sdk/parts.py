@@ -1,6 +1,7 @@
-"""The modules that the public API calls, each loaded when it is first used: a light command does not pay for the others.
+"""The modules that the public API calls, each loaded at its first use: a light command does not pay for the others.
 
-Decided here: which those are. The other modules of `avfs_git.sdk` take them from here; `avfs_git.lazy` says how they are loaded.
+Decided here: which those are. The other modules of `avfs_git.sdk` take them from here; `avfs_git.lazy` says how they
+are loaded.
 """
 
 from __future__ import annotations

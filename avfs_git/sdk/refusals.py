@@ -1,9 +1,9 @@
 """Refused operations in the audit log of a vault.
 
-Decided here: which refusals have a line. It has the name of the operation, the error's code as `refused`, and its message. File
-calls, looks and dry runs have none, nor has what the disk, avfs itself or the end of the process stopped. The parts of `sdk` mark
-their methods with `noted`; an operation that consists of others has one line. A line that cannot be written is left out: nothing
-has changed that it would have to account for. Any thread and process may.
+Decided here: which refusals have a line. It has the name of the operation, the error's code as `refused`, and its
+message. File calls, looks and dry runs have none, nor has what the disk, avfs itself or the end of the process stopped.
+The parts of `sdk` mark their methods with `noted`; an operation that consists of others has one line. A line that
+cannot be written is left out: nothing has changed that it would have to account for. Any thread and process may.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NO_REFUSALS = (HostError, InternalError, Interrupted, Terminated)
 
 
 def noted(kind: str) -> Callable[[_Method[_S, _P, _T]], _Method[_S, _P, _T]]:
-    """Note each refusal of a method of `Vault` or `Workspace`, under the kind that the operation has in the operation log."""
+    """Note each refusal by a method of `Vault` or `Workspace`, under the operation's kind in the operation log."""
 
     def decorate(method: _Method[_S, _P, _T]) -> _Method[_S, _P, _T]:
         @functools.wraps(method)
@@ -53,4 +53,6 @@ def _note(part: Any, kind: str, error: AvfsError) -> None:
         return
     error.is_noted = True
     with suppress(AvfsError, OSError):
-        core.audit.append(kind, fork=None if at is None else at.fork, details={REFUSED: error.code, "text": error.message})
+        core.audit.append(
+            kind, fork=None if at is None else at.fork, details={REFUSED: error.code, "text": error.message}
+        )

@@ -1,8 +1,8 @@
 """What a home notes of a vault beside its repository, by its name or place, when the vault gets another name.
 
 Decided here: what is noted: trust, the enabled hooks and plug-ins, the record of attempts, and which vault is current.
-`Home.rename_vault` copies the notes before the rename and drops the old ones after it, and holds the vault meanwhile. A crash
-leaves notes of a name that no vault has; the next rename to such a name replaces them.
+`Home.rename_vault` copies the notes before the rename and drops the old ones after it, and holds the vault meanwhile. A
+crash leaves notes of a name that no vault has; the next rename to such a name replaces them.
 """
 
 from __future__ import annotations

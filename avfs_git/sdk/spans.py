@@ -1,9 +1,9 @@
 """Spans of OpenTelemetry: one for each command, checkpoint and merge.
 
 Decided here: the names of spans and of their attributes `avfs.*`. A span is made where the program, or
-`opentelemetry-instrument` around it, has loaded the API of OpenTelemetry; else nothing is imported, and nothing costs. An error
-is told by its code, never by its text, which may hold names of files. The parts of `sdk` call `span`, `mcp.trace` describes the
-spans of its tools in the same way. Any thread may; a span ends in the thread that began it.
+`opentelemetry-instrument` around it, has loaded the API of OpenTelemetry; else nothing is imported, and nothing costs.
+An error is told by its code, never by its text, which may hold names of files. The parts of `sdk` call `span`,
+`mcp.trace` describes the spans of its tools in the same way. Any thread may; a span ends in the thread that began it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def describe(made: Any, result: Mapping[str, Any]) -> None:
 
 
 def join(carrier: Mapping[str, str]) -> None:
-    """Make what this process does a part of a trace, named by `traceparent` and `tracestate`, where OpenTelemetry is loaded."""
+    """Make this process's work part of the trace in `traceparent` and `tracestate`, if OpenTelemetry is loaded."""
     if carrier and "opentelemetry.trace" in sys.modules:
         from opentelemetry.context import attach  # noqa: PLC0415 - not everybody has it
         from opentelemetry.propagate import extract  # noqa: PLC0415 - the same

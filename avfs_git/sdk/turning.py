@@ -1,8 +1,8 @@
 """Undo and redo, where the fork is open here or mounted.
 
-Decided here: what is recorded before an operation is taken back, and whether its session does that. `sdk.repository.history` and
-`sdk.workspace.states` call it; safe from several threads. What the operation log says of an undo is decided in
-`workspace.history.undo`, and that is what survives a crash.
+Decided here: what is recorded before an operation is taken back, and whether its session does that.
+`sdk.repository.history` and `sdk.workspace.states` call it; safe from several threads. What the operation log says of
+an undo is decided in `workspace.history.undo`, and that is what survives a crash.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def _redo_ends(at: Dispatch, fork: str) -> bool:
     return record is not None and record.fork == fork and record.kind in oprecord.OF_FORKS
 
 
-def _turn_next(at: Dispatch, fork: str | None, *, back: bool, recorded_at: int | None, inside: bool, alone: bool) -> UndoResult:
+def _turn_next(
+    at: Dispatch, fork: str | None, *, back: bool, recorded_at: int | None, inside: bool, alone: bool
+) -> UndoResult:
     direction = oprecord.UNDO if back else oprecord.REDO
     while True:
         _adopt_moves(at, fork)
@@ -101,7 +103,9 @@ def _turn_next(at: Dispatch, fork: str | None, *, back: bool, recorded_at: int |
         if record is not None and _is_of_session(at, record):
             return at.run(at.open_workspace(record.fork), operations.turn, record.id, back, alone)
         try:
-            return undo.turn(at.core, fork, direction, at.open_workspace, recorded_at=recorded_at, inside=inside, alone=alone)
+            return undo.turn(
+                at.core, fork, direction, at.open_workspace, recorded_at=recorded_at, inside=inside, alone=alone
+            )
         except WorkspaceBusy:  # another operation may come next by now, in a fork whose session has to be asked
             record = undo.find_next(at.core, fork, direction, alone=alone)
             if record is None or record.kind in oprecord.OF_FORKS or not at.is_mounted(record.fork):

@@ -1,7 +1,8 @@
-"""A vault that is open, the workspaces of its forks, and its mounts: the objects that callers hold, and how one leads to another.
+"""An open vault, the workspaces of its forks and its mounts: the objects callers hold, and how one leads to another.
 
-Decided here: names and arguments of the public API for them. What a vault and a workspace do beside that is in `sdk.repository`
-and `sdk.workspace`; `sdk.dispatch` decides where each operation runs. Callers may use several threads and processes.
+Decided here: names and arguments of the public API for them. What a vault and a workspace do beside that is in
+`sdk.repository` and `sdk.workspace`; `sdk.dispatch` decides where each operation runs. Callers may use several threads
+and processes.
 """
 
 from __future__ import annotations
@@ -124,7 +125,10 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
         return None
 
     def info(self, *, sizes: bool = False, usage: bool = False) -> VaultInfo:
-        """Describe the vault; `sizes` adds its size on disk, which reads all its directories, `usage` what its quota counts."""
+        """Describe the vault.
+
+        `sizes` adds its size on disk, which reads all its directories, `usage` what its quota counts.
+        """
         path = self.path
         forks_now, first = set(self._core.list_heads()), self._core.head_fork()
         max_bytes, held_bytes = stats.measure_room(self._core) if usage else (None, None)
@@ -173,8 +177,8 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
     ) -> Session:
         """Mount all states of the vault: `forks/NAME`, and read-only `checkpoints/FORK/LABEL` and `commits/ID`.
 
-        New, moved and deleted states appear within a second. A fork is a symbolic link to its mount; a program that follows the
-        link of another fork mounts that one, at its place in the home, until this mount ends.
+        New, moved and deleted states appear within a second. A fork is a symbolic link to its mount; a program that
+        follows the link of another fork mounts that one, at its place in the home, until this mount ends.
 
         Args:
             directory: As for `Workspace.mount`; by default `mounts/VAULT@all` in the home.
@@ -235,7 +239,9 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
 
     @noted("restore")
     def restore_operation(self, number: int, *, fork: str | None = None, dry_run: bool = False) -> RestoreResult:
-        """Restore the files of a fork to their state after an operation. Uncommitted changes are saved first; it can be undone.
+        """Restore the files of a fork to their state after an operation.
+
+        Uncommitted changes are saved first; it can be undone.
 
         Args:
             number: The operation's number in the log.
@@ -279,11 +285,11 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
         return forkinfo.list_forks(self._core)
 
     def compare_forks(self, *, stat: bool = False) -> list[ForkStanding]:
-        """Describe how each fork stands: its distance from its upstream, as of the last fetch, and its mount; sorted by name.
+        """Describe each fork, sorted by name: its distance from its upstream, as of the last fetch, and its mount.
 
         Args:
-            stat: Also count the files and lines that each fork's own commits changed. The cost follows what they changed.
-                Contents of a partial clone that cannot be fetched are a warning to the home's `on_warnings`.
+            stat: Also count the files and lines that each fork's own commits changed. The cost follows what they
+                changed. Contents of a partial clone that cannot be fetched are a warning to the home's `on_warnings`.
         """
         mounts = {session.fork: session.directory for session in self.sessions() if session.at is None}
         standings, warnings = forkinfo.compare_forks(self._core, measure=compare.count_since_parting if stat else None)
@@ -295,7 +301,10 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
         return self._dispatch.has_fork(name)
 
     def fork_info(self, name: str, *, usage: bool = False) -> ForkInfo:
-        """Describe a fork; `usage` counts what it holds beyond its base, which takes as long as it has changed files."""
+        """Describe a fork.
+
+        `usage` counts what it holds beyond its base, which takes as long as it has changed files.
+        """
         found = forkinfo.fork_info(self._core, name)
         return replace(found, usage=stats.measure_fork(self._core, name)) if usage else found
 
@@ -309,7 +318,8 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
 
         Raises:
             ForkNotFound: If there is no such fork.
-            InvalidInput: If it is the default fork, unless `Home.fork_directory` made the vault: there, another one becomes it.
+            InvalidInput: If it is the default fork, unless `Home.fork_directory` made the vault: there, another one
+                becomes it.
             WorkspaceMounted: If it is mounted.
             WorkspaceBusy: If another process holds it.
         """
@@ -360,7 +370,9 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
         """
         heads = self._core.list_heads()
         default = self._core.default_fork()
-        found = [(name, revisions.resolve_source(self._core, name, fork=default)) for name in names] or sorted(heads.items())
+        found = [(name, revisions.resolve_source(self._core, name, fork=default)) for name in names] or sorted(
+            heads.items()
+        )
         return overlap.compare_forks(self._core, found, named=bool(names))
 
     @noted("pull")
@@ -374,7 +386,9 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
         on_conflict: str = "report",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> PullResult:
-        """Fetch, then merge the remote branch of a fork's name into the fork, or rebase the fork onto it. It can be undone.
+        """Fetch, then merge the remote branch of a fork's name into the fork, or rebase the fork onto it.
+
+        It can be undone.
 
         Args:
             fork: The fork; the default fork if not given.
@@ -456,14 +470,15 @@ class Workspace(WorkspaceFiles, WorkspaceSearch, WorkspaceMetadata, WorkspaceSta
         A process of its own serves the mount, and survives this one: until `Session.unmount` or `Session.stop`.
 
         Args:
-            directory: An empty directory, or a missing one, which is removed with the mount. By default `mounts/VAULT/FORK`
-                in the home.
-            readonly: Mount the head instead of the workspace, read-only. Many such mounts may exist beside one of the workspace.
+            directory: An empty directory, or a missing one, which is removed with the mount. By default
+                `mounts/VAULT/FORK` in the home.
+            readonly: Mount the head instead of the workspace, read-only. Many such mounts may exist beside one of the
+                workspace.
             at: Mount this checkpoint, commit or fork instead of the head, read-only.
             allow_other: Give other users access, as far as permissions allow.
             leash_fd: The reading end of a pipe: the mount is removed when the other end is closed.
-            backend: `overlay` (on the kernel's overlayfs: root, workspaces only), `fuse`, `portable` (through libfuse), or `auto`
-                for the first of them that works here; docs/guides/live-tree.md lists differences.
+            backend: `overlay` (on the kernel's overlayfs: root, workspaces only), `fuse`, `portable` (through libfuse),
+                or `auto` for the first of them that works here; docs/guides/live-tree.md lists differences.
 
         Raises:
             WorkspaceMounted: If the workspace is mounted already.
@@ -472,15 +487,18 @@ class Workspace(WorkspaceFiles, WorkspaceSearch, WorkspaceMetadata, WorkspaceSta
             FuseUnavailable: If this machine, or its administrator, does not allow mounts.
             CheckpointNotFound: If no state has the name in `at`.
         """
-        found = self._at.mount(directory, readonly=readonly, at=at, allow_other=allow_other, leash_fd=leash_fd, backend=backend)
+        found = self._at.mount(
+            directory, readonly=readonly, at=at, allow_other=allow_other, leash_fd=leash_fd, backend=backend
+        )
         return Session(self.vault, found)
 
     def file_events(self) -> FileEvents:
         """Iterate over what programs do to the files of the live tree, from now on until it is unmounted.
 
-        Reads that the kernel answers from its page cache are no events, and neither is what avfs itself changes. A program waits
-        for no listener: what is too much for one is left out, and an event `dropped` says how much. While nothing listens, events
-        cost nothing; else each listener takes the session some 15 µs of processor time an event.
+        Reads that the kernel answers from its page cache are no events, and neither is what avfs itself changes. A
+        program waits for no listener: what is too much for one is left out, and an event `dropped` says how much. While
+        nothing listens, events cost nothing; else each listener takes the session some 15 µs of processor time an
+        event.
 
         Raises:
             NoFileEvents: If the workspace is not mounted, or its live tree tells none.
@@ -509,7 +527,10 @@ class Workspace(WorkspaceFiles, WorkspaceSearch, WorkspaceMetadata, WorkspaceSta
             return commands.finish(commands.run_command(self._at, commands.make_command(argv, options)))
 
     async def exec_async(self, *argv: str | bytes, **options: Unpack[ExecOptions]) -> ExecResult:
-        """Run a command as `exec` does, in a thread. Cancelling ends the command; its changes are committed then, too."""
+        """Run a command as `exec` does, in a thread.
+
+        Cancelling ends the command; its changes are committed then, too.
+        """
         return await commands.run_in_thread(self._at, commands.make_command(argv, options))
 
     def exec_stream(self, *argv: str | bytes, **options: Unpack[ExecOptions]) -> commands.Running:

@@ -2,10 +2,10 @@
 
     python -I -S avfs_git/session/__main__.py FORK DIRECTORY     (for people who look at the list of processes)
 
-Decided here: how the process comes away from its starter, `session.serve.start`. It reads on standard input where Python finds
-its modules (the starter's `sys.path`, so that both run the same code) and what to do (`request.Request`), forks so that it is
-nobody's child, and becomes a session of its own without a terminal. It is then a session, or a nursery
-(`session.serve.nursery`), in whose forks sessions go on from here.
+Decided here: how the process comes away from its starter, `session.serve.start`. It reads on standard input where
+Python finds its modules (the starter's `sys.path`, so that both run the same code) and what to do (`request.Request`),
+forks so that it is nobody's child, and becomes a session of its own without a terminal. It is then a session, or a
+nursery (`session.serve.nursery`), in whose forks sessions go on from here.
 """
 
 from __future__ import annotations

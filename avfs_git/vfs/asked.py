@@ -1,7 +1,7 @@
 """A change that plug-ins are asked about before it is made.
 
-Decided here: what they are told, by `fuse.asking` of what programs do in a live tree and by file calls of what a caller of avfs
-does. `workspace.plugins` asks them. Values only: any thread may use them.
+Decided here: what they are told, by `fuse.asking` of what programs do in a live tree and by file calls of what a caller
+of avfs does. `workspace.plugins` asks them. Values only: any thread may use them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How tags and metadata of a path are spelled as extended attributes.
 
-Decided here: the tags are `user.xdg.tags`, separated by commas, as desktop programs write them; the metadata KEY is `user.KEY`.
-`workspace.files.metadata` changes them, `workspace.history.find` finds by them, `workspace.restore.carried` merges them. Pure
-functions.
+Decided here: the tags are `user.xdg.tags`, separated by commas, as desktop programs write them; the metadata KEY is
+`user.KEY`. `workspace.files.metadata` changes them, `workspace.history.find` finds by them, `workspace.restore.carried`
+merges them. Pure functions.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def attribute_of(key: str) -> bytes:
     if not name or b"\0" in name or len(name) > _KEY_MAX or name.startswith(OVERLAY):
         raise InvalidInput(
             f"{quote(name)} cannot be a key of metadata",
-            hint=f"A key is 1 to {_KEY_MAX} bytes long and does not begin with `overlay.`, which are marks of overlayfs.",
+            hint=f"A key is 1 to {_KEY_MAX} bytes long and does not begin with `overlay.`, which are marks of "
+            "overlayfs.",
         )
     return USER + name
 
@@ -61,7 +62,9 @@ def check_tag(tag: str) -> str:
     """
     found = tag.strip()
     if not found or "," in found or any(ord(letter) < 32 or ord(letter) == 127 for letter in found):
-        raise InvalidInput(f"{quote(tag)} cannot be a tag", hint="A tag is a text without commas and control characters.")
+        raise InvalidInput(
+            f"{quote(tag)} cannot be a tag", hint="A tag is a text without commas and control characters."
+        )
     _encode(found)
     return found
 

@@ -43,7 +43,7 @@ class Listed(NamedTuple):
     name: bytes
     attr: Attr
     entry: LowerEntry | None
-    """The entry of the lower layer that it shows, None if it is in the upper layer: its `oid` is known without reading."""
+    """The lower layer's entry that it shows, None if it is in the upper layer: its `oid` is known without reading."""
     problem: str | None = None
     """Why its content cannot be read; then its size is not known, and 0."""
 

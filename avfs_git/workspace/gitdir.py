@@ -1,8 +1,8 @@
 """Git inside a live tree: what makes a mounted workspace a working tree of its vault.
 
-Decided here: what the index says of each file, when it is made, and what it says after avfs has moved the branch. A session
-calls `GitDir.show` before it serves, and lets the kernel forget what `.git` holds after each operation that may have
-moved the branch. The tree calls `bring_up` before it answers a reader of `.git`, which git reads first;
+Decided here: what the index says of each file, when it is made, and what it says after avfs has moved the branch. A
+session calls `GitDir.show` before it serves, and lets the kernel forget what `.git` holds after each operation that may
+have moved the branch. The tree calls `bring_up` before it answers a reader of `.git`, which git reads first;
 `proxy.exec.execute` has the kernel hold back a program that opens it in a command (`bring_up_within`).
 `OpenVault.move_refs` notes where a branch stood before it moves, mounted or not.
 
@@ -17,7 +17,8 @@ Stat data stand in the index only for a file that is known to hold the entry's b
 that id, or one of the upper layer whose fingerprint is that of the last capture. Git looks at all others. The time of
 the index is that of the moment before the first look, so that git also looks at what changes while it is made.
 
-Everything on disk is done with the workspace locked, which excludes checkpoints; git itself is excluded by `index.lock`.
+Everything on disk is done with the workspace locked, which excludes checkpoints; git itself is excluded by
+`index.lock`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ _TRIES = 3
 
 
 def _put_back(mounted: MountedTree, content: bytes) -> None:
-    """Make the file `.git` of a tree on overlayfs again, as a program does: removing it left a whiteout. What is there stays."""
+    """Make the file `.git` of a tree on overlayfs again, as a program does: removing it left a whiteout.
+
+    What is there stays.
+    """
     flags, root = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mounted.upper.root.fd
     what = f"make '{mounted.upper.directory}/.git'"
     with host_errors(what), suppress(FileExistsError), closing_fd(os.open(".git", flags, 0o644, dir_fd=root)) as fd:
@@ -101,7 +105,9 @@ class GitDir:
         return True
 
     def put_back_link(self) -> None:
-        """Make the file `.git` of a tree on overlayfs again, if a program has removed it. What it put there instead stays.
+        """Make the file `.git` of a tree on overlayfs again, if a program has removed it.
+
+        What it put there instead stays.
 
         Raises:
             WorkspaceBusy: If another thread holds the workspace for too long.
@@ -120,12 +126,12 @@ class GitDir:
     def bring_up(self) -> bool:
         """Make the index, or bring it to where avfs has moved the branch. Takes long only if there is much to do.
 
-        From any thread that does not hold the workspace. False if git holds the index, which stays as it is: the next git has
-        to ask again.
+        From any thread that does not hold the workspace. False if git holds the index, which stays as it is: the next
+        git has to ask again.
 
         Raises:
-            AvfsError: If the workspace, an object or the disk fails: git must not go on with an index that shows a commit
-                as if its opposite was staged.
+            AvfsError: If the workspace, an object or the disk fails: git must not go on with an index that shows a
+                commit as if its opposite was staged.
         """
         with self.opened.locked():
             return self.bring_up_within()
@@ -133,7 +139,8 @@ class GitDir:
     def bring_up_within(self, check: Callable[[], None] = _go_on) -> bool:
         """Do what `bring_up` does, for a caller that holds the workspace and is in the middle of changing it.
 
-        `check` is called for each directory of an index that is made; what it raises ends that, and the index stays as it was.
+        `check` is called for each directory of an index that is made; what it raises ends that, and the index stays as
+        it was.
         """
         for _ in range(_TRIES):
             try:
@@ -156,7 +163,7 @@ class GitDir:
         vault = opened.vault
         has_moved, basis = worktree.basis()
         if worktree.branch() != HEADS + opened.fork:
-            worktree.clear_basis()  # it is another branch's: when git comes back to this one, it reads what is new in it
+            worktree.clear_basis()  # it is another branch's: git that comes back to this one reads what is new in it
             return
         found = worktree.read_index()
         head = vault.read_head(opened.fork)
@@ -208,7 +215,10 @@ _MADE = b"1"
 
 
 def find_index(opened: OpenWorkspace, tree: Oid, check: Callable[[], None] = _go_on) -> bytes:
-    """Give the index of `make_index`; where nothing was changed in the workspace, it may have been made for another one."""
+    """Give the index of `make_index`.
+
+    Where nothing was changed in the workspace, it may have been made for another one.
+    """
     lower = opened.lower
     with host_errors(f"look at the files of '{opened.fork}'"):
         is_changed = bool(UpperReader(opened.upper).list_dir(ROOT))
@@ -321,13 +331,17 @@ class _Place:
         self.prefix = path + b"/" if path else b""
         self.cached = CachedTree(oid)
         self.count = count
-        self.rest: Iterator[tuple[bytes, int, Oid]] = iter([(name, mode, entry) for name, (mode, entry) in entries.items()])
+        self.rest: Iterator[tuple[bytes, int, Oid]] = iter(
+            [(name, mode, entry) for name, (mode, entry) in entries.items()]
+        )
 
     def enter(self, name: bytes, oid: Oid, count: int) -> _Place:
         """Go into a directory."""
         found = self._upper.get(name)
         if found is not None and found.redirect is not None:
-            below: LowerEntry | None = find_redirected(self._walk.lower, self._lower, found.redirect, join(self._path, name))
+            below: LowerEntry | None = find_redirected(
+                self._walk.lower, self._lower, found.redirect, join(self._path, name)
+            )
         elif found is not None and (found.kind != DIRECTORY or found.opaque):
             below = None
         else:
@@ -351,7 +365,9 @@ class _Place:
         if found is None:
             if self._stored.tree.get(name) != (mode, oid):
                 return NO_STAT
-            return make_stat(mode, self._walk.size_of(oid), self._stored.mtime_ns(name, self._walk.lower.default_mtime_ns))
+            return make_stat(
+                mode, self._walk.size_of(oid), self._stored.mtime_ns(name, self._walk.lower.default_mtime_ns)
+            )
         if found.kind not in (FILE, SYMLINK) or self._captured.get(name) != (mode, oid):
             return NO_STAT
         if not is_same_entry(self._fingerprints.get(name), take_fingerprint(found.stat)):

@@ -1,17 +1,19 @@
 """Repositories inside a live tree that git keeps in the vault: those of submodules, and of linked worktrees.
 
-A file `.git` below the root of a tree names such a directory. Git writes it for one tree at one place: its path is relative to
-where the tree is shown, and a fork of the fork holds the same file. Decided here, each time a tree is shown:
+A file `.git` below the root of a tree names such a directory. Git writes it for one tree at one place: its path is
+relative to where the tree is shown, and a fork of the fork holds the same file. Decided here, each time a tree is
+shown:
 
-- The repository of a submodule is in `worktrees/FORK/modules` of the vault. Its `core.worktree` and the file `.git` are made
-  to name each other. A fork that has the `.git` of another fork's submodule gets a copy of that repository, as the fork of a
-  clone does (`workspace.creation.submodules`). Where there is nothing to copy, the fork's `.git` is removed.
-- A linked worktree is in `worktrees/NAME`. It belongs to the fork in whose tree git made it; other forks have its files alone,
-  without the `.git`: git there would move the branch and the index under the first one's files.
+- The repository of a submodule is in `worktrees/FORK/modules` of the vault. Its `core.worktree` and the file `.git` are
+  made to name each other. A fork that has the `.git` of another fork's submodule gets a copy of that repository, as the
+  fork of a clone does (`workspace.creation.submodules`). Where there is nothing to copy, the fork's `.git` is removed.
+- A linked worktree is in `worktrees/NAME`. It belongs to the fork in whose tree git made it; other forks have its files
+  alone, without the `.git`: git there would move the branch and the index under the first one's files.
 
-Submodules are found by `.gitmodules`, linked worktrees by what git notes of them in the vault: a tree without either costs a
-look at one file and one directory. Everything read here may be hostile. A failure is logged, and the tree is shown nevertheless.
-Called before anything is shown; takes the lock of the workspace. A crash leaves work for the next time.
+Submodules are found by `.gitmodules`, linked worktrees by what git notes of them in the vault: a tree without either
+costs a look at one file and one directory. Everything read here may be hostile. A failure is logged, and the tree is
+shown nevertheless. Called before anything is shown; takes the lock of the workspace. A crash leaves work for the next
+time.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ _COUNT_MAX = 10_000
 
 
 def prepare_tree(opened: OpenWorkspace, directory: Path) -> bytes:
-    """Make git work in a tree that is shown at a directory, and in the submodules in it; give what its file `.git` has to hold.
+    """Make git work in a tree that is shown at a directory, and in the submodules in it.
+
+    Give what its file `.git` has to hold.
 
     Raises:
         AvfsError: If the disk or git's configuration refuses it for the tree itself.
@@ -153,7 +157,7 @@ class _Settling:
         return True
 
     def _find_module(self, path: TreePath, target: str) -> tuple[str, Path] | None:
-        """Find whose repository in the vault is named, though the tree may have been shown elsewhere when git wrote that."""
+        """Find whose repository in the vault is named, even if the tree was shown elsewhere when git wrote that."""
         parts = target.split("/")
         if self._resolve(path, target).startswith(self._real + "/"):
             return None
@@ -192,7 +196,7 @@ class _Settling:
     # --- linked worktrees ----------------------------------------------------------------------------------
 
     def settle_linked(self, before: Path | None) -> None:
-        """Keep git's note of where this fork's linked worktrees are true, and leave those of other forks out of the tree.
+        """Correct git's note of where this fork's linked worktrees are; leave those of other forks out of the tree.
 
         `before` is where the tree was shown the last time.
         """
@@ -208,7 +212,7 @@ class _Settling:
                 self._leave_out(place, where)
 
     def _leave_out(self, place: Path, where: Path) -> None:
-        """Leave out the `.git` that names another fork's linked worktree, wherever its fork was shown when git made it."""
+        """Leave out a `.git` naming another fork's linked worktree, wherever its fork was shown when git made it."""
         names = where.parts[1:]
         for first in range(len(names)):
             path = TreePath(os.fsencode("/".join(names[first:])))

@@ -1,7 +1,7 @@
 """Measure the bars, print the table, and write docs/design/benchmarks.md: `make bench`.
 
-`--quick` takes the smallest tree only and writes nothing; `--no-large` leaves out the one of 500,000 files; `--parts` measures
-some parts and writes nothing.
+`--quick` takes the smallest tree only and writes nothing; `--no-large` leaves out the one of 500,000 files; `--parts`
+measures some parts and writes nothing.
 """
 
 from __future__ import annotations
@@ -31,12 +31,27 @@ _PARTS = ["core", "commands", "merging", "searching", "remotes", "growth", "live
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _DOCUMENT = _CHECKOUT / "docs" / "design" / "benchmarks.md"
 NOTES = (
-    "What `make bench` measured, in one run and side by side: medians, the fastest round in brackets. avfs runs in process",
-    "through its SDK, except where a whole process is named; git runs as a process with its default settings, which do not",
+    (
+        "What `make bench` measured, in one run and side by side: medians, the fastest round in brackets. avfs runs "
+        "in process"
+    ),
+    (
+        "through its SDK, except where a whole process is named; git runs as a process with its default settings, "
+        "which do not"
+    ),
     "force new objects to disk, where avfs forces everything that it acknowledges. Trees have 20 files a directory, of",
-    "4 KiB on average in the tree of 5,000 and of 300 bytes in the larger ones. Memory is the largest resident size of a",
-    "fresh process that does the work once. What waits for the disk is measured again on a journaled ext4 in RAM, where a",
-    "sync costs next to nothing: the difference is this machine's disk. `tests/bench` says exactly what each row times.",
+    (
+        "4 KiB on average in the tree of 5,000 and of 300 bytes in the larger ones. Memory is the largest resident "
+        "size of a"
+    ),
+    (
+        "fresh process that does the work once. What waits for the disk is measured again on a journaled ext4 in "
+        "RAM, where a"
+    ),
+    (
+        "sync costs next to nothing: the difference is this machine's disk. `tests/bench` says exactly what each "
+        "row times."
+    ),
 )
 
 
@@ -49,7 +64,9 @@ def main() -> None:
     """Do it."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the bars.")
     parser.add_argument("--quick", action="store_true", help="only the tree of 5,000 files; writes no document")
-    parser.add_argument("--large", action=argparse.BooleanOptionalAction, default=True, help="with the tree of 500,000 files")
+    parser.add_argument(
+        "--large", action=argparse.BooleanOptionalAction, default=True, help="with the tree of 500,000 files"
+    )
     parser.add_argument("--directory", type=Path, help="where to work; default: the directory for temporary files")
     parser.add_argument("--output", type=Path, default=_DOCUMENT, help="the document to write")
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS, help="only these; writes no document")

@@ -131,7 +131,9 @@ class Bench:
 
     def _note_in_ram(self, key: str, shown: str, text: str) -> None:
         """Add a figure to the rows of that key that speak of that tree."""
-        self.rows = [replace(row, in_ram=text) if row.key == key and row.work.endswith(shown) else row for row in self.rows]
+        self.rows = [
+            replace(row, in_ram=text) if row.key == key and row.work.endswith(shown) else row for row in self.rows
+        ]
 
     # --- rows ---------------------------------------------------------------------------------------------
 
@@ -187,7 +189,9 @@ class Bench:
         ours = works.checkpoint_many(vault, site.files, 5)
         theirs = native.commit_many(site.worktree, 5)
         met = ours.median_s <= 0.3 * theirs.median_s
-        yield compared("checkpoint 1000", "checkpoint of 1,000 new files of 1 KiB", "≤ 0.3 × git", ours, theirs, met=met)
+        yield compared(
+            "checkpoint 1000", "checkpoint of 1,000 new files of 1 KiB", "≤ 0.3 × git", ours, theirs, met=met
+        )
 
     def _restore(self, vault: Vault, site: Site) -> Iterator[Row]:
         ours = works.restore(vault, site.files, 10)
@@ -198,10 +202,28 @@ class Bench:
     def _files(self, vault: Vault, site: Site) -> Iterator[Row]:
         place, rounds = self.scratch, 3_000
         for key, work, limit_us, ours, theirs in (
-            ("write", "write 1 KiB to a new file", 60, works.write_new, partial(native.write_new, place / "new", rounds)),
-            ("overwrite", "write 1 KiB over a file", 60, works.overwrite, partial(native.overwrite, place / "over", rounds)),
+            (
+                "write",
+                "write 1 KiB to a new file",
+                60,
+                works.write_new,
+                partial(native.write_new, place / "new", rounds),
+            ),
+            (
+                "overwrite",
+                "write 1 KiB over a file",
+                60,
+                works.overwrite,
+                partial(native.overwrite, place / "over", rounds),
+            ),
             ("read", "read 1 KiB of the workspace", 12, works.read_upper, partial(native.read, place / "read", rounds)),
-            ("read lower", "read 1 KiB of the base", 12, works.read_lower, partial(native.read, place / "below", rounds)),
+            (
+                "read lower",
+                "read 1 KiB of the base",
+                12,
+                works.read_lower,
+                partial(native.read, place / "below", rounds),
+            ),
         ):
             mine = ours(vault, site.files, rounds)
             yield compared(key, work, f"≤ {limit_us} µs", mine, theirs(), met=mine.median_s <= limit_us * _US)

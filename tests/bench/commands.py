@@ -1,8 +1,9 @@
 """The bars of commands (issue 4), each beside the same command in a plain directory: `python -m tests.bench.commands`.
 
-Decided here: what each row times. A command through `exec` is timed with all that belongs to it: policy, audit log, mount,
-run, delta and durable commit. Beside it stands the bare command in a copy of the tree and, where the row commits, with `git add
--A && git commit` there. Cold means that nothing is mounted and no process of avfs is there but the one that asks.
+Decided here: what each row times. A command through `exec` is timed with all that belongs to it: policy, audit log,
+mount, run, delta and durable commit. Beside it stands the bare command in a copy of the tree and, where the row
+commits, with `git add -A && git commit` there. Cold means that nothing is mounted and no process of avfs is there but
+the one that asks.
 """
 
 from __future__ import annotations
@@ -81,7 +82,15 @@ class CommandBench:
             if not self._quick:
                 make_tree(self._scratch / "large", MIDDLE)
                 avfs.create_vault("large", source=self._scratch / "large").close()
-        for part in (self._alone, self._cold, self._program, self._light, self._building, self._writing, self._together):
+        for part in (
+            self._alone,
+            self._cold,
+            self._program,
+            self._light,
+            self._building,
+            self._writing,
+            self._together,
+        ):
             self._try(part)
         return self._rows
 
@@ -97,7 +106,9 @@ class CommandBench:
         except Exception as error:  # noqa: BLE001 - whatever it is, the other rows are still of use
             self._say("".join(traceback.format_exception(error)))
             name = part.__name__.lstrip("_")
-            self._rows.append(Row(f"commands {name}", f"commands, {name}", "", f"failed: {type(error).__name__}", met=False))
+            self._rows.append(
+                Row(f"commands {name}", f"commands, {name}", "", f"failed: {type(error).__name__}", met=False)
+            )
 
     @staticmethod
     def _make_project(root: Path) -> None:
@@ -132,7 +143,13 @@ class CommandBench:
         more = ours.median_s - bare.median_s
         work = "`exec true`, SDK, in a prepared session"
         yield Row(
-            "exec prepared", work, "≤ 10 ms above a bare process", ours.text, bare.text, f"+ {show_time(more)}", more <= 10e-3
+            "exec prepared",
+            work,
+            "≤ 10 ms above a bare process",
+            ours.text,
+            bare.text,
+            f"+ {show_time(more)}",
+            more <= 10e-3,
         )
 
     def _cold(self) -> Iterator[Row]:
@@ -140,7 +157,14 @@ class CommandBench:
         env = {**os.environ, "PYTHONPATH": str(_CHECKOUT)}
         first, later = [], []
         for _ in range(3 if self._quick else 7):
-            argv: tuple[str | Path, ...] = (sys.executable, "-c", _SEVERAL, self._home, self._scratch / "policy.toml", name)
+            argv: tuple[str | Path, ...] = (
+                sys.executable,
+                "-c",
+                _SEVERAL,
+                self._home,
+                self._scratch / "policy.toml",
+                name,
+            )
             done = subprocess.run(argv, env=env, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
             times: list[float] = json.loads(done.stdout)
             first.append(times[0])
@@ -165,8 +189,12 @@ class CommandBench:
         run("proxy", "prepare", "--idle", "60")
         warm = measure(lambda: run("proxy", "exec", "--", "true"), 7, warm_up=True)
         run("proxy", "finish")
-        yield Row("exec program cold", "`avfs proxy exec -- true`, cold", "≤ 300 ms", cold.text, met=cold.median_s <= 0.3)
-        yield Row("exec program warm", "`avfs proxy exec -- true`, prepared", "≤ 150 ms", warm.text, met=warm.median_s <= 0.15)
+        yield Row(
+            "exec program cold", "`avfs proxy exec -- true`, cold", "≤ 300 ms", cold.text, met=cold.median_s <= 0.3
+        )
+        yield Row(
+            "exec program warm", "`avfs proxy exec -- true`, prepared", "≤ 150 ms", warm.text, met=warm.median_s <= 0.15
+        )
         with self._open() as avfs:
             for info in avfs.sessions():
                 session = avfs.session_at(info.directory)
@@ -180,7 +208,9 @@ class CommandBench:
         def time_process(*arguments: str, event: dict[str, object] | None = None) -> Sample:
             argv, given = [sys.executable, *arguments], json.dumps(event).encode() if event else b""
             return measure(
-                lambda: subprocess.run(argv, input=given, env=env, check=True, capture_output=True, cwd="/"), 20, warm_up=True
+                lambda: subprocess.run(argv, input=given, env=env, check=True, capture_output=True, cwd="/"),
+                20,
+                warm_up=True,
             )
 
         bare = time_process("-c", "pass")
@@ -197,7 +227,10 @@ class CommandBench:
             mount = self._scratch / "hooked"
             mount.mkdir()
             session = vault.fork("hooked").mount(mount)
-            for name, shown in (("PreToolUse", "before a command of a shell"), ("PostToolUse", "after one that changed nothing")):
+            for name, shown in (
+                ("PreToolUse", "before a command of a shell"),
+                ("PostToolUse", "after one that changed nothing"),
+            ):
                 tool = {"tool_name": "Bash", "tool_input": {"command": "ls -l"}}
                 event: dict[str, object] = {"hook_event_name": name, "session_id": "s", "cwd": str(mount), **tool}
                 ours = time_process("-m", "avfs_git", "hook", "claude", event=event)
@@ -245,7 +278,9 @@ class CommandBench:
         return _ratio(key, work, 1.0, ours, native)
 
     def _together(self) -> Iterator[Row]:
-        text = f"for n in 1 2 3 4 5; do cat {path_of(7, SMALL)} Makefile | sort | md5sum; done > /dev/null; echo $$ > own"
+        text = (
+            f"for n in 1 2 3 4 5; do cat {path_of(7, SMALL)} Makefile | sort | md5sum; done > /dev/null; echo $$ > own"
+        )
         plains = []
         for number in range(FORKS):
             plain = self._scratch / "many" / str(number)
@@ -258,14 +293,22 @@ class CommandBench:
             for one in prepared:
                 one.exec("true")
             with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-                native = _took(lambda: list(pool.map(lambda plain: _often(lambda: _bare(["bash", "-c", text], plain)), plains)))
+                native = _took(
+                    lambda: list(pool.map(lambda plain: _often(lambda: _bare(["bash", "-c", text], plain)), plains))
+                )
                 ours = _took(lambda: list(pool.map(lambda one: _often(lambda: one.exec("bash", "-c", text)), prepared)))
             for one in prepared:
                 one.finish()
         rate = native / ours
         bar = "≥ 0.7 × the rate of bare processes"
         yield Row(
-            "exec many", f"{FORKS} forks × {EXECS} commands", bar, show_time(ours), show_time(native), f"{rate:.2f}", rate >= 0.7
+            "exec many",
+            f"{FORKS} forks × {EXECS} commands",
+            bar,
+            show_time(ours),
+            show_time(native),
+            f"{rate:.2f}",
+            rate >= 0.7,
         )
 
 
@@ -289,12 +332,16 @@ def _bare(argv: list[str], cwd: Path) -> None:
 
 
 def _git(cwd: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=cwd, check=True, capture_output=True)
+    subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=cwd, check=True, capture_output=True
+    )
 
 
 def _ratio(key: str, work: str, limit: float, ours: Sample, native: Sample) -> Row:
     ratio = ours.median_s / native.median_s
-    return Row(key, work, f"≤ {limit:g} ×", ours.text, native.text, show_ratio(ours.median_s, native.median_s), ratio <= limit)
+    return Row(
+        key, work, f"≤ {limit:g} ×", ours.text, native.text, show_ratio(ours.median_s, native.median_s), ratio <= limit
+    )
 
 
 def main() -> None:
@@ -304,7 +351,9 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="where to work; default: the directory for temporary files")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="avfs-bench-", dir=options.directory, ignore_cleanup_errors=True) as name:
-        rows = CommandBench(Path(name), lambda text: print(text, file=sys.stderr, flush=True), quick=options.quick).run()
+        rows = CommandBench(
+            Path(name), lambda text: print(text, file=sys.stderr, flush=True), quick=options.quick
+        ).run()
     print(text_table(rows))
 
 

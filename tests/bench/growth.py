@@ -1,11 +1,11 @@
 """The bars of a vault that is used for long: `python -m tests.bench.growth`; part of `make bench` as well.
 
-Decided here: what each row times. An agent's day is 1,000 steps of three rewritten files of 2 KiB in a tree of 1,000, with 1
-MiB of random bytes at each fiftieth step and a checkpoint at each twentieth; maintenance runs beside it as it does by default.
-Its store is compared with a copy on which `git gc` ran. A grown vault (`tests.support.grown`) has 500 forks, 10,000
-checkpoints, 10,000 labels and 100,000 operations, and was maintained; each light command is timed there and in a vault with one
-checkpoint, in turns, each in a vault that was opened for it. The memory of mounted sessions is what their processes do not
-share, as /proc/PID/smaps_rollup has it.
+Decided here: what each row times. An agent's day is 1,000 steps of three rewritten files of 2 KiB in a tree of 1,000,
+with 1 MiB of random bytes at each fiftieth step and a checkpoint at each twentieth; maintenance runs beside it as it
+does by default. Its store is compared with a copy on which `git gc` ran. A grown vault (`tests.support.grown`) has 500
+forks, 10,000 checkpoints, 10,000 labels and 100,000 operations, and was maintained; each light command is timed there
+and in a vault with one checkpoint, in turns, each in a vault that was opened for it. The memory of mounted sessions is
+what their processes do not share, as /proc/PID/smaps_rollup has it.
 """
 
 from __future__ import annotations
@@ -150,7 +150,13 @@ class GrowthBench:
                 for session in sessions:
                     session.unmount()
         each = own / self._mounted
-        return Row("sessions", f"{self._mounted} mounted sessions: memory of each", "≤ 40 MiB", f"{each:.1f} MiB", met=each <= 40)
+        return Row(
+            "sessions",
+            f"{self._mounted} mounted sessions: memory of each",
+            "≤ 40 MiB",
+            f"{each:.1f} MiB",
+            met=each <= 40,
+        )
 
 
 def _light_commands(turns: itertools.count[int]) -> dict[str, Callable[[Vault], object]]:
@@ -212,7 +218,9 @@ def _time(action: Callable[[], object]) -> float:
 
 def main() -> int:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.growth", description="Measure the bars of a grown vault.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.growth", description="Measure the bars of a grown vault."
+    )
     parser.add_argument("--quick", action="store_true", help="a shorter day, a smaller vault, fewer rounds")
     parser.add_argument("--directory", type=Path, help="where to work; default: the directory for temporary files")
     options = parser.parse_args()

@@ -1,9 +1,9 @@
 """The bars of the live tree (issue 3), each beside the same work in a plain directory of the same disk.
 
 Decided here: the rows, their limits, and how both sides are measured: in turn, in one run, medians. `python -m
-tests.bench.live` prints the table; `make bench` puts it into its document. A row tells the processor time of the session's
-processes too; how many requests the kernel makes of it is counted apart, by a server that tells, because the counts do
-not depend on the machine.
+tests.bench.live` prints the table; `make bench` puts it into its document. A row tells the processor time of the
+session's processes too; how many requests the kernel makes of it is counted apart, by a server that tells, because the
+counts do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class _Sides(NamedTuple):
 class LiveBench:
     """One run."""
 
-    def __init__(self, scratch: Path, say: Callable[[str], None], *, quick: bool = False, ram: Path | None = None) -> None:
+    def __init__(
+        self, scratch: Path, say: Callable[[str], None], *, quick: bool = False, ram: Path | None = None
+    ) -> None:
         self.scratch = scratch
         self.ram = ram
         self.say = say
@@ -106,7 +108,9 @@ class LiveBench:
             native.run("git", "clone", "-q", "--no-hardlinks", vault.path, self.clone)
             (self.scratch / "ready").mkdir()
             self._ready("live", SMALL)
-            self._try("forks of a clone", lambda: live_ready.time_forks(self.scratch / "ready", self.rounds, quick=self.quick))
+            self._try(
+                "forks of a clone", lambda: live_ready.time_forks(self.scratch / "ready", self.rounds, quick=self.quick)
+            )
             self._try("requests", lambda: self._count(vault))
             for way in _WAYS:
                 self._try(f"first looks{way.suffix}", partial(self._first, vault, way))
@@ -170,7 +174,10 @@ class LiveBench:
                 cpu=show_time(min(used)) if way.is_served else "",
                 met=ratio <= limit,
             )
-        second, plain = Sample(tuple(again)), measure(partial(works.grep, self.scratch / "worktree", 0), 3, warm_up=True)
+        second, plain = (
+            Sample(tuple(again)),
+            measure(partial(works.grep, self.scratch / "worktree", 0), 3, warm_up=True),
+        )
         ratio = second.median_s / plain.median_s
         shown = show_ratio(second.median_s, plain.median_s)
         yield LiveRow(f"second `grep -r`{way.suffix}", "≤ 1.25 ×", second.text, plain.text, shown, met=ratio <= 1.25)
@@ -263,10 +270,14 @@ class LiveBench:
     def _writers(self, sides: _Sides) -> LiveRow:
         rates: dict[int, list[float]] = {1: [], 4: []}
         for turn, processes in itertools.product(range(self.rounds), rates):
-            rates[processes].append(works.NEW_FILES / works.writers(processes, works.NEW_FILES)(sides.session.path, turn))
+            rates[processes].append(
+                works.NEW_FILES / works.writers(processes, works.NEW_FILES)(sides.session.path, turn)
+            )
         one, four = statistics.median(rates[1]), statistics.median(rates[4])
         text = f"{four:,.0f} files/s against {one:,.0f}/s"
-        return LiveRow(f"4 writers against 1{sides.way.suffix}", "≥ 1 ×", text, ratio=f"{four / one:.2f}", met=four >= one)
+        return LiveRow(
+            f"4 writers against 1{sides.way.suffix}", "≥ 1 ×", text, ratio=f"{four / one:.2f}", met=four >= one
+        )
 
     def _beside_overlayfs(self, vault: Vault, way: _Way) -> Iterator[LiveRow]:
         """Do what people notice in a clone under plain overlayfs, and let git commit in a plain clone as well."""
@@ -408,7 +419,7 @@ class LiveBench:
     def _compare_attempts(
         self, avfs: Avfs, what: str, ours: Callable[[Vault], float], theirs: Callable[[], float]
     ) -> Iterator[LiveRow]:
-        """Measure the first attempts on a commit of which nothing was read yet, then those after them, beside overlayfs."""
+        """Measure the first attempts on a commit not read yet, then those after them, beside overlayfs."""
         first, again, plain = [], [], []
         for _ in range(1 if self.quick else 3):
             with suppress(AssertionError):  # no overlayfs here
@@ -429,7 +440,10 @@ class LiveBench:
             yield LiveRow(name, bar, taken.text, beside.text, ratio, met=taken.median_s <= 1.5 * beside.median_s)
 
     def _live_attempts(self, files: int, way: _Way, vault: Vault) -> float:
-        """Let each agent fork, mount, work and list what it changed, all at once; the seconds without taking all away again."""
+        """Let each agent fork, mount, work and list what it changed, all at once.
+
+        The seconds without taking all away again.
+        """
         with ExitStack() as stack:
 
             def run(turn: int) -> None:
@@ -576,7 +590,9 @@ def _memory_mib(session: Session) -> float:
 
 def main() -> None:
     """Do it."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.live", description="Measure the bars of the live tree.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.live", description="Measure the bars of the live tree."
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller files, no tree of 500,000")
     parser.add_argument("--directory", type=Path, help="where to work; default: the directory for temporary files")
     options = parser.parse_args()
@@ -585,7 +601,9 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="avfs-bench-", dir=options.directory, ignore_cleanup_errors=True) as name,
         journaled_in_ram() as ram,
     ):
-        rows = LiveBench(Path(name), lambda text: print(text, file=sys.stderr, flush=True), quick=options.quick, ram=ram).run()
+        rows = LiveBench(
+            Path(name), lambda text: print(text, file=sys.stderr, flush=True), quick=options.quick, ram=ram
+        ).run()
     print(live_table(rows))
 
 

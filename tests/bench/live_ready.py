@@ -1,9 +1,9 @@
 """How long it takes until programs can use a tree: a mount from the SDK, `avfs mount`, and `avfs fork . DIR`.
 
-Decided here: what counts as ready, which is that a listing of the mount's root has come back; and what is told apart. The
-first mount of a process pays for what later ones find there, so that each process here mounts several times, and says how
-long each took. The program is timed whole, from its start to its end. A fork of a clone is made once into a vault that has
-to be made too, and again where that vault is there.
+Decided here: what counts as ready, which is that a listing of the mount's root has come back; and what is told apart.
+The first mount of a process pays for what later ones find there, so that each process here mounts several times, and
+says how long each took. The program is timed whole, from its start to its end. A fork of a clone is made once into a
+vault that has to be made too, and again where that vault is there.
 """
 
 from __future__ import annotations
@@ -89,11 +89,13 @@ def time_program(site: Site, rounds: int) -> Iterator[LiveRow]:
 
     taken = measure(lambda: avfs("mount", forks[-1], point), rounds, before=prepare, warm_up=True)
     avfs("unmount", point)
-    yield LiveRow(f"`avfs mount`, whole process, {site.files:,} files", "≤ 250 ms", taken.text, met=taken.median_s <= 0.25)
+    yield LiveRow(
+        f"`avfs mount`, whole process, {site.files:,} files", "≤ 250 ms", taken.text, met=taken.median_s <= 0.25
+    )
 
 
 def _make_clone(clone: Path, source: Path, files: int) -> None:
-    """Make a clone as git does: its objects are in a pack, where those of what was only just added are files of their own."""
+    """Make a clone as git does: its objects are in a pack, while those of newly added files are files of their own."""
     make_tree(source, files)
     native.git(source, "init", "-q")
     native.git(source, "add", "-A")
@@ -105,7 +107,7 @@ def _make_clone(clone: Path, source: Path, files: int) -> None:
 
 
 def time_forks(scratch: Path, rounds: int, *, quick: bool) -> Iterator[LiveRow]:
-    """Time `avfs fork CLONE DIR`, whole process, with the tree ready, beside the `git status` that looks at the same files."""
+    """Time `avfs fork CLONE DIR`, whole process, tree ready, beside the `git status` that looks at the same files."""
     for files, limit_s in _FORKED[: 1 if quick else None]:
         clone, home = scratch / f"clone{files}", scratch / f"home{files}"
         _make_clone(clone, scratch / f"source{files}", files)
@@ -125,7 +127,9 @@ def time_forks(scratch: Path, rounds: int, *, quick: bool) -> Iterator[LiveRow]:
             shutil.rmtree(home)  # the vault is made anew in the next round
         theirs = Sample(tuple(looks))
         for which, sample in zip(("the first", "another"), map(Sample, map(tuple, times)), strict=True):
-            name = f"`avfs fork . DIR`, {which} of a clone of {files:,} files, whole process; native: `git status` there"
+            name = (
+                f"`avfs fork . DIR`, {which} of a clone of {files:,} files, whole process; native: `git status` there"
+            )
             ratio = show_ratio(sample.median_s, theirs.median_s)
             yield LiveRow(name, f"≤ {limit_s} s", sample.text, theirs.text, ratio, met=sample.median_s <= limit_s)
         shutil.rmtree(clone)

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _ASKED = (
-    "Each step of a program is a request to the process that serves: 20 to 25 µs while processors are awake, and 64 to 88 on "
+    "Each step of a program is a request to the process that serves: 20 to 25 µs while processors are awake, and 64 "
+    "to 88 on "
     "an idle machine, which has to wake a processor on either side. On overlayfs no request is sent."
 )
 _COPIED = (
-    "What is written is copied three times, into the page cache, to the process that serves and to the disk's page cache, "
+    "What is written is copied three times, into the page cache, to the process that serves and to the disk's "
+    "page cache, "
     "where a plain file is copied once."
 )
 _TWO_LAYERS = (
@@ -18,25 +20,34 @@ _TWO_LAYERS = (
     "the ratios differ from run to run."
 )
 _ALIKE = {
-    "`git add": "The content of each new object is written out, 200 for one commit; git does not wait for that in a plain clone.",
-    "restore of everything": "Each file is made again, and gets a new time; where the kernel shows the tree, through the mount, "
+    "`git add": "The content of each new object is written out, 200 for one commit; git does not wait for that in a "
+    "plain clone.",
+    "restore of everything": "Each file is made again, and gets a new time; where the kernel shows the tree, through "
+    "the mount, "
     "and the result is captured, which takes as long again.",
     "restore o": "A restore reads and saves what it replaces, which git drops: more than half of its processor time.",
-    "status of 1,000": "A status goes on from the last one. Where the kernel shows the tree, nothing tells what programs changed "
-    "since, and each entry of the upper layer is looked at, in Python; from a mounted tree, 1,000 results come over a socket.",
-    "fork . DIR": "Each file of the clone is looked at once, as by `git status`: 20 µs of processor time a file for the first "
+    "status of 1,000": "A status goes on from the last one. Where the kernel shows the tree, nothing tells what "
+    "programs changed "
+    "since, and each entry of the upper layer is looked at, in Python; from a mounted tree, 1,000 results come over "
+    "a socket.",
+    "fork . DIR": "Each file of the clone is looked at once, as by `git status`: 20 µs of processor time a file for "
+    "the first "
     "fork and 11 for another, beside the start of two programs and the mount.",
-    "beside `avfs cp`": "Programs wait for a copy only while it gets its name. Beside it they wait for the disk, as in a plain "
+    "beside `avfs cp`": "Programs wait for a copy only while it gets its name. Beside it they wait for the disk, as "
+    "in a plain "
     "directory: see the native column.",
 }
 """Of what is alike by any backend, mounted or not."""
 CAUSES = {
     **_ALIKE,
-    "mount ready": "The first mount of a process starts an interpreter and loads some 175 modules, three quarters of its time; "
+    "mount ready": "The first mount of a process starts an interpreter and loads some 175 modules, three quarters of "
+    "its time; "
     "later ones are forked from what that has loaded.",
-    "first `": "A first look at a file costs the server 18 to 25 µs to list it and 42 to 48 to give 4 KiB of it; `git worktree "
+    "first `": "A first look at a file costs the server 18 to 25 µs to list it and 42 to 48 to give 4 KiB of it; "
+    "`git worktree "
     "add` writes all of them in that time where the disk is quick.",
-    "second `grep": "After a read the kernel asks for the attributes of the file once more, which costs the server 13 µs: see "
+    "second `grep": "After a read the kernel asks for the attributes of the file once more, which costs the server "
+    "13 µs: see "
     "`docs/decisions/attributes-after-reads.md`.",
     "1,000 new files": _ASKED,
     "1,000 overwritten": _ASKED,
@@ -45,23 +56,29 @@ CAUSES = {
     "git clone": _ASKED,
     "write by 1 MiB": _COPIED,
     "write by 4 KiB": _ASKED,
-    "attempts side by side": "Each live tree asks its own server for each file, and no two of them share pages; on overlayfs "
+    "attempts side by side": "Each live tree asks its own server for each file, and no two of them share pages; on "
+    "overlayfs "
     "and as commands, all forks of one base stand on one mount of it.",
 }
 """Why a bar is missed, from profiles, by what the name of its row has in it; of live trees by FUSE."""
 SHARED_CAUSES = {
     **_ALIKE,
-    "restore over": "On overlayfs a rename takes 26 µs of processor time and an unlink 13, 40 ms for these files and as much as "
+    "restore over": "On overlayfs a rename takes 26 µs of processor time and an unlink 13, 40 ms for these files and "
+    "as much as "
     "git takes for all; 110 ms more go to reading, saving and comparing what git drops.",
-    "mount ready": "The session that mounts the base starts first, an interpreter and what it loads, and the mount after it.",
-    "100 overwritten": "A program takes the same processor time on both, 4 ms: the rest is the disk, which discards the blocks "
+    "mount ready": "The session that mounts the base starts first, an interpreter and what it loads, and the mount "
+    "after it.",
+    "100 overwritten": "A program takes the same processor time on both, 4 ms: the rest is the disk, which discards "
+    "the blocks "
     "of what is overwritten, and differs from round to round.",
     "warm ": _TWO_LAYERS,
     "second `grep": _TWO_LAYERS,
     "git status": _TWO_LAYERS,
     "open, read, close": _TWO_LAYERS,
-    "attempts side by side": "All attempts stand on one mount of the commit, whose only process unpacks what the first of them "
-    "reads: 18 to 25 µs a file to list it, as much to read it, and 1 to 2 ms a megabyte of a big one. A live tree takes 60 ms of "
+    "attempts side by side": "All attempts stand on one mount of the commit, whose only process unpacks what the "
+    "first of them "
+    "reads: 18 to 25 µs a file to list it, as much to read it, and 1 to 2 ms a megabyte of a big one. A live tree "
+    "takes 60 ms of "
     "processor time besides, to begin and to list its changes.",
 }
 """The same of root's default: trees that the kernel shows over a mount that they share."""

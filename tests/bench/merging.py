@@ -1,8 +1,9 @@
 """The bars of merging: `python -m tests.bench.merging`; part of `make bench` as well.
 
 Decided here: what each row times. A merge is that of two forks that have changed 10 files each, far apart, into one of
-them, durable and with the target's files on disk when it returns. Beside `git merge-tree --write-tree`, a process that makes the
-same merge in memory and writes its objects unsynced, stands what decides and makes the same tree here: a dry run.
+them, durable and with the target's files on disk when it returns. Beside `git merge-tree --write-tree`, a process that
+makes the same merge in memory and writes its objects unsynced, stands what decides and makes the same tree here: a dry
+run.
 """
 
 from __future__ import annotations
@@ -63,7 +64,14 @@ class _Pairs:
 
     def merge_by_git(self) -> None:
         """Have git merge it in memory."""
-        argv = ["git", f"--git-dir={self._vault.path}", "merge-tree", "--write-tree", self.target.fork, self.source.fork]
+        argv = [
+            "git",
+            f"--git-dir={self._vault.path}",
+            "merge-tree",
+            "--write-tree",
+            self.target.fork,
+            self.source.fork,
+        ]
         subprocess.run(argv, check=True, capture_output=True)
 
 
@@ -110,7 +118,9 @@ class MergeBench:
         if MIDDLE in merges:
             small, middle = merges[SMALL].median_s, merges[MIDDLE].median_s
             ratio = show_ratio(middle, small)
-            rows.append(Row("merge ratio", "merge, 50,000 files against 5,000", "≤ 1.5 ×", ratio, met=middle <= 1.5 * small))
+            rows.append(
+                Row("merge ratio", "merge, 50,000 files against 5,000", "≤ 1.5 ×", ratio, met=middle <= 1.5 * small)
+            )
         self._say("agents that merge into one target")
         took = _agents(self._scratch / "agents")
         rate = AGENTS * MERGES / took
@@ -147,7 +157,9 @@ class MergeBench:
             names = [fork.fork for fork in forks]
             found = measure(lambda: vault.overlap(names), 15, warm_up=True)
             limit = 50e-3
-            yield Row("overlap", f"overlap of {FORKS} forks, {shown}", "≤ 50 ms", found.text, met=found.median_s <= limit)
+            yield Row(
+                "overlap", f"overlap of {FORKS} forks, {shown}", "≤ 50 ms", found.text, met=found.median_s <= limit
+            )
 
 
 def main() -> None:

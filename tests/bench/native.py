@@ -73,7 +73,9 @@ def add_worktree(bare: Path, target: Path, rounds: int) -> Sample:
         if target.exists():
             git(bare, "worktree", "remove", "--force", target)
 
-    return measure(lambda: git(bare, "worktree", "add", "-q", "-b", f"work{next(numbers)}", target), rounds, before=remove)
+    return measure(
+        lambda: git(bare, "worktree", "add", "-q", "-b", f"work{next(numbers)}", target), rounds, before=remove
+    )
 
 
 def _commit_all(worktree: Path) -> None:

@@ -1,8 +1,8 @@
 """The longest pause of a program in a live tree, while something large goes on beside it.
 
 Decided here: the program makes a directory each millisecond and says how long the longest of these steps took. The same
-program runs in a plain directory of the same disk while a file of that size is copied and forced to disk there: so long the
-disk itself keeps a program waiting. Called by `tests.bench.live`.
+program runs in a plain directory of the same disk while a file of that size is copied and forced to disk there: so long
+the disk itself keeps a program waiting. Called by `tests.bench.live`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,11 @@ def time_pauses(avfs: Avfs, scratch: Path, size_mib: int, *, backend: str, suffi
         (f"`rm` of {size_mib} MiB by a program", beside_rm),
     ):
         yield LiveRow(
-            f"longest pause of `mkdir` beside {what}{suffix}", "≤ 20 ms", show_time(ours), show_time(theirs), met=ours <= _LIMIT_S
+            f"longest pause of `mkdir` beside {what}{suffix}",
+            "≤ 20 ms",
+            show_time(ours),
+            show_time(theirs),
+            met=ours <= _LIMIT_S,
         )
 
 
@@ -103,7 +107,9 @@ def _longest_pause(scratch: Path, directory: Path, work: Callable[[], object]) -
     """Let the program run while some work is done; gives seconds."""
     stop = scratch / f"stop-{time.monotonic_ns()}"
     (directory / stop.name).mkdir()
-    with subprocess.Popen([sys.executable, "-c", _PROGRAM, directory / stop.name, stop], stdout=subprocess.PIPE) as program:
+    with subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, directory / stop.name, stop], stdout=subprocess.PIPE
+    ) as program:
         assert program.stdout is not None
         program.stdout.readline()
         time.sleep(0.2)

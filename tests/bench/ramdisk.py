@@ -1,7 +1,7 @@
 """A journaled ext4 in memory, on which the work that waits for the disk is measured once more.
 
-Decided here: what that file system is, and where it can be had: as root, with loop devices and a tmpfs that has the room.
-Its figures tell what the code costs on any disk from what this machine's disk adds. Nothing of it is left behind.
+Decided here: what that file system is, and where it can be had: as root, with loop devices and a tmpfs that has the
+room. Its figures tell what the code costs on any disk from what this machine's disk adds. Nothing of it is left behind.
 """
 
 from __future__ import annotations

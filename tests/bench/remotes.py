@@ -1,9 +1,9 @@
 """The bars of remotes: `python -m tests.bench.remotes`; part of `make bench` as well.
 
-Decided here: what each row times. A push is that of one new checkpoint with one changed file to a bare repository on the same
-disk, by avfs and by `git push`, in turns, each with a commit of its own. The lazy clone goes through a link that delays each
-direction by half of a round trip; what the bar counts is turns of the conversation and connections, which the link sees,
-beside the bytes.
+Decided here: what each row times. A push is that of one new checkpoint with one changed file to a bare repository on
+the same disk, by avfs and by `git push`, in turns, each with a commit of its own. The lazy clone goes through a link
+that delays each direction by half of a round trip; what the bar counts is turns of the conversation and connections,
+which the link sees, beside the bytes.
 """
 
 from __future__ import annotations
@@ -91,7 +91,10 @@ class RemoteBench:
                 lazily.workspace().read(name)
                 took = time.perf_counter() - start
         trips = slow.turns + slow.connections
-        measured = f"{trips} ({slow.turns} and {slow.connections} connections), {slow.received / _MIB:.1f} MiB, {show_time(took)}"
+        measured = (
+            f"{trips} ({slow.turns} and {slow.connections} connections), {slow.received / _MIB:.1f} MiB, "
+            f"{show_time(took)}"
+        )
         how = "mount and `cat`" if mounted else "read"
         work = f"lazy clone, {how} of one file, {self._lazy_files:,} files, a link of {ROUND_TRIP_S * 1e3:.0f} ms"
         met = trips <= 6 and slow.received <= 12 * _MIB

@@ -19,52 +19,74 @@ from tests.bench.measure import measure, show_time
 from tests.bench.native import run
 
 CAUSES = {
-    "import": "Each file of 4 KiB takes 90 µs of processor time on a busy machine: opening, checking, reading, hashing, and "
+    "import": "Each file of 4 KiB takes 90 µs of processor time on a busy machine: opening, checking, reading, "
+    "hashing, and "
     "deflating, which is a fifth of it with ISA-L and two thirds with zlib.",
-    "fork": "The branch, the ref that keeps its commit, a line of the log and the directories of both refs are forced to disk: "
-    "five times the cost of an fsync, which the machine's section tells. On tmpfs all of it takes 0.5 ms, the same in every "
-    "tree, for 160 system calls. ext4 without a journal passes over each inode that was freed in the last minutes when it makes "
+    "fork": "The branch, the ref that keeps its commit, a line of the log and the directories of both refs are "
+    "forced to disk: "
+    "five times the cost of an fsync, which the machine's section tells. On tmpfs all of it takes 0.5 ms, the same "
+    "in every "
+    "tree, for 160 system calls. ext4 without a journal passes over each inode that was freed in the last minutes "
+    "when it makes "
     "a file (`recently_deleted`): 0.01 to 0.35 ms for each of the two.",
-    "checkpoint 10": "Eleven syncs (pack, index, their directory, the table of commits, three refs and their directories, the "
+    "checkpoint 10": "Eleven syncs (pack, index, their directory, the table of commits, three refs and their "
+    "directories, the "
     "log); the rest, 5 to 8 ms of processor time, is rebuilding the trees and sidecar trees above ten files.",
     "checkpoint ratio": "Not profiled.",
-    "large ratio": "Paths that lie far apart have one more directory of 50 entries above each of them in the larger tree, whose "
+    "large ratio": "Paths that lie far apart have one more directory of 50 entries above each of them in the larger "
+    "tree, whose "
     "trees and sidecar trees are read for the head, the base and the target; in one process they are read once.",
-    "day": "A checkpoint of 60 files in 32 directories: 9 to 10 ms of processor time, of which reading the files, hashing and "
+    "day": "A checkpoint of 60 files in 32 directories: 9 to 10 ms of processor time, of which reading the files, "
+    "hashing and "
     "deflating take a third, and listing and writing 32 trees and as many of the sidecar another; and thirteen syncs.",
     "day p99": "The first checkpoint of a process loads 16 modules.",
-    "grown blame": "The fork in which a line was made is looked for in the newest 10,000 operations, 3 MB, for each commit.",
-    "checkpoint 1000": "Each file is opened, checked, read, hashed and deflated: 45 µs of processor time, of which deflating is "
+    "grown blame": "The fork in which a line was made is looked for in the newest 10,000 operations, 3 MB, for "
+    "each commit.",
+    "checkpoint 1000": "Each file is opened, checked, read, hashed and deflated: 45 µs of processor time, of which "
+    "deflating is "
     "5 with ISA-L and 12 with zlib; more on ext4. git forces none of its loose objects to disk.",
-    "restore": "The 300 files lie in 250 directories. In a profile, making and exchanging the files took 35%, comparing both "
+    "restore": "The 300 files lie in 250 directories. In a profile, making and exchanging the files took 35%, "
+    "comparing both "
     "states 30%, confirming the result 14%, recording it 17%: 13 system calls a file in all. Where the file system "
     "discards freed blocks at once, removing each file that was replaced waits for that, too.",
-    "write": "A file is made in `work` and shown by a rename, under the lock: eight system calls. On ext4 with a journal it "
-    "took 47 to 53 µs; without a journal, ext4 passes over each inode that was freed in the last minutes when it makes a file.",
-    "overwrite": "A file is made and exchanged with the old one, which is removed: fourteen system calls, of which making, "
+    "write": "A file is made in `work` and shown by a rename, under the lock: eight system calls. On ext4 with a "
+    "journal it "
+    "took 47 to 53 µs; without a journal, ext4 passes over each inode that was freed in the last minutes when it "
+    "makes a file.",
+    "overwrite": "A file is made and exchanged with the old one, which is removed: fourteen system calls, of which "
+    "making, "
     "exchanging and removing take 26 µs. Where freed blocks are discarded at once, the removal can wait for that.",
     "read": "Not profiled.",
     "read lower": "Not profiled.",
     "diff": "Mostly reading and comparing the trees and sidecar trees on ten paths.",
     "search": "Opening the index takes 0.15 ms of processor time, and capturing the workspace 0.2.",
-    "search update": "The changed contents take 2 to 3 ms of processor time; the rest is syncing SQLite's journal and file.",
+    "search update": "The changed contents take 2 to 3 ms of processor time; the rest is syncing SQLite's journal "
+    "and file.",
     "help": "Starting Python and importing click is most of it: see the line for comparison.",
-    "hook PreToolUse": "33 ms of processor time on an idle machine: 18 for Python and the modules of its library, 3 for the "
+    "hook PreToolUse": "33 ms of processor time on an idle machine: 18 for Python and the modules of its library, 3 "
+    "for the "
     "process that judges the command, which can be killed, the rest for reading the policy and the command.",
     "checkpoint list": "Starting Python and importing click, then importing the modules of the vault.",
     "mixed": "Writing over files took 28 to 33% of the time, new files 20 to 28%, listing directories 18 to 26%. Each "
-    "takes longer than where it is done again and again, because of the 4,000 files and more: reading any of so many took 7 µs "
-    "in one vault and 8 in 100, and 6 of plain files; of 40 files 5, and 4 of plain ones. The processor's caches lose the rest.",
-    "memory": "The id of each new object and its place in the pack are held until the index is written: 350 bytes a file.",
+    "takes longer than where it is done again and again, because of the 4,000 files and more: reading any of so many "
+    "took 7 µs "
+    "in one vault and 8 in 100, and 6 of plain files; of 40 files 5, and 4 of plain ones. The processor's caches "
+    "lose the rest.",
+    "memory": "The id of each new object and its place in the pack are held until the index is written: 350 bytes "
+    "a file.",
     "exec make": "10 of the 15 ms above a plain build are the commit.",
-    "exec npm": "Each new file is opened, checked, read, hashed, deflated and kept, 45 to 90 µs of processor time, beside the "
+    "exec npm": "Each new file is opened, checked, read, hashed, deflated and kept, 45 to 90 µs of processor time, "
+    "beside the "
     "program's own writing; other runs were at 0.6.",
-    "exec cold": "Nine tenths of it are the start of the session that mounts the base, and three quarters of that are an "
+    "exec cold": "Nine tenths of it are the start of the session that mounts the base, and three quarters of "
+    "that are an "
     "interpreter and what it loads; later commands of a process find that loaded.",
     "exec program cold": "The same, and 95 ms of processor time for what the program itself loads.",
-    "exec status": "It takes git 23 ms of processor time on overlayfs and 15 on ext4, in the kernel: looking at a file there "
+    "exec status": "It takes git 23 ms of processor time on overlayfs and 15 on ext4, in the kernel: looking at a "
+    "file there "
     "costs 1.4 µs more, for the union and for FUSE below it. The second status sends no request to FUSE.",
-    "exec many": "A command that changes a file takes 8 ms of one process's time, beside 25 of its own, and ten syncs, of which "
+    "exec many": "A command that changes a file takes 8 ms of one process's time, beside 25 of its own, and ten "
+    "syncs, of which "
     "three come one after the other; with none of them it would be 0.54 to 0.61.",
 }
 """Why a bar is missed, by the key of its row, from profiles."""
@@ -133,7 +155,8 @@ def markdown(rows: Sequence[Row], machine: Sequence[str], notes: Sequence[str]) 
     if missed:
         lines += ["", "## What is missed, and why", ""]
         lines += [
-            f"- {row.work}: {row.measured} against {row.bar}. {CAUSES.get(row.key, 'Not looked into yet.')}" for row in missed
+            f"- {row.work}: {row.measured} against {row.bar}. {CAUSES.get(row.key, 'Not looked into yet.')}"
+            for row in missed
         ]
     return "\n".join(lines) + "\n"
 
@@ -205,7 +228,10 @@ class Neighbours:
         cores = self.cores
         if cores is None:
             return []
-        told = f"others used {cores:.2f} cores meanwhile, the kernel's threads included; load at the end {os.getloadavg()[0]:.1f}"
+        told = (
+            f"others used {cores:.2f} cores meanwhile, the kernel's threads included; load at the end "
+            f"{os.getloadavg()[0]:.1f}"
+        )
         return [f"WARNING: the machine was busy, the figures are too high: {told}" if cores > BUSY_CORES else told]
 
 

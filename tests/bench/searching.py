@@ -1,7 +1,7 @@
 """The bars of finding: `python -m tests.bench.searching`; part of `make bench` as well.
 
-Decided here: what each row times. Documents hold ordinary words, a few of them often and most seldom, as texts do. git searches a
-worktree, whose files are in the kernel's cache; avfs searches the vault, which has no files.
+Decided here: what each row times. Documents hold ordinary words, a few of them often and most seldom, as texts do. git
+searches a worktree, whose files are in the kernel's cache; avfs searches the vault, which has no files.
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ def complete(cli: Cli, work: str) -> Complete:
 
     def run(line: str) -> list[str]:
         environment = {**os.environ, "PYTHON": sys.executable, "LINE_TYPED": line}
-        ran = subprocess.run(["bash", "-c", _SCRIPT], env=environment, capture_output=True, text=True, timeout=60, check=True)
+        ran = subprocess.run(
+            ["bash", "-c", _SCRIPT], env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
         assert ran.stderr == ""
         return ran.stdout.splitlines()
 
@@ -77,7 +79,7 @@ def test_each_shell_has_a_script(cli: Cli, shell: str) -> None:
 
 
 def test_a_held_lock_is_not_waited_for(complete: Complete, work: str) -> None:
-    """While another process holds every lock of the vault, names come all the same, or nothing does: no message, no wait."""
+    """While another process holds every lock of the vault, names still come or nothing does: no message, no wait."""
     vault = Path(os.environ["AVFS_HOME"], "vaults", f"{work}.git")
     held = [path.open("rb") for path in vault.rglob("*lock*") if path.is_file()]
     assert held

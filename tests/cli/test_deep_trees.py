@@ -23,7 +23,7 @@ DEEP = "/".join(["d"] * LEVELS)
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    """A directory that is gone afterwards, because pytest's own clean-up would run out of stack; and less of that meanwhile."""
+    """A directory that the fixture removes: pytest's own clean-up would run out of stack; meanwhile, less stack."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(STACK)
     yield tmp_path / "place"

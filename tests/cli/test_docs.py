@@ -57,7 +57,9 @@ def test_generated_documents_are_fresh(name: str) -> None:
 
 def documented_fields() -> dict[str, set[str]]:
     """Read the fields of each record from the page."""
-    page = (ROOT / "docs/reference/json.md").read_text(encoding="utf-8").partition("## Records")[2].partition("\n## ")[0]
+    page = (
+        (ROOT / "docs/reference/json.md").read_text(encoding="utf-8").partition("## Records")[2].partition("\n## ")[0]
+    )
     sections = page.split("\n### ")[1:]
     return {text.partition("\n")[0]: set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) for text in sections}
 
@@ -73,7 +75,9 @@ def test_each_documented_field_is_emitted_and_no_other() -> None:
     """A reader finds in a record what the page promises, and the page leaves nothing out."""
     documented = documented_fields()
     kinds = {
-        name: kind for module in (model, envelope, decision, steplog, approvals, audit) for name, kind in vars(module).items()
+        name: kind
+        for module in (model, envelope, decision, steplog, approvals, audit)
+        for name, kind in vars(module).items()
     }
     kinds |= vars(results)
     emitted = {name: set(cast("dict[str, object]", make_emitted(kinds[name]))) for name in documented}

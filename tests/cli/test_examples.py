@@ -78,9 +78,9 @@ def test_help_fits_each_width(columns: int, monkeypatch: pytest.MonkeyPatch) -> 
         whole = wide.get_help().partition("\nExample:\n")[0]
         assert _join(text) == _join(whole), path
         broken = set(text.split()) - set(whole.split())
-        assert all(any(word in long for long in whole.split() if len(long) > columns // 2 or "-" in long) for word in broken), (
-            path
-        )
+        assert all(
+            any(word in long for long in whole.split() if len(long) > columns // 2 or "-" in long) for word in broken
+        ), path
         assert last.split("\n")[0].strip() == (example or ""), path
 
 
@@ -89,7 +89,9 @@ def _join(text: str) -> str:
     return "".join(text.split())
 
 
-def test_every_verb_has_an_example_of_itself(cli: Cli, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_verb_has_an_example_of_itself(
+    cli: Cli, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The words of an example parse, and reach the verb whose help shows them."""
     monkeypatch.chdir(tmp_path)
     reached: list[click.Command] = []

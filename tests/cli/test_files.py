@@ -65,7 +65,9 @@ def test_warnings_of_a_search_are_its_last_line(cli: Cli, work: str) -> None:
     cli("rm", "/.gitignore").ok()
     cli("write", "notes", "def\n").ok()
 
-    *matches, last = [json.loads(line) for line in cli("grep", "def", "notes", "--json", "--stream").ok().stdout.splitlines()]
+    *matches, last = [
+        json.loads(line) for line in cli("grep", "def", "notes", "--json", "--stream").ok().stdout.splitlines()
+    ]
     assert [match["path"] for match in matches] == ["notes"]
     assert (last["success"], [warning["path"] for warning in last["warnings"]]) == (True, ["build.log"])
     ran = cli("grep", "def", "notes", "--stream", "--jq", ".path")
@@ -230,7 +232,9 @@ def test_rm_refuses_before_it_removes(cli: Cli, work: str, paths: tuple[str, str
     assert paths[1] in refused.stderr
     cli("cat", paths[0]).ok()
     assert cli("op", "log", "--json").result == before
-    assert [each["path"] for each in cli("rm", "-rf", "src", "src/main.py", "nosuch", "src", "--json").result["removed"]] == [
+    assert [
+        each["path"] for each in cli("rm", "-rf", "src", "src/main.py", "nosuch", "src", "--json").result["removed"]
+    ] == [
         "src",
         "src/main.py",
     ]
@@ -258,7 +262,9 @@ def test_cat_of_earlier_states(cli: Cli, work: str) -> None:
     cli("checkpoint", "save", "b").ok()
     cli("write", "README", "newer").ok()
 
-    assert [cli("cat", "README", *how).text for how in ([], ["--at", "a"], ["--at", "b"], ["-v", "1"], ["-v", "2"])] == [
+    assert [
+        cli("cat", "README", *how).text for how in ([], ["--at", "a"], ["--at", "b"], ["-v", "1"], ["-v", "2"])
+    ] == [
         "newer",
         "hello\n",
         "new",
@@ -283,7 +289,10 @@ def test_cat_of_several_files(cli: Cli, work: str) -> None:
 
 
 def test_a_document_of_several_files(cli: Cli, work: str) -> None:
-    """It lists the contents in their order and the paths that could not be read; all contents together have one limit."""
+    """It lists the contents in their order and the paths that could not be read.
+
+    All contents together have one limit.
+    """
     ran = cli("cat", "README", "src", "nosuch", "src/main.py", "--json")
     assert (ran.status, ran.document["success"], ran.document["error"]) == (26, False, None)
     assert [(file["path"], file["content"]) for file in ran.result["files"]] == [
@@ -410,7 +419,9 @@ def test_doctor_looks_at_the_machine(cli: Cli) -> None:
     result = cli("doctor", "--host", "--json").ok().result
     rows = [line.split("\t") for line in cli("doctor", "--host").ok().text.splitlines()]
 
-    assert [row[:2] for row in rows] == [[each["name"], "yes" if each["works"] else "no"] for each in result["abilities"]]
+    assert [row[:2] for row in rows] == [
+        [each["name"], "yes" if each["works"] else "no"] for each in result["abilities"]
+    ]
     assert all(row[4] == "-" if row[1] == "yes" else row[3:] for row in rows)
     assert cli("doctor", "--host", "--repair").status == 2
 
@@ -455,7 +466,10 @@ def test_a_path_of_this_machine_is_never_one_of_the_vault(
     for verb, arguments in taking.items():
         for text in (str(place / "src"), "./src", "../place/src", "~/place/src", "~/new", str(place / "new")):
             refused = cli(verb, *(argument.format(text) for argument in arguments), env={"HOME": str(tmp_path)})
-            assert (refused.status, f"avfs {verb}`" in refused.stderr) == (125 if verb == "exec" else 2, True), (verb, text)
+            assert (refused.status, f"avfs {verb}`" in refused.stderr) == (125 if verb == "exec" else 2, True), (
+                verb,
+                text,
+            )
             assert "--vault NAME" in refused.stderr
     refused = cli("checkpoint", "restore", "HEAD", "./src")
     assert (refused.status, "a directory on this machine" in refused.stderr) == (2, True)

@@ -99,7 +99,9 @@ def check_document(ran: Ran) -> None:
         (["--version"], "version_result", 0),
     ],
 )
-def test_json_gives_one_document_in_every_outcome(cli: Cli, arguments: list[str], kind: str, status: int, place: str) -> None:
+def test_json_gives_one_document_in_every_outcome(
+    cli: Cli, arguments: list[str], kind: str, status: int, place: str
+) -> None:
     """Success, failure, misuse, a bug and Ctrl-C all give exactly one document, wherever `--json` stands."""
     line = ["--json", *arguments] if place == "before" else [*arguments, "--json"]
 
@@ -204,7 +206,11 @@ def test_help_wins_over_json(cli: Cli, arguments: list[str]) -> None:
         ("checkpoint -m x", "there is no option '-m'", "Did you mean `avfs checkpoint save -m`?"),
         ("checkpoint --message=x", "there is no option '--message'", "Did you mean `avfs checkpoint save --message`?"),
         ("fork --from main x", "there is no option '--from'", "Did you mean `avfs fork create --from`?"),
-        ("op -n 3", "there is no option '-n'", "Did you mean `avfs op log -n` or `avfs op restore -n` or `avfs op undo -n`?"),
+        (
+            "op -n 3",
+            "there is no option '-n'",
+            "Did you mean `avfs op log -n` or `avfs op restore -n` or `avfs op undo -n`?",
+        ),
         ("--vault v checkpoint -m x", "there is no option '-m'", "Did you mean `avfs --vault v checkpoint save -m`?"),
         ("log -n 0", "invalid value for '-n' / '--limit': 0 is not in the range x>=1", "See `avfs log --help`."),
         ("cat", "missing argument 'PATH...'", "See `avfs cat --help`."),
@@ -216,7 +222,8 @@ def test_help_wins_over_json(cli: Cli, arguments: list[str]) -> None:
             "checkout a",
             "name one of --version and --at",
             (
-                "`avfs checkout PATH --at HEAD` drops what is not saved of a path, and `avfs log PATH` lists its versions. "
+                "`avfs checkout PATH --at HEAD` drops what is not saved of a path, and `avfs log PATH` lists its "
+                "versions. "
                 "`avfs checkpoint restore LABEL` brings back a checkpoint, and a fork is worked in with `--fork NAME`."
             ),
         ),
@@ -251,7 +258,10 @@ def test_reader_that_goes_away_is_no_failure_to_report() -> None:
 def test_closed_stdout_is_reported() -> None:
     """Started without standard output, it says that the result could not be written."""
     done = subprocess.run(
-        ["/bin/sh", "-c", 'exec "$0" -m avfs_git --version >&-', sys.executable], check=False, capture_output=True, text=True
+        ["/bin/sh", "-c", 'exec "$0" -m avfs_git --version >&-', sys.executable],
+        check=False,
+        capture_output=True,
+        text=True,
     )
 
     assert (done.returncode, done.stderr) == (1, "error: cannot write the result: Bad file descriptor\n")
@@ -263,7 +273,9 @@ def test_a_command_works_with_closed_standard_streams(cli: Cli, work: str, close
     cli("write", "made", "1").ok()
 
     done = subprocess.run(
-        ["sh", "-c", f'exec "$0" -m avfs_git checkpoint save {closed}', sys.executable], check=False, capture_output=True
+        ["sh", "-c", f'exec "$0" -m avfs_git checkpoint save {closed}', sys.executable],
+        check=False,
+        capture_output=True,
     )
 
     assert done.returncode == (1 if ">&-" in closed.split() else 0)
@@ -274,7 +286,8 @@ def test_a_command_works_with_closed_standard_streams(cli: Cli, work: str, close
 def test_no_file_gets_the_number_of_a_standard_stream() -> None:
     """What libraries and programs write to a closed stream would be in it."""
     code = (
-        "import os, avfs_git.cli.app as app; is_null = lambda number: os.path.samefile(f'/proc/self/fd/{number}', os.devnull); "
+        "import os, avfs_git.cli.app as app; is_null = lambda number: os.path.samefile(f'/proc/self/fd/{number}', "
+        "os.devnull); "
     )
     code += "app.run = lambda _: 10 + sum(map(is_null, range(3))); app.main()"
 
@@ -342,7 +355,7 @@ def test_help_imports_only_what_it_needs() -> None:
 
 
 def test_light_commands_load_neither_libgit2_nor_rich(cli: Cli, work: str) -> None:
-    """Listing, reading and writing do without what takes longest to import, and without what meets agents and their programs."""
+    """Listing, reading and writing do without the slowest imports, and without what meets agents and their programs."""
     for arguments in (
         ["checkpoint", "list"],
         ["log"],
@@ -352,7 +365,9 @@ def test_light_commands_load_neither_libgit2_nor_rich(cli: Cli, work: str) -> No
         ["cat", "README"],
         ["write", "a", "1"],
     ):
-        code = f"import sys, avfs_git.cli.app as app; app.run({arguments!r}); print(sorted(sys.modules), file=sys.stderr)"
+        code = (
+            f"import sys, avfs_git.cli.app as app; app.run({arguments!r}); print(sorted(sys.modules), file=sys.stderr)"
+        )
 
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 

@@ -268,7 +268,10 @@ def test_bookkeeping_can_be_left_out(cli: Cli, work: str, hermetic: Path) -> Non
     cli("fork", "create", "third").ok()
 
     def subjects(*options: str) -> list[str]:
-        return [entry["checkpoint"]["message"].splitlines()[0] for entry in cli("log", *options, "--json").ok().result["entries"]]
+        return [
+            entry["checkpoint"]["message"].splitlines()[0]
+            for entry in cli("log", *options, "--json").ok().result["entries"]
+        ]
 
     every, chosen = subjects(), subjects("--no-bookkeeping")
     assert [name for name in every if name not in chosen] == [
@@ -280,7 +283,9 @@ def test_bookkeeping_can_be_left_out(cli: Cli, work: str, hermetic: Path) -> Non
     git = ["git", "-C", str(hermetic / "avfs/vaults/work.git"), "log", "--format=%s", "main"]
     plain = [*git, "--invert-grep", "--grep=^Avfs-Bookkeeping: "]
     assert cli("log", "--format=%s", "--no-bookkeeping").ok().text.splitlines() == chosen
-    assert sorted(subprocess.run(plain, check=True, capture_output=True, text=True).stdout.splitlines()) == sorted(chosen)
+    assert sorted(subprocess.run(plain, check=True, capture_output=True, text=True).stdout.splitlines()) == sorted(
+        chosen
+    )
     key = ["--format=%(trailers:key=Avfs-Bookkeeping,valueonly)", "-n", "1"]
     assert subprocess.run([*git, *key], check=True, capture_output=True, text=True).stdout.strip() == "yes"
 
@@ -315,7 +320,9 @@ def test_git_is_asked_for_the_author_only_when_a_commit_is_made(cli: Cli, work: 
 def test_identity_comes_from_the_environment(cli: Cli, work: str) -> None:
     """AVFS_AUTHOR_* says who makes a checkpoint."""
     cli("write", "a", "1").ok()
-    saved = cli("checkpoint", "save", "--json", env={"AVFS_AUTHOR_NAME": "Agent 7", "AVFS_AUTHOR_EMAIL": "7@example.org"}).result
+    saved = cli(
+        "checkpoint", "save", "--json", env={"AVFS_AUTHOR_NAME": "Agent 7", "AVFS_AUTHOR_EMAIL": "7@example.org"}
+    ).result
 
     assert saved["checkpoint"]["author"] == {"name": "Agent 7", "email": "7@example.org"}
 
@@ -344,7 +351,9 @@ def test_an_operation_on_another_fork_is_refused(cli: Cli, work: str, verb: str)
     for text in (b"one\n", b"two\n"):
         cli("--fork", "other", "write", "notes", stdin=text).ok()
         cli("--fork", "other", "checkpoint", "save").ok()
-    number = next(row.split("\t")[0] for row in cli("--fork", "other", "op", "log").ok().text.splitlines() if "write" in row)
+    number = next(
+        row.split("\t")[0] for row in cli("--fork", "other", "op", "log").ok().text.splitlines() if "write" in row
+    )
 
     refused = cli("--fork", "main", "op", verb, number)
 
@@ -415,7 +424,10 @@ def test_a_plan_of_undo_is_what_undo_does(cli: Cli, work: str) -> None:
     cli("mv", "README", "READ").ok()
     plan, done = (cli("--json", "undo", *option).result for option in (["-n"], []))
     assert plan["changed_files"] == done["changed_files"]
-    assert [(change["path"], change["kind"]) for change in plan["changed_files"]] == [("READ", "deleted"), ("README", "added")]
+    assert [(change["path"], change["kind"]) for change in plan["changed_files"]] == [
+        ("READ", "deleted"),
+        ("README", "added"),
+    ]
 
     cli("fork", "create", "task").ok()
     for fork in ("task", "main"):

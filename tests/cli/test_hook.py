@@ -110,7 +110,7 @@ def test_a_call_that_changed_something_is_a_checkpoint(cli: Cli, tree: Path, har
 def test_a_call_from_elsewhere_that_changes_a_live_tree_is_a_checkpoint(
     cli: Cli, tree: Path, harness: str, given: dict[str, str]
 ) -> None:
-    """An agent that works in a fork keeps the clone as its directory: the file that it edits, or its `cd`, tells the tree."""
+    """An agent in a fork keeps the clone as its directory: the file that it edits, or its `cd`, tells the tree."""
     (tree / "main.py").write_text("1\n")
     filled = {key: value.replace("$TREE", str(tree)) for key, value in given.items()}
     name = {"gemini": "AfterTool", "opencode": "tool.execute.after"}.get(harness, "PostToolUse")
@@ -126,17 +126,21 @@ def test_a_call_from_elsewhere_that_changes_a_live_tree_is_a_checkpoint(
 @pytest.mark.needs("fuse")
 @pytest.mark.parametrize("name", ["bash_before", "bash_after"])
 def test_a_call_in_a_live_tree_loads_little(tree: Path, name: str) -> None:
-    """Agents wait for it at each call: it does without click, without what takes long to import, and without the SDK."""
+    """Agents wait for it at each call: it does without click, without slow imports, and without the SDK."""
     heavy = {"click", "dataclasses", "inspect", "subprocess", "traceback", "rich", "pygit2", "git", "mfusepy"}
     heavy |= {"avfs_git.sdk", "avfs_git.workspace.vault.vault", "hashlib", "importlib.resources", "tempfile"}
     heavy |= {"avfs_git.model"} if name == "bash_before" else {"tree_sitter"}
     code = "import sys, avfs_git.cli.app as app; app.run(['hook', 'claude'])"
     event = _event("claude", name, tree, command="ls -l")
 
-    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], input=event, check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], input=event, check=True, capture_output=True
+    )
 
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
-    assert {"bash_before": "avfs_git.proxy.policy.policy", "bash_after": "avfs_git.session.control.step"}[name] in loaded
+    assert {"bash_before": "avfs_git.proxy.policy.policy", "bash_after": "avfs_git.session.control.step"}[
+        name
+    ] in loaded
     assert loaded & heavy == set()
 
 
@@ -177,7 +181,10 @@ def test_an_owners_hook_runs_at_a_step(cli: Cli, tree: Path) -> None:
 @pytest.mark.needs("fuse")
 @pytest.mark.parametrize("harness", HARNESSES)
 def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str) -> None:
-    """Each harness hears it in its own words: silence for yes; a question where it can ask, else a refusal with the way out."""
+    """Each harness hears it in its own words: silence for yes.
+
+    A question where it can ask, else a refusal with the way out.
+    """
 
     def ask(command: str) -> dict[str, Any] | None:
         ran = cli("hook", harness, stdin=_event(harness, "bash_before", tree, command=command)).ok()
@@ -186,8 +193,10 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
 
     policy = tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml"
     policy.write_text(
-        'version = 1\n[[rule]]\nname = "no-deploy"\ncommands = ["deploy"]\naction = "deny"\nreason = "deploys are made by hand"\n'
-        '[[rule]]\nname = "ask-publish"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
+        'version = 1\n[[rule]]\nname = "no-deploy"\ncommands = ["deploy"]\naction = "deny"\nreason = "deploys are '
+        'made by hand"\n'
+        '[[rule]]\nname = "ask-publish"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen '
+        'by all"\n'
     )
     assert ask("ls -l") is None
     assert ask("avfs undo") is None
@@ -214,7 +223,9 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
     assert "it is seen by all" in texts[1]
     if harness in {"codex", "gemini", "opencode"}:
         assert re.search(r"`avfs --vault shop approvals grant [0-9a-f]{12}`", texts[1])
-    entries = cli("--vault", "shop", "audit", "--outcome", "asked", "--outcome", "refused", "--json").ok().result["entries"]
+    entries = (
+        cli("--vault", "shop", "audit", "--outcome", "asked", "--outcome", "refused", "--json").ok().result["entries"]
+    )
     assert [(entry["event"], entry["fork"], entry["details"]["harness"]) for entry in entries] == [
         ("hook_asked", "task", harness),
         ("hook_denied", "task", harness),
@@ -226,7 +237,8 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
 def test_codex_hears_its_own_words_from_the_hooks_of_claude_code(cli: Cli, tree: Path) -> None:
     """It runs the hooks of a plug-in of Claude Code, and takes `ask` for no answer: the command would run."""
     (tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(
-        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
+        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is '
+        'seen by all"\n'
     )
     ran = cli("hook", "claude", stdin=_event("codex", "bash_before", tree, command="publish")).ok()
     found = json.loads(ran.text)["hookSpecificOutput"]
@@ -237,9 +249,13 @@ def test_codex_hears_its_own_words_from_the_hooks_of_claude_code(cli: Cli, tree:
 @pytest.mark.needs("fuse")
 @pytest.mark.parametrize("hook", ["vscode", "claude"])
 def test_the_local_agent_of_vs_code_is_understood(cli: Cli, tree: Path, hook: str) -> None:
-    """Its events name their fields and tools otherwise than those of Copilot's agent; it runs the hooks of Claude Code, too."""
+    """Its events name their fields and tools otherwise than those of Copilot's agent.
+
+    It runs the hooks of Claude Code, too.
+    """
     (tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(
-        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
+        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is '
+        'seen by all"\n'
     )
     ran = cli("hook", hook, stdin=_event("vscode", "local_before", tree, command="publish")).ok()
     assert _verdict("vscode", ran.stdout)[0] == json.loads(ran.stdout)["permissionDecision"] == "ask"
@@ -265,7 +281,8 @@ def test_a_call_that_failed_is_a_checkpoint(cli: Cli, tree: Path) -> None:
 def test_a_harness_that_cannot_ask_opens_a_request(cli: Cli, tree: Path, harness: str) -> None:
     """One request waits however often the agent tries; when a person grants it, the same command is let in once."""
     (tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(
-        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
+        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is '
+        'seen by all"\n'
     )
 
     calls = itertools.count(1)
@@ -302,7 +319,8 @@ def test_a_harness_that_cannot_ask_opens_a_request(cli: Cli, tree: Path, harness
 def test_two_hooks_of_one_call_use_one_grant(cli: Cli, tree: Path) -> None:
     """Codex with hooks of its own runs those of the plug-in for Claude Code, too; another call needs another grant."""
     (tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(
-        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
+        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is '
+        'seen by all"\n'
     )
 
     def is_let_in(hook: str, call: bytes) -> bool:
@@ -330,7 +348,9 @@ def test_a_refusal_holds_where_it_cannot_be_recorded(cli: Cli, tree: Path) -> No
     (root / "audit.ndjson").mkdir()
 
     event = _event("claude", "bash_before", tree, command="deploy now")
-    ran = subprocess.run([sys.executable, "-m", "avfs_git", "hook", "claude"], input=event, check=True, capture_output=True)
+    ran = subprocess.run(
+        [sys.executable, "-m", "avfs_git", "hook", "claude"], input=event, check=True, capture_output=True
+    )
 
     assert json.loads(ran.stdout)["hookSpecificOutput"]["permissionDecision"] == "deny"
     assert b"audit.ndjson" in ran.stderr
@@ -365,7 +385,8 @@ def test_a_working_tree_of_claude_code_is_a_fork(cli: Cli, mount_dir: Path, monk
     assert git_dir.parent == common / "worktrees"
     assert (git_dir / "gitdir").read_text().strip() == str(place / ".git")
     assert not any(
-        path.is_symlink() for path in (place / ".git", git_dir, git_dir / "HEAD", common / "refs", common / "refs" / "heads")
+        path.is_symlink()
+        for path in (place / ".git", git_dir, git_dir / "HEAD", common / "refs", common / "refs" / "heads")
     )
     assert cli("hook", "claude", stdin=create).ok().text.splitlines()[-1] == str(place)  # it is there already
 
@@ -389,7 +410,10 @@ def test_a_working_tree_of_claude_code_is_a_fork(cli: Cli, mount_dir: Path, monk
 
 @pytest.mark.needs("fuse")
 def test_a_fork_of_somebody_is_no_working_tree_of_claude_code(cli: Cli, tree: Path) -> None:
-    """Asked for a tree of its name, the hook makes one of another name; told to remove it, the hook leaves it, and says so."""
+    """Asked for a tree of its name, the hook makes one of another name.
+
+    Told to remove it, the hook leaves it, and says so.
+    """
     shop = tree.parent / "shop"
     (tree / "draft").write_text("private")
     create = _event("claude", "worktree_create", shop).replace(b"bright-fox", b"task")
@@ -403,7 +427,9 @@ def test_a_fork_of_somebody_is_no_working_tree_of_claude_code(cli: Cli, tree: Pa
     cli("hook", "claude", stdin=_event("claude", "worktree_remove", shop, worktree=str(place))).ok()
     assert [fork["name"] for fork in cli("--vault", "shop", "fork", "list", "--json").result["forks"]] == ["task"]
 
-    cli("--vault", "shop", "run", "--keep", "--name", "task-2", "--", "true").ok()  # the same name and place, but a person's
+    cli(
+        "--vault", "shop", "run", "--keep", "--name", "task-2", "--", "true"
+    ).ok()  # the same name and place, but a person's
     again = Path(cli("hook", "claude", stdin=create).ok().text.splitlines()[-1])
     assert again.name == "task-3"
 
@@ -425,7 +451,9 @@ def test_a_fork_of_somebody_is_no_working_tree_of_claude_code(cli: Cli, tree: Pa
         (["claude"], b'{"hook_event_name": "PostToolUse", "tool', 1),
     ],
 )
-def test_a_failure_lets_the_agent_go_on_but_not_run_a_command(cli: Cli, arguments: list[str], data: bytes, status: int) -> None:
+def test_a_failure_lets_the_agent_go_on_but_not_run_a_command(
+    cli: Cli, arguments: list[str], data: bytes, status: int
+) -> None:
     """Status 1, with a message, which harnesses pass over; 2 refuses the tool."""
     ran = cli("hook", *arguments, stdin=data)
     assert (ran.status, ran.text) == (status, "")
@@ -454,7 +482,9 @@ def test_no_command_runs_unasked_where_the_policy_cannot_be_asked(cli: Cli, tree
     before = _event(harness, "bash_before", tree, command="ls")
     policy.write_text("nonsense")
     assert "policy.toml" in reason(before)
-    policy.write_text('version = 1\n[[rule]]\nname = "save"\ncommands = ["ls"]\naction = "allow_with_checkpoint"\nreason = "x"\n')
+    policy.write_text(
+        'version = 1\n[[rule]]\nname = "save"\ncommands = ["ls"]\naction = "allow_with_checkpoint"\nreason = "x"\n'
+    )
     (vault / "avfs" / "format").rename(vault / "avfs" / "format.away")
     (vault / "avfs" / "format").write_text("999\n")
     try:
@@ -514,7 +544,11 @@ def test_a_command_is_refused_where_the_answer_cannot_be_found_or_written(tree: 
     out = writer if fault == "unread" else subprocess.PIPE
 
     done = subprocess.run(
-        ["sh", "-c", f'exec "$0" -c "$1"{to}', sys.executable, code], input=event, check=False, stdout=out, stderr=subprocess.PIPE
+        ["sh", "-c", f'exec "$0" -c "$1"{to}', sys.executable, code],
+        input=event,
+        check=False,
+        stdout=out,
+        stderr=subprocess.PIPE,
     )
 
     os.close(writer)
@@ -611,7 +645,9 @@ def test_nothing_happens_outside_of_a_live_tree(cli: Cli, tmp_path: Path, monkey
         ("./avfs undo", False),
     ],
 )
-def test_commands_of_avfs_about_the_present_fork_need_no_question(command: str | tuple[str, ...], expected: bool) -> None:
+def test_commands_of_avfs_about_the_present_fork_need_no_question(
+    command: str | tuple[str, ...], expected: bool
+) -> None:
     """And nothing that only begins like one."""
     assert is_own_command(command) is expected
 
@@ -637,7 +673,11 @@ def test_no_text_of_a_harness_keeps_a_step_from_being_saved(cli: Cli, tree: Path
     """Harnesses cut texts within a character; a commit takes no such text."""
     (tree / "a").write_text(text.encode("utf-8", "replace").decode())
     given = (
-        {"command": "x", "description": text} if field == "description" else {"file_path": text} if field == "file_path" else {}
+        {"command": "x", "description": text}
+        if field == "description"
+        else {"file_path": text}
+        if field == "file_path"
+        else {}
     )
     event = {"hook_event_name": "PostToolUse", "cwd": str(tree), "tool_name": "Bash", "tool_input": given, field: text}
     done = cli("hook", "claude", stdin=json.dumps(event).encode())

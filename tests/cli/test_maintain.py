@@ -74,7 +74,10 @@ def test_what_is_due_is_told_and_done_once(home: Path) -> None:
 
 
 def test_upper_layers_are_folded_where_nobody_works(tmp_path: Path) -> None:
-    """A fork with many saved files is folded and stays clean; one with unsaved files and one in use stay as they are."""
+    """A fork with many saved files is folded and stays clean.
+
+    One with unsaved files and one in use stay as they are.
+    """
     with Home(tmp_path / "home") as home, home.create_vault("v") as vault:
         vault.set_config("maintenance.auto", "0")
         for name in ("saved", "unsaved", "used"):
@@ -124,7 +127,7 @@ def test_what_no_checkpoint_holds_is_not_looked_at_again(tmp_path: Path) -> None
 
 
 def test_a_large_directory_is_left_to_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be listed whole while commands wait: neither one of many changes nor one of many files below is folded."""
+    """It would be listed whole while commands wait: none with many changes or with many files below is folded."""
     monkeypatch.setattr(folding, "_MOST_NAMES", 5)
     with Home(tmp_path / "home") as home, home.create_vault("v") as vault:
         vault.set_config("maintenance.auto", "0")

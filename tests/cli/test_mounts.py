@@ -239,11 +239,15 @@ def test_commands_work_on_what_is_mounted(cli: Cli, work: str, at: Path) -> None
 
 
 _REFUSED = [
-    "rm nosuch", "rm src", "mv nosuch x", "mv README src/data.bin", "cp nosuch x", "cp README src/data.bin", "write src x",
-    "mkdir src", "mkdir q/w", "touch nosuch/x", "add nosuch", "meta set nosuch k v", "meta get nosuch", "cat nosuch", "cat src",
-    "ls nosuch", "ls src*", "stat nosuch", "tree nosuch", "log nosuch", "blame nosuch", "grep x nosuch", "export nosuch out",
+    "rm nosuch", "rm src", "mv nosuch x", ("mv README "
+                                          "src/data.bin"), "cp nosuch x", "cp README src/data.bin", "write src x",
+    "mkdir src", "mkdir q/w", "touch nosuch/x", "add nosuch", ("meta set nosuch "
+                                                              "k v"), "meta get nosuch", "cat nosuch", "cat src",
+    "ls nosuch", "ls src*", "stat nosuch", "tree nosuch", "log nosuch", "blame nosuch", "grep x nosuch", ("export "
+                                                                                                         "nosuch out"),
     "checkout nosuch --at HEAD", "revert nosuch", "checkpoint restore HEAD nosuch", "checkpoint restore nosuch",
-    "checkpoint delete nosuch", "diff nosuch", "merge nosuch", "merge --continue", "resolve nosuch --ours", "redo", "op undo 99",
+    ("checkpoint "
+    "delete nosuch"), "diff nosuch", "merge nosuch", "merge --continue", "resolve nosuch --ours", "redo", "op undo 99",
     "exec --cwd nosuch ls",
 ]  # fmt: skip
 
@@ -358,8 +362,13 @@ def test_the_end_of_a_fork_names_what_no_checkpoint_has(cli: Cli, at: Path, tmp_
     assert [warning["code"] for warning in ended.document["warnings"]] == ["capture.left_out"]
 
 
-def test_a_directory_is_forked_by_its_plain_name(cli: Cli, at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no verb is called so; what no fork can be called is said with what to do, and who names no vault hears which."""
+def test_a_directory_is_forked_by_its_plain_name(
+    cli: Cli, at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no verb is called so.
+
+    What no fork can be called is said with what to do, and who names no vault hears which.
+    """
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "kept").write_bytes(b"1")
     monkeypatch.chdir(tmp_path)
@@ -396,7 +405,10 @@ def test_sessions_fit_on_a_narrow_terminal(cli: Cli, work: str, at: Path) -> Non
 def test_a_mounted_fork_of_any_vault_is_forked_within_it(
     cli: Cli, work: str, at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`avfs fork . DIR` in a mount makes one more fork of the mount's vault, from any directory in it, and `avfs end` ends it."""
+    """`avfs fork .
+
+    DIR` in a mount makes one more fork of the mount's vault, from any directory in it, and `avfs end` ends it.
+    """
     cli("mount", "main", str(at)).ok()
     (at / "src/new").write_text("not saved\n")
     for number, place in enumerate((at, at / "src")):
@@ -448,7 +460,7 @@ def test_a_refused_fork_of_a_directory_leaves_nothing(cli: Cli, work: str, at: P
 def test_what_something_is_mounted_in_is_not_removed(
     cli: Cli, work: str, at: Path, place: str, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mount in a mount stays: `rm` and `mv` of its directory are refused, a restore leaves the directory and says so."""
+    """A mount in a mount stays: `rm` and `mv` of its directory are refused; a restore leaves that and says so."""
     cli("fork", "create", "inner").ok()
     cli("mount", "main", str(at), "--backend", backend).ok()
     (at / "sub/beside").mkdir(parents=True)
@@ -481,7 +493,10 @@ def test_what_something_is_mounted_in_is_not_removed(
 
 
 def test_watch_shows_what_programs_do(cli: Cli, hermetic: Path, at: Path) -> None:
-    """One line an event, as text or JSON; names that are no text stay on their line. It ends with the mount, and at Ctrl-C."""
+    """One line an event, as text or JSON; names that are no text stay on their line.
+
+    It ends with the mount, and at Ctrl-C.
+    """
     cli("vault", "create", "shop").ok()
     cli("fork", "create", "task").ok()
     assert "not mounted" in cli("watch", "task", "--json").document["error"]["message"]
@@ -500,7 +515,12 @@ def test_watch_shows_what_programs_do(cli: Cli, hermetic: Path, at: Path) -> Non
         told, shown = lines.communicate()[0], text.communicate()[0].decode()
 
     event = json.loads(told.splitlines()[-1])
-    assert (event["op"], event["old_path"], event["pid"], event["verdict"]) == ("rename", "probe", os.getpid(), "allowed")
+    assert (event["op"], event["old_path"], event["pid"], event["verdict"]) == (
+        "rename",
+        "probe",
+        os.getpid(),
+        "allowed",
+    )
     assert base64.b64decode(event["path_b64"]) == b"a\n\xff"
     assert shown.splitlines()[-1].split()[1:] == ["rename", str(os.getpid()), "-", "probe", "->", '"a\\n\\377"']
     assert (lines.returncode, text.returncode, stopped.returncode) == (0, 0, 0)

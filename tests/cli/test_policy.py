@@ -67,7 +67,9 @@ def _stable(text: str) -> str:
 def test_a_check_judges_a_path_on_the_host_as_a_command_is_judged(hermetic: Path, work: str) -> None:
     """Below the place where commands see the workspace, an absolute path is one of the workspace."""
     with Avfs(hermetic / "avfs") as avfs, avfs.open_vault(work) as vault:
-        vault.policy.vault_file.write_text('version = 1\n[[rule]]\nname = "s"\npaths = ["secrets/**"]\naction = "deny"\n')
+        vault.policy.vault_file.write_text(
+            'version = 1\n[[rule]]\nname = "s"\npaths = ["secrets/**"]\naction = "deny"\n'
+        )
         workspace = vault.workspace()
         secret = f"{workspace.exec_plan('true').mountpoint}/secrets/key"
         assert workspace.exec_plan("cat", secret).decision.action == "deny"
@@ -85,7 +87,9 @@ def test_a_check_at_a_terminal_says_what_exec_does_there(hermetic: Path, work: s
             assert vault.policy.check(words, fork=workspace.fork, terminal=True).action == action
 
 
-def test_rules_are_shown_and_explained(avfs: Transcript, work: str, hermetic: Path, tmp_path: Path, snapshot: Snapshot) -> None:
+def test_rules_are_shown_and_explained(
+    avfs: Transcript, work: str, hermetic: Path, tmp_path: Path, snapshot: Snapshot
+) -> None:
     """What holds, and what it says to commands."""
     user = hermetic / ".config/avfs/policy.toml"
     avfs("policy path")
@@ -262,7 +266,9 @@ def test_an_approval_shows_that_the_command_reads_a_terminal(gate: Gate) -> None
     assert "input:      typed at the terminal" in list(describe(replace(waiting, options=("terminal=True",))))
 
 
-def test_audit_lists_all_where_more_is_asked_for_than_can_be_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_lists_all_where_more_is_asked_for_than_can_be_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The limit goes past what Python counts with."""
     monkeypatch.setenv("AVFS_HOME", str(tmp_path / "home"))
     spawn("vault", "create", "shop").ok()
@@ -271,7 +277,10 @@ def test_audit_lists_all_where_more_is_asked_for_than_can_be_counted(tmp_path: P
 
 
 def test_exec_says_where_there_is_a_terminal(cli: Cli, work: str) -> None:
-    """A command that may wait for a person is told of before it runs; the refusal of other programs' options names `-t`."""
+    """A command that may wait for a person is told of before it runs.
+
+    The refusal of other programs' options names `-t`.
+    """
     ran = cli("--json", "exec", "--backend", "checkout", "-c", "false && nano README.md")
 
     assert "exec.no_terminal" in [warning["code"] for warning in ran.document["warnings"]]

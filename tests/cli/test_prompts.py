@@ -115,7 +115,12 @@ def test_nobody_else_is_asked(server: Server, environment: dict[str, str], who: 
     if who == "refused":
         environment["GIT_TERMINAL_PROMPT"] = "0"
     program = Terminal(
-        environment, *flags, "clone", server.url("shop.git"), "shop", stdin=Path(os.devnull) if who == "no input" else None
+        environment,
+        *flags,
+        "clone",
+        server.url("shop.git"),
+        "shop",
+        stdin=Path(os.devnull) if who == "no input" else None,
     )
 
     assert program.end() == 94, program.shown

@@ -67,8 +67,14 @@ def _forks(home_of: Path) -> set[str]:
 
 @pytest.mark.usefixtures("person")
 def test_a_program_works_in_a_fork_of_the_current_directory(clone: Path) -> None:
-    """In the same directory of it, with ignored and unsaved files; the clone stays as it is, and the status is the program's."""
-    script = 'cat main ../.env; pwd; echo "$AVFS_FORK"; git rev-parse --show-prefix; echo new > made; echo three > main; exit 7'
+    """In the same directory of it, with ignored and unsaved files.
+
+    The clone stays as it is, and the status is the program's.
+    """
+    script = (
+        'cat main ../.env; pwd; echo "$AVFS_FORK"; git rev-parse --show-prefix; echo new > made; echo three > '
+        "main; exit 7"
+    )
     ran = spawn("run", "--name", "task", "--", "sh", "-c", script)
 
     assert ran.status == 7, ran.stderr
@@ -111,14 +117,21 @@ def test_the_commands_of_the_banner_work_as_they_stand(clone: Path, monkeypatch:
 
 
 def test_a_fork_in_which_nothing_changed_is_deleted(clone: Path) -> None:
-    """Also of a program that cannot be executed; `--keep` keeps it. `--discard` deletes a changed one, and undo restores that."""
+    """Also of a program that cannot be executed; `--keep` keeps it.
+
+    `--discard` deletes a changed one, and undo restores that.
+    """
     assert spawn("run", "--", "true").status == 0
     assert spawn("run", "--", "nosuch-program").status == 127
     assert spawn("run", "--", "./main").status == 126
     assert _forks(clone) == set()
     assert spawn("run", "--keep", "--name", "kept", "--", "false").status == 1
     taken = spawn("run", "--name", "kept", "--json", "--", "true").document["error"]
-    assert (taken["code"], "`--resume kept`" in taken["hint"], "`--name NAME`" in taken["hint"]) == ("fork.exists", True, True)
+    assert (taken["code"], "`--resume kept`" in taken["hint"], "`--name NAME`" in taken["hint"]) == (
+        "fork.exists",
+        True,
+        True,
+    )
     assert _forks(clone) == {"kept"}
     assert "no fork 'nosuch'" in spawn("--vault", "shop", "run", "--resume", "nosuch", "--", "true").stderr
     found = spawn("run", "--discard", "--json", "--name", "gone", "--", "sh", "-c", "echo x > x").ok().result
@@ -136,7 +149,7 @@ def test_what_takes_out_uncommitted_work_is_a_change(clone: Path) -> None:
 
 
 def test_changes_of_ignored_files_are_told_where_git_made_the_first_commit(clone: Path) -> None:
-    """Such a commit does not say what was beside it: what the fork had then is known, in a clean clone and at a second run."""
+    """Such a commit does not say what was beside it; what the fork had is known, in a clean clone and a second run."""
     _git(clone, "commit", "-q", "-a", "-m", "all")
     for number, more in enumerate((["--name", "task"], ["--resume", "task"])):
         ran = spawn("run", "--json", *more, "--", "sh", "-c", f"echo {number} > ../.env").ok().result
@@ -155,7 +168,9 @@ def test_a_fork_that_was_there_before_is_not_deleted(clone: Path) -> None:
     assert (found["outcome"], _forks(clone)) == ("discarded", set())
 
 
-def test_what_is_written_while_an_unchanged_fork_is_deleted_keeps_it(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_while_an_unchanged_fork_is_deleted_keeps_it(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Somebody writes after the run has looked whether anything changed: it looks again, and says what there is."""
     remove = Session.remove
 
@@ -204,7 +219,11 @@ def test_a_fork_that_was_made_anew_during_a_run_stays(
             monkeypatch.setattr(of, after, make_anew_first)
         ended = run.end(discard=discard)
 
-        assert (ended.outcome, ended.mounted, [warning.code for warning in ended.warnings]) == ("gone", False, ["run.gone"])
+        assert (ended.outcome, ended.mounted, [warning.code for warning in ended.warnings]) == (
+            "gone",
+            False,
+            ["run.gone"],
+        )
         assert [run.vault.fork_info("task").head] == heads
         assert run.vault.workspace("task").read("mine") == b"my own\n"
 
@@ -255,13 +274,17 @@ def test_a_fork_that_was_mounted_elsewhere_during_a_run_is_kept(clone: Path, dis
         run.session.unmount()
         elsewhere = run.vault.workspace("task").mount(clone.parent / "elsewhere")
         ended = run.end(discard=discard)
-        assert (ended.outcome, ended.mounted, [warning.code for warning in ended.warnings]) == ("kept", True, ["run.in_use"])
+        assert (ended.outcome, ended.mounted, [warning.code for warning in ended.warnings]) == (
+            "kept",
+            True,
+            ["run.in_use"],
+        )
         assert run.spell_unmount() == f"stop {elsewhere.path}"
         elsewhere.unmount()
 
 
 def test_a_program_in_a_mount_namespace_of_its_own_keeps_the_fork_mounted(clone: Path) -> None:
-    """Such as a container that was left behind: nothing is deleted under it, and the command that ends the mount works."""
+    """A container left behind, for example: nothing is deleted under it, and the command that ends the mount works."""
     with Avfs(clone.parent / "home") as avfs:
         run = runs.begin_in_directory(avfs, clone, name="task", program="true")
         with subprocess.Popen(
@@ -289,7 +312,10 @@ _TAG = "git tag -a -m t old; git tag tree HEAD^{tree}; git tag -a -m b file HEAD
     [
         ("echo x > x; git stash -q -u", "stash@{0}"),
         ("git switch -q -c topic; echo x > x; git add x; git commit -q -m x; git switch -q task", "heads/topic"),
-        ("git worktree add -q ../../side -b topic; cd ../../side; echo x > x; git add x; git commit -q -m x", "heads/topic"),
+        (
+            "git worktree add -q ../../side -b topic; cd ../../side; echo x > x; git add x; git commit -q -m x",
+            "heads/topic",
+        ),
         ("git switch -q --detach; echo x > x; git add x; git commit -q -m x; git switch -q task", "commit "),
         ("echo x > x; git add x; git commit -q -m x; git reset -q --hard HEAD~1", "commit "),
         ("echo x > x; git add x; git commit -q -m x; git tag -a -m t made; git reset -q --hard HEAD~1", "tags/made"),
@@ -413,7 +439,10 @@ def test_a_signal_reaches_the_program(clone: Path) -> None:
 
 def test_the_program_has_the_terminal(clone: Path) -> None:
     """Its size, changes of it, and Ctrl-C, which does not end avfs."""
-    script = "trap 'echo size=$(stty size)' WINCH; trap 'echo int; exit 5' INT; echo x > x; test -t 0 && test -t 1 && echo ready"
+    script = (
+        "trap 'echo size=$(stty size)' WINCH; trap 'echo int; exit 5' INT; echo x > x; test -t 0 && test -t 1 "
+        "&& echo ready"
+    )
     script += "; while :; do sleep 0.05; done"
     terminal = Terminal("-m", "avfs_git", "run", "--name", "task", "--", "sh", "-c", script)
     terminal.read_until(b"ready")
@@ -425,7 +454,7 @@ def test_the_program_has_the_terminal(clone: Path) -> None:
 
 
 def test_a_window_that_is_closed_hangs_up_the_program(clone: Path) -> None:
-    """The kernel tells the leader of the session only, which avfs is where a terminal was opened for it; the work is saved."""
+    """The kernel tells only the session leader, which is avfs if a terminal was opened for it; the work is saved."""
     script = "trap 'echo hup > hup; exit' HUP; echo ready; while :; do sleep 0.05; done"
     terminal = Terminal("-m", "avfs_git", "run", "--name", "task", "--", "sh", "-c", script)
     terminal.read_until(b"ready")
@@ -499,7 +528,10 @@ def test_what_is_not_a_run_is_refused(clone: Path) -> None:
 
 
 def test_attempts_run_at_once_and_one_is_picked(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each in a fork of the same state, with its output in a file; an unchanged fork is deleted, and the others by `pick`."""
+    """Each in a fork of the same state, with its output in a file.
+
+    An unchanged fork is deleted, and the others by `pick`.
+    """
     script = """
     echo "attempt $AVFS_ATTEMPT of $AVFS_FORK" ; cat main ../.env; read nothing
     touch "$MEET/$AVFS_ATTEMPT"; while [ $(ls "$MEET" | wc -l) -lt 3 ]; do sleep 0.05; done
@@ -515,7 +547,11 @@ def test_attempts_run_at_once_and_one_is_picked(clone: Path, monkeypatch: pytest
     assert [attempt["exit_code"] for attempt in found["attempts"]] == [0, 1, 2]
     assert [attempt["fork"] for attempt in found["attempts"]] == ["try-1", "try-2", "try-3"]
     assert Path(found["attempts"][1]["output"]).read_text() == "attempt 2 of try-2\ntwo\nKEY=1\n"
-    assert [attempt["diff"] and attempt["diff"]["files"][0]["additions"] for attempt in found["attempts"]] == [1, 2, None]
+    assert [attempt["diff"] and attempt["diff"]["files"][0]["additions"] for attempt in found["attempts"]] == [
+        1,
+        2,
+        None,
+    ]
     assert _forks(clone) == {"try-1", "try-2"}
     assert not (clone / "src" / "made").exists()
     monkeypatch.chdir("/")
@@ -551,7 +587,7 @@ def test_attempts_of_a_name_with_a_slash(clone: Path) -> None:
 
 
 def test_a_fork_that_was_made_anew_is_no_attempt(clone: Path) -> None:
-    """Somebody deleted that of an attempt, and has other work under its name: it is neither compared nor deleted nor picked."""
+    """Somebody deleted an attempt's fork and has other work under its name: it is not compared, deleted or picked."""
     _try("try")
     spawn("--vault", "shop", "fork", "delete", "try-2").ok()
     spawn("--vault", "shop", "fork", "create", "try-2", "--from", "try-1").ok()
@@ -621,7 +657,9 @@ def test_attempts_end_with_their_vault(clone: Path) -> None:
 def test_undo_restores_what_pick_deleted_where_pick_was_typed(clone: Path) -> None:
     """Each `avfs undo` one fork, and the work of the fork at hand stays; the command that is named does the same."""
     spawn("vault", "create", "work", "--from", str(clone)).ok()
-    spawn("--vault", "work", "run", "--attempts", "3", "--name", "try", "--", "sh", "-c", "echo $AVFS_ATTEMPT > made").ok()
+    spawn(
+        "--vault", "work", "run", "--attempts", "3", "--name", "try", "--", "sh", "-c", "echo $AVFS_ATTEMPT > made"
+    ).ok()
     spawn("--vault", "work", "write", "/mine", stdin=b"my own").ok()
     found = spawn("--vault", "work", "attempts", "pick", "1", "--json").ok().result
     spawn("--vault", "work", "undo").ok()
@@ -632,7 +670,10 @@ def test_undo_restores_what_pick_deleted_where_pick_was_typed(clone: Path) -> No
 
 
 def test_work_that_cannot_be_saved_at_the_end_is_named(clone: Path) -> None:
-    """The error tells the program's status, where the work is, and commands that go on; of several attempts a warning does."""
+    """The error tells the program's status, where the work is, and commands that go on.
+
+    Of several attempts a warning does.
+    """
     script = "git update-index --skip-worktree main; echo edited > main; exit 3"
     failed = spawn("run", "--name", "task", "--json", "--", "sh", "-c", script)
     assert failed.status == 125
@@ -662,7 +703,10 @@ def test_attempts_are_known_from_when_they_begin(clone: Path) -> None:
     for tree in trees:
         os.kill(int((tree / "began").read_text()), signal.SIGKILL)
     compared = spawn("attempts", "compare", "--json").ok().result
-    assert [(attempt["fork"], attempt["exit_code"]) for attempt in compared["attempts"]] == [("new-1", None), ("new-2", None)]
+    assert [(attempt["fork"], attempt["exit_code"]) for attempt in compared["attempts"]] == [
+        ("new-1", None),
+        ("new-2", None),
+    ]
     changed = [file["change"]["path"] for file in compared["attempts"][0]["diff"]["files"]]
     assert changed == ["began", "src/x"]  # not what the clone had uncommitted
     assert spawn("attempts", "compare").ok().text.splitlines()[0].split("\t")[:4] == ["1", "new-1", "-", "-"]

@@ -126,7 +126,15 @@ def test_what_claude_code_reads(cli: Cli, project: Path, monkeypatch: pytest.Mon
     assert hooks["PreToolUse"] == [
         {"matcher": "Bash", "hooks": [{"type": "command", "command": "avfs hook claude", "timeout": 30}]}
     ]
-    assert {"PostToolUse", "SessionStart", "Stop", "SubagentStop", "SessionEnd", "WorktreeCreate", "WorktreeRemove"} < set(hooks)
+    assert {
+        "PostToolUse",
+        "SessionStart",
+        "Stop",
+        "SubagentStop",
+        "SessionEnd",
+        "WorktreeCreate",
+        "WorktreeRemove",
+    } < set(hooks)
     assert "avfs checkpoint save" in (project / "CLAUDE.md").read_text()
     assert (project / ".claude" / "skills" / "avfs" / "SKILL.md").read_text() == plan.read_skill()
     assert _read(project / ".mcp.json") == {"mcpServers": {"avfs": {"command": "avfs", "args": ["mcp"]}}}
@@ -279,15 +287,19 @@ def test_the_skill_is_one_that_harnesses_take() -> None:
     assert len(head["description"]) <= 1024
     assert len(text.splitlines()) < 200
     named = {
-        words.split()[1] for words in text.replace("\n", " ").split("`") if words.startswith("avfs ") and len(words.split()) > 1
+        words.split()[1]
+        for words in text.replace("\n", " ").split("`")
+        if words.startswith("avfs ") and len(words.split()) > 1
     }
     assert named
     assert named <= set(VERBS)
 
 
 @pytest.mark.parametrize("harness", HARNESSES)
-def test_another_home_is_named_to_the_server(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, harness: str) -> None:
-    """Clients pass few variables on: a home that is not the default one is in the entry of the server, and only such a one."""
+def test_another_home_is_named_to_the_server(
+    cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, harness: str
+) -> None:
+    """Clients pass few variables on: the server's entry names the home if, and only if, it is not the default one."""
     home = project.parent / "a 'home\""
     for named in (home, None):
         if named is None:
@@ -314,7 +326,7 @@ def test_another_home_is_named_to_the_server(cli: Cli, project: Path, monkeypatc
 
 
 def test_a_broken_avfs_does_not_hold_copilot_up(cli: Cli, project: Path, tmp_path: Path) -> None:
-    """It refuses a tool whose hook fails: only a refusal by avfs is one, and what is broken is told to VS Code and the model."""
+    """It refuses a tool whose hook fails: only avfs's refusal is one; VS Code and the model learn what is broken."""
     cli("setup", "vscode").ok()
     hooks = _read(project / ".github" / "hooks" / "avfs.json")["hooks"]
     program = tmp_path / "avfs"
@@ -336,7 +348,11 @@ def test_a_broken_avfs_does_not_hold_copilot_up(cli: Cli, project: Path, tmp_pat
             status, answer = run(event)
             found = json.loads(answer)
             assert (status, found["hookSpecificOutput"]["hookEventName"]) == (0, event)
-            texts = {found["systemMessage"], found["additionalContext"], found["hookSpecificOutput"]["additionalContext"]}
+            texts = {
+                found["systemMessage"],
+                found["additionalContext"],
+                found["hookSpecificOutput"]["additionalContext"],
+            }
             assert ["setup vscode --check" in text for text in texts] == [True]
 
 
@@ -382,7 +398,9 @@ def test_the_plug_in_of_opencode_runs_the_hook(cli: Cli, project: Path, tmp_path
     (tmp_path / "avfs").chmod(0o755)
 
     line = [str(node / "node"), "driver.mjs"]
-    done = subprocess.run(line, cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=True)
+    done = subprocess.run(
+        line, cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=True
+    )
 
     logged = ["avfs hook: bug", "avfs hook: bug", "avfs hook: unread"]
     assert json.loads(done.stdout) == {"answers": ["by hand", None, "avfs hook: unread", None, None], "logged": logged}
@@ -420,7 +438,11 @@ def test_the_commands_of_the_guide_run_as_they_stand(mount_dir: Path, harness: s
     guide = (Path(avfs_git.__file__).parents[1] / "docs" / "guides" / "coding-agents.md").read_text()
     run_it, fork_it, set_it_up = guide.split("```\n")[1:6:2]
     program, (enter, start) = _PROGRAMS[harness], run_it.splitlines()
-    start = fork_it.replace("cursor ", f"{program} ") if harness in ("cursor", "vscode") else start.replace("claude", program)
+    start = (
+        fork_it.replace("cursor ", f"{program} ")
+        if harness in ("cursor", "vscode")
+        else start.replace("claude", program)
+    )
     script = "\n".join((enter, set_it_up.replace("setup claude", f"setup {harness}"), start))
     (mount_dir / "bin").mkdir()
     programs = {

@@ -70,7 +70,9 @@ def test_lists_are_tables(cli: Cli, work: str) -> None:
 
 
 @pytest.mark.parametrize("width", [50, 20])
-def test_a_narrow_table_loses_nothing(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_narrow_table_loses_nothing(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The widest column breaks; where the others leave it no room, each row is a few lines that stay whole."""
     monkeypatch.setenv("COLUMNS", str(width))
     text = TextOutput(color=False)
@@ -183,8 +185,13 @@ def long(cli: Cli, work: str) -> None:
 
 
 def test_a_long_result_goes_through_the_pager(long: None) -> None:
-    """The pager gets the whole text in colours, and `less` the options that git gives it; what is remarked comes behind it."""
-    status, shown = at_terminal("diff", screen=(24, 100), env={"AVFS_PAGER": "echo LESS=$LESS; tail -n 1; echo end", "LESS": ""})
+    """The pager gets the whole text in colours, and `less` the options that git gives it.
+
+    What is remarked comes behind it.
+    """
+    status, shown = at_terminal(
+        "diff", screen=(24, 100), env={"AVFS_PAGER": "echo LESS=$LESS; tail -n 1; echo end", "LESS": ""}
+    )
     assert (status, shown) == (0, "LESS=\n\x1b[32m+line 19999\x1b[0m\nend\n(vault work, fork main)\n")
 
     os.environ.pop("LESS", None)
@@ -244,7 +251,12 @@ def test_the_pager_is_found_as_git_finds_it(long: None, tmp_path: Path, monkeypa
     """AVFS_PAGER comes before GIT_PAGER, that before the user's `core.pager`, and that before PAGER."""
     config = tmp_path / "gitconfig"
     config.write_text("[core]\n\tpager = echo core\n")
-    found = {"PAGER": "echo pager", "GIT_CONFIG_GLOBAL": str(config), "GIT_PAGER": "echo git", "AVFS_PAGER": "echo avfs"}
+    found = {
+        "PAGER": "echo pager",
+        "GIT_CONFIG_GLOBAL": str(config),
+        "GIT_PAGER": "echo git",
+        "AVFS_PAGER": "echo avfs",
+    }
     for name in ("PAGER", "GIT_PAGER", "AVFS_PAGER"):
         monkeypatch.delenv(name, raising=False)
     shown = []
@@ -277,7 +289,8 @@ def test_a_repository_names_no_pager(cli: Cli, long: None, project: Path, monkey
 def test_interrupts_belong_to_the_pager(long: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C leaves a pager that handles it on the screen; the command ends when the pager does.
 
-    The pager looks again and again whether it was interrupted: a shell that is just about to read would run its trap after that.
+    The pager looks again and again whether it was interrupted: a shell that is just about to read would run its trap
+    after that.
     """
     monkeypatch.setenv(
         "AVFS_PAGER",

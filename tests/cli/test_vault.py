@@ -77,7 +77,10 @@ def test_deleting_without_a_terminal_needs_yes(cli: Cli, work: str) -> None:
     """Nobody can be asked, so nothing is deleted, in text and in JSON."""
     ran = cli("vault", "delete", "work")
 
-    assert (ran.status, ran.stderr) == (2, "error: cannot delete vault 'work' without confirmation\nhint: Say it with `--yes`.\n")
+    assert (ran.status, ran.stderr) == (
+        2,
+        "error: cannot delete vault 'work' without confirmation\nhint: Say it with `--yes`.\n",
+    )
     assert cli("vault", "delete", "work", "--json").document["error"]["code"] == "input.confirmation_needed"
     assert [vault["name"] for vault in cli("vault", "list", "--json").result["vaults"]] == ["work"]
 
@@ -143,7 +146,7 @@ def test_a_fork_has_limits_of_its_own(cli: Cli, work: str) -> None:
 
 
 def test_an_agents_fork_has_an_author_of_its_own(cli: Cli, work: str) -> None:
-    """Commits of avfs and of git in the fork carry it, also after the fork was deleted and brought back; its parent's do not."""
+    """Commits by avfs and git in the fork carry it, also after the fork's deletion and return; its parent's do not."""
 
     def authors(fork: str) -> dict[str, str]:
         entries = cli("log", "--fork", fork, "--json").ok().result["entries"]
@@ -156,7 +159,9 @@ def test_an_agents_fork_has_an_author_of_its_own(cli: Cli, work: str) -> None:
     assert cli("fork", "info", "agent", "--json").result["author"] == {"name": "Agent 7", "email": "7@example.org"}
     cli("write", "a", "1", "--fork", "agent").ok()
     cli("checkpoint", "save", "-m", "mine", "--fork", "agent").ok()
-    cli("exec", "--fork", "agent", "--", "sh", "-c", "echo 2 > a && git add a && git commit -qm 'of git'", env=NO_AUTHOR).ok()
+    cli(
+        "exec", "--fork", "agent", "--", "sh", "-c", "echo 2 > a && git add a && git commit -qm 'of git'", env=NO_AUTHOR
+    ).ok()
     cli("write", "a", "3", "--fork", "agent").ok()
     cli("write", "b", "1").ok()
     cli("merge", "main", "--fork", "agent").ok()
@@ -230,14 +235,19 @@ def test_a_fork_with_a_damaged_branch_is_listed_as_damaged(cli: Cli, work: str) 
     assert sorted(listed) == ["empty", "main", "missing", "packed", "whole"]
     shown = cli("fork", "list").ok()
     assert shown.text.count("\tdamaged\t") == 3
-    assert "warning: 'refs/heads/empty' is damaged: its file is empty; `avfs doctor` says what can be done" in shown.stderr
+    assert (
+        "warning: 'refs/heads/empty' is damaged: its file is empty; `avfs doctor` says what can be done" in shown.stderr
+    )
 
     (git_dir / "refs/heads/main").write_bytes(b"")
     assert cli("fork", "list", "--fork", "whole").ok().text.count("\tdamaged\t") == 4
 
 
 def test_fork_list_compares_forks_with_their_upstream(cli: Cli, work: str, tmp_path: Path) -> None:
-    """The default fork is the upstream of a fork that no branch of a remote goes with; counts are as of the last fetch."""
+    """The default fork is the upstream of a fork that no branch of a remote goes with.
+
+    Counts are as of the last fetch.
+    """
     cli("fork", "create", "task").ok()
     cli("fork", "create", "same").ok()
     cli("write", "a", "1").ok()
@@ -252,7 +262,11 @@ def test_fork_list_compares_forks_with_their_upstream(cli: Cli, work: str, tmp_p
 
     assert compare() == {"main": (None, None, None), "same": ("main", 0, 1), "task": ("main", 2, 1)}
     cells = [line.split("\t") for line in cli("fork", "list").ok().text.splitlines()]
-    assert [(row[0], row[5]) for row in cells] == [("main", "-"), ("same", "main: 1 behind"), ("task", "main: 2 ahead, 1 behind")]
+    assert [(row[0], row[5]) for row in cells] == [
+        ("main", "-"),
+        ("same", "main: 1 behind"),
+        ("task", "main: 2 ahead, 1 behind"),
+    ]
 
     stats = {one["fork"]: one["stat"] for one in cli("fork", "list", "--stat", "--json").ok().result["standings"]}
     assert stats == {

@@ -45,7 +45,7 @@ def at(mount_dir: Path) -> Path:
 
 @pytest.fixture
 def task(cli: Cli, work: str, at: Path) -> Path:
-    """A mount of fork `task` of vault `work`, beside its fork `main` and another vault, `other`, which is the current one."""
+    """A mount of fork `task` of vault `work`, beside its fork `main` and another vault, `other`, the current one."""
     cli("fork", "create", "task").ok()
     cli("mount", "task", str(at)).ok()
     cli("vault", "create", "other", "--use").ok()
@@ -87,7 +87,14 @@ def test_a_change_is_refused_where_directory_and_environment_disagree(
 ) -> None:
     """Both are named, and each hint works as it stands; what only looks shows the directory's and warns."""
     monkeypatch.chdir(task)
-    for verb in (["write", "x", "1"], ["checkpoint", "save"], ["undo"], ["stop"], ["exec", "--", "true"], ["rm", "README"]):
+    for verb in (
+        ["write", "x", "1"],
+        ["checkpoint", "save"],
+        ["undo"],
+        ["stop"],
+        ["exec", "--", "true"],
+        ["rm", "README"],
+    ):
         refused = cli(*verb, env=env)
         assert refused.status == (125 if verb[0] == "exec" else 2), refused.stderr
         assert f"the mount '{task}' shows fork 'task' of vault 'work', but " in refused.stderr
@@ -101,12 +108,22 @@ def test_a_change_is_refused_where_directory_and_environment_disagree(
     looked = cli("status", "--json", env=env)
     assert meant(looked) == "work@task"
     assert [told["code"] for told in looked.document["warnings"]] == ["place.disputed"]
-    assert "`avfs --vault work --fork task checkpoint save [LABEL]`" in at_terminal("status", env={"COLUMNS": "200", **env})[1]
+    assert (
+        "`avfs --vault work --fork task checkpoint save [LABEL]`"
+        in at_terminal("status", env={"COLUMNS": "200", **env})[1]
+    )
 
 
 @pytest.mark.parametrize(
     "env",
-    [{}, {"AVFS_VAULT": ""}, {"AVFS_VAULT": "work"}, {"AVFS_FORK": "task"}, {"AVFS_VAULT": "work@task"}, {"AVFS_VAULT": "task"}],
+    [
+        {},
+        {"AVFS_VAULT": ""},
+        {"AVFS_VAULT": "work"},
+        {"AVFS_FORK": "task"},
+        {"AVFS_VAULT": "work@task"},
+        {"AVFS_VAULT": "task"},
+    ],
 )
 def test_a_directory_and_an_environment_that_agree(
     cli: Cli, task: Path, env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
@@ -120,7 +137,10 @@ def test_a_directory_and_an_environment_that_agree(
 
 @pytest.mark.usefixtures("person")
 def test_an_option_settles_it(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--fork` alone is of the vault stood in, `--vault` alone means its default fork, or the fork stood in if it is the same."""
+    """`--fork` alone is of the vault stood in.
+
+    `--vault` alone means the default fork of the named vault, or the fork stood in if that is in the named vault.
+    """
     monkeypatch.chdir(task)
     env = {"AVFS_FORK": "main"}
     assert meant(cli("touch", "x", "--fork", "main", "--json")) == "work@main"
@@ -137,7 +157,9 @@ def test_an_option_settles_it(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPa
     assert meant(cli("touch", "/z", "--json")) == "other@main"
 
 
-def test_arguments_that_name_the_fork_settle_it_as_options_do(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_that_name_the_fork_settle_it_as_options_do(
+    cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A fork that is named twice must be the same."""
     monkeypatch.chdir(task)
     env = {"AVFS_FORK": "main"}
@@ -170,7 +192,11 @@ def test_paths_are_relative_to_the_working_directory(cli: Cli, task: Path, monke
         return [entry["path"] for entry in listed] if isinstance(listed, list) else [str(listed)]
 
     assert paths("ls") == ["src"]
-    assert [entry["path"] for entry in cli("ls", "--json").result["entries"]] == ["src/data.bin", "src/deep", "src/main.py"]
+    assert [entry["path"] for entry in cli("ls", "--json").result["entries"]] == [
+        "src/data.bin",
+        "src/deep",
+        "src/main.py",
+    ]
     assert cli("tree", "--json").result["tree"]["info"]["path"] == "src"
     assert cli("cat", "main.py").ok().text == cli("cat", "/src/main.py").text == cli("cat", "./deep/../main.py").text
     assert cli("cat", "../README").text == "hello\n"
@@ -273,7 +299,9 @@ def test_a_mount_of_a_whole_vault(cli: Cli, task: Path, monkeypatch: pytest.Monk
     assert cli("touch", "x", env={"AVFS_VAULT": "other"}).status == 2
 
 
-def test_a_folder_that_has_forks_says_which_vault(cli: Cli, clone: Path, at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_has_forks_says_which_vault(
+    cli: Cli, clone: Path, at: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also below it; paths are relative there, too. With several forks it is asked which one."""
     vault = cli("fork", "list", "--vault", "one", "--json").document["request"]["vault"]
     monkeypatch.chdir(clone / "src")
@@ -288,7 +316,14 @@ def test_a_folder_that_has_forks_says_which_vault(cli: Cli, clone: Path, at: Pat
 
     cli("fork", str(clone), f"{at}/two").ok()
     cli("stop", f"{at}/two").ok()
-    for verb in (["status"], ["write", "fresh", "1"], ["log"], ["undo"], ["exec", "--", "true"], ["fork", "create", "three"]):
+    for verb in (
+        ["status"],
+        ["write", "fresh", "1"],
+        ["log"],
+        ["undo"],
+        ["exec", "--", "true"],
+        ["fork", "create", "three"],
+    ):
         asked = cli(*verb)
         assert asked.status in {21, 125}, asked.stderr
         assert f"vault '{vault}' has several forks and no default: 'one', 'two'" in asked.stderr
@@ -311,8 +346,10 @@ def test_a_directory_and_an_option_that_name_two_forks_end_no_mount(
 
 
 @pytest.mark.parametrize("verb", ["stop", "unmount"])
-def test_no_mount_of_another_fork_is_ended(cli: Cli, clone: Path, at: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The only mount is not meant because it is the only one: a command without a fork follows the rule for all commands."""
+def test_no_mount_of_another_fork_is_ended(
+    cli: Cli, clone: Path, at: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only mount is not meant just for that: a command without a fork follows the rule for all commands."""
     monkeypatch.chdir(clone)
     cli("fork", str(clone), f"{at}/two").ok()
     refused = cli(verb, "--json").document["error"]
@@ -344,7 +381,9 @@ def test_the_innermost_directory_counts(cli: Cli, clone: Path, work: str, monkey
     assert meant(cli("status", "--json")).endswith("@one")
 
 
-def test_a_directory_that_is_gone_says_nothing(cli: Cli, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_is_gone_says_nothing(
+    cli: Cli, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody knows what it was: only an option does without it."""
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
@@ -378,7 +417,13 @@ def test_a_directory_that_is_gone_says_nothing(cli: Cli, work: str, tmp_path: Pa
     ],
 )
 def test_what_is_not_there_is_named_with_where_it_was_looked_for(
-    cli: Cli, work: str, words: list[str], env: Mapping[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli,
+    work: str,
+    words: list[str],
+    env: Mapping[str, str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With the variable that names it, if one does."""
     monkeypatch.chdir(tmp_path)
@@ -386,7 +431,9 @@ def test_what_is_not_there_is_named_with_where_it_was_looked_for(
         assert said in cli(*words, *verb, env=env).stderr
 
 
-def test_a_directory_in_place_of_a_name_is_answered_with_the_name(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_in_place_of_a_name_is_answered_with_the_name(
+    cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A mount is no vault and no fork; what it shows is told."""
     monkeypatch.chdir(task.parent)
     for words in (["--vault", str(task)], ["--vault", f"./{task.name}"], ["--vault", task.name], ["--fork", task.name]):
@@ -405,7 +452,9 @@ def test_what_a_command_is_told_agrees_with_its_tree(cli: Cli, clone: Path, back
     """Also where it sees the tree at a folder that has forks in another vault."""
     script = f"{shlex.quote(sys.executable)} -m avfs_git status"
     (tmp_path / "policy/avfs").mkdir(parents=True)
-    (tmp_path / "policy/avfs/policy.toml").write_text('version = 1\n[[rule]]\nname = "all"\naction = "allow"\nreason = "test"\n')
+    (tmp_path / "policy/avfs/policy.toml").write_text(
+        'version = 1\n[[rule]]\nname = "all"\naction = "allow"\nreason = "test"\n'
+    )
     env = {"XDG_CONFIG_HOME": str(tmp_path / "policy")}
     for at in ([], ["--at", str(clone)]) if backend == "overlay" else ([],):
         ran = cli("exec", "--vault", "work", "--backend", backend, *at, "-c", script, env=env)
@@ -413,7 +462,9 @@ def test_what_a_command_is_told_agrees_with_its_tree(cli: Cli, clone: Path, back
         assert "Run avfs outside of the command" in ran.stderr  # a name of a fork would be that of the command inside
 
 
-def test_hooks_are_told_their_vault_and_fork(cli: Cli, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hooks_are_told_their_vault_and_fork(
+    cli: Cli, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the environment of the command names."""
     cli("hooks", "install", "--vault", "work").ok()
     hook = next(
@@ -585,11 +636,13 @@ def test_every_verb_is_in_a_table() -> None:
     verbs = dict(all_verbs())
     assert set(verbs) == set(LOOKS) | set(CHANGES) | ELSEWHERE
     assert {words for words, verb in verbs.items() if verb.facts.get("looks")} - ELSEWHERE == set(LOOKS)
-    assert {words for words, verb in verbs.items() if verb.facts.get("looks") is True} - ELSEWHERE == set(LOOKS) - set(CHANGES)
+    assert {words for words, verb in verbs.items() if verb.facts.get("looks") is True} - ELSEWHERE == set(LOOKS) - set(
+        CHANGES
+    )
 
 
 def test_what_looks_changes_nothing(cli: Cli, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refs, operation log and workspaces are as before, also with work that is not saved; and it is told where it looked."""
+    """Refs, operation log and workspaces stay as before, even with unsaved work; the output says where it looked."""
     cli("checkpoint", "save", "one", "--vault", "work@task").ok()
     cli("proxy", "prepare", "--vault", "work@task").ok()
     cli("write", "/README", "unsaved", "--vault", "work@task").ok()
@@ -634,7 +687,10 @@ def test_what_changes_is_refused_where_the_vault_is_not_clear(
 def test_a_mounted_fork_whose_branch_git_deleted_says_how_it_comes_back(
     cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every command names what happened and what to type, in the mount and outside; doing it brings branch and files back."""
+    """Every command names what happened and what to type, in the mount and outside.
+
+    Doing it brings branch and files back.
+    """
     (task / "new").write_text("not saved\n")
     monkeypatch.chdir(task)
     git_dir = cli("vault", "info", "--json").result["path"]
@@ -643,7 +699,10 @@ def test_a_mounted_fork_whose_branch_git_deleted_says_how_it_comes_back(
     looks = ["status", "ls", "cat README", "log", "diff", "fork info task"]
     for words in [*looks, "checkpoint save", "write x 1", "exec -- true", "stop"]:
         ran = cli(*words.split())
-        assert "there is no fork 'task' in vault 'work' any more: git has deleted its branch\n" in ran.stderr, (words, ran)
+        assert "there is no fork 'task' in vault 'work' any more: git has deleted its branch\n" in ran.stderr, (
+            words,
+            ran,
+        )
         assert "`avfs undo --fork task`" in ran.stderr
         assert "`avfs unmount task`" in ran.stderr
     monkeypatch.chdir(task)  # `stop` left it
@@ -663,7 +722,10 @@ def test_a_mounted_fork_whose_branch_git_deleted_says_how_it_comes_back(
 
 
 def test_avfs_alone_says_where_one_is(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is named; a vault that has no fork of its own choice; a fork with unsaved work; for people and for programs."""
+    """Nothing is named; a vault that has no fork of its own choice; a fork with unsaved work.
+
+    For people and for programs.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AVFS_VAULT", raising=False)
     assert cli().ok().text == "No vault is named here.\n"

@@ -290,7 +290,9 @@ def test_a_taken_label_has_a_way_out(cli: Cli, work: str) -> None:
     assert "`avfs checkpoint delete first`" in cli("checkpoint", "save", "first").stderr
 
 
-def test_without_a_vault_the_way_to_the_first_one_is_told(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_vault_the_way_to_the_first_one_is_told(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A new user has none that could be named."""
     monkeypatch.chdir(tmp_path)
     refused = cli("status")

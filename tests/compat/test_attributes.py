@@ -51,7 +51,9 @@ def make_attributes(rng: random.Random) -> bytes:
         if rng.random() < 0.15:
             lines.append(rng.choice([b"[attr]mine ", b"[attr]binary ", b"[attr]-x ", b'"[attr] mine" ']) + values)
         else:
-            lines.append(rng.choice([b"", b"", b" "]) + rng.choice(PATTERNS) + b" " + values + rng.choice([b"", b"\r", b"  "]))
+            lines.append(
+                rng.choice([b"", b"", b" "]) + rng.choice(PATTERNS) + b" " + values + rng.choice([b"", b"\r", b"  "])
+            )
     if rng.random() < 0.1:
         lines.append(b"* merge=union " + b" " * 2100)
     return b"\n".join(lines) + rng.choice([b"\n", b""])
@@ -85,7 +87,19 @@ def write_info(histories: Histories, rng: random.Random) -> bytes:
 def test_attributes_are_those_that_git_tells(histories: Histories, tmp_path: Path, seed: int) -> None:
     """Which of several lines and files wins, what macros stand for, and what of a broken line counts."""
     rng = random.Random(seed)
-    paths = [b"one", b"two", b"t wo", b"a/one", b"a/in/two", b"b/in/deep/two", b"b/in/one", b"#x", b"!x", b"one ", b"[attr]"]
+    paths = [
+        b"one",
+        b"two",
+        b"t wo",
+        b"a/one",
+        b"a/in/two",
+        b"b/in/deep/two",
+        b"b/in/one",
+        b"#x",
+        b"!x",
+        b"one ",
+        b"[attr]",
+    ]
     files: Files = dict.fromkeys(paths, (MODE_FILE, b"x\n"))
     for directory in (b"", b"a/", b"a/in/", b"b/in/"):
         if rng.random() < 0.6:
@@ -96,7 +110,13 @@ def test_attributes_are_those_that_git_tells(histories: Histories, tmp_path: Pat
     info = write_info(histories, rng)
 
     attributes = TreeAttributes(histories.store, histories.store.read_commit(commit).tree, info)
-    argv = [*check_out(histories, commit, tmp_path / "checkout"), "check-attr", "--stdin", "-z", *map(os.fsdecode, NAMES)]
+    argv = [
+        *check_out(histories, commit, tmp_path / "checkout"),
+        "check-attr",
+        "--stdin",
+        "-z",
+        *map(os.fsdecode, NAMES),
+    ]
     done = subprocess.run(argv, check=True, input=b"\0".join(paths), capture_output=True, cwd=tmp_path / "checkout")
     words = done.stdout.split(b"\0")
     for path, name, value in zip(words[0::3], words[1::3], words[2::3], strict=False):
@@ -107,7 +127,9 @@ def test_attributes_are_those_that_git_tells(histories: Histories, tmp_path: Pat
 @pytest.mark.parametrize("name", list(EngineName))
 @settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
-def test_merges_obey_attributes_as_those_of_git_do(histories: Histories, tmp_path: Path, name: EngineName, seed: int) -> None:
+def test_merges_obey_attributes_as_those_of_git_do(
+    histories: Histories, tmp_path: Path, name: EngineName, seed: int
+) -> None:
     """Also for renamed files, and in merges of common ancestors; a program that is named is run by nobody."""
     rng = random.Random(seed)
     files = make_files(rng)
@@ -116,7 +138,11 @@ def test_merges_obey_attributes_as_those_of_git_do(histories: Histories, tmp_pat
         if rng.random() < 0.6:
             said = (MODE_FILE, make_attributes(rng))
             for one in (files, *sides):
-                put(one, directory + b".gitattributes", said if rng.random() < 0.9 else (MODE_FILE, make_attributes(rng)))
+                put(
+                    one,
+                    directory + b".gitattributes",
+                    said if rng.random() < 0.9 else (MODE_FILE, make_attributes(rng)),
+                )
     base = histories.commit(files)
     for side in sides:
         for path, (mode, data) in side.items():

@@ -36,10 +36,17 @@ def test_each_line_has_its_commit_command_session_and_fork(vault: Vault) -> None
     """The commits are those of `git blame`."""
     found = vault.workspace().blame("dir/a")
     git = subprocess.run(
-        ["git", "blame", "--porcelain", found.state, "--", "dir/a"], cwd=vault.info().path, check=True, capture_output=True
+        ["git", "blame", "--porcelain", found.state, "--", "dir/a"],
+        cwd=vault.info().path,
+        check=True,
+        capture_output=True,
     )
-    headers = [line.split() for line in git.stdout.decode().splitlines() if len(line.split()[0]) == 40 and line[0] != "\t"]
-    assert [[line.commit, str(line.old_number), str(line.number)] for line in found.lines] == [words[:3] for words in headers]
+    headers = [
+        line.split() for line in git.stdout.decode().splitlines() if len(line.split()[0]) == 40 and line[0] != "\t"
+    ]
+    assert [[line.commit, str(line.old_number), str(line.number)] for line in found.lines] == [
+        words[:3] for words in headers
+    ]
     assert [line.text for line in found.lines] == [b"by side", b"one", b"by a command", b"by a session", b"last"]
     known = {commit.id: commit for commit in found.commits}
     commits = [known[line.commit] for line in found.lines]

@@ -1,4 +1,7 @@
-"""What git would store in another form is warned of where it is saved as it is; git itself says for which files that is."""
+"""What git would store in another form is warned of where it is saved as it is.
+
+Git itself says for which files that is.
+"""
 
 from __future__ import annotations
 

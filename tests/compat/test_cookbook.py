@@ -60,7 +60,13 @@ def run(script: str, cwd: Path, home: str, *argv: str, env: Mapping[str, str] | 
         **(env or {}),
     }
     done = subprocess.run(
-        [*(argv or ("sh", "-e", "-c")), script], cwd=cwd, env=found, capture_output=True, text=True, timeout=120, check=False
+        [*(argv or ("sh", "-e", "-c")), script],
+        cwd=cwd,
+        env=found,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -43,7 +43,10 @@ def test_git_clone(vault: Vault, tmp_path: Path) -> None:
 
 
 def test_git_push_mirror_into_a_vault(home: Avfs, vault: Vault, tmp_path: Path) -> None:
-    """It moves and removes branches and tags; what avfs keeps for itself it neither sees nor moves, and undo still works."""
+    """It moves and removes branches and tags.
+
+    What avfs keeps for itself it neither sees nor moves, and undo still works.
+    """
     git("clone", "-q", "--mirror", str(vault.path), "mirror", cwd=tmp_path)
     before = {ref for ref in _refs(vault.path) if ref.startswith("refs/avfs/")}
     git("update-ref", "refs/avfs/sidecar/main", "refs/heads/main", cwd=tmp_path / "mirror")
@@ -88,7 +91,10 @@ def test_cp(home: Avfs, vault: Vault, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("asks", [False, True])
 def test_avfs_clone(home: Avfs, vault: Vault, asks: bool) -> None:
-    """Branches and tags; labels and ignored files where they are asked for, also from a vault, which hides them from git."""
+    """Branches and tags.
+
+    Labels and ignored files where they are asked for, also from a vault, which hides them from git.
+    """
     home.clone_vault(str(vault.path), "w", with_checkpoints=asks, with_sidecar=asks)
     clone = home.open_vault("w")
     work = clone.workspace()
@@ -109,7 +115,10 @@ def test_vault_create(home: Avfs, vault: Vault) -> None:
 
 
 def test_avfs_push(home: Avfs, vault: Vault, tmp_path: Path) -> None:
-    """Branches; labels and ignored files where they are asked for. Another vault takes the branches, and says what to do."""
+    """Branches; labels and ignored files where they are asked for.
+
+    Another vault takes the branches, and says what to do.
+    """
     bare = make_bare(tmp_path / "server.git")
     vault.add_remote("server", str(bare))
     vault.push(remote="server", with_sidecar=True, with_checkpoints=True)

@@ -31,7 +31,9 @@ class Git:
 
     def run(self, *arguments: str) -> bytes:
         """Run git and return what it prints."""
-        return subprocess.run(["git", "--git-dir", str(self.git_dir), *arguments], check=True, capture_output=True).stdout
+        return subprocess.run(
+            ["git", "--git-dir", str(self.git_dir), *arguments], check=True, capture_output=True
+        ).stdout
 
     def diff(self, old: Oid, new: Oid, *options: str, context: int = 3) -> bytes:
         """Compare two trees."""
@@ -65,7 +67,9 @@ def assert_same_diff(
     patch = b"".join(diff.patch for diff in diffs)
     assert without_headings(patch) == without_headings(git.diff(old, new, how, context=context))
     counted = [line.split(b"\t")[:2] for line in git.diff(old, new, how, "--numstat", context=context).splitlines()]
-    assert [[b"-"] * 2 if diff.binary else [b"%d" % diff.additions, b"%d" % diff.deletions] for diff in diffs] == counted
+    assert [
+        [b"-"] * 2 if diff.binary else [b"%d" % diff.additions, b"%d" % diff.deletions] for diff in diffs
+    ] == counted
     for diff, change in zip(diffs, changes, strict=True):
         counts = file_diff(git.source, change, context=context, text=False)
         assert (counts.additions, counts.deletions, counts.binary) == (diff.additions, diff.deletions, diff.binary)
@@ -314,7 +318,9 @@ GITLINK_A, GITLINK_B = b"\x11" * 20, b"\x22" * 20
         pytest.param({b"a": (FILE, b"\0" * 10)}, {b"a": (FILE, b"\0" * 11)}, id="binary"),
         pytest.param({b"a b": (FILE, b"\0")}, {}, id="binary with a space deleted"),
         pytest.param({b"a": (FILE, b"\0" * 90)}, {b"b": (EXEC, b"\0" * 90)}, id="binary renamed"),
-        pytest.param({b"a": (FILE, b"x" * 8000 + b"\0")}, {b"a": (FILE, b"y" * 8000 + b"\0")}, id="NUL behind 8000 bytes"),
+        pytest.param(
+            {b"a": (FILE, b"x" * 8000 + b"\0")}, {b"a": (FILE, b"y" * 8000 + b"\0")}, id="NUL behind 8000 bytes"
+        ),
         pytest.param({b"a": (LINK, b"x")}, {b"a": (LINK, b"y")}, id="link"),
         pytest.param({b"a": (LINK, b"x")}, {b"b": (LINK, b"x")}, id="link renamed"),
         pytest.param({b"a": (FILE, b"x")}, {b"a": (LINK, b"x")}, id="file to link of equal content"),
@@ -330,7 +336,9 @@ GITLINK_A, GITLINK_B = b"\x11" * 20, b"\x22" * 20
         pytest.param({b"x/f": (FILE, A * 9)}, {b"y/f": (FILE, A * 9 + b"more\n")}, id="renamed directory"),
         pytest.param({b"a/b/c": (FILE, A)}, {b"a/c": (FILE, A)}, id="slash shared by both ends"),
         pytest.param({b"a/b/b/c": (FILE, A)}, {b"a/b/c": (FILE, A)}, id="overlapping ends"),
-        pytest.param({b"f": (FILE, A * 9)}, {b"\xc3\xa9": (EXEC, A * 9 + b"x")}, id="renamed to an odd name, mode and edit"),
+        pytest.param(
+            {b"f": (FILE, A * 9)}, {b"\xc3\xa9": (EXEC, A * 9 + b"x")}, id="renamed to an odd name, mode and edit"
+        ),
         pytest.param({b"a": (FILE, A)}, {b"a": (FILE, A)}, id="equal"),
     ],
 )
@@ -342,7 +350,9 @@ def test_single_changes_are_told_as_git_does(git: Git, old: Files, new: Files) -
 
 def test_every_byte_in_a_name_is_quoted_as_git_does(git: Git) -> None:
     """All bytes that a name may hold come out as `core.quotePath` writes them."""
-    names = {b"n" + bytes([byte]) + b"m": (FILE, bytes([byte]) + b"\n") for byte in range(1, 256) if byte not in b"/\\~"}
+    names = {
+        b"n" + bytes([byte]) + b"m": (FILE, bytes([byte]) + b"\n") for byte in range(1, 256) if byte not in b"/\\~"
+    }
     assert_same_diff(git, {}, names)
     assert quote_path(b"a\\b") == b'"a\\\\b"'
 
@@ -353,7 +363,16 @@ def test_paths_limit_a_diff_as_in_git(git: Git) -> None:
     new = {b"a/b": (FILE, B), b"a/c/d": (FILE, B), b"e/i": (FILE, A), b"f/g": (FILE, B), b"h": (FILE, B)}
     before, after = git.source.add_tree(old), git.source.add_tree(new)
     git.source.write_to(git.git_dir)
-    for paths in ([b"a"], [b"a/c", b"h"], [b"a/b", b"a"], [b"e"], [b"e/i"], [b"h/x"], [b"nothing"], [b"a/c/d", b"f/g", b"a/b"]):
+    for paths in (
+        [b"a"],
+        [b"a/c", b"h"],
+        [b"a/b", b"a"],
+        [b"e"],
+        [b"e/i"],
+        [b"h/x"],
+        [b"nothing"],
+        [b"a/c/d", b"f/g", b"a/b"],
+    ):
         listed = diff_trees(git.source, before, after, paths=[TreePath(path) for path in paths])
         arguments = [
             "diff",

@@ -123,7 +123,9 @@ def test_what_is_refused_is_listed(home: Avfs, tmp_path: Path) -> None:
 def test_only_what_is_new_is_looked_at(home: Avfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fetch of one commit judges its objects, whatever the vault holds."""
     bare = make_bare(tmp_path / "served.git")
-    parent = put_commit(bare, put_tree(bare, {str(number): b"%d\n" % number for number in range(50)}), ref="refs/heads/main")
+    parent = put_commit(
+        bare, put_tree(bare, {str(number): b"%d\n" % number for number in range(50)}), ref="refs/heads/main"
+    )
     vault = home.create_vault("v")
     vault.add_remote("origin", str(bare))
     vault.fetch()

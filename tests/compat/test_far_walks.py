@@ -28,7 +28,9 @@ class History:
         """Make more commits, all of which a branch reaches."""
         tree = self.source.add_tree({})
         for number in range(count):
-            several = self._chance.sample(self.commits[-9:], min(len(self.commits), self._chance.choice([1, 1, 2, 3, 5])))
+            several = self._chance.sample(
+                self.commits[-9:], min(len(self.commits), self._chance.choice([1, 1, 2, 3, 5]))
+            )
             when_s = 1_700_000_000 + 60 * len(self.commits) + number % 7 * 100
             self.commits.append(self.source.add_commit(tree, *several, when_s=when_s, message=f"{len(self.commits)}\n"))
         last = self.source.add_commit(tree, *self.commits[-9:], when_s=1 << 33)

@@ -1,4 +1,4 @@
-"""Git's machinery in repositories that work comes from or goes to: nothing of it runs, and nothing of it comes along."""
+"""Git's machinery in repositories that work comes from or goes to: nothing of it runs, and none of it comes along."""
 
 from __future__ import annotations
 
@@ -155,7 +155,9 @@ def test_a_push_into_a_repository_of_another_user_is_refused(
 # --- submodules ------------------------------------------------------------------------------------------------
 
 
-def test_a_rebuilt_repository_holds_what_the_other_does_and_runs_nothing(project: Path, tmp_path: Path, traces: Path) -> None:
+def test_a_rebuilt_repository_holds_what_the_other_does_and_runs_nothing(
+    project: Path, tmp_path: Path, traces: Path
+) -> None:
     """History, branches, index, stash and remotes are there; hooks, settings that run programs and links are not."""
     trap = f"touch {traces}/ran"
     (project / "a").write_text("stashed\n")
@@ -168,7 +170,15 @@ def test_a_rebuilt_repository_holds_what_the_other_does_and_runs_nothing(project
     git("config", "branch.topic.remote", "up", cwd=project)
     git("config", "branch.topic.merge", "refs/heads/topic", cwd=project)
     git("config", "branch.main.remote", f"ext::{trap}", cwd=project)
-    for key in ("core.fsmonitor", "core.sshCommand", "core.pager", "filter.x.clean", "diff.external", "alias.st", "core.editor"):
+    for key in (
+        "core.fsmonitor",
+        "core.sshCommand",
+        "core.pager",
+        "filter.x.clean",
+        "diff.external",
+        "alias.st",
+        "core.editor",
+    ):
         git("config", key, trap, cwd=project)
     git("config", "include.path", str(tmp_path / "more"), cwd=project)
     (tmp_path / "more").write_text(f"[core]\n\tfsmonitor = {trap}\n")
@@ -182,7 +192,17 @@ def test_a_rebuilt_repository_holds_what_the_other_does_and_runs_nothing(project
 
     rebuild_git_dir(project / ".git", target, project / ".git/objects")
 
-    assert set(os.listdir(target)) <= {"HEAD", "ORIG_HEAD", "config", "index", "info", "logs", "objects", "packed-refs", "refs"}
+    assert set(os.listdir(target)) <= {
+        "HEAD",
+        "ORIG_HEAD",
+        "config",
+        "index",
+        "info",
+        "logs",
+        "objects",
+        "packed-refs",
+        "refs",
+    }
     work = tmp_path / "work"
     work.mkdir()
     target.rename(work / ".git")

@@ -1,4 +1,4 @@
-"""Sidecars that this vault has not made: they count for nothing, by whichever way they came, unless they were asked for."""
+"""Sidecars that this vault did not make: they count for nothing, however they came, unless they were asked for."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ def _record(mode: str, xattrs: str, name: str) -> bytes:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """A repository whose `main` names a sidecar with a hostile `.git`, odd bits and attributes; the sidecar is a branch, too."""
+    """A repository whose `main` names a sidecar with a hostile `.git`, odd bits and attributes.
+
+    The sidecar is a branch, too.
+    """
     bare = make_bare(tmp_path / "served.git")
     tree = put_tree(bare, {".gitignore": b"tool\n", "lib": {"a": b"a\n"}})
     meta = _record("4644", "user.mine=eA==,user.overlay.opaque=eQ==,trusted.overlay.redirect=eA==", "tool")
-    side = put_tree(bare, {"meta": meta, "tool": b"#!/bin/sh\n", "lib": {".git": hostile_git_dir(tmp_path / "ran")}}, "=")
+    side = put_tree(
+        bare, {"meta": meta, "tool": b"#!/bin/sh\n", "lib": {".git": hostile_git_dir(tmp_path / "ran")}}, "="
+    )
     sidecar = put_commit(bare, side, ref="refs/heads/side")
     put_commit(bare, tree, ref="refs/heads/main", sidecar=sidecar)
     return bare
@@ -107,7 +112,10 @@ def test_an_import_brings_no_sidecar(home: Avfs, bare: Path, tmp_path: Path, has
 
 
 def test_an_adopted_repository_has_no_sidecar(home: Avfs, bare: Path) -> None:
-    """A bare repository that is used as a vault shows its trees only; with refs of another vault it is not written to."""
+    """A bare repository that is used as a vault shows its trees only.
+
+    With refs of another vault it is not written to.
+    """
     for key in ("http.receivepack", "uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
         git("config", "--unset", key, cwd=bare)
     with home.open_vault(bare) as vault:

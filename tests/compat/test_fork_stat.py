@@ -11,7 +11,10 @@ from avfs_git.model import ForkStat
 
 
 def test_counts_are_those_of_git(tmp_path: Path) -> None:
-    """From the merge base on: files renamed, binary, removed, without an end of line. With two merge bases nothing is counted."""
+    """From the merge base on: files renamed, binary, removed, without an end of line.
+
+    With two merge bases nothing is counted.
+    """
     with Home(tmp_path / "home") as home:
         vault = home.create_vault("v")
         main = vault.workspace()

@@ -44,7 +44,10 @@ def objects(vault: Vault) -> set[str]:
 
 
 def test_nothing_that_can_be_reached_is_lost(vault: Vault) -> None:
-    """Every state of every fork is what it was, with all that git does not track; so it is after git's own collection."""
+    """Every state of every fork is what it was, with all that git does not track.
+
+    So it is after git's own collection.
+    """
     before = read_states(vault)
     result = gc(vault)
 
@@ -62,7 +65,7 @@ def test_nothing_that_can_be_reached_is_lost(vault: Vault) -> None:
 
 
 def test_git_gets_a_commit_graph_of_what_is_left(vault: Vault) -> None:
-    """It names commits that are here, and each commit of a branch, also after a collection that dropped some of those before."""
+    """It names commits that are here, and each commit of a branch, even after a collection dropped earlier ones."""
     gc(vault)
     vault.workspace("main").checkpoint("after")
     gc(vault)
@@ -196,7 +199,7 @@ def test_what_is_young_stays_with_all_that_it_reaches(vault: Vault) -> None:
 
 
 def test_young_things_of_git_keep_old_ones(vault: Vault) -> None:
-    """A commit that git made a moment ago, and that no ref names yet, keeps the old tree and blob that it is made of."""
+    """A commit that git made a moment ago and that no ref names yet keeps the old tree and blob it is made of."""
     blob = subprocess.run(
         ["git", "-C", vault.path, "hash-object", "-w", "--stdin"], input=b"old\n", capture_output=True, check=True
     ).stdout.strip()
@@ -205,7 +208,9 @@ def test_young_things_of_git_keep_old_ones(vault: Vault) -> None:
     ).stdout.decode()
     for path in (vault.path / "objects").glob("??/*"):
         os.utime(path, (1, 1))
-    commit = git(vault.path, "-c", "user.name=a", "-c", "user.email=b", "commit-tree", "-m", "young", tree.strip()).strip()
+    commit = git(
+        vault.path, "-c", "user.name=a", "-c", "user.email=b", "commit-tree", "-m", "young", tree.strip()
+    ).strip()
     vault.gc(keep_days=0, keep_operations=1, grace_days=1)
 
     assert git(vault.path, "cat-file", "-p", f"{commit}:old") == "old\n"
@@ -241,7 +246,13 @@ def test_what_git_has_under_way_in_a_working_tree_stays(vault: Vault, tmp_path: 
     """Staged files, a stash, reset commits and an unfinished merge of git's own working trees stay."""
     place = tmp_path / "tree"
     git(vault.path, "worktree", "add", "-q", str(place), "child")
-    env = {**os.environ, "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "b"}
+    env = {
+        **os.environ,
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "b",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "b",
+    }
 
     def there(*arguments: str) -> str:
         return subprocess.run(
@@ -416,7 +427,7 @@ def _empty_worktree_ref(vault: Vault) -> str:
 
 @pytest.mark.parametrize("damage", [_misnamed, _detached, _no_packed_file, _worktree_to_nowhere, _empty_worktree_ref])
 def test_damage_beside_the_plain_refs_stops_it(vault: Vault, damage: Callable[[Vault], str]) -> None:
-    """A ref whose name git does not allow, HEAD, and the refs of a working tree count as the others do; so git has it."""
+    """A ref whose name git does not allow, HEAD, and a working tree's refs count as the others do, as in git."""
     (vault.path / "refs" / "heads" / "work.lock").touch()  # such a file is no ref
     name = damage(vault)
     before = {path for path in (vault.path / "objects").rglob("*") if path.is_file()}
@@ -447,7 +458,9 @@ def test_a_repository_that_keeps_all_objects_keeps_them(vault: Vault, dry_run: b
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("name", ["refs/heads/child", "refs/avfs/sidecar/child", "refs/avfs/checkpoints/child/mine"])
 @pytest.mark.parametrize("damage", [_empty, _to_nowhere])
-def test_the_doctor_gives_a_damaged_ref_its_last_value(vault: Vault, damage: Callable[[Vault, str], None], name: str) -> None:
+def test_the_doctor_gives_a_damaged_ref_its_last_value(
+    vault: Vault, damage: Callable[[Vault, str], None], name: str
+) -> None:
     """What the log says of the ref is put back, and then the next collection runs and loses nothing."""
     before, held = read_states(vault), git(vault.path, "rev-parse", name)
     damage(vault, name)
@@ -545,7 +558,7 @@ def test_a_lock_of_a_killed_git_keeps_nobody_from_a_commit_graph(vault: Vault) -
 
 @pytest.mark.parametrize("name", ["short", "/".join(["part-of"] * 24)], ids=["short", "long"])
 def test_what_the_log_says_of_a_fork_in_the_trash_stays(tmp_path: Path, name: str) -> None:
-    """It was made long ago and deleted lately: undo brings it back with what it began with, however long its name is."""
+    """It was made long ago and deleted lately: undo brings it back with what it began with, however long its name."""
     days = [0]
 
     def clock_ns() -> int:

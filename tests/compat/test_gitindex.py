@@ -95,8 +95,12 @@ def _moves(clone: Path, old: str, new: str) -> list[Move]:
     return [
         Move(
             change.path,
-            None if change.old_oid is None or change.old_mode is None else (change.old_mode, Oid(bytes.fromhex(change.old_oid))),
-            None if change.new_oid is None or change.new_mode is None else (change.new_mode, Oid(bytes.fromhex(change.new_oid))),
+            None
+            if change.old_oid is None or change.old_mode is None
+            else (change.old_mode, Oid(bytes.fromhex(change.old_oid))),
+            None
+            if change.new_oid is None or change.new_mode is None
+            else (change.new_mode, Oid(bytes.fromhex(change.new_oid))),
         )
         for change in found
     ]
@@ -122,7 +126,9 @@ def test_what_git_wrote_is_read(clone: Path, version: int) -> None:
     assert shown == _staged(clone)
     for entry in entries:
         found = os.lstat(os.path.join(os.fsencode(clone), entry.path))
-        mtime_s, inode, size = (int.from_bytes(entry.stat[at : at + 4], "big") for at in (8, 20, 36))  # gitformat-index(5)
+        mtime_s, inode, size = (
+            int.from_bytes(entry.stat[at : at + 4], "big") for at in (8, 20, 36)
+        )  # gitformat-index(5)
         if entry.path != b"later":
             assert (size, mtime_s, inode) == (found.st_size, int(found.st_mtime), found.st_ino & 0xFFFFFFFF)
 
@@ -130,7 +136,10 @@ def test_what_git_wrote_is_read(clone: Path, version: int) -> None:
 @pytest.mark.parametrize("version", ["2", "4"])
 @pytest.mark.parametrize("kind", ["split", "sparse"])
 def test_an_index_that_lacks_entries_is_read_in_full(clone: Path, kind: str, version: str) -> None:
-    """A split index with entries of its own, changed, removed and in conflict; a sparse index with directories in directories."""
+    """A split index with entries of its own, changed, removed and in conflict.
+
+    A sparse index with directories in directories.
+    """
     _git(clone, "update-index", "--index-version", version)
     if kind == "split":
         _git(clone, "update-index", "--split-index")

@@ -27,8 +27,8 @@ HOSTILE = [
     b'[a]\nb = "x\\ty\\"z\\\\" tail\nc = one \\\n two\n',
     b"\n; x\n# y\n[a]\n\tb =   spaced   out  \n\tc = \n",
     b'\xef\xbb\xbf[a]\r\nb = c\r\n[d "e\\"f\\\\g"]\r\nh = "#not a comment"\r\n',
-    # A quote that a line leaves open, a comment that ends in a backslash, a section after a value: where parsers of lines and
-    # of characters part ways.
+    # A quote that a line leaves open, a comment that ends in a backslash, a section after a value: where parsers of
+    # lines and of characters part ways.
     b'[a]\n\tb = "c\n[core]\n\tfsmonitor = touch x\n"\n',
     b"[a]\n\tb = c # \\\n[core]\n\tfsmonitor = touch x\n",
     b"; \\\n[core]\n\tfsmonitor = touch x\n",
@@ -111,7 +111,9 @@ _PIECES += [b"key", b"fsmonitor", b"touch x", b"\xff", b"\x0b", b"]", b"[", b"\\
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(_PIECES), max_size=24).map(b"".join), st.booleans())
-def test_any_file_means_what_it_means_to_git(tmp_path_factory: pytest.TempPathFactory, data: bytes, has_head: bool) -> None:
+def test_any_file_means_what_it_means_to_git(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, has_head: bool
+) -> None:
     """Pieces of the syntax, strung together anyhow."""
     directory = tmp_path_factory.mktemp("c")
     (directory / "config").write_bytes(b"[x]\n" * has_head + data)
@@ -130,7 +132,9 @@ def test_what_git_and_avfs_write_needs_no_git_to_be_read(tmp_path: Path) -> None
 @pytest.mark.parametrize("text", ["true", "YES", "on", "1", "0", "false", "no", ""])
 def test_a_boolean_is_git_s(tmp_path: Path, text: str) -> None:
     """What git takes for true is true."""
-    ended = subprocess.run(["git", "-c", f"a.b={text}", "config", "--bool", "a.b"], capture_output=True, check=True, cwd=tmp_path)
+    ended = subprocess.run(
+        ["git", "-c", f"a.b={text}", "config", "--bool", "a.b"], capture_output=True, check=True, cwd=tmp_path
+    )
     assert is_true(text) == (ended.stdout.strip() == b"true")
 
 
@@ -138,8 +142,13 @@ def test_a_boolean_is_git_s(tmp_path: Path, text: str) -> None:
 
 
 def test_remotes_that_differ_in_case_leave_each_other_alone(tmp_path: Path) -> None:
-    """Git keeps them apart, and so does avfs; it makes none itself, because their refs are one where file names have no case."""
-    (tmp_path / "config").write_bytes(b'[remote "Work"]\n\turl = /upper\n\tfetch = x\n[remote "work"]\n\turl = /lower\n')
+    """Git keeps them apart, and so does avfs.
+
+    It makes none itself, because their refs are one where file names have no case.
+    """
+    (tmp_path / "config").write_bytes(
+        b'[remote "Work"]\n\turl = /upper\n\tfetch = x\n[remote "work"]\n\turl = /lower\n'
+    )
     set_url(tmp_path, "work", "/new")
     assert {remote.name: remote.url for remote in list_remotes(tmp_path)} == {"Work": "/upper", "work": "/new"}
     remove_remote(tmp_path, "work")
@@ -149,7 +158,9 @@ def test_remotes_that_differ_in_case_leave_each_other_alone(tmp_path: Path) -> N
     assert read_by_git(tmp_path / "config") == {"remote.Work.url": ["/upper"], "remote.Work.fetch": ["x"]}
 
 
-@pytest.mark.parametrize("url", ["/a b/c", '/q"uo"te', "/back\\slash", "/x;y#z", "https://u:p%20w@h/x?y=z", "/é", " /blank "])
+@pytest.mark.parametrize(
+    "url", ["/a b/c", '/q"uo"te', "/back\\slash", "/x;y#z", "https://u:p%20w@h/x?y=z", "/é", " /blank "]
+)
 def test_any_address_comes_back(tmp_path: Path, url: str) -> None:
     """Whatever is in it; the settings around it stay as they are."""
     (tmp_path / "config").write_bytes(b"# mine\n[core]\n\tbare = true ; kept\n")

@@ -87,7 +87,7 @@ def test_every_object_of_git_is_readable(repo: GitRepo, commands: list[list[str]
 
 @pytest.mark.parametrize("share", [1, 2, 40], ids=["all", "half", "few"])
 def test_the_sizes_of_many_blobs_are_those_that_git_says(tmp_path: Path, share: int) -> None:
-    """Sizes that are asked for together are right: far from each other, close together, of deltas, and at the end of a pack."""
+    """Sizes asked for together are right: far apart, close together, of deltas, and at the end of a pack."""
     repo = init(tmp_path / "repo.git")
     rng = random.Random(3)
     text = b"".join(b"line %d\n" % rng.randrange(10**9) for _ in range(100))
@@ -109,7 +109,10 @@ def test_the_sizes_of_many_blobs_are_those_that_git_says(tmp_path: Path, share: 
 
 @pytest.mark.parametrize("commands", [[], [["repack", "-adfq", "--depth=50"]]], ids=["loose", "deltas"])
 def test_what_is_learnt_of_sizes_is_what_asking_tells(repo: GitRepo, commands: list[list[str]]) -> None:
-    """Sizes that were learnt beforehand are those of git, of blobs alone; what is missing shows when it is asked for."""
+    """Sizes that were learnt beforehand are those of git, of blobs alone.
+
+    What is missing shows when it is asked for.
+    """
     for command in commands:
         repo.run(*command)
     objects = repo.objects()
@@ -188,7 +191,25 @@ def test_what_git_pruned_is_missing(repo: GitRepo) -> None:
 def test_git_forbids_the_same_names(tmp_path: Path) -> None:
     """On thousands of generated names, git's own check of trees and ours agree."""
     rng = random.Random(3)
-    parts = [b".", b"g", b"i", b"t", b"G", b"T", b".git", b"git~1", b"GIT~1", b" ", b":", b"\\", b"~", b"1", b"x", b"\n", b".."]
+    parts = [
+        b".",
+        b"g",
+        b"i",
+        b"t",
+        b"G",
+        b"T",
+        b".git",
+        b"git~1",
+        b"GIT~1",
+        b" ",
+        b":",
+        b"\\",
+        b"~",
+        b"1",
+        b"x",
+        b"\n",
+        b"..",
+    ]
     parts += [
         b"\xe2\x80\x8c",
         b"\xe2\x81\xaf",
@@ -198,7 +219,16 @@ def test_git_forbids_the_same_names(tmp_path: Path) -> None:
         b"\xf0\x9f\x98\x80",
         b"\xe1\xbf\xbf",
     ]
-    parts += [b"\xe2\x80", b"\xff", b"\xed\xa0\x80", b"\xef\xbf\xbe", b"\xf4\x90\x80\x80", b"\xc0\xaf", b"\xe0\x80\x80", b"\xf8"]
+    parts += [
+        b"\xe2\x80",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\xef\xbf\xbe",
+        b"\xf4\x90\x80\x80",
+        b"\xc0\xaf",
+        b"\xe0\x80\x80",
+        b"\xf8",
+    ]
     parts += [b"\xf0\x80\x80\x80", b"::$INDEX_ALLOCATION"]
     names = {b"".join(rng.choices(parts, k=rng.randint(1, 6))) for _ in range(6_000)}
     names |= {prefix + b".git" + suffix for prefix in parts for suffix in parts}
@@ -213,4 +243,6 @@ def test_git_forbids_the_same_names(tmp_path: Path) -> None:
             refused.add(Oid(bytes.fromhex(line.split()[3].rstrip(":"))))
 
     assert refused
-    assert {name for oid, name in trees.items() if oid in refused} == {name for name in names if is_forbidden_name(name)}
+    assert {name for oid, name in trees.items() if oid in refused} == {
+        name for name in names if is_forbidden_name(name)
+    }

@@ -50,7 +50,9 @@ def test_git_accepts_our_packs(repo: GitRepo, tmp_path: Path, monkeypatch: pytes
     """Git verifies the pack, computes the same index, and reads every object."""
     monkeypatch.setattr(packwriter, "_HELD_BYTES", held_bytes)
     rng = random.Random(1)
-    contents = [rng.randbytes(size) for size in (0, 1, 15, 16, 2047, 2048, 70_000)] + [b"text\n" * n for n in (1, 500, 50_000)]
+    contents = [rng.randbytes(size) for size in (0, 1, 15, 16, 2047, 2048, 70_000)] + [
+        b"text\n" * n for n in (1, 500, 50_000)
+    ]
     big = tmp_path / "big"
     big.write_bytes(rng.randbytes(6 << 20))
     with ObjectStore(repo.git_dir) as store, big.open("rb") as file:
@@ -80,8 +82,12 @@ def test_offsets_beyond_the_first_table_are_read_by_git(repo: GitRepo, monkeypat
         assert [store.read_blob(oid) for oid in oids] == [b"%d" % n for n in range(50)]
 
 
-names = st.binary(min_size=1, max_size=6).filter(lambda name: not set(b"/\0") & set(name) and not is_forbidden_name(name))
-some_paths = st.lists(names | st.sampled_from([b"a", b"b", b"a.b", b"a-b", b"a0"]), min_size=1, max_size=3).map(b"/".join)
+names = st.binary(min_size=1, max_size=6).filter(
+    lambda name: not set(b"/\0") & set(name) and not is_forbidden_name(name)
+)
+some_paths = st.lists(names | st.sampled_from([b"a", b"b", b"a.b", b"a-b", b"a0"]), min_size=1, max_size=3).map(
+    b"/".join
+)
 entries = st.dictionaries(some_paths, st.sampled_from([MODE_FILE, MODE_EXEC, MODE_SYMLINK]), min_size=1, max_size=8)
 
 
@@ -92,7 +98,10 @@ def test_edited_trees_are_those_of_git(repo: GitRepo, first: dict[bytes, int], s
     with ObjectStore(repo.git_dir) as store:
         writer = PackWriter(store)
         blob = writer.add(KIND_BLOB, b"content")
-        put = [{path: mode for path, mode in edits.items() if not _is_below_another(path, edits)} for edits in (first, second)]
+        put = [
+            {path: mode for path, mode in edits.items() if not _is_below_another(path, edits)}
+            for edits in (first, second)
+        ]
         files = dict(put[0])
         tree = edit_tree(writer, writer, None, {TreePath(path): (mode, blob) for path, mode in put[0].items()})
         for path, mode in put[1].items():
@@ -129,14 +138,16 @@ def _stands_in_the_way(path: bytes, new: bytes) -> bool:
     ],
 )
 def test_commits_pass_the_strictest_check(repo: GitRepo, person: Signature) -> None:
-    """Whatever the author is called and their clock says, git has nothing to say against the commit, sidecar and all."""
+    """Whatever the author's name and clock, git has nothing to say against the commit, including its sidecar."""
     with ObjectStore(repo.git_dir) as store:
         writer = PackWriter(store)
         tree = writer.add(KIND_TREE, b"")
         sidecar = writer.add(KIND_COMMIT, serialize_commit(Commit(tree, (), ADA, ADA, "sidecar\n")))
         commit = writer.add(
             KIND_COMMIT,
-            serialize_commit(Commit(tree, (sidecar,), person, ADA, "subject\n\nbody \udcff\n", sidecar, ((b"x-note", b"a\nb"),))),
+            serialize_commit(
+                Commit(tree, (sidecar,), person, ADA, "subject\n\nbody \udcff\n", sidecar, ((b"x-note", b"a\nb"),))
+            ),
         )
         assert_git_accepts(repo, writer.finish())
     repo.run("update-ref", "refs/heads/main", commit.hex())
@@ -154,7 +165,10 @@ def test_a_commit_is_the_one_that_git_makes(repo: GitRepo, monkeypatch: pytest.M
     author = Signature("Ada Author", "ada@example.org", 1_700_000_000, 90)
     committer = Signature("Ada Author", "ada@example.org", 1_700_000_001, -480)
     with ObjectStore(repo.git_dir) as store:
-        assert PackWriter(store).add(KIND_COMMIT, serialize_commit(Commit(tree, (), author, committer, "message\n"))) == made
+        assert (
+            PackWriter(store).add(KIND_COMMIT, serialize_commit(Commit(tree, (), author, committer, "message\n")))
+            == made
+        )
         assert store.read_commit(made) == Commit(tree, (), author, committer, "message\n")
 
 
@@ -177,7 +191,10 @@ def die_at(number: int, git_dir: Path, body: str) -> int:
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_a_writer_that_is_killed_leaves_nothing_that_git_minds(repo: GitRepo, number: int) -> None:
-    """Killed at any step of writing a pack, the repository is whole; temporary files go with time, and a pack gets its index."""
+    """Killed at any step of writing a pack, the repository is whole.
+
+    Temporary files go with time, and a pack gets its index.
+    """
     body = """
         writer = PackWriter(store)
         writer.add(KIND_BLOB, b"content")

@@ -296,12 +296,13 @@ def _pack_at(repo: GitRepo, point: str, *, then_fail: bool = False) -> Callable[
 
 @pytest.mark.parametrize("was_packed", [False, True])
 @pytest.mark.parametrize(
-    "point", ["refs.locked", "refs.checked", "refs.packed_written", "refs.packed_removed", "refs.moved_one", "refs.moved"]
+    "point",
+    ["refs.locked", "refs.checked", "refs.packed_written", "refs.packed_removed", "refs.moved_one", "refs.moved"],
 )
 def test_a_deleted_ref_stays_deleted_beside_git_packing_refs(
     repo: GitRepo, commits: list[Oid], point: str, was_packed: bool
 ) -> None:
-    """Whenever `git pack-refs` runs meanwhile, what was deleted is gone, also after it runs again, and the others are there."""
+    """Whenever `git pack-refs` runs meanwhile, deleted refs are gone, even after it runs again, and the others stay."""
     refs = RefStore(repo.git_dir)
     names = [f"refs/heads/{number}" for number in range(3)]
     refs.update([RefChange(name, None, commits[0]) for name in names])
@@ -322,7 +323,9 @@ def test_a_deleted_ref_stays_deleted_beside_git_packing_refs(
 
 
 @pytest.mark.parametrize("point", ["refs.moved_one", "refs.moved"])
-def test_a_ref_that_is_taken_back_stays_away_beside_git_packing_refs(repo: GitRepo, commits: list[Oid], point: str) -> None:
+def test_a_ref_that_is_taken_back_stays_away_beside_git_packing_refs(
+    repo: GitRepo, commits: list[Oid], point: str
+) -> None:
     """An update that creates refs, and fails after git has packed them, leaves none of them."""
     refs = RefStore(repo.git_dir)
     faults.arm(_pack_at(repo, point, then_fail=True))

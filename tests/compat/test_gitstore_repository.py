@@ -146,7 +146,9 @@ def test_taking_over_executes_nothing(vault: GitRepo, work: Path, tmp_path: Path
         hook.write_text(f"#!/bin/sh\ntouch {trap}\n")
         hook.chmod(0o755)
     with (work / ".git/config").open("a") as file:
-        file.write(f"[core]\n\tfsmonitor = touch {trap}\n\tsshCommand = touch {trap}\n[alias]\n\tfsck = !touch {trap}\n")
+        file.write(
+            f"[core]\n\tfsmonitor = touch {trap}\n\tsshCommand = touch {trap}\n[alias]\n\tfsck = !touch {trap}\n"
+        )
     import_objects_and_refs(work / ".git", vault.git_dir)
 
     assert not trap.exists()

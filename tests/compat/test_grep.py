@@ -1,4 +1,4 @@
-"""`avfs grep` prints what `git grep` prints in a plain copy of the same files: each option, by itself and with others."""
+"""`avfs grep` prints what `git grep` prints in a plain copy of the same files: each option, alone and with others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,25 @@ _FILES = {
     "none": b"nothing\nat all\n",
 }
 _OPTIONS = (
-    *("", "-i", "-n", "-c", "-v", "-w", "-o", "-l", "-L", "-F", "-P", "-n -v", "-c -v", "-n -w -i", "-o -n", "-o -i", "-l -v"),
+    *(
+        "",
+        "-i",
+        "-n",
+        "-c",
+        "-v",
+        "-w",
+        "-o",
+        "-l",
+        "-L",
+        "-F",
+        "-P",
+        "-n -v",
+        "-c -v",
+        "-n -w -i",
+        "-o -n",
+        "-o -i",
+        "-l -v",
+    ),
     *(
         "-c -i -w",
         "-n -A1",
@@ -60,7 +78,10 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("options", _OPTIONS)
 def test_what_is_printed_is_what_git_prints(
-    searched: tuple[Path, Path], options: str, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+    searched: tuple[Path, Path],
+    options: str,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Byte for byte, with the same exit status."""
     home, plain = searched

@@ -29,7 +29,14 @@ def git_dir(tmp_path: Path) -> Path:
 
 def git_log(git_dir: Path, *arguments: str | bytes) -> list[Oid]:
     """List the commits that git finds."""
-    command = [b"git", b"--git-dir", os.fsencode(git_dir), b"log", b"--format=%H", *(os.fsencode(word) for word in arguments)]
+    command = [
+        b"git",
+        b"--git-dir",
+        os.fsencode(git_dir),
+        b"log",
+        b"--format=%H",
+        *(os.fsencode(word) for word in arguments),
+    ]
     lines = subprocess.run(command, check=True, capture_output=True).stdout.split()
     return [Oid(bytes.fromhex(line.decode())) for line in lines]
 
@@ -47,7 +54,9 @@ def make_history(source: MemorySource, seed: int) -> list[Oid]:
         for _ in range(chance.choice([0, 1, 1, 3])):
             path = chance.choice([*PATHS, b"d", b"d/e"])
             if chance.random() < 0.3:
-                tree = {known: file for known, file in tree.items() if known != path and not known.startswith(path + b"/")}
+                tree = {
+                    known: file for known, file in tree.items() if known != path and not known.startswith(path + b"/")
+                }
             else:
                 tree = {
                     known: file

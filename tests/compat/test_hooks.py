@@ -16,7 +16,7 @@ def _git(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_push_cannot_move_what_belongs_to_avfs(tmp_path: Path) -> None:
-    """With the update hook, branches can be pushed to and refs under refs/avfs/ cannot, also where they are not hidden."""
+    """With the update hook, a push can move branches but not refs under refs/avfs/, even where they are not hidden."""
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         vault.workspace().write("a", b"1")

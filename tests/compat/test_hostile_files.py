@@ -51,7 +51,7 @@ def make_bare(project: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("size", [200_000, 3_000_000])
 def test_a_forged_content_does_not_stand_for_ours(size: int, project: Path, tmp_path: Path) -> None:
-    """A repository that has something else under the id of a file that somebody writes later loses nothing of that file."""
+    """A repository that has something else under the id of a file written later loses nothing of that file."""
     ours = b"ours" * (size // 4)
     put_loose(project / ".git/objects", b"blob", ours, b"evil" * (size // 4))
     (tmp_path / "file").write_bytes(ours)
@@ -143,7 +143,11 @@ def test_a_pipe_for_an_index_of_a_pack_is_damage(project: Path, tmp_path: Path) 
     git_dir = make_bare(project, tmp_path)
     os.mkfifo(git_dir / "objects/pack/pack-1.idx")
     (git_dir / "objects/pack/pack-1.pack").touch()
-    with Avfs(tmp_path / "home") as avfs, avfs.open_vault(git_dir) as vault, pytest.raises(ObjectCorrupt, match="cut short"):
+    with (
+        Avfs(tmp_path / "home") as avfs,
+        avfs.open_vault(git_dir) as vault,
+        pytest.raises(ObjectCorrupt, match="cut short"),
+    ):
         vault.workspace().write("/new", b"x")
 
 
@@ -210,7 +214,7 @@ def test_attributes_of_absurd_size_are_not_read(project: Path, tmp_path: Path, m
     assert max(read, default=0) <= FILE_MAX_BYTES
 
 
-# --- sizes and paths that no repository needs ----------------------------------------------------------------------------
+# --- sizes and paths that no repository needs -------------------------------------------------------------------------
 
 
 def make_huge(place: Path) -> None:

@@ -206,7 +206,9 @@ def test_a_server_that_stores_a_push_under_another_name_is_understood(script: Sc
     assert vault.list_remote_branches() == []
 
 
-@pytest.mark.parametrize("line", ["\x0b=\tX:refs/heads/z\t[up to date]", "\u2028=\tX:refs/heads/z\tx", "\n*\tX:refs/heads/z\tx"])
+@pytest.mark.parametrize(
+    "line", ["\x0b=\tX:refs/heads/z\t[up to date]", "\u2028=\tX:refs/heads/z\tx", "\n*\tX:refs/heads/z\tx"]
+)
 def test_what_a_server_says_of_a_push_stands_for_no_other_ref(script: Script, vault: Vault, line: str) -> None:
     """Its reason may hold anything, lines such as git writes included."""
     script.refs = []
@@ -264,7 +266,9 @@ def test_what_a_push_calls_a_branch_of_a_remote_blocks_no_list(vault: Vault, tmp
 
 
 @pytest.mark.parametrize("target", [b"a\0b", b"", b"x" * 5_000], ids=["nul", "empty", "long"])
-def test_a_link_that_is_no_path_is_laid_on_no_directory(script: Script, home: Avfs, tmp_path: Path, target: bytes) -> None:
+def test_a_link_that_is_no_path_is_laid_on_no_directory(
+    script: Script, home: Avfs, tmp_path: Path, target: bytes
+) -> None:
     """The error names it, and no other path is written either."""
     link = (KIND_BLOB, target)
     file = (MODE_FILE, hash_object(*BLOB))

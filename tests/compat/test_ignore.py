@@ -46,7 +46,9 @@ class GitOracle:
 
     def _run(self, *arguments: str, data: bytes = b"", work_tree: str | None = None) -> bytes:
         environment = self.environment if work_tree is None else {**self.environment, "GIT_WORK_TREE": work_tree}
-        done = subprocess.run(["git", *arguments], input=data, capture_output=True, env=environment, cwd=work_tree, check=False)
+        done = subprocess.run(
+            ["git", *arguments], input=data, capture_output=True, env=environment, cwd=work_tree, check=False
+        )
         assert done.returncode in (0, 1), done.stderr
         return done.stdout
 
@@ -66,7 +68,9 @@ class GitOracle:
         (self.git_dir / "info/exclude").write_bytes(scene.exclude)
         # A name may start with a colon, which git would take for pathspec magic.
         question = b"\0".join(b"./" + path for path in scene.paths)
-        answer = self._run("check-ignore", "--no-index", "-z", "--stdin", "-v", "-n", data=question, work_tree=str(work_tree))
+        answer = self._run(
+            "check-ignore", "--no-index", "-z", "--stdin", "-v", "-n", data=question, work_tree=str(work_tree)
+        )
         fields = answer.split(b"\0")
         verdicts = {}
         # Each answer is source, line, rule, path.
@@ -106,7 +110,9 @@ BRACKET_PARTS = st.one_of(
     NAME_BYTES,
     st.tuples(NAME_BYTES, NAME_BYTES).map(lambda ends: ends[0] + b"-" + ends[1]),
     CLASSES.map(lambda name: b"[:" + name + b":]"),
-    st.sampled_from([b"-", b"]", b"\\]", b"\\-", b"\\\\", b"[", b"[:", b":]", b"!", b"^", b"/", b"a-\\c", b"--a", b"a-c-e"]),
+    st.sampled_from(
+        [b"-", b"]", b"\\]", b"\\-", b"\\\\", b"[", b"[:", b":]", b"!", b"^", b"/", b"a-\\c", b"--a", b"a-c-e"]
+    ),
 )
 BRACKETS = st.tuples(
     st.sampled_from([b"", b"", b"!", b"^"]),
@@ -116,7 +122,25 @@ BRACKETS = st.tuples(
 RULE_PARTS = st.one_of(
     NAMES,
     st.sampled_from(
-        [b"*", b"*", b"**", b"***", b"?", b"/", b"/", b"/**/", b"**/", b"/**", b"\\/", b"\\*", b"\\", b" ", b"\\ ", b"[", b"]"]
+        [
+            b"*",
+            b"*",
+            b"**",
+            b"***",
+            b"?",
+            b"/",
+            b"/",
+            b"/**/",
+            b"**/",
+            b"/**",
+            b"\\/",
+            b"\\*",
+            b"\\",
+            b" ",
+            b"\\ ",
+            b"[",
+            b"]",
+        ]
     ),
     BRACKETS,
     NAME_BYTES.map(lambda byte: b"\\" + byte),
@@ -189,7 +213,9 @@ def scenes(draw: st.DrawFn) -> Scene:
         paths,
         {
             place: draw(
-                ignore_files([path[len(place) + 1 if place else 0 :] for path in paths if path.startswith(place)] or [b"a"])
+                ignore_files(
+                    [path[len(place) + 1 if place else 0 :] for path in paths if path.startswith(place)] or [b"a"]
+                )
             )
             for place in places
         },
@@ -301,7 +327,16 @@ def test_classes_hold_git_s_characters(git: GitOracle) -> None:
 
 def test_files_overrule_each_other_as_in_git(git: GitOracle) -> None:
     """The innermost file that says something decides; the exclude file comes last."""
-    paths = {b"d": True, b"d/e": True, b"d/e/a": False, b"d/a": False, b"a": False, b"b": False, b"d/b": False, b"d/e/b": False}
+    paths = {
+        b"d": True,
+        b"d/e": True,
+        b"d/e/a": False,
+        b"d/a": False,
+        b"a": False,
+        b"b": False,
+        b"d/b": False,
+        b"d/e/b": False,
+    }
     scene = Scene(paths, {b"": b"a\n!b\n", b"d": b"!a\n/b\n", b"d/e": b"a\n!/b\n"}, b"b\nd/e/\n!a\n")
     assert ours(scene) == git.ignored(scene)
     assert ours(scene)[b"d/e/a"]

@@ -25,7 +25,11 @@ from tests.support.capabilities import mount
 from tests.support.servers import KINDS, Server, git, make_bare, serve
 
 NEEDS = {"ssh": [pytest.mark.needs("sshd")]}
-FILES = {f"{place}{number}": f"{place}{number}\n".encode() * 200 for place in ("f", "dir/g", "dir/deep/h") for number in range(5)}
+FILES = {
+    f"{place}{number}": f"{place}{number}\n".encode() * 200
+    for place in ("f", "dir/g", "dir/deep/h")
+    for number in range(5)
+}
 
 
 @pytest.fixture(params=[pytest.param(kind, marks=NEEDS.get(kind, [])) for kind in KINDS])
@@ -38,7 +42,8 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
 
 def fill(bare: Path, work: Path) -> None:
     """Push a small repository."""
-    # Files show the time of the commit. Were it that of git's index, to the second, a status would have to read them (racy-git).
+    # Files show the time of the commit. Were it that of git's index, to the second, a status would have to read them
+    # (racy-git).
     env = {f"GIT_{who}_DATE": "2026-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}
     git("clone", "-q", str(bare), str(work), cwd=bare)
     for name, content in FILES.items():
@@ -137,7 +142,9 @@ def test_contents_come_again_when_the_remote_was_removed_and_added(vault: Vault)
         pytest.param(lambda work: work.tree(sizes=False), id="tree"),
         pytest.param(lambda work: work.stat("f0", sizes=False), id="stat"),
         pytest.param(lambda work: work.find("f*"), id="find"),
-        pytest.param(lambda work: (work.remove("f0"), work.remove("dir", recursive=True), work.checkpoint()), id="remove"),
+        pytest.param(
+            lambda work: (work.remove("f0"), work.remove("dir", recursive=True), work.checkpoint()), id="remove"
+        ),
         pytest.param(lambda work: (work.move("dir", "other"), work.checkpoint(), work.undo()), id="rename"),
         pytest.param(lambda work: work.restore("HEAD~1", dry_run=True), id="plan of a restore"),
         pytest.param(lambda work: work.path_versions("f0"), id="versions"),
@@ -177,8 +184,13 @@ def test_commands_that_need_no_content_ask_for_none(vault: Vault) -> None:
 
 
 @pytest.mark.parametrize("server", ["path"], indirect=True)
-def test_a_push_to_another_remote_brings_what_that_lacks(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one request, and no more than it lacks. Where the clone's own server does not answer, the error says what is missing."""
+def test_a_push_to_another_remote_brings_what_that_lacks(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one request, and no more than it lacks.
+
+    Where the clone's own server does not answer, the error says what is missing.
+    """
     monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
     other = make_bare(tmp_path / "other.git")
     vault.add_remote("other", str(other))
@@ -232,7 +244,7 @@ def test_a_live_tree_fetches_from_any_server(vault: Vault, mount_dir: Path) -> N
     assert status == ""
 
 
-# --- without a server --------------------------------------------------------------------------------------------------
+# --- without a server -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -355,7 +367,7 @@ def online(tmp_path: Path) -> Iterator[Vault]:
 
 
 def test_what_the_server_sent_keeps_what_it_names(online: Vault, tmp_path: Path) -> None:
-    """A commit that was made here stays while one that came names it, though no branch does and the server has forgotten both."""
+    """A commit made here stays while a fetched one names it, though no branch does and the server forgot both."""
     topic = online.fork("topic")
     topic.write("own", b"1\n")
     mine = topic.checkpoint().checkpoint
@@ -439,7 +451,10 @@ def test_an_operation_brings_all_that_it_needs_in_one_request(online: Vault, tmp
 
 
 def test_packs_from_the_server_are_joined(online: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What came in many requests is in few packs afterwards, still known as the server's; nothing is fetched for that."""
+    """What came in many requests is in few packs afterwards, still known as the server's.
+
+    Nothing is fetched for that.
+    """
     monkeypatch.setattr(lazystore, "_READ_ALONE", 100)
     work, names = add_directories(online, tmp_path / "work", 14)
     for name in names:
@@ -471,7 +486,7 @@ def test_nothing_goes_where_more_than_contents_is_missing(offline: Vault) -> Non
 
 
 def test_a_server_that_leaves_nothing_out_is_told(tmp_path: Path) -> None:
-    """Where the server ignores the filter everything is here, works offline, and the clone says so; elsewhere it says nothing."""
+    """Where the server ignores the filter, all is here, works offline, and the clone says so; elsewhere it does not."""
     bare = make_bare(tmp_path / "shop.git")
     fill(bare, tmp_path / "work")
     with Avfs(tmp_path / "home") as avfs:
@@ -580,7 +595,7 @@ def test_a_content_that_the_disk_does_not_take_leaves_it_as_it_was(tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["f1", "dir/g1"])
 def test_a_wrong_content_is_refused_and_keeps_nothing_else_away(name: str, offline: Vault, tmp_path: Path) -> None:
-    """The server's disk holds something else under its id: who wants it is told, and what would come along comes alone."""
+    """The server's disk holds something else under its id: a reader is told, and what would come along comes alone."""
     bare = (tmp_path / "gone.git").rename(tmp_path / "shop.git")
     oid = lose(bare, name)
     wrong = b"wrong\n"
@@ -645,7 +660,10 @@ def test_who_cannot_wait_is_not_sent_for_the_same_thing_again_and_again(offline:
 
 @pytest.mark.needs("fuse")
 def test_a_live_tree_of_a_lazy_vault(offline: Vault, tmp_path: Path, mount_dir: Path) -> None:
-    """It is mounted without any content; a file of a server that is gone is an input/output error, later its content."""
+    """It is mounted without any content.
+
+    A file of a server that is gone is an input/output error, later its content.
+    """
     with offline.workspace().mount(mount_dir / "tree") as session:
         failed = subprocess.run(["cat", str(session.path / "f1")], capture_output=True, check=False)
         names = os.listdir(session.path)
@@ -703,7 +721,10 @@ def test_forks_are_counted_as_far_as_contents_are_here(offline: Vault, tmp_path:
 
 
 def test_packs_of_checkpoints_are_joined(offline: Vault) -> None:
-    """Maintenance joins the packs that were made here; what came from the server stays apart, and nothing is fetched."""
+    """Maintenance joins the packs that were made here.
+
+    What came from the server stays apart, and nothing is fetched.
+    """
     work = offline.workspace()
     for number in range(20):
         work.write("own", b"%d\n" % number)

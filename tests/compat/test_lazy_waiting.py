@@ -37,7 +37,9 @@ def test_names_are_listed_without_the_server(tmp_path: Path, mount_dir: Path) ->
         before = packs(vault)
         bare.rename(tmp_path / "gone.git")
         with vault.workspace().mount(mount_dir / "tree") as session:
-            found = subprocess.run(["find", ".", "-type", "f"], cwd=session.path, capture_output=True, timeout=60, check=True)
+            found = subprocess.run(
+                ["find", ".", "-type", "f"], cwd=session.path, capture_output=True, timeout=60, check=True
+            )
             listed = subprocess.run(["ls", "dir/deep"], cwd=session.path, capture_output=True, timeout=60, check=True)
             status = packs(vault), missing(vault)
 
@@ -125,7 +127,9 @@ def vault(tmp_path: Path, between: tuple[Between, str]) -> Iterator[Vault]:
             yield found
 
 
-def test_a_server_that_hangs_is_given_up(vault: Vault, between: tuple[Between, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_is_given_up(
+    vault: Vault, between: tuple[Between, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is an error after some time, also for a size; no process stays, and it works when the server goes on."""
     monkeypatch.setattr(transport, "_LAZY_PATIENCE_S", 1.0)
     monkeypatch.setattr(remotegit, "_LOOK_S", 0.2)
@@ -180,7 +184,9 @@ def test_what_a_killed_process_had_started_is_ended_by_the_next(
 
 
 @pytest.mark.needs("fuse")
-def test_a_tree_serves_others_while_one_waits_for_a_server(vault: Vault, between: tuple[Between, str], mount_dir: Path) -> None:
+def test_a_tree_serves_others_while_one_waits_for_a_server(
+    vault: Vault, between: tuple[Between, str], mount_dir: Path
+) -> None:
     """A program that reads what is not here waits; names, files that are here and new ones do not."""
     with vault.workspace().mount(mount_dir / "tree") as session:
         (session.path / "f0").read_bytes()

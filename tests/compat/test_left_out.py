@@ -57,7 +57,10 @@ def fork_directory(home: Avfs, clone: Path, name: str, fork: str, environment: d
 
 
 def expect_as_added(home: Avfs, clone: Path, name: str) -> set[str]:
-    """Import a clone and fork it twice; each begins with what git would commit. Give the codes of the warnings of the import."""
+    """Import a clone and fork it twice; each begins with what git would commit.
+
+    Give the codes of the warnings of the import.
+    """
     with home.create_vault(f"{name}-import", source=clone) as vault:
         codes = {warning.code for warning in vault.warnings}
         held = [git("ls-tree", "-r", "main", cwd=vault.path)]
@@ -158,7 +161,7 @@ def test_an_index_that_names_no_trees(home: Avfs, clone: Path) -> None:
 
 @pytest.mark.parametrize("mark", ["--skip-worktree", "--assume-unchanged"])
 def test_a_file_that_git_does_not_look_at(home: Avfs, clone: Path, mark: str) -> None:
-    """What its user keeps out of commits by a mark in the index stays out of forks, and is named; deleted, it stays tracked."""
+    """What a user's index mark keeps out of commits stays out of forks, and is named; deleted, it stays tracked."""
     git("update-index", mark, "conf", "f", cwd=clone)
     (clone / "conf").write_text("a secret\n")
     (clone / "f").unlink()
@@ -226,7 +229,9 @@ def test_rules_that_were_added_to_the_vault_stay(home: Avfs, clone: Path) -> Non
 
 @pytest.mark.parametrize("setting", ["core.fileMode", "core.symlinks"])
 @pytest.mark.parametrize("is_of_user", [False, True])
-def test_a_disk_that_git_does_not_believe(tmp_path: Path, home: Avfs, clone: Path, setting: str, *, is_of_user: bool) -> None:
+def test_a_disk_that_git_does_not_believe(
+    tmp_path: Path, home: Avfs, clone: Path, setting: str, *, is_of_user: bool
+) -> None:
     """Modes and links are those of the index, also of files that changed; new files are plain ones."""
     (clone / "run").write_text("run\n")
     (clone / "run").chmod(0o755)
@@ -249,7 +254,10 @@ def test_a_disk_that_git_does_not_believe(tmp_path: Path, home: Avfs, clone: Pat
     git("config", *where, setting, "false", cwd=clone)
 
     fork_directory(home, clone, "v", "before")
-    with Avfs(tmp_path / "other", remote_environment=environment) as other, other.create_vault("i", source=clone) as vault:
+    with (
+        Avfs(tmp_path / "other", remote_environment=environment) as other,
+        other.create_vault("i", source=clone) as vault,
+    ):
         imported = git("ls-tree", "-r", "main", cwd=vault.path)
     held = [imported]
     held += [fork_directory(home, clone, "v", name, environment) for name in ("one", "two")]

@@ -1,4 +1,4 @@
-"""A vault of a group: two members who mean well work in turn, and one who does not gains nothing by another one's sessions."""
+"""A vault of a group: two well-meaning members work in turn; an ill-meaning one gains nothing by another's sessions."""
 
 from __future__ import annotations
 
@@ -111,7 +111,10 @@ def test_a_member_who_may_not_change_anothers_files_is_told_what_to_do(member: C
         for change in changes:
             with pytest.raises(AvfsError) as caught:
                 change()
-            told = f"The files of fork 'main' belong to user {ALICE}. Make a fork of your own with `avfs fork create NAME`."
+            told = (
+                f"The files of fork 'main' belong to user {ALICE}. Make a fork of your own with `avfs fork "
+                "create NAME`."
+            )
             assert caught.value.hint == told, caught.value
         vault.fork("mine").write("a", b"3\n")
         return "done"
@@ -177,7 +180,7 @@ def test_a_copy_of_another_members_is_told(member: Callable[..., str], tmp_path:
 
 
 def test_a_member_does_not_answer_for_anothers_session(member: Callable[..., str]) -> None:
-    """Whoever listens where a session would is not asked: what a client sends, descriptors included, is for its own user."""
+    """A listener in a session's place is not asked: what a client sends, including descriptors, is for its own user."""
     member(ALICE, lambda vault: str(vault.workspace().write("a", b"1\n")))
     made = member(ALICE, lambda vault: str(vault.path))
     place = Path(made) / "avfs" / "sessions" / "0badbeef"
@@ -222,7 +225,7 @@ def test_a_member_does_not_answer_for_anothers_session(member: Callable[..., str
 
 
 def test_gc_keeps_what_another_member_has_mounted(member: Callable[..., str]) -> None:
-    """A commit that nothing but a mount of another member shows stays, also if that member's umask keeps files closed."""
+    """A commit that only another member's mount shows stays, also if that member's umask keeps files closed."""
 
     def show(vault: Vault) -> str:
         os.umask(0o077)
@@ -247,7 +250,9 @@ def test_gc_keeps_what_another_member_has_mounted(member: Callable[..., str]) ->
     assert len(commit) == 40, commit
     assert dropped.isdigit(), dropped
     made = member(ALICE, lambda vault: str(vault.path))
-    found = subprocess.run(["git", f"--git-dir={made}", "cat-file", "-t", commit], check=False, capture_output=True, text=True)
+    found = subprocess.run(
+        ["git", f"--git-dir={made}", "cat-file", "-t", commit], check=False, capture_output=True, text=True
+    )
     assert found.stdout == "commit\n", found.stderr
 
 
@@ -272,7 +277,9 @@ def test_a_member_cannot_change_the_record_of_another_one(member: Callable[..., 
         return "done"
 
     def meddle(vault: Vault) -> str:
-        (place,) = (place for place in (vault.path / "avfs/sessions").iterdir() if place.name != "logs" and place.is_dir())
+        (place,) = (
+            place for place in (vault.path / "avfs/sessions").iterdir() if place.name != "logs" and place.is_dir()
+        )
         files = [path for path in place.rglob("*") if os.access(path, os.W_OK)]
         return str((os.access(place / "record", os.R_OK), os.access(place, os.W_OK), files))
 
@@ -282,7 +289,7 @@ def test_a_member_cannot_change_the_record_of_another_one(member: Callable[..., 
 
 
 def test_a_members_record_ends_no_process_of_another_one(member: Callable[..., str], tmp_path: Path) -> None:
-    """A session whose mount is elsewhere is ended by a signal: to the process that it says it is, if that is its own user's."""
+    """A session whose mount is elsewhere is ended by a signal to the process that it names, if that is its user's."""
     made = Path(member(ALICE, lambda vault: str(vault.path)))
     innocent = subprocess.Popen(["sleep", "60"])
     place = made / "avfs" / "sessions" / "0badbeef"

@@ -27,7 +27,8 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Histories:
 def test_a_merge_by_libgit2_is_what_git_makes_of_it(histories: Histories, seed: int) -> None:
     """Edits, additions, deletions, renames, modes, links, files against directories: all but directories that moved.
 
-    The verdict is git's, and so is the tree of a clean merge; lines are all different, so that it is clear which are which.
+    The verdict is git's, and so is the tree of a clean merge; lines are all different, so that it is clear which are
+    which.
     """
     rng = random.Random(seed)
     files = make_files(rng)

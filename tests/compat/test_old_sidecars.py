@@ -78,7 +78,10 @@ def _size(vault: Vault) -> int:
 
 
 def test_prune_forgets_what_nothing_names(vault: Vault) -> None:
-    """A label and the head keep theirs, another fork what it began with and all before that; a dry run says what goes."""
+    """A label and the head keep theirs, another fork what it began with and all before that.
+
+    A dry run says what goes.
+    """
     work = vault.workspace()
     ids = [_save(work, number, "kept" if number == 2 else None) for number in range(7)]
     child = vault.fork("child", at=ids[4], source="main")
@@ -296,7 +299,7 @@ def test_dying_at_any_step_keeps_what_has_to_stay(vault: Vault, tmp_path: Path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_any_sequence_keeps_labels_heads_and_undo(vault: Vault, seed: int) -> None:
-    """Forks, checkpoints, restores, undo and prune in any order: what has to stay has the content that it was saved with."""
+    """Forks, checkpoints, restores, undo and prune in any order: what has to stay has the content it was saved with."""
     draw = random.Random(seed)
     labelled: dict[str, int] = {}
     heads: dict[str, int | None] = {}

@@ -112,7 +112,10 @@ def test_only_a_vault_made_from_a_repository_has_an_origin(tmp_path: Path) -> No
 
 
 def test_changes_are_laid_on_the_working_tree(project: Path, vault: Vault) -> None:
-    """Files are added, changed, made executable, replaced by links and removed; what the user has besides stays, unstaged."""
+    """Files are added, changed, made executable, replaced by links and removed.
+
+    What the user has besides stays, unstaged.
+    """
     before = look(project)
     fork = vault.fork("topic")
     fork.write("a", b"changed\n")
@@ -130,7 +133,14 @@ def test_changes_are_laid_on_the_working_tree(project: Path, vault: Vault) -> No
 
     after = look(project)
     assert unchanged == before
-    assert [change.path for change in planned.changed_files] == [b"a", b"deep/er/new", b"dir", b"dir/c", b"link", b"tool"]
+    assert [change.path for change in planned.changed_files] == [
+        b"a",
+        b"deep/er/new",
+        b"dir",
+        b"dir/c",
+        b"link",
+        b"tool",
+    ]
     assert applied.changed_files == planned.changed_files
     assert again.changed_files == ()
     assert (after["a"][1], after["deep/er/new"][1], after["dir"][1], after["link"][1]) == (
@@ -189,7 +199,10 @@ def test_what_a_sparse_checkout_leaves_out_is_no_change_of_the_users(tmp_path: P
 
 
 def test_a_directory_in_the_place_of_a_file_is_applied_again(project: Path, vault: Vault) -> None:
-    """The next times, what stands there is what was written, also after the fork has gone on; an edit below is a conflict."""
+    """The next times, what stands there is what was written, also after the fork has gone on.
+
+    An edit below is a conflict.
+    """
     fork = vault.fork("topic")
     fork.remove("a")
     fork.write("a/q", b"1\n")
@@ -208,7 +221,9 @@ def test_a_directory_in_the_place_of_a_file_is_applied_again(project: Path, vaul
 
 
 @pytest.mark.parametrize("trap", ["link", "directory", "file", "fifo"])
-def test_what_stands_in_the_way_is_not_followed_or_removed(tmp_path: Path, project: Path, vault: Vault, trap: str) -> None:
+def test_what_stands_in_the_way_is_not_followed_or_removed(
+    tmp_path: Path, project: Path, vault: Vault, trap: str
+) -> None:
     """What the user has where the fork has something else is a conflict, and no link leads outside."""
     fork = vault.fork("topic")
     fork.write("new/x", b"1\n")
@@ -234,7 +249,10 @@ def test_what_stands_in_the_way_is_not_followed_or_removed(tmp_path: Path, proje
 
 
 def test_what_a_killed_apply_has_taken_out_is_named(project: Path, vault: Vault) -> None:
-    """An edit that was saved in that moment lies in the temporary file and stays there; each apply names it until it is gone."""
+    """An edit that was saved in that moment lies in the temporary file and stays there.
+
+    Each apply names it until it is gone.
+    """
     fork = vault.fork("topic")
     fork.write("dir/c", b"changed\n")
     fork.checkpoint("one")
@@ -260,7 +278,9 @@ def test_what_a_killed_apply_has_taken_out_is_named(project: Path, vault: Vault)
     (left,) = project.rglob(".avfs-*")
     assert (left.read_bytes(), mine.read_bytes()) == (edit, b"changed\n")
     for result in (completed, again):
-        assert [(told.code, told.path) for told in result.warnings] == [("apply.left", os.fsencode(left.relative_to(project)))]
+        assert [(told.code, told.path) for told in result.warnings] == [
+            ("apply.left", os.fsencode(left.relative_to(project)))
+        ]
     mine.write_bytes(b"mine again\n")
     with pytest.raises(ApplyConflict) as refused:
         vault.apply("topic", project)
@@ -276,12 +296,17 @@ def _fail_in_apply(failing: FailAt, point: str) -> None:
 
 
 def _list_modes(project: Path) -> dict[str, int]:
-    return {name: (project / name).stat().st_mode if (project / name).exists() else 0 for name in ("dir", "empty", "far")}
+    return {
+        name: (project / name).stat().st_mode if (project / name).exists() else 0 for name in ("dir", "empty", "far")
+    }
 
 
 @pytest.mark.parametrize("is_signal", [False, True])
 def test_an_apply_that_fails_puts_back_what_it_has_written(project: Path, vault: Vault, is_signal: bool) -> None:
-    """Wherever the disk refuses, or Ctrl-C comes, all is as it was, also permissions; the same command then writes all."""
+    """Wherever the disk refuses, or Ctrl-C comes, all is as it was, also permissions.
+
+    The same command then writes all.
+    """
     (project / "dir/c").chmod(0o600)
     (project / "dir").chmod(0o700)
     (project / "empty").mkdir(mode=0o750)
@@ -307,12 +332,19 @@ def test_an_apply_that_fails_puts_back_what_it_has_written(project: Path, vault:
 
     vault.apply("topic", project)
 
-    assert [(project / name).read_bytes() for name in ("a", "far/away", "tool")] == [b"changed\n", b"dir/c\n", b"changed\n"]
+    assert [(project / name).read_bytes() for name in ("a", "far/away", "tool")] == [
+        b"changed\n",
+        b"dir/c\n",
+        b"changed\n",
+    ]
     assert list(project.rglob(".avfs-*")) == []
 
 
 def test_modes_and_links_that_a_clone_cannot_show_are_no_changes_of_the_users(tmp_path: Path, project: Path) -> None:
-    """The clone has every file executable, and plain files for links; a change of the content is a conflict all the same."""
+    """The clone has every file executable, and plain files for links.
+
+    A change of the content is a conflict all the same.
+    """
     git("config", "core.fileMode", "false", cwd=project)
     git("config", "core.symlinks", "false", cwd=project)
     (project / "link").write_text("a")

@@ -1,4 +1,4 @@
-"""Branches that somebody else moves under a workspace, as a push into the vault does: shown, and never silently different."""
+"""Branches that somebody else moves under a workspace, such as by a push: shown, and never silently different."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import BranchCheckedOut, CannotUndo, ForkIsAlias, InvalidInput, NoUpstream, RefConflict, WorkspaceMounted
+from avfs_git.errors import (
+    BranchCheckedOut,
+    CannotUndo,
+    ForkIsAlias,
+    InvalidInput,
+    NoUpstream,
+    RefConflict,
+    WorkspaceMounted,
+)
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.failing import armed
 from tests.support.faults import check_vault, die_in
@@ -50,7 +58,10 @@ def work(request: pytest.FixtureRequest, tmp_path: Path, mount_dir: Path) -> Ite
 
 
 def test_update_takes_none_of_several_remotes_for_the_one(tmp_path: Path) -> None:
-    """Without an `origin` among them, a fork follows the one it was made from; one made from none is told what to type."""
+    """Without an `origin` among them, a fork follows the one it was made from.
+
+    One made from none is told what to type.
+    """
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         main = vault.workspace()
@@ -194,7 +205,10 @@ def test_a_checkpoint_takes_nothing_back_from_a_file_that_both_have_changed(work
 
 
 def test_update_brings_in_what_was_pushed(work: Workspace) -> None:
-    """Both changes are there afterwards, in the files and in one history; a checkpoint goes on from there, and undo goes back."""
+    """Both changes are there afterwards, in the files and in one history.
+
+    A checkpoint goes on from there, and undo goes back.
+    """
     theirs = git("rev-parse", "main", cwd=work.vault.path)
     merges = work.update()
     status = work.status()
@@ -232,7 +246,9 @@ def is_ancestor(work: Workspace, commit: str) -> bool:
 def push_more(work: Workspace, name: str) -> str:
     """Put another commit on the branch, as a push does that git takes; give its id."""
     place = work.vault.path
-    blob = subprocess.run(["git", "hash-object", "-w", "--stdin"], cwd=place, input=b"more\n", capture_output=True, check=True)
+    blob = subprocess.run(
+        ["git", "hash-object", "-w", "--stdin"], cwd=place, input=b"more\n", capture_output=True, check=True
+    )
     listed = git("ls-tree", "main", cwd=place) + f"\n100644 blob {blob.stdout.decode().strip()}\t{name}\n"
     tree = subprocess.run(["git", "mktree"], cwd=place, input=listed.encode(), capture_output=True, check=True)
     made = git("commit-tree", "-p", "main", "-m", name, tree.stdout.decode().strip(), cwd=place)
@@ -243,7 +259,7 @@ def push_more(work: Workspace, name: str) -> str:
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("changed", [True, False], ids=["changed", "unchanged"])
 def test_undo_takes_back_our_side_only(work: Workspace, changed: bool) -> None:
-    """After the undo of an update the push is still on the branch, is not taken back by a checkpoint, and comes in again."""
+    """After the undo of an update the push is still on the branch, no checkpoint undoes it, and it comes in again."""
     theirs = git("rev-parse", "main", cwd=work.vault.path)
     if not changed:
         work.write("b", b"1\n")
@@ -298,7 +314,7 @@ def test_a_conflict_in_the_workspace_leaves_the_push_on_the_branch(work: Workspa
 
 @pytest.mark.needs("fuse")
 def test_undo_takes_back_no_push_that_gits_log_has(tmp_path: Path, mount_dir: Path) -> None:
-    """Once git has committed in a live tree, its log of the branch has later pushes, too: these are no operations of the fork."""
+    """Once git has committed in a live tree, its branch log has later pushes, too: these are no fork operations."""
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         vault.workspace().write("a", b"1\n")
@@ -327,7 +343,10 @@ def test_undo_takes_back_no_push_that_gits_log_has(tmp_path: Path, mount_dir: Pa
 @pytest.mark.needs("fuse")
 @pytest.mark.parametrize("how", ["looked at", "made"])
 def test_a_push_of_what_head_was_at_in_the_live_tree_is_a_push(tmp_path: Path, mount_dir: Path, how: str) -> None:
-    """Git in the live tree knew the commit before it was pushed; the files do not have it, and no checkpoint takes it back."""
+    """Git in the live tree knew the commit before it was pushed.
+
+    The files do not have it, and no checkpoint takes it back.
+    """
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         vault.workspace().write("a", b"1\n")
@@ -365,7 +384,10 @@ def test_a_push_of_what_head_was_at_in_the_live_tree_is_a_push(tmp_path: Path, m
 
 @pytest.mark.needs("fuse")
 def test_a_mount_tells_what_its_tree_lacks(tmp_path: Path, mount_dir: Path) -> None:
-    """Git in the tree would commit the files without what was pushed; where git there made the commit, nothing is told."""
+    """Git in the tree would commit the files without what was pushed.
+
+    Where git there made the commit, nothing is told.
+    """
     told: list[str] = []
     with Avfs(tmp_path / "home", on_warnings=lambda warnings: told.extend(each.code for each in warnings)) as avfs:
         vault = avfs.create_vault("v")
@@ -471,7 +493,7 @@ def test_undo_of_what_went_on_from_a_push_lacks_the_push_again(work: Workspace, 
 
 @pytest.mark.parametrize("how", ["update", "restore"])
 def test_what_was_done_before_the_files_of_others_came_in_is_undone_by_itself(work: Workspace, how: str) -> None:
-    """What programs did before an update that conflicts, or before a restore, is no part of the operation before that."""
+    """What programs did before a conflicting update or before a restore is no part of the operation before that."""
     work.write("a", b"mine, too\n")
     work.undo()
     work.redo()
@@ -516,7 +538,7 @@ def test_an_update_that_dies_leaves_the_push_on_the_branch(pushed: tuple[Path, s
 
 
 def test_a_push_at_any_step_of_an_update_stays(pushed: tuple[Path, str], tmp_path: Path) -> None:
-    """Whenever git takes another push meanwhile, the branch has both afterwards, and the files after the next update."""
+    """Whenever git takes another push meanwhile, the branch has both, and so do the files after the next update."""
     home, theirs = pushed
     for _, point in take_points(1):
         copy = tmp_path / f"home{point}"
@@ -631,7 +653,10 @@ def test_a_merge_of_nothing_new_commits_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("person")
 def test_undo_brings_back_a_fork_that_git_deleted(tmp_path: Path) -> None:
-    """`git push --delete` takes the branch only; undo brings the fork back with its history, labels and uncommitted work."""
+    """`git push --delete` takes the branch only.
+
+    Undo brings the fork back with its history, labels and uncommitted work.
+    """
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         save(vault, "main", "a", b"1\n")
@@ -658,7 +683,7 @@ def test_undo_brings_back_a_fork_that_git_deleted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("meanwhile", ["repaired", "gc", "another"])
 def test_a_fork_that_git_deleted_comes_back_later(tmp_path: Path, meanwhile: str) -> None:
-    """The doctor, gc and a new fork of its name leave to undo all that the fork had, unsaved work and labels included."""
+    """The doctor, gc and a new fork of its name leave undo all that the fork had, unsaved work and labels included."""
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         save(vault, "main", "a", b"1\n")
@@ -714,7 +739,10 @@ def test_a_fork_of_a_clone_follows_the_branch_it_was_made_from(tmp_path: Path, m
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("shown", ["exec", pytest.param("mount", marks=pytest.mark.needs("fuse"))])
 def test_a_fork_that_was_shown_once_takes_pushes(tmp_path: Path, mount_dir: Path, shown: str) -> None:
-    """Git may move and delete the branch when nothing shows the fork; in the next mount git sees where the branch is."""
+    """Git may move and delete the branch when nothing shows the fork.
+
+    In the next mount git sees where the branch is.
+    """
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         save(vault, "main", "a", b"1\n")
@@ -743,7 +771,7 @@ def test_a_fork_that_was_shown_once_takes_pushes(tmp_path: Path, mount_dir: Path
 
 
 def test_update_of_a_branch_that_git_made_adds_one_commit_of_ours(tmp_path: Path) -> None:
-    """What recorded file calls, ignored files among them, is on no branch: it does not come into the history with an update."""
+    """Records of file calls, also of ignored files, are on no branch: an update does not bring them into history."""
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         vault.workspace().write(".gitignore", b"*.log\n")
@@ -844,7 +872,9 @@ _BEFORE: dict[str, Callable[[Workspace, Callable[[str], object]], object]] = {
 
 @pytest.mark.parametrize("moved", ["back", "elsewhere", "away"])
 @pytest.mark.parametrize("before", _BEFORE)
-def test_what_avfs_knows_stays_when_others_move_the_branch_and_git_collects(tmp_path: Path, before: str, moved: str) -> None:
+def test_what_avfs_knows_stays_when_others_move_the_branch_and_git_collects(
+    tmp_path: Path, before: str, moved: str
+) -> None:
     """After a forced push or a deletion, git's own gc drops no commit that the log or a workspace names."""
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
@@ -861,7 +891,11 @@ def test_what_avfs_knows_stays_when_others_move_the_branch_and_git_collects(tmp_
         push("first")
         _BEFORE[before](work, push)
         work.close()
-        target = {"back": ["refs/heads/fix", "main~1"], "elsewhere": ["refs/heads/fix", "main"], "away": ["-d", "refs/heads/fix"]}
+        target = {
+            "back": ["refs/heads/fix", "main~1"],
+            "elsewhere": ["refs/heads/fix", "main"],
+            "away": ["-d", "refs/heads/fix"],
+        }
         git("update-ref", *target[moved], cwd=vault.path)
         named = _named_commits(vault)
         git("gc", "--quiet", "--prune=now", cwd=vault.path)

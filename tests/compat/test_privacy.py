@@ -40,7 +40,10 @@ def use(vault: Vault) -> None:
 
 
 def open_to_others(top: Path) -> list[str]:
-    """List what others could read or write below a directory if nothing above kept them out; of upper layers only the top."""
+    """List what others could read or write below a directory if nothing above kept them out.
+
+    Of upper layers only the top.
+    """
     found = []
     for directory, names, files in os.walk(top):
         if Path(directory).name in {"upper", "gitlink"}:  # with the modes of the workspace; with no more than a path
@@ -64,7 +67,10 @@ def test_a_home_is_for_its_owner(umask: int, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("person")
 def test_what_is_there_is_closed(tmp_path: Path) -> None:
-    """A home and a vault that others could read are closed when their owner opens the vault; linked packs stay as they are."""
+    """A home and a vault that others could read are closed when their owner opens the vault.
+
+    Linked packs stay as they are.
+    """
     home = tmp_path / "home"
     with Avfs(home) as avfs, avfs.create_vault("v") as vault:
         use(vault)

@@ -1,4 +1,4 @@
-"""Remotes against real servers: what arrives is git's, what is there is never overwritten, and both sides stay whole."""
+"""Remotes against real servers: what arrives is git's, nothing there is ever overwritten, and both sides stay whole."""
 
 from __future__ import annotations
 
@@ -76,7 +76,10 @@ def check(place: Path) -> None:
 
 
 def test_two_machines_work_through_one_server(server: Server, machine: Machine) -> None:
-    """What one pushes the other clones, forks, pushes back and the first pulls; git finds both sides sound at the end."""
+    """What one pushes the other clones, forks, pushes back and the first pulls.
+
+    Git finds both sides sound at the end.
+    """
     bare = server.make("shop.git")
     first = machine("one", server).create_vault("shop")
     save(first, "a", b"1\n")
@@ -100,7 +103,11 @@ def test_two_machines_work_through_one_server(server: Server, machine: Machine) 
     assert (cloned.fork, cloned.branches) == ("main", 1)
     assert second.workspace("main").read("a") == b"1\n"
     assert [move.ref for move in fetched.moves] == ["refs/remotes/origin/topic"]
-    assert (branches["origin/topic"].fork, branches["origin/main"].ahead, branches["origin/main"].behind) == (None, 0, 0)
+    assert (branches["origin/topic"].fork, branches["origin/main"].ahead, branches["origin/main"].behind) == (
+        None,
+        0,
+        0,
+    )
     assert first.workspace("topic").read("b") == b"2\n"
     assert pulled.merge is not None
     assert (pulled.merge.outcome, pulled.merge.commit) == ("fast_forward", third)
@@ -145,7 +152,7 @@ def test_a_push_never_overwrites_what_is_there(server: Server, machine: Machine)
 
 @pytest.mark.parametrize("way", ["at once", "after a fetch", "after git's fetch"])
 def test_a_rebasing_pull_leaves_out_what_the_server_took_back(tmp_path: Path, way: str) -> None:
-    """What came from the server is not the fork's own, whether something is uncommitted or not; its own commits stay."""
+    """What came from the server is not the fork's own, with or without uncommitted work; its own commits stay."""
     bare = make_bare(tmp_path / "shop.git")
     with Avfs(tmp_path / "one") as one, Avfs(tmp_path / "two") as two:
         first = one.create_vault("shop")
@@ -175,7 +182,10 @@ def test_a_rebasing_pull_leaves_out_what_the_server_took_back(tmp_path: Path, wa
 
 
 def test_a_pull_rebases(server: Server, machine: Machine) -> None:
-    """The fork's own commits stand on what came, and are pushed; one that does not fit is an error, or waits in the files."""
+    """The fork's own commits stand on what came, and are pushed.
+
+    One that does not fit is an error, or waits in the files.
+    """
     server.make("shop.git")
     first = machine("one", server).create_vault("shop")
     save(first, "a", b"1\n")
@@ -435,7 +445,14 @@ def test_exchanges_at_the_same_time_do_not_disturb_each_other(server: Server, ma
             "ssh://-oProxyCommand=x/y",
             "-oProxyCommand=x:y",
         ),
-        *("ssh://a@-oProxyCommand=x/y", "ssh://%2doProxyCommand=x/y", "user@-oX:y", "host:-oX", "ftp://host/x", "gopher://x/y"),
+        *(
+            "ssh://a@-oProxyCommand=x/y",
+            "ssh://%2doProxyCommand=x/y",
+            "user@-oX:y",
+            "host:-oX",
+            "ftp://host/x",
+            "gopher://x/y",
+        ),
         *("https:///x", "a\nb", "a\0b", "file://relative", "ssh://-u@host/x", "javascript://x"),
     ],
 )
@@ -526,7 +543,10 @@ def test_nothing_that_a_configuration_names_is_run(tmp_path: Path) -> None:
 
 
 def test_what_an_exchange_needs_is_taken_from_the_users_configuration(tmp_path: Path) -> None:
-    """The user's `insteadOf` counts for a server, as credentials and proxies do, taken by name; programs to run are not."""
+    """The user's `insteadOf` counts for a server, as credentials and proxies do, taken by name.
+
+    Programs to run are not.
+    """
     bare = make_bare(tmp_path / "served.git")
     config = tmp_path / "gitconfig"
     config.write_text(
@@ -559,7 +579,9 @@ class _Guarded(BaseHTTPRequestHandler):
 
 def test_credentials_are_the_users_and_are_not_shown(tmp_path: Path) -> None:
     """A credential helper of the user's is asked, nobody is prompted, and no password stands in an error."""
-    (tmp_path / ".gitconfig").write_text('[credential]\n\thelper = "!f() { echo username=u; echo password=hidden; }; f"\n')
+    (tmp_path / ".gitconfig").write_text(
+        '[credential]\n\thelper = "!f() { echo username=u; echo password=hidden; }; f"\n'
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Guarded)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

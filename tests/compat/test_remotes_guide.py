@@ -28,7 +28,9 @@ def test_the_worked_example_works(tmp_path: Path, hermetic: Path) -> None:
         for name in names:
             (tmp_path / machine / name).write_text(f"{name}\n")
     avfs = f'avfs() {{ "{sys.executable}" -m avfs_git "$@"; }}\n'
-    shell = [f"set -e\nSERVER={tmp_path}/server\nexport PYTHONPATH={GUIDE.parents[1]}\n{avfs}{script}" for script in scripts]
+    shell = [
+        f"set -e\nSERVER={tmp_path}/server\nexport PYTHONPATH={GUIDE.parents[1]}\n{avfs}{script}" for script in scripts
+    ]
     for machine, script in zip(("one", "two", "one"), shell, strict=True):
         place = tmp_path / machine
         argv = ["env", f"AVFS_HOME={place}/home", "sh", "-c", script]
@@ -36,7 +38,11 @@ def test_the_worked_example_works(tmp_path: Path, hermetic: Path) -> None:
         assert done.returncode == 0, (machine, done.stdout, done.stderr)
 
     assert len(scripts) == 3
-    assert set(git("ls-tree", "-r", "--name-only", "main", cwd=server).split()) == {"README", "src/parser.py", "src/signs.py"}
+    assert set(git("ls-tree", "-r", "--name-only", "main", cwd=server).split()) == {
+        "README",
+        "src/parser.py",
+        "src/signs.py",
+    }
     assert (project / "src/signs.py").read_text() == "signs.py\n"
     assert (project / "README").read_text() == "readme.txt\n"
     assert git("branch", "--format=%(refname:short)", cwd=project).split() == ["main", "parser"]

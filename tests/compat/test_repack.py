@@ -41,7 +41,9 @@ def repo(tmp_path: Path) -> GitRepo:
 
 
 def _objects(repo: GitRepo) -> dict[str, bytes]:
-    listed = repo.run("cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)").decode().splitlines()
+    listed = (
+        repo.run("cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)").decode().splitlines()
+    )
     return {oid: repo.run("cat-file", kind, oid) for oid, kind in (line.split() for line in listed)}
 
 
@@ -137,7 +139,9 @@ def test_git_packs_beside_it(repo: GitRepo) -> None:
     """`git repack -d` while the packs are being joined: whoever comes second finds less to do, and nothing is lost."""
     before = _objects(repo)
     others = [
-        subprocess.Popen(["git", "-C", repo.git_dir, "repack", "-q", "-a", "-d", "--keep-unreachable"], stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            ["git", "-C", repo.git_dir, "repack", "-q", "-a", "-d", "--keep-unreachable"], stderr=subprocess.DEVNULL
+        )
         for _ in range(2)
     ]
     with ObjectStore(repo.git_dir) as store, suppress(GitFailed):  # a pack went while git read it

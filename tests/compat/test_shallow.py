@@ -75,7 +75,10 @@ def make_vault(home: Avfs, clone: Path, how: str) -> Vault:
 @pytest.mark.parametrize("how", ["source", "clone"])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_history_ends_where_git_ends_it(home: Avfs, origin: Path, tmp_path: Path, depth: int, how: str) -> None:
-    """Log, merge, rebase and overlap say what git says in the same clone; nothing is missing, before and after a collection."""
+    """Log, merge, rebase and overlap say what git says in the same clone.
+
+    Nothing is missing, before and after a collection.
+    """
     place = clone(origin, tmp_path, depth)
     vault = make_vault(home, place, how)
     for fork in ("main", "topic", "side"):
@@ -96,8 +99,13 @@ def test_history_ends_where_git_ends_it(home: Avfs, origin: Path, tmp_path: Path
             continue
         planned = work.merge(theirs, dry_run=True)
 
-        assert (planned.tree, planned.outcome == "conflicted") == (merged.stdout.splitlines()[0], bool(merged.returncode))
-        assert bool(vault.overlap([ours, theirs]).pairs) == bool(planned.conflicts or "text" in str(planned.changed_files))
+        assert (planned.tree, planned.outcome == "conflicted") == (
+            merged.stdout.splitlines()[0],
+            bool(merged.returncode),
+        )
+        assert bool(vault.overlap([ours, theirs]).pairs) == bool(
+            planned.conflicts or "text" in str(planned.changed_files)
+        )
 
     work = vault.workspace("topic")
     work.write("own", b"1\n")

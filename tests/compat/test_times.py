@@ -10,7 +10,9 @@ import pytest
 from avfs_git.cli.amounts import read_time
 
 
-@pytest.mark.parametrize("text", ["1 hour ago", "2.days.ago", "3 weeks ago", "90 seconds ago", "yesterday", "1 day 2 hours ago"])
+@pytest.mark.parametrize(
+    "text", ["1 hour ago", "2.days.ago", "3 weeks ago", "90 seconds ago", "yesterday", "1 day 2 hours ago"]
+)
 def test_an_age_is_that_of_git(text: str, tmp_path: Path) -> None:
     """Git's answer lies between two of avfs's."""
     subprocess.run(["git", "init", "-q", tmp_path], check=True)

@@ -25,7 +25,14 @@ def make_trap(git_dir: Path, traces: Path) -> None:
     hook = f"#!/bin/sh\ntouch {traces}/$(basename $0)\n"
     for place in ("avfs/hooks", "hooks"):
         (git_dir / place).mkdir(parents=True, exist_ok=True)
-        for name in ("pre-checkpoint", "post-checkpoint", "post-exec", "pre-commit", "post-checkout", "reference-transaction"):
+        for name in (
+            "pre-checkpoint",
+            "post-checkpoint",
+            "post-exec",
+            "pre-commit",
+            "post-checkout",
+            "reference-transaction",
+        ):
             (git_dir / place / name).write_text(hook)
             (git_dir / place / name).chmod(0o755)
     with (git_dir / "config").open("a") as file:
@@ -78,7 +85,10 @@ def test_of_changes_to_what_is_trusted_none_is_lost(tmp_path: Path) -> None:
 
 @pytest.mark.needs("root")
 def test_root_opens_no_vault_of_another_user(vault: Path, traces: Path, cli: Cli, tmp_path: Path) -> None:
-    """Neither to look nor to run a command; nothing of it has run. The hint's way in works, and brings nothing that runs."""
+    """Neither to look nor to run a command; nothing of it has run.
+
+    The hint's way in works, and brings nothing that runs.
+    """
     make_trap(vault, traces)
     give(vault, MALLORY)
     for verb in (["status"], ["ls"], ["exec", "--", "git", "status"], ["checkpoint", "save", "x"], ["doctor"], ["gc"]):
@@ -111,7 +121,9 @@ def test_an_ordinary_user_opens_no_vault_of_another_one(vault: Path, tmp_path: P
 
 
 @pytest.mark.needs("root")
-@pytest.mark.parametrize("part", ["config", "hooks", "avfs", "avfs/config.json", "avfs/hooks", "avfs/hooks/post-exec", "refs"])
+@pytest.mark.parametrize(
+    "part", ["config", "hooks", "avfs", "avfs/config.json", "avfs/hooks", "avfs/hooks/post-exec", "refs"]
+)
 def test_a_part_of_another_user_is_not_obeyed(vault: Path, part: str, tmp_path: Path) -> None:
     """What git or avfs reads from a vault is its owner's, or root's, who can write there anyway."""
     for name in ("hooks", "avfs/hooks"):
@@ -228,7 +240,9 @@ def test_a_vault_of_another_user_can_be_trusted(vault: Path, traces: Path, cli: 
 
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("is_theirs", [True, False])
-def test_a_list_of_trust_that_others_can_write_does_not_count(vault: Path, hermetic: Path, cli: Cli, is_theirs: bool) -> None:
+def test_a_list_of_trust_that_others_can_write_does_not_count(
+    vault: Path, hermetic: Path, cli: Cli, is_theirs: bool
+) -> None:
     """It belongs to its reader and nobody else may write to it."""
     give(vault, MALLORY)
     cli("vault", "trust", str(vault)).ok()
@@ -271,7 +285,9 @@ def test_a_vault_from_an_archive_runs_nothing(vault: Path, what: str, tmp_path: 
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("place", [".", "worktrees/main", "worktrees/main/modules/lib"])
 @pytest.mark.parametrize("name", ["rebase-merge", "sequencer"])
-def test_no_rebase_goes_on_in_a_vault_from_an_archive(vault: Path, place: str, name: str, tmp_path: Path, cli: Cli) -> None:
+def test_no_rebase_goes_on_in_a_vault_from_an_archive(
+    vault: Path, place: str, name: str, tmp_path: Path, cli: Cli
+) -> None:
     """`git rebase --continue` runs the lines `exec` of what is left to do."""
     copy = tmp_path / "copy.git"
     copy_vault(vault, copy)
@@ -341,7 +357,9 @@ def test_a_name_of_a_repository_among_the_files_of_a_vault_from_an_archive_count
 
 
 @pytest.mark.parametrize("what", ["setting", "hook", "rebase", "pointer", "link"])
-def test_a_saved_repository_of_a_vault_from_an_archive_runs_nothing(what: str, vault: Path, traces: Path, tmp_path: Path) -> None:
+def test_a_saved_repository_of_a_vault_from_an_archive_runs_nothing(
+    what: str, vault: Path, traces: Path, tmp_path: Path
+) -> None:
     """A `.git` in a checkpoint of such a vault is shown by no live tree and no export; the rest of the vault is."""
     with Avfs(tmp_path / "other") as avfs, avfs.open_vault(vault) as made, made.workspace() as work:
         if what in {"pointer", "link"}:
@@ -384,7 +402,9 @@ def make_submodule(git_dir: Path, name: str = "worktrees/main/modules/lib") -> P
     place = git_dir / name
     subprocess.run(["git", "init", "-q", "--bare", place], check=True)
     subprocess.run(["git", "config", "--file", place / "config", "core.bare", "false"], check=True)
-    subprocess.run(["git", "config", "--file", place / "config", "core.worktree", "../../../../../gone/lib"], check=True)
+    subprocess.run(
+        ["git", "config", "--file", place / "config", "core.worktree", "../../../../../gone/lib"], check=True
+    )
     return place
 
 
@@ -416,7 +436,9 @@ def test_a_submodule_in_a_vault_from_an_archive_runs_nothing(
 
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("file", ["commondir", "core.worktree", "url", "worktrees/x/commondir"])
-def test_a_submodule_in_a_vault_from_an_archive_leads_nowhere_else(vault: Path, file: str, tmp_path: Path, cli: Cli) -> None:
+def test_a_submodule_in_a_vault_from_an_archive_leads_nowhere_else(
+    vault: Path, file: str, tmp_path: Path, cli: Cli
+) -> None:
     """Git would obey another repository, or check out the submodule's files over a directory of the user's."""
     copy, precious = tmp_path / "copy.git", tmp_path / "precious"
     copy_vault(vault, copy)
@@ -450,13 +472,21 @@ def test_a_linked_working_tree_of_a_submodule_is_no_reason(vault: Path, cli: Cli
 @pytest.mark.parametrize(
     "name",
     [
-        *("avfs", "avfs/cache", "avfs/cache/blobs", "avfs/trash", "avfs/trash/1-x", "avfs/sessions", "avfs/sessions/0/lock"),
+        *(
+            "avfs",
+            "avfs/cache",
+            "avfs/cache/blobs",
+            "avfs/trash",
+            "avfs/trash/1-x",
+            "avfs/sessions",
+            "avfs/sessions/0/lock",
+        ),
         *("avfs/workspaces", "avfs/workspaces/main", "avfs/workspaces/main/upper", "avfs/workspaces/main/git/index"),
         *("worktrees/main", "logs/refs/heads/main", "info/exclude", "hooks", "hooks/pre-commit"),
     ],
 )
 def test_a_vault_from_an_archive_leads_nowhere_else(vault: Path, name: str, tmp_path: Path, cli: Cli) -> None:
-    """Through a link avfs would empty a directory of the user's as its cache or trash, and run what appears there later."""
+    """Through a link, avfs would empty a user's directory as its cache or trash, and run what appears there later."""
     copy, precious = tmp_path / "copy.git", tmp_path / "precious"
     copy_vault(vault, copy)
     place = copy / name
@@ -499,8 +529,13 @@ def test_hooks_that_the_owner_enabled_run_outside_the_home(vault: Path, traces: 
 @pytest.mark.usefixtures("person")
 def test_a_disk_that_was_written_elsewhere_runs_nothing(vault: Path, traces: Path, cli: Cli) -> None:
     """It holds the vault as another avfs made it there, its inode numbers and owner included."""
-    subprocess.run(["git", "config", "--file", str(vault / "config"), "core.fsmonitor", f"touch {traces}/ran"], check=True)
-    assert cli("--json", "--vault", str(vault), "exec", "--", "git", "status").document["error"]["code"] == "vault.untrusted"
+    subprocess.run(
+        ["git", "config", "--file", str(vault / "config"), "core.fsmonitor", f"touch {traces}/ran"], check=True
+    )
+    assert (
+        cli("--json", "--vault", str(vault), "exec", "--", "git", "status").document["error"]["code"]
+        == "vault.untrusted"
+    )
     assert os.listdir(traces) == []
 
 
@@ -531,7 +566,9 @@ def test_a_note_of_a_copy_in_a_strange_vault_removes_nothing(vault: Path, word: 
 
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("name", ["{}", "../../../precious", "..", "1-x/../../../../precious"])
-def test_a_log_in_a_strange_vault_names_nothing_outside_the_trash(vault: Path, name: str, tmp_path: Path, cli: Cli) -> None:
+def test_a_log_in_a_strange_vault_names_nothing_outside_the_trash(
+    vault: Path, name: str, tmp_path: Path, cli: Cli
+) -> None:
     """An undo brings back the workspace of a deleted fork, and moves no directory of the user's to its place."""
     precious = tmp_path / "other" / "vaults" / "precious"
     precious.mkdir()
@@ -564,12 +601,16 @@ def vaults(hermetic: Path, cli: Cli) -> Path:
 
 def set_trap(git_dir: Path, traces: Path) -> None:
     """Have git run a program in a vault."""
-    subprocess.run(["git", "config", "--file", str(git_dir / "config"), "core.fsmonitor", f"touch {traces}/ran"], check=True)
+    subprocess.run(
+        ["git", "config", "--file", str(git_dir / "config"), "core.fsmonitor", f"touch {traces}/ran"], check=True
+    )
 
 
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("what", ["setting", "hook", "link", "show"])
-def test_a_vault_that_was_copied_into_the_home_is_judged(vault: Path, vaults: Path, what: str, traces: Path, cli: Cli) -> None:
+def test_a_vault_that_was_copied_into_the_home_is_judged(
+    vault: Path, vaults: Path, what: str, traces: Path, cli: Cli
+) -> None:
     """`cp -r` makes somebody's vault no vault of one's own: nothing of it runs until its user says so."""
     copy = vaults / "copy.git"
     copy_vault(vault, copy)
@@ -594,7 +635,7 @@ def test_a_vault_that_was_copied_into_the_home_is_judged(vault: Path, vaults: Pa
 
 @pytest.mark.usefixtures("person")
 def test_a_changed_copy_of_ones_own_vault_is_judged(vaults: Path, traces: Path, cli: Cli) -> None:
-    """Its mark came along, and speaks of the other one, also where the copy has the name of that and perhaps its inodes."""
+    """Its mark came along, but names the other vault, even if the copy has that one's name and perhaps its inodes."""
     shutil.copytree(vaults / "mine.git", vaults / "aside", symlinks=True)
     set_trap(vaults / "aside", traces)
     shutil.rmtree(vaults / "mine.git")

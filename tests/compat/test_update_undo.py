@@ -46,8 +46,12 @@ def look(vault: Vault) -> tuple[list[str], bool]:
     return names, any("origin/dev" in state for state in states)
 
 
-@pytest.mark.parametrize("mounted", [False, pytest.param(True, marks=pytest.mark.needs("fuse"))], ids=["unmounted", "mounted"])
-def test_an_update_of_three_merges_is_undone_at_once(tmp_path: Path, mount_dir: Path, bare: Path, mounted: bool) -> None:
+@pytest.mark.parametrize(
+    "mounted", [False, pytest.param(True, marks=pytest.mark.needs("fuse"))], ids=["unmounted", "mounted"]
+)
+def test_an_update_of_three_merges_is_undone_at_once(
+    tmp_path: Path, mount_dir: Path, bare: Path, mounted: bool
+) -> None:
     """Ours is what it was, a push into the vault stays on the branch, and the fork follows what it followed."""
     with Avfs(mount_dir / "home") as avfs, ExitStack() as stack:
         avfs.clone_vault(str(bare), "v")
@@ -90,7 +94,7 @@ def test_an_update_of_three_merges_is_undone_at_once(tmp_path: Path, mount_dir: 
 
 @pytest.mark.parametrize(("undone", "later"), [(False, False), (False, True), (True, False)])
 def test_an_update_is_forgotten_as_a_whole(tmp_path: Path, bare: Path, undone: bool, later: bool) -> None:
-    """Where an operation stays for undo, so do those that undo takes back with it: also where it is a fork's last one."""
+    """If an operation stays for undo, so do those that undo takes back with it, even if it is a fork's last one."""
     before: tuple[list[str], bool] = ([], False)
     after = (["developed", "served"], True)
     with Avfs(tmp_path / "home") as avfs:

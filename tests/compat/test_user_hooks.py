@@ -187,7 +187,7 @@ def test_a_hook_runs_below_a_directory_of_any_name(tmp_path: Path) -> None:
 @pytest.mark.needs("fuse", "user-xattrs", "whiteout")
 @pytest.mark.parametrize("writes", [False, True], ids=["nothing is written", "a program writes at the end"])
 def test_a_stop_that_is_done_is_told_as_done(vault: Vault, tmp_path: Path, writes: bool) -> None:
-    """A hook that looks into the live tree, which is gone for the second checkpoint, refuses only what that would save."""
+    """A hook that looks into the live tree, gone at the second checkpoint, refuses only what that would save."""
     work = vault.workspace()
     tree = tmp_path / "tree"
     late = f"echo late > {tree}/late" if writes else "true"
@@ -379,7 +379,9 @@ def test_a_hook_that_hangs_is_ended(vault: Vault) -> None:
     assert vault.workspace().checkpoint().outcome == "created"
 
 
-def test_a_hook_may_use_avfs_without_running_itself(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hook_may_use_avfs_without_running_itself(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A checkpoint that a hook makes runs no hook."""
     monkeypatch.setenv("AVFS_HOME", str(tmp_path / "home"))  # whose owner enabled it
     python = sys.executable
@@ -391,11 +393,17 @@ def test_a_hook_may_use_avfs_without_running_itself(vault: Vault, tmp_path: Path
 
     assert ran.status == 0, ran
     assert (tmp_path / "count").read_text() == "\n"
-    assert {label for found in vault.workspace().list_checkpoints() for label in found.labels} >= {"one", "inner", "outer"}
+    assert {label for found in vault.workspace().list_checkpoints() for label in found.labels} >= {
+        "one",
+        "inner",
+        "outer",
+    }
 
 
 @pytest.mark.parametrize(("number", "status", "said"), [("INT", 130, "interrupted"), ("TERM", 143, "terminated")])
-def test_a_signal_in_a_hook_says_what_is_done(vault: Vault, tmp_path: Path, number: str, status: int, said: str) -> None:
+def test_a_signal_in_a_hook_says_what_is_done(
+    vault: Vault, tmp_path: Path, number: str, status: int, said: str
+) -> None:
     """Of one that runs after an operation; one that runs before leaves it undone."""
     env = {"AVFS_HOME": str(tmp_path / "home")}
     put(vault, "post-checkpoint", f"kill -{number} $PPID; exec sleep 60")

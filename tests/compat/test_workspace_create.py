@@ -146,7 +146,9 @@ def test_a_bare_repository_is_taken_as_one(option: str, home: Avfs, source: Path
     home.close()
 
 
-def test_the_git_directory_of_a_working_tree_brings_its_history_and_says_what_it_leaves(home: Avfs, source: Path) -> None:
+def test_the_git_directory_of_a_working_tree_brings_its_history_and_says_what_it_leaves(
+    home: Avfs, source: Path
+) -> None:
     """Of `.git` itself, what is not committed is not imported, and a warning says so."""
     vault = home.create_vault("v", source=source / ".git")
     assert [warning.code for warning in vault.warnings] == ["import.history_only"]
@@ -156,7 +158,7 @@ def test_the_git_directory_of_a_working_tree_brings_its_history_and_says_what_it
 
 @pytest.mark.parametrize("layout", ["bare", "beside"])
 def test_a_bare_repository_has_no_files_to_fork(home: Avfs, source: Path, tmp_path: Path, layout: str) -> None:
-    """Its objects and refs are no files of a fork: it is refused with what can be done, alone and below a `.git` file."""
+    """Its objects and refs are no files of a fork: the refusal says what can be done, alone and below a `.git` file."""
     place = bare = tmp_path / "bare.git"
     if layout == "beside":
         place, bare = tmp_path / "around", tmp_path / "around" / ".bare"
@@ -199,7 +201,9 @@ def test_a_clone_of_a_vault_is_one_without_sidecars(is_made: bool, home: Avfs, s
     one = vault.workspace().checkpoint("one").checkpoint
     assert one is not None
     git("clone", "-q", "--bare", "--no-local", vault.path, tmp_path / "clone.git")
-    clone = home.create_vault("w", source=tmp_path / "clone.git") if is_made else home.open_vault(tmp_path / "clone.git")
+    clone = (
+        home.create_vault("w", source=tmp_path / "clone.git") if is_made else home.open_vault(tmp_path / "clone.git")
+    )
     work = clone.workspace()
     assert work.read("a") == b"next\n"
     assert not work.exists("x.log")
@@ -345,7 +349,7 @@ def test_submodule_keeps_its_place_and_its_files(home: Avfs, source: Path, tmp_p
 
 
 def test_bare_submodule_place_is_an_empty_directory(home: Avfs, source: Path, tmp_path: Path) -> None:
-    """A submodule that is not checked out is a directory with nothing in it, and stays a gitlink through changes around it."""
+    """A submodule that is not checked out is an empty directory, and stays a gitlink through changes around it."""
     git("-c", "protocol.file.allow=always", "submodule", "add", "-q", source, "module", cwd=source)
     git("commit", "-q", "-m", "module", cwd=source)
     git("clone", "-q", source, tmp_path / "clone")
@@ -403,7 +407,7 @@ def test_a_home_in_the_source_is_left_out(source: Path, place: str, left_out: li
 
 
 def test_a_directory_called_like_that_of_a_home_comes_along(tmp_path: Path) -> None:
-    """A vault below `vaults` is in a home only if the directory above looks like one; else the vault alone is left out."""
+    """A vault below `vaults` is in a home only if the directory above looks like one; else it alone is left out."""
     top = tmp_path / "top"
     (top / "projects" / "vaults").mkdir(parents=True)
     (top / "projects" / "work").write_bytes(b"hours\n")
@@ -416,7 +420,7 @@ def test_a_directory_called_like_that_of_a_home_comes_along(tmp_path: Path) -> N
 
 
 def test_nested_repository_works_again_after_a_restore(home: Avfs, tmp_path: Path) -> None:
-    """A repository inside a workspace is in no commit of the branch, comes back, and git is at home in it after export."""
+    """A repository inside a workspace is in no commit of the branch, comes back, and git works in it after export."""
     vault = home.create_vault("v")
     work = vault.workspace()
     inner = tmp_path / "inner"

@@ -21,7 +21,7 @@ _ENDS = [b"", b" ", b". .", b":stream", b"x", b"\xe2\x80\x8d", b"\xe2\x80"]
 
 
 def test_refuses_what_fsck_refuses(tmp_path: Path) -> None:
-    """A symbolic link or directory is refused exactly where `git fsck --strict` calls the tree that holds it an error."""
+    """A symbolic link or directory is refused exactly where `git fsck --strict` calls the tree with it an error."""
     git("init", "-q", "--bare", tmp_path)
     blob = _hash(tmp_path, "blob", b"x")
     names = [stem + end for stem, end in itertools.product(_STEMS, _ENDS)]
@@ -35,7 +35,12 @@ def test_refuses_what_fsck_refuses(tmp_path: Path) -> None:
         if mode == MODE_TREE:
             made[inner.hex()] = (name, mode)  # git names the directory in this case
     done = subprocess.run(
-        ["git", "fsck", "--strict", "--no-dangling"], cwd=tmp_path, check=False, capture_output=True, text=True, errors="replace"
+        ["git", "fsck", "--strict", "--no-dangling"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        errors="replace",
     )
     refused = {line.split()[3].rstrip(":") for line in done.stderr.splitlines() if line.startswith("error in tree")}
     bad = {made[tree] for tree in refused}

@@ -16,7 +16,10 @@ pytestmark = pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
 
 
 def test_a_bad_blob_hides_one_file(mount_dir: Path) -> None:
-    """A directory with contents that are missing, of the wrong kind or damaged is listed; what is whole in it is read."""
+    """A directory with contents that are missing, of the wrong kind or damaged is listed.
+
+    What is whole in it is read.
+    """
     home, path = mount_dir / "home", mount_dir / "tree"
     path.mkdir()
     with Avfs(home) as avfs:

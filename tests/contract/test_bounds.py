@@ -60,7 +60,13 @@ def bombed(mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return mount_dir
 
 
-WALKS = ("diff plain main", "--fork plain merge main", "--fork plain checkpoint restore main", "export -r / OUT", "show main")
+WALKS = (
+    "diff plain main",
+    "--fork plain merge main",
+    "--fork plain checkpoint restore main",
+    "export -r / OUT",
+    "show main",
+)
 OTHERS = ("status", "ls d/0", "cat d/0/1/2/3/4/5/6/7/8/9", "gc", "rm -r d")
 
 
@@ -160,7 +166,10 @@ def test_a_document_holds_no_huge_file(mount_dir: Path, monkeypatch: pytest.Monk
     run_limited("--vault", "v", "exec", "--", "truncate", "-s", "64M", "zeros").ok()
 
     assert len(run_limited("--vault", "v", "cat", "zeros", megabytes=150).ok().stdout) == 64 << 20
-    assert run_limited("--vault", "v", "--json", "cat", "zeros", megabytes=150).document["error"]["code"] == "path.unsuitable"
+    assert (
+        run_limited("--vault", "v", "--json", "cat", "zeros", megabytes=150).document["error"]["code"]
+        == "path.unsuitable"
+    )
 
 
 def test_an_output_file_has_a_limit(mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +177,16 @@ def test_an_output_file_has_a_limit(mount_dir: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AVFS_HOME", str(mount_dir / "h"))
     run_limited("vault", "create", "v").ok()
     ran = run_limited(
-        "--vault", "v", "--json", "exec", "--max-output", "1000", "--max-output-file", "50000", "--shell", "yes | head -c 999999"
+        "--vault",
+        "v",
+        "--json",
+        "exec",
+        "--max-output",
+        "1000",
+        "--max-output-file",
+        "50000",
+        "--shell",
+        "yes | head -c 999999",
     )
     result = ran.ok().result
 

@@ -1,4 +1,4 @@
-"""Changing a workspace that the kernel's overlayfs shows, while programs write to it: nothing that they wrote is lost."""
+"""Changing a workspace that the kernel's overlayfs shows while programs write to it: nothing they wrote is lost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ POINTS = [
 
 @pytest.mark.parametrize(("point", "turn"), POINTS)
 def test_what_a_program_writes_beside_a_restore_is_not_lost(place: tuple[Path, Path], point: str, turn: int) -> None:
-    """Whatever a program writes at any moment of a restore is in the tree afterwards, or kept in a commit; so it is with undo."""
+    """Whatever a program writes at any moment of a restore is in the tree afterwards, or kept in a commit.
+
+    So it is with undo.
+    """
     home, tree = place
     with serving(home, tree) as work:
         for content, operation in ((b"first", lambda: work.restore("one")), (b"second", work.undo)):
@@ -75,7 +78,7 @@ def test_what_a_program_writes_beside_a_restore_is_not_lost(place: tuple[Path, P
 
 
 def test_a_program_changes_files_of_a_directory_that_goes(place: tuple[Path, Path]) -> None:
-    """What a program makes of the other files of a new directory, when a restore has taken the first of them out, is not lost."""
+    """After a restore has taken out a new directory's first file, what a program makes of the others is not lost."""
     home, tree = place
     with serving(home, tree) as work:
         (tree / "fresh").mkdir()
@@ -103,7 +106,7 @@ def test_a_program_changes_files_of_a_directory_that_goes(place: tuple[Path, Pat
 
 @pytest.mark.parametrize(("point", "name"), [("restore.staged", "a"), ("mounted.taken", "fresh")])
 def test_a_pipe_that_replaces_a_file_meanwhile_stays(place: tuple[Path, Path], point: str, name: str) -> None:
-    """No commit can keep a pipe: the restore that meets it fails and is put back, and the next one leaves it in its place."""
+    """No commit can keep a pipe: a restore that meets one fails and is put back, and the next leaves it in place."""
     home, tree = place
     with serving(home, tree) as work:
         (tree / "a").write_bytes(b"saved\n")
@@ -209,7 +212,7 @@ def test_a_mount_that_is_gone_is_not_written_beside(place: tuple[Path, Path]) ->
 @pytest.mark.parametrize("changed", [False, True], ids=["of the base alone", "changed"])
 @pytest.mark.parametrize("moves", [False, True], ids=["removed", "renamed"])
 def test_a_deep_directory_of_the_base(tmp_path: Path, mount_dir: Path, changed: bool, moves: bool) -> None:
-    """A directory that overlayfs refuses to rename, and that is too deep to be removed in one walk, is renamed and removed."""
+    """A deep directory that overlayfs refuses to rename, and that one walk cannot remove, is renamed and removed."""
     deep = Path(*[f"level{number}" for number in range(100)])
     (tmp_path / "source" / "top" / deep).mkdir(parents=True)
     (tmp_path / "source" / "top" / deep / "file").write_bytes(b"far down\n")
@@ -289,7 +292,10 @@ class Counter:
 
 @pytest.mark.parametrize("most", [4, 1_000_000])
 def test_a_checkpoint_is_one_moment_or_says_that_it_is_not(place: tuple[Path, Path], most: int) -> None:
-    """What programs change while files are read is read again, until nothing has changed; a warning says where they went on."""
+    """What programs change while files are read is read again, until nothing has changed.
+
+    A warning says where they went on.
+    """
     home, tree = place
     with serving(home, tree) as work:
         program = Counter(tree, most)
@@ -308,7 +314,7 @@ def test_a_checkpoint_is_one_moment_or_says_that_it_is_not(place: tuple[Path, Pa
 
 
 def test_rules_that_were_there_for_a_moment_place_nothing(place: tuple[Path, Path]) -> None:
-    """A file is where the rules at the moment of the checkpoint want it, also where others were there when it was read first."""
+    """The rules at the moment of the checkpoint place a file, even if other rules were there at its first read."""
     home, tree = place
     with serving(home, tree) as work:
         (tree / "A-private").write_text("secret\n")
@@ -318,7 +324,9 @@ def test_rules_that_were_there_for_a_moment_place_nothing(place: tuple[Path, Pat
 
         with armed(when("capture.file_read", ignore)):
             work.checkpoint("ignored")
-        names = subprocess.check_output(["git", "-C", os.fspath(work.vault.path), "ls-tree", "-r", "--name-only", "work"])
+        names = subprocess.check_output(
+            ["git", "-C", os.fspath(work.vault.path), "ls-tree", "-r", "--name-only", "work"]
+        )
         assert b"A-private" not in names.split()
         assert b"A-private" in read_files(work)
 
@@ -331,7 +339,10 @@ def _access_list(user: int) -> bytes:
 
 
 def test_what_no_checkpoint_holds_is_named(place: tuple[Path, Path]) -> None:
-    """The kernel takes access control lists and a repository in place of `.git`; FUSE refuses both. A checkpoint names them."""
+    """The kernel takes access control lists and a repository in place of `.git`; FUSE refuses both.
+
+    A checkpoint names them.
+    """
     home, tree = place
     try:
         os.setxattr(tree / "a", "system.posix_acl_access", _access_list(12345))

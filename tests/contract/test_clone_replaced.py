@@ -68,7 +68,10 @@ def _replace(clone: Path) -> None:
 
 @pytest.mark.usefixtures("vault")
 def test_a_program_runs_in_another_repository(clone: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a fork of that, in a vault of its own, as `avfs fork` makes one; the variable of another vault does not count."""
+    """In a fork of that, in a vault of its own, as `avfs fork` makes one.
+
+    The variable of another vault does not count.
+    """
     _replace(clone)
     monkeypatch.chdir(clone)
 
@@ -110,7 +113,9 @@ def test_the_directory_of_another_repository_does_not_mean_the_vault(vault: Vaul
     """A command there says so; an option still means the vault."""
     _replace(clone)
     said = [
-        subprocess.run([sys.executable, "-m", "avfs_git", *line], cwd=clone, capture_output=True, text=True, check=False)
+        subprocess.run(
+            [sys.executable, "-m", "avfs_git", *line], cwd=clone, capture_output=True, text=True, check=False
+        )
         for line in (["status"], ["--vault", "clone@one", "status"])
     ]
     assert said[0].returncode == CloneReplaced.exit_code
@@ -155,13 +160,17 @@ def _take_repository_away(clone: Path, upstream: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [_amend_all, _clone_anew, _clone_shallow, _move, _take_repository_away])
-def test_a_clone_is_known_again(vault: Vault, clone: Path, tmp_path: Path, change: Callable[[Path, Path], None]) -> None:
+def test_a_clone_is_known_again(
+    vault: Vault, clone: Path, tmp_path: Path, change: Callable[[Path, Path], None]
+) -> None:
     """By one commit that both have; also where the clone had commits that nothing else had."""
     change(clone, tmp_path / "upstream")
     assert is_source(vault.path, clone)
 
 
-def test_a_vault_of_a_folder_or_of_a_repository_without_commits_has_no_clone(home: Avfs, tmp_path: Path, mount_dir: Path) -> None:
+def test_a_vault_of_a_folder_or_of_a_repository_without_commits_has_no_clone(
+    home: Avfs, tmp_path: Path, mount_dir: Path
+) -> None:
     """A repository that is made there later is the folder's own."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_text("first\n")

@@ -135,7 +135,9 @@ def test_a_busy_workspace_is_reported_with_its_holder(tmp_path: Path) -> None:
         avfs.open_vault("v").workspace().write("number", b"1")
 
 
-@pytest.mark.parametrize("command", ["gc --prune=now --quiet", "repack -a -d -q", "prune --expire=now", "pack-refs --all"])
+@pytest.mark.parametrize(
+    "command", ["gc --prune=now --quiet", "repack -a -d -q", "prune --expire=now", "pack-refs --all"]
+)
 def test_checkpoints_survive_git_housekeeping(command: str, tmp_path: Path) -> None:
     """Nothing that is acknowledged is lost to git collecting garbage, repacking, pruning or packing refs meanwhile."""
     home, count = tmp_path / "home", 25
@@ -204,7 +206,7 @@ def test_threads_on_one_workspace_lose_no_update(tmp_path: Path) -> None:
 
 
 def test_sixteen_agents_merge_into_one_target_at_once(tmp_path: Path) -> None:
-    """Every change is in the target at the end, its history leads through every merge, and nothing is left uncommitted."""
+    """The target ends with every change, its history leads through every merge, and nothing is left uncommitted."""
     home, count = tmp_path / "home", 8
     _vault(home)
     names = [f"agent{number}" for number in range(16)]
@@ -216,7 +218,9 @@ def test_sixteen_agents_merge_into_one_target_at_once(tmp_path: Path) -> None:
         assert work.status().clean
 
         for name in names:
-            assert [work.read(f"own/{name}/{step}") for step in range(count)] == [b"%d\n" % step for step in range(count)]
+            assert [work.read(f"own/{name}/{step}") for step in range(count)] == [
+                b"%d\n" % step for step in range(count)
+            ]
             assert work.read(f"counts/{name}") == b"%d\n" % (count - 1)
             assert git(vault.path, "merge-base", "--is-ancestor", name, "main") == ""
 

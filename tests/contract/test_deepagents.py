@@ -33,8 +33,10 @@ OLDER = {
     "test_glob_with_question_mark",
     "test_write_existing_file_fails",
 }
-"""What langchain-tests 1.1.9 asks in another way than deepagents 0.7.32 does it, in `BaseSandbox` itself: whole paths of what a
-pattern finds, files only, and `write` that replaces."""
+"""Tests in which langchain-tests 1.1.9 asks for something else than deepagents 0.7.32 does in `BaseSandbox` itself.
+
+They want whole paths of what a pattern finds, files only, and a `write` that replaces.
+"""
 
 
 class TestSuite(SandboxIntegrationTests):  # type: ignore[misc]  # not installed where types are checked

@@ -43,7 +43,9 @@ def test_events_are_the_operations_in_the_order_of_time(vault: Vault) -> None:
 
     found = list(vault.events())
 
-    assert [event.operation.id for event in found if event.operation] == sorted(op.id for op in vault.operations(limit=99))
+    assert [event.operation.id for event in found if event.operation] == sorted(
+        op.id for op in vault.operations(limit=99)
+    )
     assert ("checkpoint", "side") in kinds(found)
     assert kinds(found)[-1] == ("undo", "main")
     assert {event.fork for event in vault.workspace("side").events()} == {"side"}

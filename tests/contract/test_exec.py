@@ -45,7 +45,8 @@ EVERYBODY = pytest.mark.usefixtures("person")
 SLEEP = str(100_000 + os.getpid())
 """How long the processes of this test run sleep, by which they are known."""
 DAEMONS = (
-    f"echo begun; setsid sleep {SLEEP} & (sleep {SLEEP} &) ; (setsid sh -c 'trap \"\" TERM; sleep {SLEEP}' &) ; sleep {SLEEP}"
+    f"echo begun; setsid sleep {SLEEP} & (sleep {SLEEP} &) ; (setsid sh -c 'trap \"\" TERM; sleep {SLEEP}' &) "
+    f"; sleep {SLEEP}"
 )
 
 
@@ -100,7 +101,10 @@ def wait_for_sleep() -> None:
 @EVERYBODY
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_time_out_ends_every_process_and_keeps_the_output(work: Workspace, backend: str) -> None:
-    """Daemons that forked twice and called setsid(2), and those that ignore SIGTERM, are dead; what was written is there."""
+    """Daemons that forked twice and called setsid(2), and those that ignore SIGTERM, are dead.
+
+    What was written is there.
+    """
     result = work.exec(shell=DAEMONS, backend=backend, timeout_ms=700, grace_ms=200)
 
     assert (result.exit_code, result.timed_out, result.stdout) == (124, True, b"begun\n")
@@ -155,7 +159,12 @@ def test_a_command_line_in_one_argument_is_told_how_to_run(work: Workspace) -> N
 
 def test_what_cannot_be_meant_is_an_error(work: Workspace) -> None:
     """No command, two commands, a missing directory, a NUL byte, an unknown backend."""
-    for arguments, options in (((), {}), (("true",), {"shell": "true"}), (("a\0b",), {}), (("true",), {"env": {"a=b": "c"}})):
+    for arguments, options in (
+        ((), {}),
+        (("true",), {"shell": "true"}),
+        (("a\0b",), {}),
+        (("true",), {"env": {"a=b": "c"}}),
+    ):
         with pytest.raises(InvalidInput):
             work.exec(*arguments, **options)
     with pytest.raises(ExecError):
@@ -165,10 +174,18 @@ def test_what_cannot_be_meant_is_an_error(work: Workspace) -> None:
 
 
 def test_output_has_a_limit_and_a_file(work: Workspace) -> None:
-    """Of a long output head and tail are in the result, and all of it is in a file; invalid UTF-8 and NUL bytes survive."""
+    """Of a long output head and tail are in the result, and all of it is in a file.
+
+    Invalid UTF-8 and NUL bytes survive.
+    """
     result = work.exec(shell="printf 'h\\0\\377'; head -c 3000000 /dev/zero; printf end; echo e >&2", max_output=1000)
 
-    assert (result.stdout_size, result.stdout_truncated, result.stderr, result.stderr_truncated) == (3000006, True, b"e\n", False)
+    assert (result.stdout_size, result.stdout_truncated, result.stderr, result.stderr_truncated) == (
+        3000006,
+        True,
+        b"e\n",
+        False,
+    )
     assert (result.stdout[:3], result.stdout[-3:], len(result.stdout) < 1100) == (b"h\0\xff", b"end", True)
     assert result.stdout_file is not None
     assert result.stdout_file.read_bytes() == b"h\0\xff" + bytes(3000000) + b"end"
@@ -222,7 +239,9 @@ def test_cd_leads_where_the_text_says(work: Workspace, mount_dir: Path, monkeypa
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_readonly_is_enforced_by_the_mount(work: Workspace, backend: str) -> None:
     """Whatever the command is, nothing can be changed."""
-    result = work.exec(shell="echo x > file; rm file; mkdir d; chmod 777 file; cat file", readonly=True, backend=backend)
+    result = work.exec(
+        shell="echo x > file; rm file; mkdir d; chmod 777 file; cat file", readonly=True, backend=backend
+    )
 
     assert result.stdout == b"content\n"
     assert (result.changed_files, result.commit) == ((), None)
@@ -299,7 +318,11 @@ def test_what_was_uncommitted_is_not_the_commands_doing(work: Workspace, backend
     third = work.exec(shell="echo c > c", backend=backend, checkpoint=False, commit=False)
 
     assert first.checkpoint is not None
-    assert [[change.path for change in result.changed_files] for result in (first, second, third)] == [[b"a"], [b"b"], [b"c"]]
+    assert [[change.path for change in result.changed_files] for result in (first, second, third)] == [
+        [b"a"],
+        [b"b"],
+        [b"c"],
+    ]
     assert (second.checkpoint, third.commit) == (None, None)
     assert {change.path for change in work.status().changed_files} == {b"mine", b"c"}
 
@@ -380,7 +403,7 @@ def _count_open() -> int:
 @EVERYBODY
 @pytest.mark.needs("fuse", "overlayfs")
 def test_many_at_once_leave_nothing(vault: Vault, mount_dir: Path) -> None:
-    """Fifty commands on fifty forks at once: each has its own change, and no mount, process, descriptor or namespace stays."""
+    """Each of fifty commands on fifty forks has its own change; no mount, process, descriptor or namespace stays."""
     forks = [vault.fork(f"f{number}") for number in range(50)]
     for fork in forks:
         fork.status()  # an open workspace keeps its lock and its layers
@@ -427,10 +450,17 @@ with Avfs(Path(sys.argv[1])) as avfs:
 
 @EVERYBODY
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killing_avfs_loses_nothing_and_leaves_nothing(vault: Vault, work: Workspace, mount_dir: Path, backend: str) -> None:
-    """What the command changed is there, to be committed or discarded; its processes are dead, and nothing stays mounted."""
+def test_killing_avfs_loses_nothing_and_leaves_nothing(
+    vault: Vault, work: Workspace, mount_dir: Path, backend: str
+) -> None:
+    """What the command changed is there, to be committed or discarded.
+
+    Its processes are dead, and nothing stays mounted.
+    """
     work.close()
-    killed = subprocess.run([sys.executable, "-c", _KILLED, mount_dir / "h", backend, SLEEP], check=False, capture_output=True)
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, mount_dir / "h", backend, SLEEP], check=False, capture_output=True
+    )
     assert killed.returncode == -9, killed.stderr
     status = work.status()
     again = work.exec("touch", "y", backend=backend)
@@ -460,7 +490,9 @@ def test_a_mounted_workspace_is_used_where_it_is_mounted(work: Workspace, mount_
 
 @pytest.mark.needs("fuse", "overlayfs", "root")
 @pytest.mark.parametrize("backend", ["fuse", "overlay"])
-def test_no_command_runs_in_a_mount_that_stands_over_the_live_tree(work: Workspace, mount_dir: Path, backend: str) -> None:
+def test_no_command_runs_in_a_mount_that_stands_over_the_live_tree(
+    work: Workspace, mount_dir: Path, backend: str
+) -> None:
     """The path of the live tree leads to another file system then, in which nothing may change."""
     with work.mount(mount_dir / "m", backend=backend) as session:
         assert capabilities.mount("another's", session.path, "tmpfs")
@@ -476,9 +508,14 @@ def test_no_command_runs_in_a_mount_that_stands_over_the_live_tree(work: Workspa
 @EVERYBODY
 @pytest.mark.needs("fuse", "overlayfs")
 def test_a_command_can_see_the_workspace_where_the_project_is(work: Workspace, tmp_path: Path) -> None:
-    """At the path of the original directory, which itself stays as it is; `git mv` and rename(2) of directories work there."""
+    """At the path of the original directory, which itself stays as it is.
+
+    `git mv` and rename(2) of directories work there.
+    """
     source = tmp_path / "source"
-    text = 'mkdir d; touch d/f; python3 -c \'import os; os.rename("d", "e")\'; git add -A; git mv e g; pwd; echo x > file'
+    text = (
+        'mkdir d; touch d/f; python3 -c \'import os; os.rename("d", "e")\'; git add -A; git mv e g; pwd; echo x > file'
+    )
     result = work.exec(shell=text, root=source)
 
     assert (result.backend, result.stdout) == ("overlay", f"{source}\n".encode()), result.stderr
@@ -493,7 +530,10 @@ def test_a_command_can_see_the_workspace_where_the_project_is(work: Workspace, t
 @EVERYBODY
 @pytest.mark.needs("fuse", "overlayfs")
 def test_a_prepared_session_goes_back_and_forth(work: Workspace) -> None:
-    """Commands in it see each other's changes and what others write; it can be rolled back, looked at, and discarded."""
+    """Commands in it see each other's changes and what others write.
+
+    It can be rolled back, looked at, and discarded.
+    """
     with work.prepare() as prepared:
         assert prepared.exec(shell="echo 1 > n").kept_mounted
         prepared.exec(shell="echo 2 > n")
@@ -503,7 +543,11 @@ def test_a_prepared_session_goes_back_and_forth(work: Workspace) -> None:
         prepared.exec(shell="echo 3 > n; rm beside")
         prepared.rollback()
         assert prepared.exec(shell="cat n beside").stdout == b"2\nbeside\n"
-        assert [step.command for step in work.prepared().steps().steps] == ["echo 1 > n", "echo 2 > n", *["cat n beside"] * 2]
+        assert [step.command for step in work.prepared().steps().steps] == [
+            "echo 1 > n",
+            "echo 2 > n",
+            *["cat n beside"] * 2,
+        ]
         runner = prepared._executor._kept
         assert runner is not None
         above = runner.runner._process.pid
@@ -566,7 +610,7 @@ SCHEMA = describe(proxy_exec)
     ],
 )
 def test_every_outcome_is_one_document(vault: Vault, cli: Cli, arguments: list[str], status: int) -> None:
-    """Success, failure, signal, time-out, refusal, mistakes: one document of the published schema, and the right status."""
+    """Success, failure, signal, time-out, refusal, mistakes: one document of the published schema, the right status."""
     ran = cli("exec", "--json", *arguments)
     document = json.loads(ran.stdout)
     jsonschema.validate(document, SCHEMA)
@@ -578,7 +622,9 @@ def test_every_outcome_is_one_document(vault: Vault, cli: Cli, arguments: list[s
 
 def test_all_behind_the_program_is_the_programs(vault: Vault, cli: Cli) -> None:
     """Options end at the first operand: options and `--` behind it reach the program as they are."""
-    assert cli("exec", "printf", "%s\n", "--json", "-n", "--", "--fork", "x").ok().stdout == b"--json\n-n\n--\n--fork\nx\n"
+    assert (
+        cli("exec", "printf", "%s\n", "--json", "-n", "--", "--fork", "x").ok().stdout == b"--json\n-n\n--\n--fork\nx\n"
+    )
     assert cli("exec", "--", "printf", "%s\n", "--", "a").ok().stdout == b"--\na\n"
 
 
@@ -668,7 +714,10 @@ def test_a_closed_standard_output_is_no_disaster(vault: Vault) -> None:
 @EVERYBODY
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_looking_waits_for_no_command(work: Workspace, mount_dir: Path, backend: str) -> None:
-    """While a command runs, another program sees what is there, and who is at work; a change waits, and is told for whom."""
+    """While a command runs, another program sees what is there, and who is at work.
+
+    A change waits, and is told for whom.
+    """
     reading, writing = os.pipe()
     text = "echo more >> file; echo new > made; read line; echo $line >> made"
     with ThreadPoolExecutor(1) as commands, Avfs(mount_dir / "h", lock_timeout_s=1) as avfs:
@@ -679,7 +728,9 @@ def test_looking_waits_for_no_command(work: Workspace, mount_dir: Path, backend:
             while not running.done() and is_shown and not other.exists("made"):
                 time.sleep(0.01)
             while (
-                not is_shown and not running.done() and "workspace.in_use" not in {each.code for each in other.status().warnings}
+                not is_shown
+                and not running.done()
+                and "workspace.in_use" not in {each.code for each in other.status().warnings}
             ):
                 time.sleep(0.01)
             status, diff, names = other.status(), other.diff("HEAD"), {info.path for info in other.list_dir("/")}

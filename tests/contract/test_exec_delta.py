@@ -21,7 +21,9 @@ BACKENDS = [
     pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs")),
     pytest.param("fuse", marks=pytest.mark.needs("fuse")),
     "checkout",
-    pytest.param("overlay", marks=[pytest.mark.needs("fuse", "overlayfs"), pytest.mark.ordinary], id="overlay-ordinary"),
+    pytest.param(
+        "overlay", marks=[pytest.mark.needs("fuse", "overlayfs"), pytest.mark.ordinary], id="overlay-ordinary"
+    ),
 ]
 
 
@@ -71,7 +73,9 @@ def check(vault: Vault, workspace: Workspace, backend: str, text: str, project: 
     """Run one command in a workspace and in a plain directory, and compare."""
     shutil.copytree(project, plain, symlinks=True)
     before = look(plain)
-    expected = subprocess.run(["bash", "-c", text], cwd=plain, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    expected = subprocess.run(
+        ["bash", "-c", text], cwd=plain, check=False, stdin=subprocess.DEVNULL, capture_output=True
+    )
     head = workspace.log(limit=1)[0].checkpoint.id
     result = workspace.exec(shell=text, backend=backend)
     status = expected.returncode if expected.returncode >= 0 else 128 - expected.returncode
@@ -80,7 +84,9 @@ def check(vault: Vault, workspace: Workspace, backend: str, text: str, project: 
     assert paths(result.changed_files) == {path for path in differ if not is_ignored(path)}
     told = paths(result.sidecar_changed)  # a directory stands for all that is in it
     assert not [
-        path for path in differ if is_ignored(path) and not any(path == one or path.startswith(one + b"/") for one in told)
+        path
+        for path in differ
+        if is_ignored(path) and not any(path == one or path.startswith(one + b"/") for one in told)
     ]
     assert bool(result.commit) == bool(result.changed_files or result.sidecar_changed)
     if result.commit is not None:

@@ -90,13 +90,21 @@ def test_git_sees_what_its_own_command_has_changed(prepared: Prepared) -> None:
 def test_git_commits_what_was_staged_and_nothing_else(prepared: Prepared) -> None:
     """An index that was taken for that of another commit would take the other changes back."""
     out(prepared, "echo 1 > file; echo 1 > other")
-    text = "echo > new; git add new; git -c user.name=a -c user.email=a@b commit -qm one; git show --name-status --format=%s"
+    text = (
+        "echo > new; git add new; git -c user.name=a -c user.email=a@b commit -qm one; git show --name-status "
+        "--format=%s"
+    )
     assert out(prepared, text) == "one\n\nA\tnew\n"
     assert out(prepared, "cat file other") == "1\n1\n"
 
 
-def test_forks_in_which_nothing_was_changed_have_one_index_made(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is that of any other fork of the commit; where something was changed, or on another commit, it is another one."""
+def test_forks_in_which_nothing_was_changed_have_one_index_made(
+    work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is that of any other fork of the commit.
+
+    Where something was changed, or on another commit, it is another one.
+    """
     made = []
 
     def make(opened: OpenWorkspace, tree: Oid, check: Callable[[], None]) -> bytes:
@@ -126,7 +134,10 @@ def test_grep_reads_the_tree_while_the_index_is_behind(prepared: Prepared) -> No
 def test_several_gits_wait_for_one_index(prepared: Prepared) -> None:
     """Whoever comes while it is made gets it, too, however deep in the command."""
     out(prepared, "echo 1 > file")
-    quick = "for n in 1 2 3 4; do (GIT_OPTIONAL_LOCKS=0 git status --porcelain) & done; wait; sh -c 'sh -c \"git diff HEAD\"'"
+    quick = (
+        "for n in 1 2 3 4; do (GIT_OPTIONAL_LOCKS=0 git status --porcelain) & done; wait; sh -c 'sh -c \"git "
+        "diff HEAD\"'"
+    )
     assert out(prepared, quick) == ""
 
 

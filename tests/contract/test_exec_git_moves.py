@@ -15,7 +15,11 @@ from avfs_git.sdk import Avfs, Workspace
 from tests.support.commands import BACKENDS, fork_with_file
 from tests.support.faults import git
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout", "userns"), pytest.mark.usefixtures("person")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.needs("git", "user-xattrs", "whiteout", "userns"),
+    pytest.mark.usefixtures("person"),
+]
 
 _COMMIT = "git -c user.name=A -c user.email=a@b commit -q"
 
@@ -37,7 +41,10 @@ def turn(work: Workspace, start: str, files: set[str]) -> None:
     end = head_of(work)
     assert end != start
     done = work.undo()
-    assert (done.operation.kind in {"files", "checkpoint"}, "git commit: " in done.operation.description) == (True, True)
+    assert (done.operation.kind in {"files", "checkpoint"}, "git commit: " in done.operation.description) == (
+        True,
+        True,
+    )
     assert head_of(work) == start
     assert {info.path.decode() for info in work.list_dir()} == {"file"}
     assert work.read("file") == b"content\n"

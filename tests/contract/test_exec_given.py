@@ -53,14 +53,19 @@ def test_secrets_stay_outside(vault: Vault, policy: Path, cli: Cli, monkeypatch:
     assert (bare.stdout, bare.left_out_variables) == (b"none none plain\n", ("GITHUB_TOKEN", "NPM_TOKEN"))
     assert (named.stdout, named.left_out_variables) == (f"{SECRET} none plain\n".encode(), ("NPM_TOKEN",))
     assert (allowed.stdout, allowed.left_out_variables) == (f"none {SECRET}\n".encode(), ("GITHUB_TOKEN", "PLAIN"))
-    said = cli("exec", "--env", "GITHUB_TOKEN", "--backend", "checkout", "-c", "echo $GITHUB_TOKEN; echo wrong >&2; exit 1")
+    said = cli(
+        "exec", "--env", "GITHUB_TOKEN", "--backend", "checkout", "-c", "echo $GITHUB_TOKEN; echo wrong >&2; exit 1"
+    )
     assert (said.stdout, said.status) == (f"{SECRET}\n".encode(), 1)
     assert "left out of its environment: PLAIN" in said.stderr
 
 
 @pytest.mark.parametrize("backend", ["checkout"])
 def test_a_text_with_a_secret_is_kept_without_it(vault: Vault, policy: Path, mount_dir: Path, backend: str) -> None:
-    """Not in the commit, its note, the checkpoint before, the logs of audit and operations, a session's steps; the rest is."""
+    """The secret is in no commit, note, earlier checkpoint, audit or operation log, or step of a session.
+
+    The rest of the text is kept.
+    """
     policy.write_text(ALLOW_ALL)
     work = vault.workspace()
     work.prepare()
@@ -72,7 +77,9 @@ def test_a_text_with_a_secret_is_kept_without_it(vault: Vault, policy: Path, mou
     assert (result.exit_code, result.command, long.exit_code) == (0, text, 127)
     assert result.commit is not None
     shown = subprocess.run(
-        ["git", "-C", vault.path, "log", "-1", "--format=%B%n%N", "--notes=avfs", result.commit], capture_output=True, check=True
+        ["git", "-C", vault.path, "log", "-1", "--format=%B%n%N", "--notes=avfs", result.commit],
+        capture_output=True,
+        check=True,
     ).stdout.decode()
     assert shown.startswith("exec: a command\n")
     assert "Authorization: *** && echo" in shown or "Bearer ***" in shown or "Authorization: ***'" in shown
@@ -93,7 +100,10 @@ def test_a_subject_is_the_first_words(vault: Vault, policy: Path) -> None:
     work.write("unsaved", b"1\n")
     result = work.exec("touch", "made", "--", "other thing", backend="checkout")
 
-    assert [entry.checkpoint.message.splitlines()[0] for entry in work.log(limit=2)] == ["exec: touch made", "before: touch made"]
+    assert [entry.checkpoint.message.splitlines()[0] for entry in work.log(limit=2)] == [
+        "exec: touch made",
+        "before: touch made",
+    ]
     assert result.commit is not None
 
 
@@ -135,7 +145,10 @@ def test_inside_is_what_is_really_shown(vault: Vault, policy: Path, tmp_path: Pa
     ],
 )
 def test_a_link_leads_no_command_outside(vault: Vault, tmp_path: Path, backend: str) -> None:
-    """The directory that a command begins in is in the workspace, as the decision has it; links inside of it are followed."""
+    """The directory that a command begins in is in the workspace, as the decision has it.
+
+    Links inside of it are followed.
+    """
     (tmp_path / "victim").write_text("mine\n")
     work = vault.workspace()
     work.make_dir("d")
@@ -172,7 +185,10 @@ OPTIONS: dict[str, object] = {
 
 
 def test_an_approval_is_for_everything_that_changes_what_is_done(vault: Vault, tmp_path: Path) -> None:
-    """With any other option or input the token does not count; with the same it does, also where a descriptor is read."""
+    """With any other option or input the token does not count.
+
+    With the same it does, also where a descriptor is read.
+    """
     work = vault.workspace()
     work.make_dir("d")
     tokens = {}

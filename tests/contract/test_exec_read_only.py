@@ -1,4 +1,4 @@
-"""A command that is decided to only read cannot change anything of the workspace or its vault, however wrong the decision is.
+"""A command that is taken for read-only cannot change the workspace or its vault, however wrong the decision is.
 
 The wrong decision is a program that has the name of one that reads, which no text tells.
 """
@@ -82,7 +82,10 @@ def refs(work: Workspace) -> bytes:
 @EVERYBODY
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_wrong_decision_changes_nothing(work: Workspace, backend: str) -> None:
-    """Not the files, not the refs, not what avfs keeps in the vault; what is unsaved stays unsaved, and the answer says why."""
+    """Not the files, not the refs, not what avfs keeps in the vault.
+
+    What is unsaved stays unsaved, and the answer says why.
+    """
     before = refs(work)
     result = work.exec("head", "file", backend=backend)
 
@@ -102,7 +105,9 @@ def test_a_wrong_decision_changes_nothing(work: Workspace, backend: str) -> None
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_isolated_command_has_the_same_view(work: Workspace, backend: str) -> None:
     """Bubblewrap shows the workspace once more, and makes nothing writable."""
-    result = work.exec(shell="echo x > file; echo x > new; rm -r doc; cat file", backend=backend, isolate=True, readonly=True)
+    result = work.exec(
+        shell="echo x > file; echo x > new; rm -r doc; cat file", backend=backend, isolate=True, readonly=True
+    )
 
     assert (result.view, result.stdout) == (View.READ_ONLY, b"content\n"), result.stderr
     assert [change.path for change in work.status().changed_files] == [b"unsaved"]
@@ -149,7 +154,12 @@ def test_others_in_a_live_tree_go_on(work: Workspace, mount_dir: Path) -> None:
         (session.path / "file").write_text("other\n")
         seen = work.exec("cat", "file")
 
-        assert (result.view, result.stdout, seen.view, seen.stdout) == (View.READ_ONLY, b"content\n", View.READ_ONLY, b"other\n")
+        assert (result.view, result.stdout, seen.view, seen.stdout) == (
+            View.READ_ONLY,
+            b"content\n",
+            View.READ_ONLY,
+            b"other\n",
+        )
         assert seen.warnings == ()
         assert (session.path / "doc" / "text").read_text() == "text\n"
 
@@ -158,7 +168,13 @@ def test_others_in_a_live_tree_go_on(work: Workspace, mount_dir: Path) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_git_reads(work: Workspace, backend: str) -> None:
     """The usual commands see the workspace as it is; none of them needs to write."""
-    for text in ("git status --porcelain", "git diff HEAD --stat", "git log --oneline -1", "git describe --all", "git grep con"):
+    for text in (
+        "git status --porcelain",
+        "git diff HEAD --stat",
+        "git log --oneline -1",
+        "git describe --all",
+        "git grep con",
+    ):
         result = work.exec(*text.split(), backend=backend)
         assert (result.exit_code, result.view) == (0, View.READ_ONLY), (text, result.stderr)
     assert work.exec("git", "status", "--porcelain", backend=backend).stdout == b"?? unsaved\n"
@@ -190,7 +206,7 @@ def test_the_way_out(work: Workspace, mount_dir: Path, backend: str) -> None:
 @EVERYBODY
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_without_a_view_nothing_is_lost(work: Workspace, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the mounts of the view are refused, the command runs as one that changes files: saved before, told after."""
+    """If the view's mounts are refused, the command runs as one that changes files: saved before, told after."""
     refused = readonly_mount(Path("/no/such/directory"))
     monkeypatch.setattr(f"avfs_git.backends.{backend}.make_readonly", lambda *_: (refused,))
     with pytest.raises(BackendUnavailable):
@@ -236,7 +252,8 @@ def test_a_prepared_session_changes_its_view(work: Workspace) -> None:
 def test_the_plan_says_the_view(work: Workspace, cli: Cli) -> None:
     """Before anything runs; and the two options that ask for opposite views exclude each other."""
     plans = [
-        cli("exec", "-n", "--json", *words).result for words in (["--", "cat"], ["--", "rm", "f"], ["--writable", "--", "cat"])
+        cli("exec", "-n", "--json", *words).result
+        for words in (["--", "cat"], ["--", "rm", "f"], ["--writable", "--", "cat"])
     ]
 
     assert [(plan["view"], plan["would_checkpoint"]) for plan in plans] == [

@@ -42,7 +42,9 @@ def test_nothing_of_avfs_is_left_in_a_process(work: Workspace, backend: str) -> 
     result = work.exec("sh", "-c", text, backend=backend)
 
     blocked, ignored, opened, session = result.stdout.decode().splitlines()
-    ours = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD))
+    ours = sum(
+        1 << number - 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
+    )
     assert int(blocked.split()[1], 16) == 0
     assert int(ignored.split()[1], 16) & ours == 0
     assert [int(Path(name).name) for name in opened.split()][:3] == [0, 1, 2]
@@ -52,7 +54,10 @@ def test_nothing_of_avfs_is_left_in_a_process(work: Workspace, backend: str) -> 
 
 @BACKENDS
 def test_programs_are_searched_as_a_shell_does(work: Workspace, backend: str) -> None:
-    """In the PATH that the command gets; what cannot be executed does not hide what can, and an empty part is the directory."""
+    """In the PATH that the command gets.
+
+    What cannot be executed does not hide what can, and an empty part is the directory.
+    """
     for path, said in [("first:second", "second"), ("nowhere:second:dir", "second"), (":nowhere", "dir")]:
         parts = [f"/proc/self/cwd/../{part}" if part not in ("", "nowhere") else part for part in path.split(":")]
         result = work.exec("tool", cwd="dir", env={"PATH": ":".join(parts)}, backend=backend)

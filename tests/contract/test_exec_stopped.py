@@ -53,7 +53,9 @@ def _stopped(vault: Vault, is_meant: Callable[[SessionInfo], bool]) -> Iterator[
 
 
 @pytest.mark.parametrize("backend", _BACKENDS)
-def test_a_command_is_refused_where_the_session_is_stopped(vault: Vault, mount_dir: Path, backend: SessionBackend) -> None:
+def test_a_command_is_refused_where_the_session_is_stopped(
+    vault: Vault, mount_dir: Path, backend: SessionBackend
+) -> None:
     """At once, with what continues it, also by a program that has used the session before."""
     work = vault.workspace("main")
     with work.mount(mount_dir / "tree", backend=backend):

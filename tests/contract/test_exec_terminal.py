@@ -1,6 +1,7 @@
 """A command with a terminal of its own, and a person at the terminal in front of it.
 
-The person's terminal is one of the test's: what is typed there reaches the command, and its settings are restored at every end.
+The person's terminal is one of the test's: what is typed there reaches the command, and its settings are restored at
+every end.
 """
 
 from __future__ import annotations
@@ -188,7 +189,9 @@ def test_nothing_is_left_of_a_client_that_was_killed(vault: Vault) -> None:
 def test_a_window_that_is_closed_ends_the_command_and_loses_nothing(vault: Vault) -> None:
     """The command is hung up, and what it changed is committed."""
     before = len(vault.log())
-    terminal = AtTerminal("-c", f"trap 'echo saved > made; exit' HUP; echo go; while :; do sleep 0.05; done; sleep {SLEEP}")
+    terminal = AtTerminal(
+        "-c", f"trap 'echo saved > made; exit' HUP; echo go; while :; do sleep 0.05; done; sleep {SLEEP}"
+    )
     terminal.read_until(b"go")
     os.close(terminal.fd)
     os.waitpid(terminal.pid, 0)
@@ -276,7 +279,9 @@ def test_output_that_cannot_be_written_is_an_error(vault: Vault) -> None:
 @pytest.mark.needs("bubblewrap", "fuse", "overlayfs")
 def test_an_isolated_command_has_one_too(vault: Vault) -> None:
     """Its own, which controls its session: Ctrl-C reaches the command, and not the sandbox."""
-    terminal = AtTerminal("--isolate", "-c", "trap 'echo caught; exit 5' INT; stty size > /dev/tty; while :; do sleep 0.05; done")
+    terminal = AtTerminal(
+        "--isolate", "-c", "trap 'echo caught; exit 5' INT; stty size > /dev/tty; while :; do sleep 0.05; done"
+    )
     terminal.read_until(b"31 97")
     terminal.type(b"\x03")
     terminal.read_until(b"caught")
@@ -285,7 +290,10 @@ def test_an_isolated_command_has_one_too(vault: Vault) -> None:
 
 
 def test_a_program_types_and_reads_what_is_shown(work: Workspace) -> None:
-    """What it gives is typed, its end as the key for that; both outputs are what the terminal shows, within the limits."""
+    """What it gives is typed, its end as the key for that.
+
+    Both outputs are what the terminal shows, within the limits.
+    """
     shown = work.exec("sh", "-c", "cat; echo err >&2", terminal=True, stdin=b"hello\n")
     assert (shown.stdout, shown.stderr, shown.terminal) == (b"hello\r\nhello\r\nerr\r\n", b"", True)
     assert work.exec("cat", terminal=True).exit_code == 0

@@ -14,7 +14,11 @@ from avfs_git.errors import HostError
 from avfs_git.sdk import Workspace
 from tests.support.commands import BACKENDS, fork_with_file
 
-pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "userns"), pytest.mark.slow, pytest.mark.usefixtures("person")]
+pytestmark = [
+    pytest.mark.needs("git", "user-xattrs", "whiteout", "userns"),
+    pytest.mark.slow,
+    pytest.mark.usefixtures("person"),
+]
 
 
 @pytest.fixture
@@ -60,7 +64,10 @@ def test_what_a_command_did_that_was_given_up_is_uncommitted(work: Workspace) ->
 
 @pytest.mark.parametrize("backend", BACKENDS[:2])
 def test_a_directory_that_its_owner_may_not_read_stops_nothing(work: Workspace, backend: str) -> None:
-    """Commands and checkpoints go on, and say what they keep as it was; nothing in it is lost, and nothing replaces it."""
+    """Commands and checkpoints go on, and say what they keep as it was.
+
+    Nothing in it is lost, and nothing replaces it.
+    """
     work.write("d/in", b"first\n")
     start = work.checkpoint("with d").checkpoint
     assert start is not None

@@ -15,7 +15,11 @@ from avfs_git.model import Identity
 from avfs_git.sdk import Vault, Workspace
 from tests.support.commands import ALLOW_ALL, BACKENDS
 
-pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "userns"), pytest.mark.slow, pytest.mark.usefixtures("person")]
+pytestmark = [
+    pytest.mark.needs("git", "user-xattrs", "whiteout", "userns"),
+    pytest.mark.slow,
+    pytest.mark.usefixtures("person"),
+]
 
 PROJECT = Path(__file__).parents[2]
 ADA = "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; V=$AVFS_VAULT; "
@@ -53,7 +57,11 @@ def work(vault: Vault) -> Iterator[Workspace]:
 def state_of(vault: Vault) -> dict[str, bytes]:
     """Read what a command is not to change."""
     places = [vault.path / "config", *(vault.path / "hooks").glob("*"), *(vault.path / "avfs" / "hooks").glob("*")]
-    places += [path for path in (vault.path / "worktrees").rglob("*") if path.name in ("commondir", "gitdir", "config.worktree")]
+    places += [
+        path
+        for path in (vault.path / "worktrees").rglob("*")
+        if path.name in ("commondir", "gitdir", "config.worktree")
+    ]
     places += [path for path in (vault.path / "worktrees" / "other").rglob("*") if path.is_file()]
     for name in ("HEAD", "info", "objects/info", "refs/replace", "commondir", "config.worktree", "index", "remotes"):
         places += [path for path in (vault.path / name, *(vault.path / name).rglob("*")) if path.is_file()]
@@ -78,8 +86,10 @@ _PLANTS = {
     "configuration": "git config core.fsmonitor /tmp/evil",
     "configuration, written": "echo '[core]fsmonitor=/tmp/evil' >> $V/config",
     "configuration, replaced": "cp $V/config $V/c; echo '[a]b=c' >> $V/c; mv -f $V/c $V/config; rm -f $V/c",
-    "configuration of the tree": "git config extensions.worktreeConfig true; git config --worktree core.fsmonitor /tmp/evil",
-    "another repository": "mkdir -p evil; D=$(git rev-parse --git-dir); echo $PWD/evil > $D/commondir; mv -f $D/gitdir $D/g",
+    "configuration of the tree": "git config extensions.worktreeConfig true; git config --worktree core.fsmonitor "
+    "/tmp/evil",
+    "another repository": "mkdir -p evil; D=$(git rev-parse --git-dir); echo $PWD/evil > $D/commondir; mv -f "
+    "$D/gitdir $D/g",
     "another fork's tree": "echo x > $V/worktrees/other/HEAD; rm -rf $V/worktrees/other",
     "a working tree": "git worktree add -q /tmp/avfs-never-$$ HEAD",
     "an approval": "mkdir -p $V/avfs/approvals; echo '{}' > $V/avfs/approvals/x",
@@ -89,7 +99,8 @@ _PLANTS = {
     "borrowed objects": "mkdir -p $V/objects/info; echo /tmp > $V/objects/info/alternates",
     "a replaced commit": "git replace -f HEAD $(git commit-tree -m x HEAD^{tree})",
     "another HEAD": "git -C $V symbolic-ref HEAD refs/heads/other; echo ref: refs/heads/other > $V/HEAD; rm -f $V/HEAD",
-    "the vault as a working tree": "echo . > $V/commondir; echo x > $V/index; echo '[core]fsmonitor=/x' > $V/config.worktree",
+    "the vault as a working tree": "echo . > $V/commondir; echo x > $V/index; echo '[core]fsmonitor=/x' > "
+    "$V/config.worktree",
     "a remote": "mkdir $V/remotes; echo 'URL: /tmp/evil' > $V/remotes/origin",
     "avfs moved": "mv $V/avfs $V/avfs2 && mkdir $V/avfs",
 }
@@ -164,7 +175,8 @@ def test_refs_of_avfs_cannot_be_moved_from_inside(vault: Vault, work: Workspace,
     read = ["git", "-C", str(vault.path), "for-each-ref", "--format=%(refname) %(objectname)", "refs/avfs"]
     before = subprocess.run(read, check=True, capture_output=True).stdout
     result = work.exec(
-        shell="for r in sidecar checkpoints; do git update-ref refs/avfs/$r/work/start HEAD; done; rm -rf $AVFS_VAULT/refs/avfs",
+        shell="for r in sidecar checkpoints; do git update-ref refs/avfs/$r/work/start HEAD; done; rm -rf "
+        "$AVFS_VAULT/refs/avfs",
         backend=backend,
     )
     assert result.exit_code
@@ -176,7 +188,9 @@ def test_a_prepared_session_hides_it_in_every_command(vault: Vault, work: Worksp
     """Also after the mount was made anew, and between reading and writing views."""
     with work.prepare() as session:
         for number in range(3):
-            found = session.exec(shell=f"ls -A $AVFS_VAULT/avfs; echo {number} > n; mkdir -p d/{number}; mv d/{number} e{number}")
+            found = session.exec(
+                shell=f"ls -A $AVFS_VAULT/avfs; echo {number} > n; mkdir -p d/{number}; mv d/{number} e{number}"
+            )
             assert (found.exit_code, found.stdout) == (0, b"format\n"), found.stderr
             assert session.exec("cat", "n").stdout == b"%d\n" % number
             vault.workspace("work").write("file", b"%d\n" % number)

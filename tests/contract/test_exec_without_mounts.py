@@ -1,4 +1,4 @@
-"""`exec` where nothing can be mounted: a typed error for a backend that was asked for, plain files where avfs chooses."""
+"""`exec` without mounts: a typed error for a backend that was asked for, plain files where avfs chooses the backend."""
 
 from __future__ import annotations
 
@@ -118,7 +118,15 @@ def test_the_command_runs_all_the_same_where_avfs_chooses(work: Workspace, mount
 
 def test_commands_at_once_wait_for_their_turn(work: Workspace, mount_dir: Path) -> None:
     """The try of one to mount, which fails, is no mount to another."""
-    program = [*_wrap("no device", mount_dir), sys.executable, "-m", "avfs_git", "exec", "-c", "echo x >> made; sleep 0.1"]
+    program = [
+        *_wrap("no device", mount_dir),
+        sys.executable,
+        "-m",
+        "avfs_git",
+        "exec",
+        "-c",
+        "echo x >> made; sleep 0.1",
+    ]
     running = [subprocess.Popen(program) for _ in range(6)]
 
     assert [ran.wait() for ran in running] == [0] * len(running)
@@ -126,7 +134,10 @@ def test_commands_at_once_wait_for_their_turn(work: Workspace, mount_dir: Path) 
 
 
 def test_a_command_is_told_at_once_that_its_own_fork_is_in_use(work: Workspace, mount_dir: Path) -> None:
-    """It would wait for its own end: the error names it and since when. Other forks, and what only looks, are not refused."""
+    """It would wait for its own end: the error names it and since when.
+
+    Other forks, and what only looks, are not refused.
+    """
     work.vault.fork("other", source=work.fork)
     verbs = ["write made", "checkpoint save", "fork create inner", "exec -- true"]
     avfs = f"{sys.executable} -m avfs_git --json"
@@ -168,7 +179,9 @@ def test_a_program_that_runs_a_command_is_not_in_it(work: Workspace, mount_dir: 
 
 
 @HOW
-def test_what_only_reads_is_saved_and_compared_where_no_view_can_be_mounted(work: Workspace, mount_dir: Path, how: str) -> None:
+def test_what_only_reads_is_saved_and_compared_where_no_view_can_be_mounted(
+    work: Workspace, mount_dir: Path, how: str
+) -> None:
     """A wrong decision loses nothing: what was unsaved is in a checkpoint, and what the command changed is told."""
     (mount_dir / "config" / "avfs" / "policy.toml").unlink()
     programs = mount_dir / "programs"
@@ -176,7 +189,9 @@ def test_what_only_reads_is_saved_and_compared_where_no_view_can_be_mounted(work
     (programs / "head").write_text("#!/bin/sh\necho harm > unsaved\n")
     (programs / "head").chmod(0o755)
     # Written without rights as well: root with all rights makes a layer that nobody else can read.
-    subprocess.run([*_wrap(how, mount_dir), sys.executable, "-m", "avfs_git", "write", "unsaved"], input=b"unsaved\n", check=True)
+    subprocess.run(
+        [*_wrap(how, mount_dir), sys.executable, "-m", "avfs_git", "write", "unsaved"], input=b"unsaved\n", check=True
+    )
     status, document = run(how, mount_dir, "--", "cat", "unsaved", path=programs)
     assert (status, document["result"]["stdout"], document["result"]["commit"]) == (0, "unsaved\n", None)
     if how == "no device":  # namespaces are there, and with them a read-only copy
@@ -188,6 +203,9 @@ def test_what_only_reads_is_saved_and_compared_where_no_view_can_be_mounted(work
     result = document["result"]
     assert (status, result["view"], result["decision"]["categories"]) == (0, "read_write", ["read_only"])
     assert [warning["code"] for warning in document["warnings"]] == ["exec.no_read_only_view"]
-    assert (result["checkpoint"] is not None, [change["path"] for change in result["changed_files"]]) == (True, ["unsaved"])
+    assert (result["checkpoint"] is not None, [change["path"] for change in result["changed_files"]]) == (
+        True,
+        ["unsaved"],
+    )
     work.restore(result["checkpoint"])
     assert work.read("unsaved") == b"later\n"

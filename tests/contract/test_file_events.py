@@ -200,7 +200,9 @@ def test_names_that_are_no_text(work: Workspace, mounted: Session) -> None:
 
 @pytest.mark.parametrize("ends", [signal.SIGSTOP, signal.SIGKILL])
 @pytest.mark.usefixtures("person")
-def test_a_listener_that_hangs_or_dies_holds_up_no_program(work: Workspace, mounted: Session, ends: signal.Signals) -> None:
+def test_a_listener_that_hangs_or_dies_holds_up_no_program(
+    work: Workspace, mounted: Session, ends: signal.Signals
+) -> None:
     """The tree goes on, and another listener is told everything."""
     with _listener(work) as child, work.file_events() as events:
         os.kill(child.pid, ends)
@@ -241,7 +243,10 @@ def test_the_death_of_a_server_is_told(work: Workspace, mounted: Session) -> Non
 @pytest.mark.needs("libfuse")
 def test_a_backend_without_events_says_so(work: Workspace, mount_dir: Path) -> None:
     """And which one has some."""
-    with work.mount(mount_dir / "other", backend="portable"), pytest.raises(NoFileEvents, match="tells none") as refused:
+    with (
+        work.mount(mount_dir / "other", backend="portable"),
+        pytest.raises(NoFileEvents, match="tells none") as refused,
+    ):
         work.file_events()
 
     assert "--backend" in str(refused.value.hint)
@@ -277,9 +282,15 @@ OVERLAID: list[tuple[str, list[Told]]] = [
     ("os.symlink('x', 'sub')", [("create", b"sub", None)]),
     # The kernel removes the whiteout that the first leaves before it is told.
     ("os.rename('other', 'sub2'); os.mkdir('other')", [("rename", b"sub2", b"other"), ("create", b"other", None)]),
-    ("f = os.open('t', os.O_CREAT | os.O_WRONLY); os.write(f, b'x'); os.rename('t', 'f')", [*WRITTEN, ("rename", b"f", b"t")]),
     (
-        "f = os.open('.', os.O_TMPFILE | os.O_WRONLY); os.write(f, b'x'); os.link(f'/proc/self/fd/{f}', 'made', src_dir_fd=f)",
+        "f = os.open('t', os.O_CREAT | os.O_WRONLY); os.write(f, b'x'); os.rename('t', 'f')",
+        [*WRITTEN, ("rename", b"f", b"t")],
+    ),
+    (
+        (
+            "f = os.open('.', os.O_TMPFILE | os.O_WRONLY); os.write(f, b'x'); os.link(f'/proc/self/fd/{f}', 'made', "
+            "src_dir_fd=f)"
+        ),
         [("write", None, None), ("create", b"made", None)],
     ),
     (
@@ -293,7 +304,7 @@ OVERLAID: list[tuple[str, list[Told]]] = [
 
 @pytest.mark.needs("overlayfs")
 def test_overlayfs_tells_what_programs_do(work: Workspace, mount_dir: Path) -> None:
-    """With their process, and nothing of what overlayfs does for itself, avfs, or programs elsewhere on the file system."""
+    """Events name their process; overlayfs's own acts, avfs and programs elsewhere on the file system cause none."""
     work.make_dir("sub")
     work.write("sub/one", b"1\n")
     work.write("other", b"2\n")
@@ -336,7 +347,9 @@ def test_overlayfs_tells_what_is_done_in_directories_that_were_there(work: Works
 
     entries = reversed(work.vault.policy.audit(files=True))
     found = [(entry.event, entry.details.get("path"), entry.details.get("old_path")) for entry in entries]
-    assert [path for event, path, _ in found if event == "file_create"][:100] == [f"old/in/{number}" for number in range(100)]
+    assert [path for event, path, _ in found if event == "file_create"][:100] == [
+        f"old/in/{number}" for number in range(100)
+    ]
     assert {told for told in found if "old/in/" not in str(told[1]) and told[0] != "file_setattr"} == {
         ("file_create", "old/gone/x", None),
         ("file_unlink", "old/gone/x", None),
@@ -353,7 +366,10 @@ def test_overlayfs_tells_what_is_done_in_directories_that_were_there(work: Works
 @pytest.mark.needs("overlayfs")
 def test_overlayfs_tells_of_paths_that_the_kernel_cannot_tell(work: Workspace, mount_dir: Path) -> None:
     """A read or write there ends nothing, and the tree can be unmounted."""
-    down = "import os\nfor _ in range(25):\n    if not os.path.exists('d' * 200): os.mkdir('d' * 200)\n    os.chdir('d' * 200)\n"
+    down = (
+        "import os\nfor _ in range(25):\n    if not os.path.exists('d' * 200): os.mkdir('d' * 200)\n    "
+        "os.chdir('d' * 200)\n"
+    )
     up = "for _ in range(25):\n    os.chdir('..')\n    os.rmdir('d' * 200)\n"
     top = b"/".join([b"d" * 200] * 25)
     with work.mount(mount_dir / "tree", backend="overlay") as session:
@@ -389,7 +405,9 @@ def test_without_descriptors_there_are_no_events_and_none_is_lost(tmp_path: Path
         "    assert len(os.listdir('/proc/self/fd')) == before, limit\n"
     )
     (tmp_path / "work").mkdir()
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True
+    )
     answers = done.stdout.split()
     assert answers == sorted(answers)
     assert set(answers) == {"none", "some"}
@@ -469,7 +487,9 @@ def test_what_is_read_in_a_tree_out_of_sight_has_no_path(work: Workspace, mount_
     """The kernel tells where it is in the tree, but not that it does so."""
     with work.mount(mount_dir / "tree", backend="overlay") as session, work.file_events() as events:
         code = "import sys; sys.stdin.readline(); open('base').read(); open('new', 'w')"
-        with subprocess.Popen([sys.executable, "-c", code], cwd=session.path, stdin=subprocess.PIPE, text=True) as child:
+        with subprocess.Popen(
+            [sys.executable, "-c", code], cwd=session.path, stdin=subprocess.PIPE, text=True
+        ) as child:
             session.unmount(lazy=True)
             child.communicate("\n")
         found = {(event.op, event.path) for event in events if event.pid == child.pid}
@@ -521,7 +541,9 @@ def test_what_overlayfs_copied_while_events_were_dropped_is_known_no_more(tmp_pa
     subprocess.run(["touch", "first"], cwd=upper, check=True)
     is_held.wait()
     subprocess.run(
-        [sys.executable, "-c", "import os; os.close(os.open('copy', os.O_CREAT)); os.chmod('copy', 1)"], cwd=copies, check=True
+        [sys.executable, "-c", "import os; os.close(os.open('copy', os.O_CREAT)); os.chmod('copy', 1)"],
+        cwd=copies,
+        check=True,
     )
     _create(upper, QUEUED)
     subprocess.run(["mv", copies / "copy", upper / "copied"], check=True)  # which is not told
@@ -546,7 +568,9 @@ def test_overlayfs_tells_each_write_once_and_where_it_was(work: Workspace, mount
     with work.mount(mount_dir / "tree", backend="overlay") as session, work.file_events() as events:
         thread = threading.Thread(target=lambda: found.extend(events))
         thread.start()
-        children = [subprocess.Popen([sys.executable, "-c", code, str(number)], cwd=session.path) for number in range(3)]
+        children = [
+            subprocess.Popen([sys.executable, "-c", code, str(number)], cwd=session.path) for number in range(3)
+        ]
         assert [child.wait() for child in children] == [0, 0, 0]
         session.unmount()
         thread.join()
@@ -634,7 +658,9 @@ def test_the_audit_log_has_them_where_the_owner_asks(work: Workspace, mount_dir:
     assert find(b"none\xff") == []
     assert set(find(b"changes\xff")) == {"file_create", "file_write"}
     assert "file_read" in find("base")
-    assert {entry.details["error"] for entry in policy.audit(outcomes=("failed",), paths=("dir",), files=True)} == {"ENOTEMPTY"}
+    assert {entry.details["error"] for entry in policy.audit(outcomes=("failed",), paths=("dir",), files=True)} == {
+        "ENOTEMPTY"
+    }
     written = [entry.details for entry in policy.audit(events=("file_write",), paths=(b"all\xff",), files=True)]
     assert sum(details["size"] for details in written) == 15  # type: ignore[misc]  # a number, as JSON has it
     assert {details["pid"] for details in written} == {os.getpid()}

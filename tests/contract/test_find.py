@@ -45,7 +45,10 @@ def names(result: FindResult) -> list[str]:
 
 
 def test_the_workspace_is_looked_through_as_it_is(work: Workspace) -> None:
-    """All that is not beside history is found by default, each directory before its entries; facts are those of `stat`."""
+    """All that is not beside history is found by default, each directory before its entries.
+
+    Facts are those of `stat`.
+    """
     found = work.find()
 
     assert (found.fork, found.state) == (work.fork, "workspace")
@@ -122,7 +125,9 @@ def test_names_match_as_fnmatch_has_them(work: Workspace) -> None:
         "*.b",
     ):
         wanted = [name for name in entries if fnmatchcase(name, glob)]
-        assert [os.fsdecode(entry.path)[4:] for entry in work.find(glob, paths=["odd"], kinds=["file"]).entries] == wanted, glob
+        assert [
+            os.fsdecode(entry.path)[4:] for entry in work.find(glob, paths=["odd"], kinds=["file"]).entries
+        ] == wanted, glob
 
 
 def test_a_glob_of_many_stars_ends(work: Workspace) -> None:

@@ -18,7 +18,11 @@ from avfs_git.errors import CannotUndo, HeadElsewhere, MarkedUnchanged, RefConfl
 from avfs_git.sdk import Workspace
 from tests.support.faults import check_vault, git
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"),
+    pytest.mark.usefixtures("person"),
+]
 
 
 def git_in(tree: Path, *arguments: str) -> str:
@@ -69,7 +73,10 @@ def test_the_log_has_a_commit_of_git_at_once(mounted: tuple[Workspace, Path]) ->
 
 @pytest.mark.parametrize("commits", [False, True])
 def test_a_running_commands_work_stays_one_operation(mounted: tuple[Workspace, Path], commits: bool) -> None:
-    """Each way to look, and each other operation: the log has nothing of it before it ends, and one undo takes it back."""
+    """Every look at the log, and every other operation, finds nothing of the command before it ends.
+
+    One undo takes it back.
+    """
     work, tree = mounted
     vault, head, before = work.vault, work.vault.fork_info("main").head, work.operations()
     own = "git -c user.name=A -c user.email=a@example.org commit -qm own &&" if commits else ""
@@ -85,7 +92,10 @@ def test_a_running_commands_work_stays_one_operation(mounted: tuple[Workspace, P
                     with pytest.raises(WorkspaceBusy, match="by a command"):
                         turn()
             with vault.fork("other") as other, vault.fork("bare", with_changes=False) as bare:
-                assert [(each.exists("made"), each.exists("x")) for each in (other, bare)] == [(True, True), (False, commits)]
+                assert [(each.exists("made"), each.exists("x")) for each in (other, bare)] == [
+                    (True, True),
+                    (False, commits),
+                ]
             with vault.workspace("main") as beside:
                 beside.write("written", b"")
             listed = vault.operations(fork="main")
@@ -100,7 +110,7 @@ def test_a_running_commands_work_stays_one_operation(mounted: tuple[Workspace, P
 
 
 def test_what_is_saved_beside_a_running_command_is_a_part_of_it(mounted: tuple[Workspace, Path]) -> None:
-    """Nothing takes the files from it, and one undo takes back all that it did, before the checkpoints and after them."""
+    """No operation takes the files from the command; one undo takes back its work before and after the checkpoints."""
     work, tree = mounted
     vault, head = work.vault, work.vault.fork_info("main").head
     with vault.fork("other") as other:
@@ -223,7 +233,10 @@ def test_the_log_has_a_branch_that_git_deleted(mounted: tuple[Workspace, Path]) 
 
 @pytest.mark.parametrize("away", ["checkout HEAD~1", "switch -c other HEAD~1"])
 def test_undo_of_a_checkout_takes_head_back(mounted: tuple[Workspace, Path], away: str) -> None:
-    """With the files, in one step; until then status says where HEAD is. Git finds nothing changed or staged afterwards."""
+    """With the files, in one step; until then status says where HEAD is.
+
+    Git finds nothing changed or staged afterwards.
+    """
     work, tree = mounted
     git_in(tree, "status")
     git_in(tree, *away.split())
@@ -269,7 +282,10 @@ def test_the_state_after_a_commit_of_git_is_restored_whole(mounted: tuple[Worksp
 
 
 def test_undo_of_a_reset_moves_the_branch_only(mounted: tuple[Workspace, Path]) -> None:
-    """The files of the commit come back with a restore, or another undo; what was written after the reset goes first."""
+    """The files of the commit come back with a restore, or another undo.
+
+    What was written after the reset goes first.
+    """
     work, tree = mounted
     head = work.vault.fork_info("main").head
     git_in(tree, "reset", "-q", "--hard", "HEAD~1")
@@ -290,7 +306,9 @@ def test_undo_of_a_reset_moves_the_branch_only(mounted: tuple[Workspace, Path]) 
 
 
 @pytest.mark.parametrize("updates", [False, True])
-def test_the_log_has_what_git_committed_before_what_was_changed_after_it(mounted: tuple[Workspace, Path], updates: bool) -> None:
+def test_the_log_has_what_git_committed_before_what_was_changed_after_it(
+    mounted: tuple[Workspace, Path], updates: bool
+) -> None:
     """Undo takes back the later change first, and then the commit; the committed files are an operation before it."""
     work, tree = mounted
     (tree / "file").write_bytes(b"committed\n")
@@ -566,7 +584,10 @@ def test_git_ends_a_merge_whatever_is_saved_meanwhile(mounted: tuple[Workspace, 
 
 @pytest.mark.parametrize("command", ["merge", "rebase", "stash pop"])
 def test_what_git_has_not_merged_is_told_with_a_checkpoint(mounted: tuple[Workspace, Path], command: str) -> None:
-    """Git commits no conflict; a checkpoint saves the file with its markers, and says so until git knows that it is resolved."""
+    """Git commits no conflict.
+
+    A checkpoint saves the file with its markers, and says so until git knows that it is resolved.
+    """
     work, tree = mounted
     if command == "rebase":
         begin_rebase(tree)
@@ -632,7 +653,10 @@ def test_a_rewrite_goes_on_only_on_the_branch_of_the_fork(mounted: tuple[Workspa
 
 
 def test_undo_leaves_a_branch_that_git_is_rebasing(mounted: tuple[Workspace, Path]) -> None:
-    """Git could not end the rebase if the branch were elsewhere; what a checkpoint moved meanwhile can be taken back."""
+    """Git could not end the rebase if the branch were elsewhere.
+
+    What a checkpoint moved meanwhile can be taken back.
+    """
     work, tree = mounted
     (tree / "file").write_bytes(b"by git\n")
     git_in(tree, "commit", "-q", "-a", "-m", "by git")
@@ -724,7 +748,9 @@ def test_git_goes_on_from_a_checkpoint_with_any_kind_of_index(mounted: tuple[Wor
         ("assume-unchanged", "--split-index"),
     ],
 )
-def test_what_git_keeps_out_of_commits_is_in_no_checkpoint(mounted: tuple[Workspace, Path], mark: str, index: str) -> None:
+def test_what_git_keeps_out_of_commits_is_in_no_checkpoint(
+    mounted: tuple[Workspace, Path], mark: str, index: str
+) -> None:
     """Its edit stays in the tree, and the way on that is named works."""
     work, tree = mounted
     git_in(tree, "update-index", index)
@@ -774,7 +800,7 @@ def test_what_git_leaves_out_of_the_tree_is_not_removed(mounted: tuple[Workspace
 
 
 def test_what_git_has_committed_despite_an_ignore_rule_stays_in_history(mounted: tuple[Workspace, Path]) -> None:
-    """Git tracks a file that a commit of its own has, whether a checkpoint before had the file beside history or not."""
+    """Git tracks a file that its own commit has, whether or not an earlier checkpoint had it beside history."""
     work, tree = mounted
     (tree / ".gitignore").write_text("*.log\n")
     (tree / "before.log").write_bytes(b"1\n")
@@ -861,7 +887,7 @@ def test_what_git_has_committed_in_a_merge_stays_in_the_files(mounted: tuple[Wor
     "how", ["moved on", "looked at", "checked out", "merged", "resolved", "after a commit", "restored", "dropped"]
 )
 def test_git_has_what_came_from_the_branch(mounted: tuple[Workspace, Path], how: str) -> None:
-    """Its index was that of the commit before: with that, the next commit in the tree would take back what others committed."""
+    """With the index of the commit before, the next commit in the tree would take back what others committed."""
     work, tree = mounted
     vault, clone = work.vault.path, tree.parent / "clone"
     if how in ("after a commit", "dropped"):
@@ -878,7 +904,9 @@ def test_git_has_what_came_from_the_branch(mounted: tuple[Workspace, Path], how:
     if how == "checked out":
         git_in(tree, "checkout", "-q", "--detach", "incoming")
         git_in(tree, "checkout", "-q", "main")
-    git(vault, "update-ref", "refs/heads/main", "refs/heads/incoming")  # git refuses a push to a branch that a tree shows
+    git(
+        vault, "update-ref", "refs/heads/main", "refs/heads/incoming"
+    )  # git refuses a push to a branch that a tree shows
     if how == "looked at":
         (tree / "mine").write_bytes(b"")
         with pytest.raises(RefConflict):

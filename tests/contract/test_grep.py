@@ -95,11 +95,17 @@ def test_forks_are_searched_as_each_alone(vault: Vault, work: Workspace, outcome
     for options in ({}, {"max_count": 1, "spans": True}, {"include": ("*.py",)}, {"ignored": True}):
         together = vault.grep("needle", outcome=outcome, **options)
         assert [result.fork for result in together] == ["main", "other"]
-        assert together == [vault.workspace(result.fork).grep("needle", outcome=outcome, **options) for result in together]
-    assert vault.grep("needle", ["src"]) == [vault.workspace(fork).grep("needle", ["src"]) for fork in ("main", "other")]
+        assert together == [
+            vault.workspace(result.fork).grep("needle", outcome=outcome, **options) for result in together
+        ]
+    assert vault.grep("needle", ["src"]) == [
+        vault.workspace(fork).grep("needle", ["src"]) for fork in ("main", "other")
+    ]
 
 
-@pytest.mark.parametrize("options", [{}, {"after": 1}, {"ignored": True}, {"outcome": "files_without"}, {"invert": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"after": 1}, {"ignored": True}, {"outcome": "files_without"}, {"invert": True}]
+)
 def test_many_forks_are_searched_as_each_alone(vault: Vault, work: Workspace, options: dict[str, object]) -> None:
     """Each has another content at one path, some the same, one a directory in its place and one a repository inside."""
     for number in range(5):
@@ -122,7 +128,9 @@ def test_a_binary_file_is_found_first_with_context_too(work: Workspace) -> None:
     assert [(file.path, file.binary) for file in work.grep("needle", ["bin"], before=1).files] == [(b"bin", True)]
 
 
-def test_a_fork_is_searched_once_and_may_go_meanwhile(vault: Vault, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_is_searched_once_and_may_go_meanwhile(
+    vault: Vault, work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Named twice, it gives one result; deleted since all were listed, none. One that was named is missed."""
     vault.fork("other", source=work.fork)
     (once,) = vault.grep("needle", forks=["other"])
@@ -131,7 +139,9 @@ def test_a_fork_is_searched_once_and_may_go_meanwhile(vault: Vault, work: Worksp
     forks = vault.list_forks()
     vault.delete_fork("other")
     monkeypatch.setattr(vault, "list_forks", lambda: forks)
-    assert [result.fork for result in vault.grep("needle")] == [result.fork for result in vault.find("a")] == [work.fork]
+    assert (
+        [result.fork for result in vault.grep("needle")] == [result.fork for result in vault.find("a")] == [work.fork]
+    )
     with pytest.raises(ForkNotFound):
         vault.grep("needle", forks=["other"])
 
@@ -141,7 +151,9 @@ def test_a_carriage_return_is_part_of_a_pattern(vault: Vault, work: Workspace) -
     work.write("dos", b"a needle\r\n")
     vault.fork("other", source=work.fork)
 
-    assert [names(work.grep(pattern)) for pattern in ("\r", "needle\r", "a needle\r")] == [["dos", "src/b.py"]] * 2 + [["dos"]]
+    assert [names(work.grep(pattern)) for pattern in ("\r", "needle\r", "a needle\r")] == [["dos", "src/b.py"]] * 2 + [
+        ["dos"]
+    ]
     assert {tuple(names(result)) for result in vault.grep("x y z\r\na needle\r")} == {("dos",)}
 
 
@@ -176,13 +188,56 @@ def test_globs_choose_files_and_directories(work: Workspace) -> None:
     assert names(work.grep("needle", exclude=["src"])) == ["a", "bin"]
     assert names(work.grep("needle", exclude=["deep", "bin"])) == ["a", "src/b.py", "src/new.py"]
     work.write("[x]/:(top)a", b"needle\n")
-    assert names(work.grep("needle", ["[x]"], include=["*a"])) == names(work.grep("needle", ["[x]/:(top)a"])) == ["[x]/:(top)a"]
+    assert (
+        names(work.grep("needle", ["[x]"], include=["*a"]))
+        == names(work.grep("needle", ["[x]/:(top)a"]))
+        == ["[x]/:(top)a"]
+    )
 
 
 _GLOBBED = (
-    *("a.py", "src/a.py", "src/B.PY", "src/lib/c.py", "lib.py/x", "lib/src/y.txt", "lib/src.py", "[x].py", "d/[x].py", "x.py"),
-    *("back\\slash", "q/back\\slash", "!bang", "q/!bang", ":colon", "q/:colon", ":(glob)x", "é.py", "q/é.py", "-dash", "a b"),
-    *("star*", "q/star*", "a\nb", "#h", "{a}", "x]", "q/x]", "x-y", "xay", "z", "q/z", ".hid", "q/.hid.py", "ab", "q/AB"),
+    *(
+        "a.py",
+        "src/a.py",
+        "src/B.PY",
+        "src/lib/c.py",
+        "lib.py/x",
+        "lib/src/y.txt",
+        "lib/src.py",
+        "[x].py",
+        "d/[x].py",
+        "x.py",
+    ),
+    *(
+        "back\\slash",
+        "q/back\\slash",
+        "!bang",
+        "q/!bang",
+        ":colon",
+        "q/:colon",
+        ":(glob)x",
+        "é.py",
+        "q/é.py",
+        "-dash",
+        "a b",
+    ),
+    *(
+        "star*",
+        "q/star*",
+        "a\nb",
+        "#h",
+        "{a}",
+        "x]",
+        "q/x]",
+        "x-y",
+        "xay",
+        "z",
+        "q/z",
+        ".hid",
+        "q/.hid.py",
+        "ab",
+        "q/AB",
+    ),
 )
 
 
@@ -194,9 +249,44 @@ def test_globs_of_names_mean_what_they_mean_to_grep(tmp_path: Path) -> None:
             work.write(name.encode(), b"needle\n")
         work.export_path("/", tmp_path / "plain")
         for glob in (
-            *("*.py", "a.py", "src", "lib", "*.PY", "lib.py", "[x].py", "[[]x].py", "\\[x\\].py", "?.py", "[!a].py", "[^a].py"),
-            *("[a-c].py", "[[:upper:]]*", "[[:digit:][:punct:]]*", "!bang", "!*", ":colon", ":*", ":(glob)x", ":(top,icase)Z"),
-            *("back\\slash", "back\\\\slash", "back*", "star\\*", "star[*]", "star*", "a?b", "-dash", "#h", "{a}", "{a,z}"),
+            *(
+                "*.py",
+                "a.py",
+                "src",
+                "lib",
+                "*.PY",
+                "lib.py",
+                "[x].py",
+                "[[]x].py",
+                "\\[x\\].py",
+                "?.py",
+                "[!a].py",
+                "[^a].py",
+            ),
+            *(
+                "[a-c].py",
+                "[[:upper:]]*",
+                "[[:digit:][:punct:]]*",
+                "!bang",
+                "!*",
+                ":colon",
+                ":*",
+                ":(glob)x",
+                ":(top,icase)Z",
+            ),
+            *(
+                "back\\slash",
+                "back\\\\slash",
+                "back*",
+                "star\\*",
+                "star[*]",
+                "star*",
+                "a?b",
+                "-dash",
+                "#h",
+                "{a}",
+                "{a,z}",
+            ),
             *(
                 "x]",
                 "x[]]",
@@ -235,7 +325,15 @@ def scan_names(plain: Path, *options: str) -> set[str]:
 
 def test_globs_with_a_slash_are_about_whole_paths(work: Workspace) -> None:
     """Below a path that is searched, too, as in `find`; a directory's path is no file's. A named file may match."""
-    for glob in ("src/deep/*.txt", "src/**/c.txt", "s**/c.txt", "**/deep/c.txt", "/src/deep/c.txt", "src/d??p/*", "src/deep/**"):
+    for glob in (
+        "src/deep/*.txt",
+        "src/**/c.txt",
+        "s**/c.txt",
+        "**/deep/c.txt",
+        "/src/deep/c.txt",
+        "src/d??p/*",
+        "src/deep/**",
+    ):
         for paths in ([], ["src"], ["src/deep/c.txt"]):
             assert names(work.grep("needle", paths, include=[glob])) == ["src/deep/c.txt"], (glob, paths)
             assert "src/deep/c.txt" not in names(work.grep("needle", paths, exclude=[glob])), (glob, paths)
@@ -261,7 +359,9 @@ def test_globs_with_a_slash_are_about_whole_paths(work: Workspace) -> None:
         ("x", {"outcome": "all"}, "lines, count"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(work: Workspace, pattern: str, options: dict[str, object], message: str) -> None:
+def test_what_cannot_be_meant_is_refused(
+    work: Workspace, pattern: str, options: dict[str, object], message: str
+) -> None:
     """A bad pattern, glob or option is an error, and never an empty result."""
     with pytest.raises(InvalidInput) as caught:
         work.grep(pattern, **options)  # type: ignore[arg-type]  # the table's are of all types
@@ -278,7 +378,9 @@ def test_what_does_not_exist_is_named(work: Workspace) -> None:
         work.grep("x", at="nothing")
 
 
-def test_no_configuration_has_a_say(vault: Vault, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_configuration_has_a_say(
+    vault: Vault, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither that of the vault nor that of the user or the attributes changes what is found, and no program runs."""
     before = work.grep("two (x|needle)")
     ran = tmp_path / "ran"
@@ -313,7 +415,9 @@ def test_a_live_tree_is_searched_with_what_programs_wrote(mount_dir: Path) -> No
 
 
 _NAMES = st.sampled_from(["a", "b.txt", "d/a", "d/e/f", "d/x.log", "x.log"])
-_TEXT = st.lists(st.sampled_from([b"needle", b"pin", b"needle pin", b"", b"\xc3\xa4", b"pin\r"]), max_size=4).map(b"\n".join)
+_TEXT = st.lists(st.sampled_from([b"needle", b"pin", b"needle pin", b"", b"\xc3\xa4", b"pin\r"]), max_size=4).map(
+    b"\n".join
+)
 _STEP = st.one_of(
     st.tuples(st.just("write"), _NAMES, _TEXT),
     st.tuples(st.just("remove"), _NAMES, st.just(b"")),
@@ -326,7 +430,7 @@ _STEP = st.one_of(
 @pytest.mark.needs("fuse", "user-xattrs", "whiteout")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_search_keeps_nothing_waiting_and_ends_with_its_program(mount_dir: Path, number: signal.Signals) -> None:
-    """A slow pattern: a checkpoint is made meanwhile, and git ends with the program that asked for it, however that ends."""
+    """During a slow search a checkpoint is made; git ends with the program that asked for it, however that ends."""
     with Home(mount_dir / "h") as home:
         work = home.create_vault("v").workspace()
         work.write("a", b"x" * 1_500_000)
@@ -368,8 +472,12 @@ def test_matches_come_as_they_are_found(vault: Vault, work: Workspace) -> None:
             hits = list(work.grep_stream("needle", **options, **where))
             assert {(hit.fork, hit.state) for hit in hits} == {(result.fork, result.state)}
             assert [*dict.fromkeys(hit.path for hit in hits)] == [file.path for file in result.files]
-            assert [hit.line for hit in hits if hit.line is not None] == [line for file in result.files for line in file.lines]
-            assert [hit.count for hit in hits if hit.line is None] == [file.count for file in result.files if not file.lines]
+            assert [hit.line for hit in hits if hit.line is not None] == [
+                line for file in result.files for line in file.lines
+            ]
+            assert [hit.count for hit in hits if hit.line is None] == [
+                file.count for file in result.files if not file.lines
+            ]
     work.write("many", b"needle\n" * 200_000)
     found = work.grep_stream("needle")
     before = list_searching(os.getpid())

@@ -18,7 +18,10 @@ from tests.support.trees import Described, describe_dir, describe_tree
 pytestmark = pytest.mark.slow
 
 _WAYS = ("tree", "channel", "portable", "overlay")
-_PAIRS = [pytest.param(*pair, marks=[mark for backend in pair for mark in needs(backend)]) for pair in product(_WAYS, repeat=2)]
+_PAIRS = [
+    pytest.param(*pair, marks=[mark for backend in pair for mark in needs(backend)])
+    for pair in product(_WAYS, repeat=2)
+]
 
 FIRST = (
     Step("write_file", b"a/a", b"new content\n"),
@@ -98,8 +101,13 @@ class _Reference:
 
 
 @pytest.mark.parametrize(("writer", "reader"), _PAIRS)
-def test_the_next_backend_goes_on_where_the_last_one_ended(writer: str, reader: str, mount_dir: Path, tmp_path: Path) -> None:
-    """A workspace is written through one, shown, written on and checkpointed through another, and nothing tells which."""
+def test_the_next_backend_goes_on_where_the_last_one_ended(
+    writer: str, reader: str, mount_dir: Path, tmp_path: Path
+) -> None:
+    """A workspace is written through one backend, then shown, written and checkpointed through another.
+
+    Nothing tells which backend was used.
+    """
     reference = _Reference(tmp_path / "reference")
     home, path = mount_dir / "home", mount_dir / "tree"
     with Avfs(home, identity=ADA) as avfs, avfs.create_vault("v", source=reference.path) as vault:

@@ -1,4 +1,4 @@
-"""Programs that use a mount are held for a moment: they change nothing, lose nothing, and go on, whatever ends the hold."""
+"""Programs that use a mount, held for a moment: they change and lose nothing, and go on, whatever ends the hold."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ def test_a_writer_is_held_and_goes_on(place: Mounted, way: str) -> None:
     tree = place.directory
     cwd, text = WRITERS.get(way, ("tree", WRITERS["works in it"][1]))
     argv = [sys.executable, "-c", MAPPED, f"{tree}/f"] if way == "has it mapped" else ["/bin/sh", "-c", text]
-    with running(tree, *argv, cwd="/" if way == "has it mapped" else cwd, user=ALICE if way == "another user" else None):
+    with running(
+        tree, *argv, cwd="/" if way == "has it mapped" else cwd, user=ALICE if way == "another user" else None
+    ):
         for _ in range(3):
             goes_on(tree / "f")
             with held([place.number], place.device, most_s=LONG_S):
@@ -118,7 +120,9 @@ def find_holder() -> int:
     """Find the process that holds."""
     pid = os.getpid()
     children = [
-        child for task in os.listdir("/proc/self/task") for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
+        child
+        for task in os.listdir("/proc/self/task")
+        for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
     ]
     return next(int(child) for child in children if b"hold.py" in Path(f"/proc/{child}/cmdline").read_bytes())
 
@@ -174,10 +178,17 @@ def test_what_stops_the_process_group_does_not_stop_the_holder(place: Mounted) -
 
 
 def test_no_parent_is_told(place: Mounted) -> None:
-    """A parent sees its child neither stop nor go on; a stopped one stays stopped; a killed one has ended as it would have."""
+    """A parent sees its child neither stop nor go on; a stopped one stays stopped.
+
+    A killed one has ended as it would have.
+    """
     tree = place.directory
     told = os.WSTOPPED | os.WCONTINUED | os.WEXITED | os.WNOHANG | os.WNOWAIT
-    with running(tree, "sleep", "1000") as one, running(tree, "sleep", "1000") as stopped, running(tree, "sleep", "1000") as dies:
+    with (
+        running(tree, "sleep", "1000") as one,
+        running(tree, "sleep", "1000") as stopped,
+        running(tree, "sleep", "1000") as dies,
+    ):
         stopped.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, stopped.pid, os.WSTOPPED)
         for _ in range(3):
@@ -219,7 +230,10 @@ def test_signals_are_not_lost(place: Mounted) -> None:
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("where", ["tree", "/"])
 def test_a_traced_program_goes_on(place: Mounted, where: str) -> None:
-    """What a tracer has cannot be held, and nothing waits for it; a tracer in the mount is held, and what it traces with it."""
+    """What a tracer has cannot be held, and nothing waits for it.
+
+    A tracer in the mount is held, and what it traces with it.
+    """
     tree = place.directory
     text = "cd $TREE; while :; do echo x >>f; done"
     with running(tree, "strace", "-f", "-o", os.devnull, "/bin/sh", "-c", text, cwd=where):
@@ -276,7 +290,11 @@ def test_a_database_that_is_written_without_a_pause_is_whole(shown: tuple[Path, 
                 wholes += 1
                 copy = home.parent / label
                 copy.mkdir()
-                with Avfs(home) as avfs, avfs.open_vault("v") as vault, vault.fork(label, source="work", at=label) as fork:
+                with (
+                    Avfs(home) as avfs,
+                    avfs.open_vault("v") as vault,
+                    vault.fork(label, source="work", at=label) as fork,
+                ):
                     for name in ("db", "db-wal", "db-journal"):
                         if fork.exists(name):
                             (copy / name).write_bytes(fork.read(name))

@@ -1,4 +1,4 @@
-"""What `avfs doctor --host` says of this machine is what the tests' own probes find, for root and for an ordinary user."""
+"""What `avfs doctor --host` says of this machine is what the tests' own probes find, for root and ordinary users."""
 
 from __future__ import annotations
 

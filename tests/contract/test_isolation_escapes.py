@@ -1,6 +1,7 @@
-"""What an isolated command cannot reach: every way out that `tests.support.escapes` knows, as root and as an ordinary user.
+"""What an isolated command cannot reach: every way out in `tests.support.escapes`, as root and as an ordinary user.
 
-Each way that works for a program beside the sandbox is shown to work there first: one that gets out nowhere proves nothing.
+Each way that works for a program beside the sandbox is shown to work there first: one that gets out nowhere proves
+nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ pytestmark = [
 CANARY = f"avfs-canary-{os.getpid()}"
 PROGRAM = Path(escapes.__file__)
 _OUTSIDE = (
-    "import os, signal, sys; f = open(sys.argv[1]); signal.signal(signal.SIGUSR1, lambda *_: open(sys.argv[2], 'w').write('x'))"
+    "import os, signal, sys; f = open(sys.argv[1]); signal.signal(signal.SIGUSR1, lambda *_: "
+    "open(sys.argv[2], 'w').write('x'))"
 )
 
 
@@ -159,7 +161,9 @@ def test_files(work: Workspace, outside: dict[str, Any]) -> None:
     check_closed(work, outside, "read_secret")
 
 
-def test_avfs_is_hidden_where_a_place_around_it_is_shown(vault: Vault, work: Workspace, outside: dict[str, Any]) -> None:
+def test_avfs_is_hidden_where_a_place_around_it_is_shown(
+    vault: Vault, work: Workspace, outside: dict[str, Any]
+) -> None:
     """Of what `isolate.show` names, avfs's home stays out: other vaults, workspaces and sockets."""
     home = vault.path.parent.parent
     vault.set_config("isolate.show", f"{sys.base_prefix}:{home.parent}")
@@ -255,7 +259,17 @@ def test_descriptors(work: Workspace, outside: dict[str, Any]) -> None:
 
 def test_kernel_interfaces(work: Workspace, outside: dict[str, Any]) -> None:
     """No ring, key, trace, namespace, mount, capability, host name, file handle or device of the machine."""
-    ways = ("io_uring", "user_key", "traces", "user_namespace", "mounting", "privileges", "host_name", "file_handle", "devices")
+    ways = (
+        "io_uring",
+        "user_key",
+        "traces",
+        "user_namespace",
+        "mounting",
+        "privileges",
+        "host_name",
+        "file_handle",
+        "devices",
+    )
     check_closed(work, outside, "privileges", "user_namespace", "devices")
     assert isolated(work, outside, *ways) == dict.fromkeys(ways, False)
 
@@ -274,7 +288,9 @@ def test_refused_system_calls_look_like_a_kernel_without_them(work: Workspace) -
 
 def test_files_of_the_kernel(work: Workspace, outside: dict[str, Any]) -> None:
     """Neither the core pattern nor a control group or anything else of the kernel can be written to."""
-    check_closed(work, outside, "kernel_files", open_beside=os.geteuid() == 0 and beside(outside, "kernel_files")["kernel_files"])
+    check_closed(
+        work, outside, "kernel_files", open_beside=os.geteuid() == 0 and beside(outside, "kernel_files")["kernel_files"]
+    )
 
 
 def test_shared_memory(work: Workspace, outside: dict[str, Any]) -> None:
@@ -295,7 +311,9 @@ def test_the_terminal(work: Workspace, outside: dict[str, Any]) -> None:
 def test_git_reads_and_is_told_no_address(vault: Vault, work: Workspace) -> None:
     """History is there; servers with their passwords are not, and nothing can be planted for later."""
     subprocess.run(["git", "-C", vault.path, "config", "remote.o.url", "https://me:token@example.org/x"], check=True)
-    shell = "git log --oneline; git status --short; git config --list; touch $AVFS_VAULT/x; echo > $AVFS_VAULT/refs/heads/y"
+    shell = (
+        "git log --oneline; git status --short; git config --list; touch $AVFS_VAULT/x; echo > $AVFS_VAULT/refs/heads/y"
+    )
     result = work.exec(shell=shell, isolate=True)
 
     assert b"start" in result.stdout
@@ -307,7 +325,10 @@ def test_git_reads_and_is_told_no_address(vault: Vault, work: Workspace) -> None
 def test_what_bubblewrap_cannot_do_is_not_the_commands_failure(
     work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is an error of its own; a command that says the same is taken at its word, and one that is not there is not found."""
+    """It is an error of its own.
+
+    A command that says the same is taken at its word, and one that is not there is not found.
+    """
     said = work.exec(shell="echo bwrap: nonsense >&2; exit 1", isolate=True)
     missing = work.exec("no-such-program", isolate=True)
     assert (said.exit_code, missing.exit_code) == (1, 127)

@@ -118,7 +118,10 @@ def test_a_long_listing_of_a_warm_tree_asks_for_no_file(served: LiveTree) -> Non
 
 @pytest.mark.slow
 def test_access_control_lists_are_refused_or_hold(live: ShownTree) -> None:
-    """A list by which nobody would go is not taken, so that no file is open to more than its owner was told; copying goes on."""
+    """A list that would not be enforced is refused, so no file is open to more than its owner was told.
+
+    Copying goes on.
+    """
     said = live.python("""
 import shutil, struct
 minimal = struct.pack('<I' + 'HHI' * 3, 2, 1, 6, 0xffffffff, 4, 4, 0xffffffff, 0x20, 0, 0xffffffff)  # rw-r-----

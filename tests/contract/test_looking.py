@@ -37,7 +37,8 @@ from tests.support.waiting import wait_for
 
 PROJECT = Path(__file__).parents[2]
 _PROGRAM = (
-    f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from tests.support.session_process import main; main(*sys.argv[1:4])"
+    f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from tests.support.session_process import main; "
+    "main(*sys.argv[1:4])"
 )
 _FUSE = pytest.mark.needs("fuse", "user-xattrs", "whiteout")
 _MOUNTED = [
@@ -47,7 +48,10 @@ _MOUNTED = [
 _OVERLAY = pytest.param(SessionBackend.OVERLAY, marks=[_FUSE, pytest.mark.needs("root", "overlayfs")], id="overlay")
 _UNMOUNTED = pytest.param(None, id="unmounted")
 Start = Callable[[SessionBackend | None, str], Path]
-"""Mounts the fork, if it is to be, so that who works on it stays at a point; gives the file that is there for so long."""
+"""Mounts the fork, if it is to be, so that who works on it stays at a point.
+
+Gives the file that is there for so long.
+"""
 
 
 @pytest.fixture
@@ -175,7 +179,10 @@ def test_what_a_restore_has_not_begun_to_change_is_shown(
 ) -> None:
     """While it saves what is uncommitted, programs wait, and who looks sees what is there."""
     flag = start(backend, "checkpoint.packed")
-    with Avfs(mount_dir / "h", lock_timeout_s=3600) as home, at_work(flag, partial(vault.workspace("work").restore, "main")):
+    with (
+        Avfs(mount_dir / "h", lock_timeout_s=3600) as home,
+        at_work(flag, partial(vault.workspace("work").restore, "main")),
+    ):
         work = home.open_vault("v").workspace("work")
         assert [each.path for each in work.status().changed_files] == [b"file"]
         assert [each.change.path for each in work.diff().files] == [b"file"]
@@ -186,7 +193,9 @@ def test_what_a_restore_has_not_begun_to_change_is_shown(
 
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("backend", [*_MOUNTED, _OVERLAY])
-def test_half_of_a_restore_is_shown_to_nobody(vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend) -> None:
+def test_half_of_a_restore_is_shown_to_nobody(
+    vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend
+) -> None:
     """Who looks meanwhile is told for whom that waits, and sees it done."""
     vault.workspace("work").write("dir/other", b"changed, too\n")
     flag = start(backend, "restore.step")
@@ -277,8 +286,13 @@ def _stopped(pid: int) -> Iterator[None]:
 
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("backend", [*_MOUNTED, _OVERLAY])
-def test_a_stopped_session_is_not_waited_for(vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend) -> None:
-    """What only looks shows what is on disk, and names the fork; a change is told for whom it waits, and refused in time."""
+def test_a_stopped_session_is_not_waited_for(
+    vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend
+) -> None:
+    """What only looks shows what is on disk, and names the fork.
+
+    A change is told for whom it waits, and refused in time.
+    """
     start(backend, "never.reached")
     (mount_dir / "tree" / "new").write_text("by a program\n")
     (session,) = [info for info in vault.sessions() if info.at is None]
@@ -305,7 +319,10 @@ def test_a_stopped_session_is_not_waited_for(vault: Vault, start: Start, mount_d
 def test_a_client_that_used_a_session_does_not_wait_for_it_when_it_is_stopped(
     vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend
 ) -> None:
-    """Whether it does what it was asked for is not known, and the error says so; a checkpoint flushes files before it asks."""
+    """Whether it does what it was asked for is not known, and the error says so.
+
+    A checkpoint flushes files before it asks.
+    """
     start(backend, "never.reached")
     with Avfs(mount_dir / "h") as home:
         other = home.open_vault("v")
@@ -345,7 +362,12 @@ def test_half_of_a_restore_is_not_shown_where_nothing_is_mounted(vault: Vault, m
         assert half_done.wait(60)
         with Avfs(mount_dir / "h", lock_timeout_s=0.1) as home:
             other = home.open_vault("v").workspace("work")
-            for look in (other.status, other.diff, lambda: other.read("file"), lambda: other.export_tar("/", io.BytesIO())):
+            for look in (
+                other.status,
+                other.diff,
+                lambda: other.read("file"),
+                lambda: other.export_tar("/", io.BytesIO()),
+            ):
                 with pytest.raises(WorkspaceBusy):
                     look()
         with (
@@ -372,7 +394,10 @@ def test_a_look_that_a_restore_came_into_is_not_used(vault: Vault) -> None:
     with pytest.raises(Disturbed):
         look_past(vault._core, "work", lambda _: work.restore("main").outcome, discard=discarded.append)
     assert discarded == ["restored"]
-    assert look_past(vault._core, "work", lambda looking: Files(looking).read(TreePath(b"file")), discard=print) == b"content\n"
+    assert (
+        look_past(vault._core, "work", lambda looking: Files(looking).read(TreePath(b"file")), discard=print)
+        == b"content\n"
+    )
 
 
 @pytest.mark.parametrize("backend", [*_MOUNTED, _OVERLAY])

@@ -1,4 +1,4 @@
-"""Commands that need approval, run over `avfs mcp`: the client asks its user, or says how a person approves elsewhere."""
+"""Commands that need approval over `avfs mcp`: the client asks its user, or says how a person approves elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def place(tmp_path: Path) -> Place:
 def run(
     place: Place, era: str, action: str | None, *, allow: bool | str | int = True, **arguments: Any
 ) -> tuple[CallToolResult, list[str]]:
-    """Run the risky command with a user that answers so; None for a client that cannot ask. Gives the questions, too."""
+    """Run the risky command with a user that answers so; None for a client that cannot ask.
+
+    Gives the questions, too.
+    """
     asked: list[str] = []
 
     async def answer(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:

@@ -37,7 +37,11 @@ GOOD: list[tuple[str, dict[str, Any], str]] = [
     ("search_files", {"pattern": "**/*", "excludePatterns": ["src", "*.log"]}, ".gitignore\nREADME"),
     ("get_file_info", {"path": "README"}, '"oid":"ce013625030ba8dba906f756967f9e9ca394464a"'),
     ("write_file", {"path": "new/deep.txt", "content": "text\n"}, '"size":5'),
-    ("write_file", {"path": "README", "content": "hi\n", "expect": "ce013625030ba8dba906f756967f9e9ca394464a"}, '"size":3'),
+    (
+        "write_file",
+        {"path": "README", "content": "hi\n", "expect": "ce013625030ba8dba906f756967f9e9ca394464a"},
+        '"size":3',
+    ),
     ("edit_file", {"path": "README", "edits": [{"oldText": "hi", "newText": "ho"}], "dryRun": True}, "-hi\n+ho\n"),
     ("edit_file", {"path": "README", "edits": [{"oldText": "hi", "newText": "ho"}]}, "-hi\n+ho\n"),
     ("create_directory", {"path": "made/here"}, '"kind":"directory"'),
@@ -108,7 +112,9 @@ def test_each_tool_does_what_it_says(place: Place, era: str) -> None:
 
 def test_the_guide_names_every_tool(place: Place) -> None:
     """The table of the guide holds each tool, and no other."""
-    rows = (Path(__file__).parents[2] / "docs/guides/mcp.md").read_text("utf-8").partition("## Tools")[2].split("\n\n")[1]
+    rows = (
+        (Path(__file__).parents[2] / "docs/guides/mcp.md").read_text("utf-8").partition("## Tools")[2].split("\n\n")[1]
+    )
 
     assert set(re.findall(r"`(\w+)`", rows)) == set(talk(place.serve(), list_tools))
 
@@ -182,7 +188,9 @@ def test_hostile_paths_are_refused(place: Place) -> None:
                 if name in ("merge", "fork_create", "exec", "resolve", "merge_continue"):
                     continue
                 for path, code in HOSTILE_PATHS.items():
-                    refused = await client.call_tool(name, {**given[name], argument: [path] if argument == "paths" else path})
+                    refused = await client.call_tool(
+                        name, {**given[name], argument: [path] if argument == "paths" else path}
+                    )
                     if name == "read_multiple_files" and not refused.is_error:
                         assert text_of(refused).split(": ")[1] == code
                         continue
@@ -239,7 +247,12 @@ def test_pieces_of_a_file_are_the_file(place: Place) -> None:
     """Also of bytes that are no text, and where a piece ends within a character."""
     import base64
 
-    contents: dict[str, str | bytes] = {"text": "ä€😀x" * 20_000, "bytes": bytes(range(256)) * 100, "empty": "", "one": "x"}
+    contents: dict[str, str | bytes] = {
+        "text": "ä€😀x" * 20_000,
+        "bytes": bytes(range(256)) * 100,
+        "empty": "",
+        "one": "x",
+    }
     with place.open() as home:
         for name, content in contents.items():
             home.open_vault("work").workspace().write(name, content.encode() if isinstance(content, str) else content)
@@ -278,7 +291,9 @@ def test_long_answers_are_cut_and_the_rest_is_there(place: Place) -> None:
         assert "more(handle=" in text_of(result)
         patch, offset = record["patch"], cut["/patch"]["given"]
         while offset is not None:
-            rest = ok(await client.call_tool("more", {"handle": cut["/patch"]["handle"], "field": "/patch", "offset": offset}))
+            rest = ok(
+                await client.call_tool("more", {"handle": cut["/patch"]["handle"], "field": "/patch", "offset": offset})
+            )
             assert len(rest["text"]) < 32_000
             patch, offset = patch + rest["text"], rest["next_offset"]
         assert patch == expected
@@ -357,7 +372,10 @@ def test_undo_keeps_the_fork_that_the_server_works_in(place: Place) -> None:
 
 
 def test_undo_of_a_server_limited_to_a_fork_leaves_the_others(place: Place) -> None:
-    """Forks that a person made or deleted from this one stay so; the work in this one is undone and redone all the same."""
+    """Forks that a person made or deleted from this one stay so.
+
+    The work in this one is undone and redone all the same.
+    """
     limited = place.serve(vault="work", fork="side", reach=1)
     ok(call(limited, "write_file", path="notes", content="agent's"))
     with place.open() as home:
@@ -418,7 +436,16 @@ def test_a_limit_to_a_vault_or_a_fork_holds(place: Place) -> None:
         return set(await list_tools(client))
 
     limited = talk(fork, check)
-    assert not limited & {"vault_list", "fork_list", "fork_create", "fork_delete", "merge", "diff", "overlap", "approvals"}
+    assert not limited & {
+        "vault_list",
+        "fork_list",
+        "fork_create",
+        "fork_delete",
+        "merge",
+        "diff",
+        "overlap",
+        "approvals",
+    }
     assert {"write_file", "exec", "undo", "push"} <= limited
     assert "fork" not in str(call(fork, "write_file", path="mine", content="x").content[0])
     assert place.read("mine", "side") == b"x"
@@ -439,7 +466,14 @@ def test_files_are_resources(place: Place, era: str) -> None:
 
     async def run(client: Client) -> list[tuple[Any, Any, Any]]:
         found = []
-        for path in ("main/README", "main/img.png", "main/page.html", "main/src", "main/a%20b/%C3%A4%3F", "team%2Fone/README"):
+        for path in (
+            "main/README",
+            "main/img.png",
+            "main/page.html",
+            "main/src",
+            "main/a%20b/%C3%A4%3F",
+            "team%2Fone/README",
+        ):
             (content,) = (await client.read_resource(f"avfs://work/{path}")).contents
             found.append((content.mime_type, getattr(content, "text", None), getattr(content, "blob", None)))
         return found

@@ -35,7 +35,10 @@ sys.exit(app.run(["mcp", "--vault", "work"]))
 
 @pytest.mark.slow
 def test_calls_are_spans_of_the_trace_of_their_caller(hermetic: Path) -> None:
-    """Of the call's own `traceparent`, else of the environment's; a span tells what was done, and an error by its code."""
+    """Of the call's own `traceparent`, else of the environment's.
+
+    A span tells what was done, and an error by its code.
+    """
     Place(hermetic / "avfs")
     other = "4bf92f3577b34da6a3ce929d0e0e4736"
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
@@ -47,7 +50,9 @@ def test_calls_are_spans_of_the_trace_of_their_caller(hermetic: Path) -> None:
         ("tools/call", {"name": "read_text_file", "arguments": {"path": "no-such-file"}}),
     ]
     variables = {**os.environ, "TRACEPARENT": f"00-{TRACE}-b7ad6b7169203331-01"}
-    with subprocess.Popen([sys.executable, "-c", TRACER], text=True, stdin=-1, stdout=-1, stderr=-1, env=variables) as server:
+    with subprocess.Popen(
+        [sys.executable, "-c", TRACER], text=True, stdin=-1, stdout=-1, stderr=-1, env=variables
+    ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         for number, (method, params) in enumerate(calls):
@@ -91,7 +96,9 @@ def test_a_program_that_has_opentelemetry_gets_spans(hermetic: Path) -> None:
     """Each command, checkpoint and merge is one, with its outcome, or the code of its error."""
     Place(hermetic / "avfs")
 
-    done = subprocess.run([sys.executable, "-c", LIBRARY, hermetic / "avfs"], text=True, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARY, hermetic / "avfs"], text=True, capture_output=True, check=True
+    )
 
     spans = [json.loads(line)[1] for line in done.stderr.splitlines() if line.startswith("[")]
     assert {(span["avfs.vault"], span["avfs.fork"]) for span in spans} == {("work", "main")}

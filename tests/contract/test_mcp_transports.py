@@ -64,7 +64,9 @@ def test_the_end_of_the_input_ends_the_server(place: Place) -> None:
         "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
     }
 
-    done = subprocess.run([*AVFS, "mcp"], input=f"not json\n{json.dumps(hello)}\n", capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*AVFS, "mcp"], input=f"not json\n{json.dumps(hello)}\n", capture_output=True, text=True, check=False
+    )
 
     assert done.returncode == 0
     for line in done.stdout.splitlines():
@@ -75,7 +77,10 @@ def test_the_end_of_the_input_ends_the_server(place: Place) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("options", [(), ("--http",)])
 def test_a_signal_ends_the_server_at_once(place: Place, options: tuple[str, ...], number: signal.Signals) -> None:
-    """Also in the middle of a call, over HTTP and with a client that keeps its connection; without a word of Python's."""
+    """Also in the middle of a call, over HTTP and with a client that keeps its connection.
+
+    Without a word of Python's.
+    """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with serving(*AVFS, "mcp", "--vault", "work", *options, **pipes) as running, ExitStack() as stack:
         assert running.stderr is not None
@@ -99,10 +104,19 @@ def test_a_signal_ends_the_server_at_once(place: Place, options: tuple[str, ...]
 
 
 def test_a_request_that_cannot_be_read_is_answered(place: Place) -> None:
-    """With an error and its id, if that can be read; a client would wait for ever. Half of a character comes of cut texts."""
-    call = '{"jsonrpc": "2.0", "id": %s, "method": "tools/call", "params": {"name": "more", "arguments": {"field": "\\ud83d"}}}'
+    """With an error and its id, if that can be read; a client would wait for ever.
+
+    Half of a character comes of cut texts.
+    """
+    call = (
+        '{"jsonrpc": "2.0", "id": %s, "method": "tools/call", "params": {"name": "more", "arguments": {"field": '
+        '"\\ud83d"}}}'
+    )
     lines = [call % 3, call % '"four"', '{"jsonrpc": "1.0", "id": 5, "method": "ping"}', "not json", "[" * 10_000, "7"]
-    silent = ['{"jsonrpc": "2.0", "method": "x", "params": {"text": "\\ud83d"}}', '{"jsonrpc": "2.0", "id": 9, "result": 1}']
+    silent = [
+        '{"jsonrpc": "2.0", "method": "x", "params": {"text": "\\ud83d"}}',
+        '{"jsonrpc": "2.0", "id": 9, "result": 1}',
+    ]
     text = "".join(f"{line}\n" for line in [*lines, *silent])
 
     done = subprocess.run([*AVFS, "mcp"], input=text, capture_output=True, text=True, check=True)
@@ -189,7 +203,10 @@ def test_a_request_that_is_too_long_is_refused(web: tuple[str, str]) -> None:
 
 @pytest.mark.slow
 def test_hostile_requests_leave_it_serving(tmp_path: Path) -> None:
-    """Damaged, slow and unfinished requests: a good client is served after them, in bounded memory; `make soak` sends more."""
+    """After damaged, slow and unfinished requests the server still serves a good client, in bounded memory.
+
+    `make soak` sends more of them.
+    """
     resident, descriptors = fuzz_http.attack(tmp_path, 20, rounds=1, cases=15)
 
     assert resident < fuzz_http.MAX_RESIDENT
@@ -223,7 +240,10 @@ def is_closed(connection: socket.socket) -> bool:
 def test_strangers_do_not_stay(served: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection without the token ends in time, however slowly it sends; one with the token stays."""
     monkeypatch.setattr(http, "_STRANGER_S", 0.3)
-    with socket.create_connection(("127.0.0.1", served)) as silent, socket.create_connection(("127.0.0.1", served)) as half:
+    with (
+        socket.create_connection(("127.0.0.1", served)) as silent,
+        socket.create_connection(("127.0.0.1", served)) as half,
+    ):
         half.sendall(b"POST /mcp HTTP/1.1\r\nHost: 127.0")
         known = HTTPConnection("127.0.0.1", served, timeout=60)
         for _ in range(2):
@@ -253,7 +273,9 @@ def test_a_token_from_a_file(place: Place, tmp_path: Path, cli: Cli) -> None:
         assert running.stderr is not None
         url = running.stderr.readline().removeprefix("serving ").strip()
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": f"Bearer {'0123456789abcdef' * 2}"}))
+            urllib.request.urlopen(
+                urllib.request.Request(url, headers={"Authorization": f"Bearer {'0123456789abcdef' * 2}"})
+            )
         refused.value.close()
         assert refused.value.code in (400, 405, 406)  # let in, and no request that it understands
     assert cli("mcp", "--http", "--token-file", str(tmp_path / "short")).status == 2
@@ -270,7 +292,9 @@ def test_a_token_from_a_file(place: Place, tmp_path: Path, cli: Cli) -> None:
         (["mcp", "--http", "--host", "192.0.2.1"], 1, "cannot listen at 192.0.2.1 port 0"),
     ],
 )
-def test_what_cannot_be_served_is_told_at_once(place: Place, cli: Cli, line: list[str], status: int, error: str) -> None:
+def test_what_cannot_be_served_is_told_at_once(
+    place: Place, cli: Cli, line: list[str], status: int, error: str
+) -> None:
     """A server that cannot start says why, as every command does."""
     ran = cli(*line)
 

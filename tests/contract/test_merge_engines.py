@@ -1,4 +1,4 @@
-"""What every merge engine promises: verdicts, trees, conflicts as data, markers, attributes, and that nothing is lost."""
+"""The promises of every merge engine: verdicts, trees, conflicts as data, markers, attributes, and nothing lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ pytestmark = pytest.mark.needs("git")
 
 LINES = b"".join(b"line %d\n" % number for number in range(20))
 OURS_LABEL, THEIRS_LABEL = b"mine", b"their/fork"
-BASE: Files = {b"text": (MODE_FILE, LINES), b"d/other": (MODE_FILE, b"other\n"), b"d/e/deep": (MODE_FILE, b"deep\n" + LINES)}
+BASE: Files = {
+    b"text": (MODE_FILE, LINES),
+    b"d/other": (MODE_FILE, b"other\n"),
+    b"d/e/deep": (MODE_FILE, b"deep\n" + LINES),
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,10 @@ def name(request: pytest.FixtureRequest) -> EngineName:
 def read_tree(source: ObjectSource, tree: Oid | None) -> Files:
     """Read all files of a tree."""
     entries = {path: entry for path, (_, entry) in find_differences(source, None, tree).items() if entry is not None}
-    return {path: (mode, b"" if mode == MODE_GITLINK else source.read_blob(oid)) for path, (mode, oid) in sorted(entries.items())}
+    return {
+        path: (mode, b"" if mode == MODE_GITLINK else source.read_blob(oid))
+        for path, (mode, oid) in sorted(entries.items())
+    }
 
 
 class Merge:
@@ -127,7 +134,9 @@ def test_lines_in_conflict_are_marked(histories: Histories, name: EngineName) ->
         (MergeStrategy.UNION, b"ours\ntheirs\n"),
     ],
 )
-def test_a_favor_decides_on_lines_alone(histories: Histories, name: EngineName, favor: MergeStrategy, line: bytes) -> None:
+def test_a_favor_decides_on_lines_alone(
+    histories: Histories, name: EngineName, favor: MergeStrategy, line: bytes
+) -> None:
     """A file that one side removed stays a conflict."""
     ours = BASE | {b"text": edited((5, b"ours\n")), b"d/other": (MODE_FILE, b"changed\n")}
     theirs = {path: entry for path, entry in BASE.items() if path != b"d/other"} | {
@@ -208,7 +217,10 @@ def test_renames_in_conflict(histories: Histories, name: EngineName) -> None:
 
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_a_file_in_the_place_of_a_directory_is_put_aside(histories: Histories, name: EngineName, is_ours: bool) -> None:
-    """Under a name with the label of its side; also where a name sorts between that of the directory and what is in it."""
+    """Under a name with the label of its side.
+
+    Also where a name sorts between that of the directory and what is in it.
+    """
     base = BASE | {b"d-x": (MODE_FILE, b"between\n")}
     file = {b"text": BASE[b"text"], b"d-x": (MODE_FILE, b"changed\n"), b"d": (MODE_FILE, b"a file\n")}
     below = base | {b"d/new": (MODE_FILE, b"new\n")}
@@ -228,7 +240,10 @@ def test_submodules_are_not_merged(histories: Histories, name: EngineName) -> No
     """Two different commits are a conflict, and ours stays."""
     writer = DryWriter(histories.store)
     tree = histories.store.read_commit(histories.commit(BASE)).tree
-    trees = [edit_tree(writer, writer, tree, {TreePath(b"sub"): (MODE_GITLINK, Oid(bytes([each]) * 20))}) for each in (1, 2, 3)]
+    trees = [
+        edit_tree(writer, writer, tree, {TreePath(b"sub"): (MODE_GITLINK, Oid(bytes([each]) * 20))})
+        for each in (1, 2, 3)
+    ]
 
     merged = make_engine(name, writer).merge_trees(*trees, labels=Labels(b"base", b"ours", b"theirs"))
 
@@ -259,7 +274,9 @@ def test_attributes_are_obeyed(histories: Histories, name: EngineName) -> None:
         b"d/.gitattributes": (MODE_FILE, b"*.txt conflict-marker-size=11\n"),
     }
     names = [b"a.log", b"b.lock", b"c.mine", b"e.own", b"d/f.txt"]
-    versions = [BASE | said | dict.fromkeys(names, (MODE_FILE, b"same\n" + line + b"end\n")) for line in (b"", b"1\n", b"2\n")]
+    versions = [
+        BASE | said | dict.fromkeys(names, (MODE_FILE, b"same\n" + line + b"end\n")) for line in (b"", b"1\n", b"2\n")
+    ]
     merge = Merge(histories, name, versions[1], versions[2], base=versions[0], attributes=b"*.own merge=binary\n")
 
     both = b"same\n<<<<<<< mine\n1\n=======\n2\n>>>>>>> their/fork\nend\n"
@@ -284,7 +301,9 @@ def test_trees_are_merged_whatever_the_history_is(histories: Histories, name: En
     blobs = [writer.add(KIND_BLOB, b"%b\n" % text, keep=True) for text in (b"ours", b"theirs")]
     trees = [edit_tree(writer, writer, None, {TreePath(b"in/it"): (MODE_FILE, blob)}) for blob in blobs]
 
-    merged = make_engine(name, writer).merge_trees(None, *trees, labels=Labels(b"empty tree", b"HEAD", b"abc1234 (a: ~b^)"))
+    merged = make_engine(name, writer).merge_trees(
+        None, *trees, labels=Labels(b"empty tree", b"HEAD", b"abc1234 (a: ~b^)")
+    )
 
     assert read_tree(writer, merged.tree) == {
         b"in/it": (MODE_FILE, b"<<<<<<< HEAD\nours\n=======\ntheirs\n>>>>>>> abc1234 (a: ~b^)\n")
@@ -308,7 +327,9 @@ def test_commits_that_are_stored_nowhere_are_merged(histories: Histories, name: 
     assert read_tree(writer, merged.tree)[b"text"] == edited((1, b"ours\n"), (18, b"theirs\n"))
 
 
-def test_histories_that_crossed_are_merged_from_what_their_ancestors_make(histories: Histories, name: EngineName) -> None:
+def test_histories_that_crossed_are_merged_from_what_their_ancestors_make(
+    histories: Histories, name: EngineName
+) -> None:
     """What each took from the other is no conflict again."""
     bottom = histories.commit(BASE)
     one, two = edited((2, b"one\n")), edited((12, b"two\n"))

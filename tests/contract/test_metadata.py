@@ -108,7 +108,11 @@ def test_a_change_of_them_alone_is_saved_and_undone(vault: Vault, work: Workspac
 
 def tags_in(work: Workspace) -> dict[bytes, tuple[str, ...]]:
     """Give the tags of all paths that have some, in alphabetical order."""
-    found = {info.path: tuple(sorted(work.read_meta(info.path).tags)) for info in work.walk() if info.kind is not Kind.SYMLINK}
+    found = {
+        info.path: tuple(sorted(work.read_meta(info.path).tags))
+        for info in work.walk()
+        if info.kind is not Kind.SYMLINK
+    }
     return {path: tags for path, tags in found.items() if tags}
 
 
@@ -121,7 +125,10 @@ def save(work: Workspace) -> str:
 
 @pytest.mark.parametrize("mode", ["normal", "squash"])
 def test_a_merge_brings_what_the_source_changed(vault: Vault, work: Workspace, mode: str) -> None:
-    """Attribute by attribute, along renames on either side; tags of both come together, and the target's value stays."""
+    """Attribute by attribute, along renames on either side.
+
+    Tags of both come together, and the target's value stays.
+    """
     work.write("src/c", b"c\n" * 20)
     work.tag("src/a", "old", "kept")
     work.tag("src/c", "mine")
@@ -201,7 +208,7 @@ STEPS = st.sampled_from(["tag", "untag", "move", "checkpoint", "fork", "merge", 
 @settings(max_examples=12)
 @given(steps=st.lists(st.tuples(STEPS, st.integers(0, 2), st.integers(0, 2)), max_size=10))
 def test_tags_survive_any_sequence(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]) -> None:
-    """Each file has the tags that a model says after tagging, renames, checkpoints, forks that are merged, restores and undo."""
+    """Each file has the tags of a model after tagging, renames, checkpoints, merged forks, restores and undo."""
     with Home(tmp_path_factory.mktemp("home")) as home:
         vault = home.create_vault("v")
         work = vault.workspace()

@@ -73,7 +73,10 @@ def _enable_plugin(vault: Vault, tmp_path: Path) -> None:
         ),
         (
             lambda vault, _: spell_for_users(vault.workspace("work")),
-            "overlay: the workspace has the marks of an ordinary user, with which overlayfs renames no directory of the base",
+            (
+                "overlay: the workspace has the marks of an ordinary user, with which overlayfs renames no directory of "
+                "the base"
+            ),
         ),
         pytest.param(_enable_plugin, "overlay: a plug-in is asked before each change", marks=pytest.mark.needs("lupa")),
     ],

@@ -1,4 +1,4 @@
-"""Mounts that are gone from here, of which other mount namespaces may have copies, and what the kernel gives their numbers to."""
+"""Mounts gone from here, with possible copies in other mount namespaces; what the kernel gives their numbers to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ PROJECT = Path(__file__).parents[2]
 def _another_namespace() -> Iterator[int]:
     """A mount namespace with a copy of each mount there is; gives the process that is in it."""
     with subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", "echo ready; read line"], cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ["unshare", "--mount", "sh", "-c", "echo ready; read line"],
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert process.stdin is not None
@@ -173,7 +176,9 @@ def test_covered_mount_is_not_unmounted(mount_dir: Path) -> None:
     """Neither is the mount that covers it, wherever that stands, nor one below it; a mount beside it covers nothing."""
 
     def list_own() -> list[Mounted]:
-        return [each for each in list_mounts() if each.directory.is_relative_to(mount_dir)]  # other tests mount meanwhile
+        return [
+            each for each in list_mounts() if each.directory.is_relative_to(mount_dir)
+        ]  # other tests mount meanwhile
 
     place = mount_dir / "above" / "one"
     place.parent.mkdir()

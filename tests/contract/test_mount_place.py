@@ -24,7 +24,8 @@ from tests.support.waiting import wait_for
 
 PROJECT = Path(__file__).parents[2]
 _PROGRAM = (
-    f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from tests.support.session_process import main; main(*sys.argv[1:4])"
+    f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from tests.support.session_process import main; "
+    "main(*sys.argv[1:4])"
 )
 _BACKENDS = [
     pytest.param(SessionBackend.FUSE, id="fuse"),
@@ -50,7 +51,9 @@ def test_the_mount_of_another_home_is_named(vaults: tuple[Vault, Vault], mount_d
     """By its fork and its vault."""
     first, second = vaults
     with first.workspace("main").mount(mount_dir / "tree"):
-        with pytest.raises(MountPointUnusable, match=f"fork 'main' of the vault at '{first.path}' is mounted there already"):
+        with pytest.raises(
+            MountPointUnusable, match=f"fork 'main' of the vault at '{first.path}' is mounted there already"
+        ):
             second.workspace("main").mount(mount_dir / "tree")
         assert (mount_dir / "tree" / "file").read_bytes() == b"v"
 

@@ -1,4 +1,4 @@
-"""What programs in a live tree see when the workspace is changed beneath them, and what a checkpoint sees of programs."""
+"""What programs in a live tree see when the workspace changes beneath them, and what a checkpoint sees of programs."""
 
 from __future__ import annotations
 
@@ -26,19 +26,33 @@ ADA = Identity("Ada Author", "ada@example.org")
 _SIZE = 64 << 10
 
 
-_ONE_INODE = "the kernel takes what libfuse shows under one name for one file, also when avfs has put another in its place"
+_ONE_INODE = (
+    "the kernel takes what libfuse shows under one name for one file, also when avfs has put another in its place"
+)
 _DIFFERENCES = {
     # What is mapped would be cut off below the test itself; a race; or there is nothing to kill.
     ("portable", "test_a_program_keeps_the_file_that_it_has_open"): (_ONE_INODE, False),
-    ("portable", "test_a_server_that_is_killed_beneath_a_client"): ("no other server goes on after one that was killed", False),
+    ("portable", "test_a_server_that_is_killed_beneath_a_client"): (
+        "no other server goes on after one that was killed",
+        False,
+    ),
     ("portable", "test_a_server_that_uses_its_own_tree_and_is_killed"): (
         "no other server goes on after one that was killed",
         False,
     ),
-    ("portable", "test_nothing_written_beside_a_restore_is_lost"): ("a program that makes a file may be told ENOENT", False),
+    ("portable", "test_nothing_written_beside_a_restore_is_lost"): (
+        "a program that makes a file may be told ENOENT",
+        False,
+    ),
     ("portable", "test_restore_leaves_no_stale_page"): (_ONE_INODE, False),
-    ("portable", "test_what_is_written_in_place_is_seen_by_who_has_it_open"): ("pages that are mapped are not forgotten", True),
-    ("portable", "test_a_file_that_is_open_in_a_directory_that_goes"): ("libfuse asks for an open file by its name", True),
+    ("portable", "test_what_is_written_in_place_is_seen_by_who_has_it_open"): (
+        "pages that are mapped are not forgotten",
+        True,
+    ),
+    ("portable", "test_a_file_that_is_open_in_a_directory_that_goes"): (
+        "libfuse asks for an open file by its name",
+        True,
+    ),
     ("portable", "test_a_program_in_a_directory_that_goes"): ("libfuse cannot name a directory that is removed", True),
 }
 """What a backend does otherwise, with whether it can be tried; `docs/reference/filesystem.md` tells users the same."""
@@ -80,7 +94,9 @@ def test_restore_shows_everywhere_at_once(mounted: tuple[Workspace, Session]) ->
     (tree / "d" / "added").write_bytes(b"added")
     (tree / "d" / "link").symlink_to("added")
     subprocess.run(["mv", tree / "d", tree / "moved"], check=True)  # overlayfs renames no directory of the base
-    seen = subprocess.run(["find", ".", "-ls"], cwd=tree, capture_output=True, check=True).stdout  # everything is in the cache
+    seen = subprocess.run(
+        ["find", ".", "-ls"], cwd=tree, capture_output=True, check=True
+    ).stdout  # everything is in the cache
     assert b"moved" in seen
     assert not (tree / "d").exists()
 
@@ -118,7 +134,9 @@ for line in sys.stdin:
 
 @pytest.mark.usefixtures("person")
 def test_restore_leaves_no_stale_page(mounted: tuple[Workspace, Session]) -> None:
-    """With files open and mapped by two programs, one of them in another mount namespace, each restore shows at once to both.
+    """Two programs have the files open and mapped, one of them in another mount namespace.
+
+    Each restore shows at once to both.
 
     Whoever opens or maps a file by its name sees all pages of the restored state and none of another, and a new time.
     """
@@ -142,7 +160,11 @@ def test_restore_leaves_no_stale_page(mounted: tuple[Workspace, Session]) -> Non
         programs = [
             stack.enter_context(
                 subprocess.Popen(
-                    [*before, sys.executable, "-c", _LOOKER], cwd=tree, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                    [*before, sys.executable, "-c", _LOOKER],
+                    cwd=tree,
+                    text=True,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
                 )
             )
             for before in ([], elsewhere)
@@ -197,7 +219,7 @@ def test_a_program_keeps_the_file_that_it_has_open(mounted: tuple[Workspace, Ses
 
 
 def test_what_is_written_in_place_is_seen_by_who_has_it_open(mounted: tuple[Workspace, Session]) -> None:
-    """An append of the SDK's, or a write to a file with several names, changes the file itself, also where it is mapped."""
+    """An append through the SDK, or a write to a file with several names, changes the file itself, even if mapped."""
     work, session = mounted
     tree = session.path
     (tree / "log").write_bytes(b"a" * 4096)
@@ -226,7 +248,10 @@ def test_a_file_that_is_open_in_a_directory_that_goes(mounted: tuple[Workspace, 
 
 
 def test_a_program_in_a_directory_that_goes(mounted: tuple[Workspace, Session]) -> None:
-    """Its directory is empty and has no name, as if somebody had removed it; a directory that stays is still its own."""
+    """Its directory is empty and has no name, as if somebody had removed it.
+
+    A directory that stays is still its own.
+    """
     work, session = mounted
     tree = session.path
     (tree / "new" / "sub").mkdir(parents=True)
@@ -323,7 +348,10 @@ while True:
 
 
 def test_every_version_in_a_checkpoint_is_whole(mounted: tuple[Workspace, Session]) -> None:
-    """A program rewrites one file in place and renames over another without end; no checkpoint holds half of a version."""
+    """A program rewrites one file in place and renames over another without end.
+
+    No checkpoint holds half of a version.
+    """
     work, session = mounted
     with subprocess.Popen(
         [sys.executable, "-c", _WRITER, str(session.path), str(_SIZE)], stdout=subprocess.PIPE, text=True
@@ -339,7 +367,9 @@ def test_every_version_in_a_checkpoint_is_whole(mounted: tuple[Workspace, Sessio
         assert result.checkpoint is not None
         for name, found in versions.items():
             found.append(_version_of(b"".join(work.open_read(name, at=result.checkpoint.id))))
-    if session.info().backend != SessionBackend.OVERLAY:  # which has no barrier: there each file is of a moment of its own
+    if (
+        session.info().backend != SessionBackend.OVERLAY
+    ):  # which has no barrier: there each file is of a moment of its own
         for in_place, renamed in zip(*versions.values(), strict=True):
             assert renamed <= in_place <= renamed + 1  # of one moment, too: the program writes them in turn
     for found in versions.values():
@@ -396,7 +426,8 @@ def test_many_clients_and_programs_at_once(mounted: tuple[Workspace, Session]) -
         "import sys; from pathlib import Path; from avfs_git.sdk import Avfs\n"
         "with Avfs(Path(sys.argv[1])) as avfs, avfs.open_vault('v') as vault:\n"
         "    work = vault.workspace('work')\n"
-        "    for n in range(20): work.write(f'process{sys.argv[2]}/{n}', b'p'); work.checkpoint() if n % 7 == 0 else None\n"
+        "    for n in range(20): work.write(f'process{sys.argv[2]}/{n}', b'p'); work.checkpoint() if n % 7 == 0 "
+        "else None\n"
     )
     home = work.vault.path.parents[1]
     processes = [subprocess.Popen([sys.executable, "-c", code, str(home), str(number)]) for number in range(2)]
@@ -460,7 +491,12 @@ def test_nothing_is_copied_into_itself(mounted: tuple[Workspace, Session], tmp_p
             work.copy(source, destination, recursive=True)
     with pytest.raises(PathUnsuitable, match="itself"):
         work.move("d", "way/x")
-    for place, path in ((session.path, "/"), (session.path.parent, "new"), (tmp_path / "link", "d/below"), (session.path, "way")):
+    for place, path in (
+        (session.path, "/"),
+        (session.path.parent, "new"),
+        (tmp_path / "link", "d/below"),
+        (session.path, "way"),
+    ):
         with pytest.raises(PathUnsuitable, match="live tree"):
             work.import_path(place, path)
     for path, place in (("/", session.path / "x"), ("d", tmp_path / "link" / "x"), ("d", session.path / "way" / "x")):
@@ -478,7 +514,8 @@ def test_a_client_with_another_umask(mounted: tuple[Workspace, Session]) -> None
     home = work.vault.path.parents[1]
     code = (
         "import os, sys; os.umask(0o077); from pathlib import Path; from avfs_git.sdk import Avfs\n"
-        "with Avfs(Path(sys.argv[1])) as avfs, avfs.open_vault('v') as vault: vault.workspace('work').write('private/f', b'')\n"
+        "with Avfs(Path(sys.argv[1])) as avfs, avfs.open_vault('v') as vault: "
+        "vault.workspace('work').write('private/f', b'')\n"
     )
     subprocess.run([sys.executable, "-c", code, str(home)], check=True)
     assert (session.path / "private").stat().st_mode & 0o777 == 0o700

@@ -16,7 +16,10 @@ pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytes
 
 
 def test_a_live_tree_goes_on_while_its_objects_move(mount_dir: Path) -> None:
-    """Files of the base are read from packs that came meanwhile; staged files stay, and so does every state that is left."""
+    """Files of the base are read from packs that came meanwhile.
+
+    Staged files stay, and so does every state that is left.
+    """
     draw = random.Random(3)
     content = {f"f{number}": draw.randbytes(2_000 if number % 20 else 200_000) for number in range(60)}
     source = mount_dir / "source"

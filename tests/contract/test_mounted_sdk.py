@@ -1,6 +1,7 @@
 """The SDK is the same whether a workspace is mounted or not: each script gives equal answers, and leaves equal trees.
 
-Each script runs on two vaults that were made of one source: in one the workspace is mounted, and its session does the work.
+Each script runs on two vaults that were made of one source: in one the workspace is mounted, and its session does the
+work.
 """
 
 from __future__ import annotations
@@ -27,7 +28,19 @@ from tests.support.waiting import wait_for
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
 ADA = Identity("Ada Author", "ada@example.org")
-_UNEQUAL = {"id", "head", "base", "old", "target_commit", "parents", "saved", "created_at_ns", "mtime_ns", "sidecar", "forked_at"}
+_UNEQUAL = {
+    "id",
+    "head",
+    "base",
+    "old",
+    "target_commit",
+    "parents",
+    "saved",
+    "created_at_ns",
+    "mtime_ns",
+    "sidecar",
+    "forked_at",
+}
 """Fields that hold a time, or an id of something that has one."""
 _IDS = re.compile(r"\b(?:[0-9a-f]{40}|[0-9a-f]{12})\b")
 _BIG = bytes(range(256)) * 8192 + b"end"
@@ -55,7 +68,9 @@ def plain(value: object) -> object:
     """Turn an answer into something that is equal where only times and ids differ."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return type(value).__name__, {
-            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.name not in _UNEQUAL
+            field.name: plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.name not in _UNEQUAL
         }
     if isinstance(value, Enum):
         return value.value
@@ -70,7 +85,14 @@ def outcome(step: Step, work: Workspace, scratch: Path) -> object:
         return plain(step(work, scratch))
     except AvfsError as error:
         details = {key: value for key, value in error.details.items() if key not in ("pid", "holder")}
-        return type(error), error.code, error.exit_code, _IDS.sub("ID", error.message), error.hint, str(plain(str(details)))
+        return (
+            type(error),
+            error.code,
+            error.exit_code,
+            _IDS.sub("ID", error.message),
+            error.hint,
+            str(plain(str(details))),
+        )
 
 
 def _tar() -> io.BytesIO:
@@ -252,7 +274,12 @@ SCRIPTS: dict[str, list[Step]] = {
         lambda w, _: w.vault.workspace("side").write("picked", b"picked\n"),
         lambda w, _: w.vault.workspace("side").checkpoint("pick"),
         lambda w, _: w.cherry_pick(["side@pick"]),
-        lambda w, _: (w.write("again", b"1"), w.checkpoint("n1").outcome, w.write("again", b"2"), w.checkpoint("n2").outcome),
+        lambda w, _: (
+            w.write("again", b"1"),
+            w.checkpoint("n1").outcome,
+            w.write("again", b"2"),
+            w.checkpoint("n2").outcome,
+        ),
         lambda w, _: w.squash("HEAD~2", "HEAD"),
         lambda w, _: w.vault.workspace("alone").write("base", b"base\n"),
         lambda w, _: w.rebase("alone"),
@@ -322,8 +349,10 @@ def seen_by_programs(directory: Path) -> list[tuple[str, str, object]]:
     ],
 )
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_mounted_workspace_answers_like_one_that_is_not(script: str, backend: str, tmp_path: Path, mount_dir: Path) -> None:
-    """Each step gives the same result or the same error, and the trees are the same in the end, also through the kernel."""
+def test_a_mounted_workspace_answers_like_one_that_is_not(
+    script: str, backend: str, tmp_path: Path, mount_dir: Path
+) -> None:
+    """Each step gives the same result or error, and the trees are the same in the end, also through the kernel."""
     source = make_source(tmp_path / "source")
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()

@@ -1,7 +1,7 @@
 """Sessions that come from a nursery: what they are when their starter changes, and what is left when somebody dies.
 
-A session tells where it comes from by its parent: a nursery or, where it was started as a program of its own, nobody here. Each
-test has a starter in a process of its own, which it may change and kill.
+A session tells where it comes from by its parent: a nursery or, where it was started as a program of its own, nobody
+here. Each test has a starter in a process of its own, which it may change and kill.
 """
 
 from __future__ import annotations
@@ -112,7 +112,10 @@ def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
     source = tmp_path / "source"
     source.mkdir()
     (source / "a").write_bytes(b"one\n")
-    with Avfs(mount_dir / "home", identity=ADA, lock_timeout_s=5) as avfs, avfs.create_vault("v", source=source) as made:
+    with (
+        Avfs(mount_dir / "home", identity=ADA, lock_timeout_s=5) as avfs,
+        avfs.create_vault("v", source=source) as made,
+    ):
         for name in FORKS:
             made.fork(name).close()
         yield made
@@ -144,7 +147,10 @@ def status_of(pid: int) -> dict[str, str]:
 
 
 def nursery_of(session: int) -> int | None:
-    """Find the nursery that a session comes from; None if it was started as a program of its own, or its nursery is gone."""
+    """Find the nursery that a session comes from.
+
+    None if it was started as a program of its own, or its nursery is gone.
+    """
     parent = int(status_of(session)["PPid"])
     try:
         words = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")
@@ -159,7 +165,10 @@ def await_death(pid: int, started: int | None) -> None:
 
 
 def test_sessions_of_one_process_come_from_one_nursery(starter: Starter, trees: Path) -> None:
-    """The first one does, too; the nursery holds nothing, and the list of processes shows a session as if it were a program."""
+    """The first one does, too.
+
+    The nursery holds nothing, and the list of processes shows a session as if it were a program.
+    """
     first, second = starter.do("mount('one')"), starter.do("mount('two')")
 
     nursery = nursery_of(first)
@@ -393,7 +402,9 @@ class TestRights:
     def test_namespace(self, starter: Starter, trees: Path) -> None:
         """In another mount namespace it mounts there."""
         starter.do("mount('one')")
-        assert starter.do("libc.unshare(0x20000) or libc.mount(b'none', b'/', None, 0x44000, None)") == 0  # private from now on
+        assert (
+            starter.do("libc.unshare(0x20000) or libc.mount(b'none', b'/', None, 0x44000, None)") == 0
+        )  # private from now on
         second = starter.do("mount('two')")
 
         ours, theirs = (os.stat(f"/proc/{pid}/ns/mnt").st_ino for pid in ("self", starter.process.pid))

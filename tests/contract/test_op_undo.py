@@ -50,12 +50,19 @@ def last(work: Workspace) -> int:
 
 def read_all(work: Workspace) -> dict[bytes, bytes]:
     """Read all files but git's."""
-    return {info.path: work.read(info.path) for info in work.walk() if info.kind == "file" and not info.path.startswith(b".git/")}
+    return {
+        info.path: work.read(info.path)
+        for info in work.walk()
+        if info.kind == "file" and not info.path.startswith(b".git/")
+    }
 
 
 @pytest.mark.parametrize("backend", ALL)
 def test_what_came_after_it_stays(vault: Vault, mount_dir: Path, backend: str) -> None:
-    """Lines of the same file, other files and what is not saved; undo restores the state before, redo takes it back again."""
+    """Lines of the same file, other files and what is not saved.
+
+    Undo restores the state before, redo takes it back again.
+    """
     work = vault.workspace()
     with shown(work, backend, mount_dir):
         work.write("a", b"first\n" + LINES)
@@ -70,7 +77,10 @@ def test_what_came_after_it_stays(vault: Vault, mount_dir: Path, backend: str) -
 
         done = vault.undo_operation(number)
 
-        assert [(change.path, change.kind) for change in done.changed_files] == [(b"a", "modified"), (b"made", "deleted")]
+        assert [(change.path, change.kind) for change in done.changed_files] == [
+            (b"a", "modified"),
+            (b"made", "deleted"),
+        ]
         assert planned.changed_files == done.changed_files
         assert (planned.operation.undone, done.operation.undone, done.operation.id) == (False, True, number)
         assert done.saved is not None
@@ -211,4 +221,7 @@ def test_a_commit_of_git_in_a_live_tree_is_taken_back(vault: Vault, mount_dir: P
 
         assert not (tree / "b").exists()
         assert (tree / "c").read_bytes() == b"later\n"
-        assert subprocess.run(["git", "-C", str(tree), "status", "--porcelain"], check=True, capture_output=True).stdout == b""
+        assert (
+            subprocess.run(["git", "-C", str(tree), "status", "--porcelain"], check=True, capture_output=True).stdout
+            == b""
+        )

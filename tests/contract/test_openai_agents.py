@@ -163,7 +163,11 @@ def test_edits(place: Path, editor: ForkEditor) -> None:
         ]
         answers: list[tuple[str | None, str | None]] = []
         for operation in operations:
-            change = {"create_file": editor.create_file, "update_file": editor.update_file, "delete_file": editor.delete_file}
+            change = {
+                "create_file": editor.create_file,
+                "update_file": editor.update_file,
+                "delete_file": editor.delete_file,
+            }
             result = await change[operation.type](operation)
             answers.append((result.status, result.output))
         return answers

@@ -1,4 +1,4 @@
-"""A fork as a sandbox of the OpenAI Agents SDK: its own runner with a scripted model, sessions, snapshots, and their ends."""
+"""A fork as a sandbox of the OpenAI Agents SDK: its runner with a scripted model, sessions, snapshots, their ends."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ def test_an_agent_works_in_a_session(place: Path) -> None:
 
 
 def test_a_session_is_a_fork(place: Path) -> None:
-    """Files are those of the fork, a command's changes are a checkpoint, and `delete` deletes the fork, which undo restores."""
+    """Files are those of the fork, and a command's changes are a checkpoint.
+
+    `delete` deletes the fork, and undo restores it.
+    """
 
     async def work() -> None:
         client = ForkSandboxClient(home=place)

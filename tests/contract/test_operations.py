@@ -87,7 +87,7 @@ def test_the_state_after_an_operation_is_restored(vault: Vault, work: Workspace)
 
 
 def test_a_dry_run_of_undo_tells_what_undo_does(vault: Vault, work: Workspace) -> None:
-    """For each operation back to the beginning: the same operation, the same files, and no file changes for the asking."""
+    """Back to the beginning, each dry run tells the same operation and the same files as undo and changes no file."""
     work.write("a", b"not saved\n")
     work.write("y.log", b"log\n")
     told = 0
@@ -118,7 +118,10 @@ def test_a_dry_run_names_the_fork_that_would_go(vault: Vault) -> None:
 
 
 def test_a_dry_run_of_undo_is_refused_as_undo_is(vault: Vault) -> None:
-    """A name that another fork, or a branch, has since; a branch that others moved; and a merge whose conflicts wait."""
+    """Undo is refused for a name that another fork or a branch has since, and for a branch that others moved.
+
+    It is refused also while the conflicts of a merge wait.
+    """
 
     def check(fork: str | None, error: type[AvfsError]) -> None:
         for dry_run in (True, False):

@@ -34,7 +34,9 @@ def test_a_test_is_run_as_somebody_without_privileges(tmp_path: Path, hermetic: 
         os.setuid(0)
     with pytest.raises(PermissionError):
         Path("/etc/avfs-test").touch()
-    subprocess.run([sys.executable, "-c", "import avfs_git.sdk, tests.support.ordinary"], check=True, cwd=ordinary.PROJECT)
+    subprocess.run(
+        [sys.executable, "-c", "import avfs_git.sdk, tests.support.ordinary"], check=True, cwd=ordinary.PROJECT
+    )
 
 
 def _sleeps(seconds: str) -> bool:
@@ -60,7 +62,9 @@ def test_nothing_stays(ends: str) -> None:
         place = scratch / "tmp" / "mounted"
         place.mkdir()
         subprocess.run(["setsid", "-f", "sleep", seconds], check=True)
-        subprocess.run(["unshare", "-Urm", "sh", "-c", f"mount -t tmpfs none {place} && setsid -f sleep {seconds}"], check=False)
+        subprocess.run(
+            ["unshare", "-Urm", "sh", "-c", f"mount -t tmpfs none {place} && setsid -f sleep {seconds}"], check=False
+        )
         (scratch / "tmp" / "ready").touch()
         if ends == "badly":
             os._exit(7)

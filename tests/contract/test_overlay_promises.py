@@ -1,4 +1,4 @@
-"""The promises of a live tree where the kernel's overlayfs shows it: nobody else enters, git comes back, nothing is lost."""
+"""A live tree's promises on the kernel's overlayfs: nobody else enters, git comes back, nothing is lost."""
 
 from __future__ import annotations
 
@@ -48,11 +48,14 @@ def test_what_it_stands_on_is_no_mount_of_the_user_s(vault: Vault, work: Workspa
     assert vault.sessions() == []
 
 
-# --- other users -----------------------------------------------------------------------------------------------------------
+# --- other users ------------------------------------------------------------------------------------------------------
 
 
 def test_nobody_else_enters_it_and_no_state_knows(vault: Vault, work: Workspace, tree: Path, mount_dir: Path) -> None:
-    """The root is closed to others for as long as overlayfs shows it; checkpoints, forks and the next mount have its own mode."""
+    """The root is closed to others for as long as overlayfs shows it.
+
+    Checkpoints, forks and the next mount have its own mode.
+    """
     mount_dir.chmod(0o755)
 
     def read() -> str:
@@ -65,7 +68,10 @@ def test_nobody_else_enters_it_and_no_state_knows(vault: Vault, work: Workspace,
         work.checkpoint("within")
         assert not [change for change in work.diff("before", "within").files if change.change.path != b"new"]
         assert stat.S_IMODE(work.stat("").mode) == 0o755
-        with vault.fork("other", source="work") as other, other.mount(tree.with_name("other"), backend="fuse") as session:
+        with (
+            vault.fork("other", source="work") as other,
+            other.mount(tree.with_name("other"), backend="fuse") as session,
+        ):
             assert stat.S_IMODE(os.stat(session.path).st_mode) == 0o755
     assert stat.S_IMODE(os.stat(vault.path / "avfs" / "workspaces" / "work" / "upper").st_mode) == 0o755
     with work.mount(tree, backend="fuse", allow_other=True):
@@ -76,7 +82,7 @@ def test_nobody_else_enters_it_and_no_state_knows(vault: Vault, work: Workspace,
 
 
 def test_a_death_leaves_no_other_mode(vault: Vault, work: Workspace, tree: Path) -> None:
-    """The next process that needs the workspace gives the root its mode, where neither session nor mount are there any more."""
+    """If session and mount are both gone, the next process that needs the workspace gives the root its mode."""
     session = work.mount(tree, backend="overlay")
     os.kill(session.info().pid, signal.SIGKILL)
     wait_for(lambda: session.info().state is SessionState.UNATTENDED)
@@ -98,11 +104,14 @@ def test_a_mode_that_a_program_gives_the_root_counts(work: Workspace, tree: Path
         assert stat.S_IMODE(tree.stat().st_mode) == 0o755
 
 
-# --- what it cannot do is said -----------------------------------------------------------------------------------------------
+# --- what it cannot do is said ----------------------------------------------------------------------------------------
 
 
 def test_a_tree_that_another_mount_covers_is_named(work: Workspace, tree: Path) -> None:
-    """A change goes through the tree, and so waits until that mount is gone; also where the session has died meanwhile."""
+    """A change goes through the tree, and so waits until that mount is gone.
+
+    Also where the session has died meanwhile.
+    """
     with work.mount(tree, backend="overlay") as session:
         (tree / ".git").unlink()
         assert mount_file_system("another's", tree, "tmpfs")
@@ -132,11 +141,14 @@ def test_nobody_is_told_to_take_it_by_force(work: Workspace, tree: Path, mount_d
     session.wait()
 
 
-# --- git ---------------------------------------------------------------------------------------------------------------------
+# --- git --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_removed_link_of_git_is_told_and_comes_back(work: Workspace, tree: Path) -> None:
-    """What was staged and committed is as it was; a repository in its place stays, and is named until it is moved away."""
+    """What was staged and committed is as it was.
+
+    A repository in its place stays, and is named until it is moved away.
+    """
     with work.mount(tree, backend="overlay"):
         (tree / "staged").write_text("staged\n")
         subprocess.run(["git", "add", "staged"], cwd=tree, check=True)
@@ -180,7 +192,7 @@ def test_what_a_program_puts_in_place_of_git_is_told(work: Workspace, tree: Path
         assert place.is_file()
 
 
-# --- nothing is lost -----------------------------------------------------------------------------------------------------------
+# --- nothing is lost --------------------------------------------------------------------------------------------------
 
 _WRITER = """
 import itertools, os, sys
@@ -214,7 +226,10 @@ for turn in itertools.count():
 def test_a_restore_takes_nothing_from_a_program_that_never_pauses(
     work: Workspace, tree: Path, tmp_path: Path, backend: str
 ) -> None:
-    """Each new file that it was told of, and the last content of each file that it replaces, is in a commit or in the tree."""
+    """Each new file that the program was told of is in a commit or in the tree.
+
+    So is the last content of each file that the program replaces.
+    """
     log, stop = tmp_path / "log", tmp_path / "stop"
     log.touch()
     work.checkpoint("start")

@@ -1,4 +1,4 @@
-"""A live tree on the kernel's overlayfs: it lives and ends as any other, survives its session, and says what it cannot do."""
+"""A live tree on the kernel's overlayfs: it lives and ends as any, survives its session, and says what it cannot do."""
 
 from __future__ import annotations
 
@@ -155,7 +155,9 @@ for n in itertools.count():
     print(n, flush=True)
     time.sleep(0.01)
 """
-    with subprocess.Popen([sys.executable, "-c", code, tree], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tree], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as writer:
         assert writer.stdout is not None
         for _ in range(50):
             writer.stdout.readline()
@@ -168,7 +170,7 @@ for n in itertools.count():
     assert changed(work) == []
 
 
-# --- deaths ------------------------------------------------------------------------------------------------------------
+# --- deaths -----------------------------------------------------------------------------------------------------------
 
 
 def test_programs_go_on_when_the_session_dies(vault: Vault, work: Workspace, tree: Path) -> None:
@@ -231,7 +233,9 @@ def test_a_mount_without_its_session_can_be_ended(vault: Vault, work: Workspace,
     assert changed(work) == ([] if way == "stop" else [b"new"])
 
 
-def test_a_mount_without_its_session_that_only_programs_lead_to_is_left_alone(vault: Vault, work: Workspace, tree: Path) -> None:
+def test_a_mount_without_its_session_that_only_programs_lead_to_is_left_alone(
+    vault: Vault, work: Workspace, tree: Path
+) -> None:
     """Nobody else gets the workspace until they are done; then it is as they left it."""
     session = work.mount(tree, backend="overlay")
     kill_session(session)
@@ -291,7 +295,7 @@ def test_the_base_outlives_the_death_of_its_users(vault: Vault, work: Workspace,
 
 
 def test_the_base_goes_with_its_last_user(vault: Vault, work: Workspace, tree: Path, mount_dir: Path) -> None:
-    """Whoever unmounts may remove or unmount what holds the vault next, also where the server of the base gets on slowly."""
+    """After an unmount the vault's file system can be removed or unmounted, even if the base's server is slow."""
     program = (
         "import sys; from pathlib import Path; from avfs_git import Avfs\n"
         "with Avfs(Path(sys.argv[1])) as avfs, avfs.open_vault('v') as vault, vault.workspace('work') as work:\n"
@@ -316,7 +320,7 @@ def test_the_base_goes_with_its_last_user(vault: Vault, work: Workspace, tree: P
     later.join()
 
 
-# --- what others see -----------------------------------------------------------------------------------------------------
+# --- what others see --------------------------------------------------------------------------------------------------
 
 
 def test_two_stand_on_one_base(vault: Vault, work: Workspace, tree: Path) -> None:
@@ -383,7 +387,9 @@ def test_a_warm_tree_asks_nothing_of_its_base(vault: Vault, work: Workspace, tre
 
 
 @pytest.mark.parametrize("way", ["allow_other", "core.sharedRepository"])
-def test_others_may_what_permissions_let_them(vault: Vault, work: Workspace, mount_dir: Path, tree: Path, way: str) -> None:
+def test_others_may_what_permissions_let_them(
+    vault: Vault, work: Workspace, mount_dir: Path, tree: Path, way: str
+) -> None:
     """Where they are let in, they read and write what is open to them, and nothing else; the base is closed to them."""
     if way != "allow_other":
         subprocess.run(["git", "config", way, "world"], cwd=vault.path, check=True)
@@ -427,7 +433,10 @@ def test_commands_run_in_it(work: Workspace, tree: Path) -> None:
 
 
 def test_git_works_inside(work: Workspace, tree: Path) -> None:
-    """A commit made there is one of the fork; after avfs has moved the branch, git sees no difference that nobody made."""
+    """A commit made there is one of the fork.
+
+    After avfs has moved the branch, git sees no difference that nobody made.
+    """
 
     def git(*argv: str) -> str:
         return subprocess.run(["git", *argv], cwd=tree, capture_output=True, text=True, check=True).stdout
@@ -525,7 +534,7 @@ def test_a_change_that_failed_holds_no_directory(work: Workspace, tree: Path) ->
     assert session.unmount().outcome == "unmounted"
 
 
-# --- refusals -------------------------------------------------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------------------------------------
 
 
 def test_what_it_cannot_do_is_told(vault: Vault, work: Workspace, mount_dir: Path, tree: Path) -> None:
@@ -600,7 +609,10 @@ def test_root_s_marks_are_for_root(vault: Vault, work: Workspace, tree: Path) ->
         os.rename(tree / "d", tree / "e")
     subprocess.run(["chmod", "-R", "a+rX", vault.path], check=True)
     content, message, hint = as_user(65534, read).split("|")
-    assert (content, message) == ("content\n", "'/' carries the overlayfs mark 'trusted.overlay.*', which only root can read")
+    assert (content, message) == (
+        "content\n",
+        "'/' carries the overlayfs mark 'trusted.overlay.*', which only root can read",
+    )
     assert "as root" in hint
 
 

@@ -65,7 +65,12 @@ def told(seen: Path) -> list[dict[str, Any]]:
 
 def look(work: Workspace) -> object:
     """What an operation that is refused leaves as it is."""
-    files = {info.path: work.read(info.path) for name in ("", "secret") for info in work.list_dir(name) if info.kind == "file"}
+    files = {
+        info.path: work.read(info.path)
+        for name in ("", "secret")
+        for info in work.list_dir(name)
+        if info.kind == "file"
+    }
     return files, work.status().clean, [operation.id for operation in work.operations()]
 
 
@@ -84,17 +89,23 @@ VERBS: dict[str, Callable[[Vault, Workspace, int], object]] = {
 
 
 @pytest.mark.parametrize("mounted", [False, pytest.param(True, marks=[pytest.mark.needs("fuse"), pytest.mark.slow])])
-def test_an_operation_is_refused_whole_for_one_of_its_paths(vault: Vault, seen: Path, tmp_path: Path, mounted: bool) -> None:
+def test_an_operation_is_refused_whole_for_one_of_its_paths(
+    vault: Vault, seen: Path, tmp_path: Path, mounted: bool
+) -> None:
     """With the plug-in, the path and the reason; files, branch and log are as they were."""
     work = vault.workspace()
     first = next(
-        operation.id for operation in work.operations() if operation.kind == "checkpoint" and "one" in operation.description
+        operation.id
+        for operation in work.operations()
+        if operation.kind == "checkpoint" and "one" in operation.description
     )
     vault.enable_plugin("decide")
     with work.mount(tmp_path / "tree") if mounted else nullcontext():
         before = look(work)
         for verb, call in VERBS.items():
-            with pytest.raises(PluginRefused, match=r"'decide' refuses .* of '/secret/.*': secrets stay as they are") as refused:
+            with pytest.raises(
+                PluginRefused, match=r"'decide' refuses .* of '/secret/.*': secrets stay as they are"
+            ) as refused:
                 call(vault, work, first)
             assert look(work) == before, verb
         assert "avfs plugins disable decide" in str(refused.value.hint)

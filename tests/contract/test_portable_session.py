@@ -69,7 +69,9 @@ def test_whatever_ends_the_mount_ends_the_session(vault: Vault, work: Workspace,
     session = work.mount(tree, backend="portable")
     (tree / "new").write_text("new\n")
     if way == "umount":
-        subprocess.run(["umount" if not os.geteuid() else "fusermount3", *([] if not os.geteuid() else ["-u"]), tree], check=True)
+        subprocess.run(
+            ["umount" if not os.geteuid() else "fusermount3", *([] if not os.geteuid() else ["-u"]), tree], check=True
+        )
     else:
         os.kill(session.info().pid, getattr(signal, way))
     session.wait()
@@ -98,8 +100,13 @@ def test_a_mount_that_is_used_is_served_to_the_end(vault: Vault, work: Workspace
 
 
 @pytest.mark.usefixtures("person")
-def test_a_session_that_is_killed_is_cleaned_up_by_whoever_comes_next(vault: Vault, work: Workspace, mount_dir: Path) -> None:
-    """No other server goes on; what was written is in the workspace, and the next mount stands where the dead one was."""
+def test_a_session_that_is_killed_is_cleaned_up_by_whoever_comes_next(
+    vault: Vault, work: Workspace, mount_dir: Path
+) -> None:
+    """No other server goes on.
+
+    What was written is in the workspace, and the next mount stands where the dead one was.
+    """
     tree = mount_dir / "m"
     session = work.mount(tree, backend="portable")
     (tree / "new").write_text("new\n")

@@ -78,7 +78,9 @@ def test_bytes(vault: Vault, work: Workspace) -> None:
         lambda: work.write("big", b"x", append=True),
     )
     for exceed in exceeding:
-        with pytest.raises(QuotaExceeded, match=r"'quota\.fork_bytes' allows 1,048,576 bytes: the fork has 900,000") as caught:
+        with pytest.raises(
+            QuotaExceeded, match=r"'quota\.fork_bytes' allows 1,048,576 bytes: the fork has 900,000"
+        ) as caught:
             exceed()
         assert caught.value.code == "quota.exceeded"
         assert caught.value.hint is not None
@@ -141,10 +143,17 @@ def test_a_limit_below_what_is_there(vault: Vault, work: Workspace) -> None:
 
 
 def test_a_fork_of_its_own_quota(vault: Vault, work: Workspace) -> None:
-    """It holds in place of the vault's, through a rename, a deletion that is undone and another process; not for a fork of it."""
+    """It holds in place of the vault's, through a rename, a deletion that is undone and another process.
+
+    Not for a fork of it.
+    """
     vault.set_config("quota.fork_bytes", "1000")
     vault.set_config("quota.fork_bytes", "5000", fork="work")
-    assert vault.get_config(fork="work") == {"quota.fork_bytes": "5000", "quota.fork_files": "0", "quota.file_bytes": "0"}
+    assert vault.get_config(fork="work") == {
+        "quota.fork_bytes": "5000",
+        "quota.fork_files": "0",
+        "quota.file_bytes": "0",
+    }
     work.write("a", bytes(5000))
     hint = r"avfs fork config FORK quota\.fork_bytes"
     with pytest.raises(QuotaExceeded, match=r"allows 5,000 bytes") as caught:
@@ -299,7 +308,9 @@ def test_import(vault: Vault, work: Workspace, tmp_path: Path) -> None:
     assert used(vault) == (1_000_000, 4)
 
 
-@pytest.mark.parametrize("backend", [pytest.param("overlay", marks=[_FUSE, pytest.mark.needs("root", "overlayfs")]), "checkout"])
+@pytest.mark.parametrize(
+    "backend", [pytest.param("overlay", marks=[_FUSE, pytest.mark.needs("root", "overlayfs")]), "checkout"]
+)
 def test_a_command_that_nothing_stops(vault: Vault, work: Workspace, backend: str) -> None:
     """Where the kernel writes, what a command changed beyond the limit stays uncommitted, with the reason."""
     for key, limit in (("quota.fork_bytes", "100000"), ("quota.file_bytes", "150000")):
@@ -505,7 +516,11 @@ def test_writers_never_pass_the_limit_of_a_vault(vault: Vault, work: Workspace, 
         return (lambda name, data: (tree / name).write_bytes(data)), lambda name: (tree / name).unlink(missing_ok=True)
 
     with work.mount(mount_dir / "m"), vault.fork("other").mount(mount_dir / "n"), ThreadPoolExecutor() as pool:
-        ways = (of_tree(mount_dir / "m"), of_tree(mount_dir / "n"), (third.write, partial(third.remove, missing_ok=True)))
+        ways = (
+            of_tree(mount_dir / "m"),
+            of_tree(mount_dir / "n"),
+            (third.write, partial(third.remove, missing_ok=True)),
+        )
         refusals = 0
         for _ in range(10):
             runs = [pool.submit(write, put, remove, [chosen.randrange(MIB) for _ in range(6)]) for put, remove in ways]
@@ -562,7 +577,16 @@ def test_a_damaged_ledger_is_counted_anew(vault: Vault, work: Workspace) -> None
     other = vault.fork("other")
     limit = limit_vault(vault, 100_000)
     name = b'{"%d": ' % (vault.path / "avfs" / "workspaces" / "work").stat().st_ino
-    for text in (b"", b"\xff{", b"[]", b"[" * 100_000, name + b"-9999999}", name + b"1e3}", name + b"false}", name + b"null}"):
+    for text in (
+        b"",
+        b"\xff{",
+        b"[]",
+        b"[" * 100_000,
+        name + b"-9999999}",
+        name + b"1e3}",
+        name + b"false}",
+        name + b"null}",
+    ):
         (vault.path / "avfs" / "room").write_bytes(text)
         assert vault.info(usage=True).held_bytes == limit - 100_000
         (vault.path / "avfs" / "room").write_bytes(text)

@@ -1,7 +1,7 @@
 """A vault that may only be read: on a read-only disk as root, without permission to write as an ordinary user.
 
-Everything that only looks gives what it gives in a copy that may be written, and writes nothing; what changes something is
-refused.
+Everything that only looks gives what it gives in a copy that may be written, and writes nothing; what changes something
+is refused.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def closed(directory: Path) -> Iterator[None]:
             assert unmount(directory)
         return
     # The modes of an upper layer are the workspace's own.
-    places = [place for place in [directory, *directory.rglob("*")] if "upper" not in place.relative_to(directory).parts]
+    places = [
+        place for place in [directory, *directory.rglob("*")] if "upper" not in place.relative_to(directory).parts
+    ]
     modes = [(place, stat.S_IMODE(place.lstat().st_mode)) for place in places if place.is_dir() or place.is_file()]
     for place, mode in reversed(modes):
         place.chmod(mode & ~0o222)
@@ -150,7 +152,9 @@ CHANGES: dict[str, Callable[[Vault], object]] = {
     "delete": lambda vault: vault.delete_fork("untouched"),
     "first write": lambda vault: vault.workspace("made-by-git").write("/x", b""),
     "mount": lambda vault: vault.workspace("work").mount(vault.path.parent.parent.parent / "at"),
-    "mount for reading": lambda vault: vault.workspace("work").mount(vault.path.parent.parent.parent / "at", readonly=True),
+    "mount for reading": lambda vault: vault.workspace("work").mount(
+        vault.path.parent.parent.parent / "at", readonly=True
+    ),
 }
 
 

@@ -92,7 +92,10 @@ def test_an_undo_that_finds_all_says_nothing(vault: Vault) -> None:
 @pytest.mark.needs("fuse", "git")
 @pytest.mark.parametrize("backend", ["fuse", pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs"))])
 def test_gits_directory_of_a_mounted_tree_is_made_anew(mount_dir: Path, backend: str) -> None:
-    """`git worktree remove -f -f` deletes files, then cannot remove `.git`: the next operation says so, and all can come back."""
+    """`git worktree remove -f -f` deletes files, then cannot remove `.git`.
+
+    The next operation says so, and all can come back.
+    """
     told: list[str] = []
     with Avfs(mount_dir / "home", on_warnings=lambda warnings: told.extend(each.code for each in warnings)) as home:
         vault = home.create_vault("v")
@@ -126,7 +129,10 @@ def test_gits_directory_of_a_mounted_tree_is_made_anew(mount_dir: Path, backend:
 @pytest.mark.needs("fuse")
 @pytest.mark.parametrize("backend", ["fuse", pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs"))])
 def test_a_mount_whose_vault_and_server_are_gone_ends(mount_dir: Path, backend: str) -> None:
-    """No process could go on with it: it goes, as where only the vault is gone, and what was written is in the moved vault."""
+    """The mount goes, as where only the vault is gone, since no process could go on with it.
+
+    What was written is in the moved vault.
+    """
     with Avfs(mount_dir / "home") as home, home.create_vault("v") as vault:
         work, tree = vault.workspace(), mount_dir / "tree"
         pid = work.mount(tree, backend=backend).info().pid

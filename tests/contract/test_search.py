@@ -1,4 +1,4 @@
-"""Full text search: `Workspace.search` and `Vault.search` find what a scan of the files finds, whatever happens to the index."""
+"""Full text search by `Workspace.search` and `Vault.search`: what a file scan finds, whatever happens to the index."""
 
 from __future__ import annotations
 
@@ -53,10 +53,17 @@ def index_of(vault: Vault) -> Path:
 
 def test_words_and_parts_of_identifiers_are_found(work: Workspace) -> None:
     """Case and accents do not count; all words have to be there; a star stands for any end."""
-    assert names(work.search("tree")) == names(work.search("TREE parse")) == names(work.search("pars*")) == ["a", "src/b.py"]
+    assert (
+        names(work.search("tree"))
+        == names(work.search("TREE parse"))
+        == names(work.search("pars*"))
+        == ["a", "src/b.py"]
+    )
     assert names(work.search("parsetree")) == ["src/b.py"]
     assert names(work.search("parse_tree, line")) == ["a"]
-    assert names(work.search("server")) == names(work.search("http")) == names(work.search("httpserver")) == ["src/b.py"]
+    assert (
+        names(work.search("server")) == names(work.search("http")) == names(work.search("httpserver")) == ["src/b.py"]
+    )
     assert names(work.search("grosse")) == ["src/new.txt"]
     assert names(work.search("cafe")) == names(work.search("GRÖẞE")) == ["src/new.txt"]
     assert names(work.search("serv")) == names(work.search("tree needle")) == []
@@ -229,7 +236,10 @@ def test_gc_empties_an_index_of_collected_contents(vault: Vault, work: Workspace
 
 
 def test_the_history_tells_which_commit_removed_a_content(vault: Vault, work: Workspace) -> None:
-    """A file that is removed, or loses the words, is found with the last commit that had it; one that is moved is not."""
+    """A file that is removed, or loses the words, is found with the last commit that had it.
+
+    One that is moved is not.
+    """
     work.checkpoint("second")
     work.write("a", b"nothing is left\n")
     work.move("src/b.py", "moved.py")
@@ -308,7 +318,9 @@ def scan(work: Workspace, query: str) -> list[str]:
         found = set()
         for word in re.findall(r"\w+", plain):
             spaced = re.sub(
-                r"([A-Z]+)([A-Z][a-z])|([a-z0-9])(?=[A-Z])|([A-Za-z])(?=[0-9])|([0-9])(?=[A-Za-z])", r"\1\3\4\5 \2", word
+                r"([A-Z]+)([A-Z][a-z])|([a-z0-9])(?=[A-Z])|([A-Za-z])(?=[0-9])|([0-9])(?=[A-Za-z])",
+                r"\1\3\4\5 \2",
+                word,
             )
             found |= {part.casefold() for part in [word, *spaced.replace("_", " ").split()]}
         return found
@@ -317,13 +329,19 @@ def scan(work: Workspace, query: str) -> list[str]:
         char for char in unicodedata.normalize("NFKD", query) if not unicodedata.combining(char)))}  # fmt: skip
     contents = {path: work.read(path) for path in PATHS if work.exists(path)}
     return sorted(
-        path for path, data in contents.items() if b"\0" not in data and wanted <= terms(data.decode("utf-8", "replace"))
+        path
+        for path, data in contents.items()
+        if b"\0" not in data and wanted <= terms(data.decode("utf-8", "replace"))
     )
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+@settings(
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(steps=st.lists(STEPS, max_size=8), query=st.sampled_from([word for word in WORDS if re.search(r"\w", word)]))
-def test_a_search_equals_a_scan(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, str]], query: str) -> None:
+def test_a_search_equals_a_scan(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, str]], query: str
+) -> None:
     """After any sequence of operations, with one index for all states that there were, in two forks."""
     with Home(tmp_path_factory.mktemp("home")) as home:
         vault = home.create_vault("v")

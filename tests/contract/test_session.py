@@ -1,9 +1,9 @@
 """Sessions: a mount from its start to its end, whoever dies in between.
 
-Root has them as they are by default, on overlayfs, and through FUSE (`mount.backend`); an ordinary user has them through FUSE.
-What only one of them promises is `of_fuse`, or in `test_overlay_session.py` and `test_overlay_promises.py`.
-Each test has a home below `mount_dir`, so that whatever is left mounted is taken away. A session whose mount is taken away
-ends by itself.
+Root has them as they are by default, on overlayfs, and through FUSE (`mount.backend`); an ordinary user has them
+through FUSE. What only one of them promises is `of_fuse`, or in `test_overlay_session.py` and
+`test_overlay_promises.py`. Each test has a home below `mount_dir`, so that whatever is left mounted is taken away. A
+session whose mount is taken away ends by itself.
 """
 
 from __future__ import annotations
@@ -108,7 +108,12 @@ def nothing_is_left(vault: Vault, directory: Path) -> None:
     assert vault.sessions() == []
     assert not is_mounted(directory)
     # One that is not listed any more may be about to remove its last file.
-    stays = {"guard", "logs", "bases.lock", *(info.id for info in vault.sessions(bases=True))}  # bases: while the vault is open
+    stays = {
+        "guard",
+        "logs",
+        "bases.lock",
+        *(info.id for info in vault.sessions(bases=True)),
+    }  # bases: while the vault is open
     wait_for(lambda: {*os.listdir(vault.path / "avfs" / "sessions")} <= stays)
 
 
@@ -225,7 +230,7 @@ def test_a_relative_home_is_that_of_the_directory_where_it_was_given(
 
 
 def test_session_is_a_process_of_its_own(work: Workspace, tree: Path) -> None:
-    """It has a session and a group of its own, no terminal, the root as its directory, and takes no permission bits away."""
+    """The process has its own session and group, no terminal and the root as its directory, and masks no mode bits."""
     with work.mount(tree) as session:
         pid = session.info().pid
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -369,7 +374,9 @@ def test_session_is_found_from_inside_its_tree(vault: Vault, work: Workspace, ho
 # --- refusals ---------------------------------------------------------------------------------------------
 
 
-def test_mounted_fork_is_refused_to_others_with_its_place(home: Path, vault: Vault, work: Workspace, tree: Path) -> None:
+def test_mounted_fork_is_refused_to_others_with_its_place(
+    home: Path, vault: Vault, work: Workspace, tree: Path
+) -> None:
     """A second mount, deleting and folding say where the fork is mounted; afterwards they work."""
     with work.mount(tree) as session, Avfs(home, identity=ADA) as avfs:
         for refused in (
@@ -495,7 +502,9 @@ def test_mount_that_stands_over_it_or_in_it_stays(
 def test_mount_above_it_stays(vault: Vault, work: Workspace, tree: Path) -> None:
     """A mount over the directory above hides the tree, whose path then leads to another file system."""
     session = work.mount(tree / "m")
-    os.close(mount_fuse(tree, source="above", subtype="other", max_read=1 << 17))  # without a server: nothing waits for it
+    os.close(
+        mount_fuse(tree, source="above", subtype="other", max_read=1 << 17)
+    )  # without a server: nothing waits for it
     try:
         for lazy, force in ((False, False), (True, False), (False, True)):
             with pytest.raises(MountCovered, match=r"'above'"):
@@ -517,7 +526,10 @@ def test_directory_of_a_mount_over_it_is_in_no_fork(vault: Vault, work: Workspac
     try:
         (tree / "seen").write_bytes(b"\n")
         assert find_place(home, None, tree) is None
-        with Avfs(home, identity=ADA) as avfs, avfs.fork_directory(tree, tree.with_name("other"), branch="other") as made:
+        with (
+            Avfs(home, identity=ADA) as avfs,
+            avfs.fork_directory(tree, tree.with_name("other"), branch="other") as made,
+        ):
             assert made.vault.name != vault.name
             assert sorted(path.name for path in made.path.iterdir() if path.name != ".git") == ["seen"]
         (tree / "deep").mkdir()
@@ -558,7 +570,7 @@ def test_mount_over_a_dead_session_stays(vault: Vault, work: Workspace, tree: Pa
 
 @pytest.mark.needs("root")
 def test_no_copy_of_a_tree_goes_into_itself_by_another_name(work: Workspace, tree: Path) -> None:
-    """Where a tree, or a directory of it, is bound to another directory, a copy from or to there is one within the tree."""
+    """If a tree or a directory of it is bound elsewhere, a copy from or to that place is a copy within the tree."""
     work.make_dir("sub/below", parents=True)
     work.write("sub/file", b"file\n")
     whole, part = tree.with_name("whole"), tree.with_name("part")
@@ -569,7 +581,12 @@ def test_no_copy_of_a_tree_goes_into_itself_by_another_name(work: Workspace, tre
                 place.mkdir()
                 subprocess.run(["mount", "--bind", source, place], check=True)
                 bound.append(place)
-            for path, destination in (("/", whole / "copy"), ("/", part / "copy"), ("sub", part / "below/copy"), ("sub", part)):
+            for path, destination in (
+                ("/", whole / "copy"),
+                ("/", part / "copy"),
+                ("sub", part / "below/copy"),
+                ("sub", part),
+            ):
                 with pytest.raises(PathUnsuitable, match="is inside of what would be copied"):
                     work.export_path(path, destination)
             for source, path in (
@@ -592,7 +609,10 @@ def test_no_copy_of_a_tree_goes_into_itself_by_another_name(work: Workspace, tre
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("force", [False, True])
 def test_second_place_of_a_tree_is_named(vault: Vault, work: Workspace, tree: Path, force: bool, person: str) -> None:
-    """A tree that is bound to another directory stays at both, and the error names that one; by force FUSE ends it at both."""
+    """A tree that is bound to another directory stays at both, and the error names that one.
+
+    By force FUSE ends it at both.
+    """
     session = work.mount(tree)
     other = tree.with_name("other")
     other.mkdir()
@@ -635,7 +655,10 @@ def test_detached_mount_ends_with_its_last_user(vault: Vault, work: Workspace, t
 
 @pytest.mark.needs("root")
 def test_mount_that_was_just_taken_away_can_be_made_again(vault: Vault, work: Workspace, tree: Path) -> None:
-    """At the same place and elsewhere, at once: an end that is under way is waited for, the directory's removal included."""
+    """The mount is made again at once, at the same place and elsewhere.
+
+    The new mount waits for an end that is under way, including the removal of the directory.
+    """
     for number in range(10):
         directory = tree if number % 2 else tree.with_name("other")
         work.mount(tree)
@@ -654,7 +677,11 @@ def test_mount_that_does_not_end_in_time_is_told(home: Path, work: Workspace, tr
     session = work.mount(tree)
     with open(tree / "a", "rb"):
         assert session.unmount(lazy=True).outcome == "detached"
-        with Avfs(home, lock_timeout_s=0.1) as avfs, avfs.open_vault("v") as vault, pytest.raises(WorkspaceMounted) as caught:
+        with (
+            Avfs(home, lock_timeout_s=0.1) as avfs,
+            avfs.open_vault("v") as vault,
+            pytest.raises(WorkspaceMounted) as caught,
+        ):
             vault.workspace(work.fork).mount(tree)
 
         assert "taken away" in caught.value.message
@@ -683,7 +710,10 @@ def test_forced_end_takes_the_tree_from_its_users(vault: Vault, work: Workspace,
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("busy", [False, True])
 def test_signals_unmount(vault: Vault, work: Workspace, tree: Path, number: signal.Signals, *, busy: bool) -> None:
-    """A signal ends the session, and no program keeps the mount in sight; one that uses it is served until it is done."""
+    """A signal ends the session, and no program keeps the mount in sight.
+
+    One that uses it is served until it is done.
+    """
     session = work.mount(tree)
     pid = session.info().pid
     with open(tree / "a", "rb") if busy else contextlib.nullcontext() as held:
@@ -888,7 +918,9 @@ def test_mount_goes_when_its_vault_is_moved(home: Path, vault: Vault, work: Work
 
 
 @pytest.mark.parametrize("readonly", [False, True])
-def test_server_that_is_killed_is_followed_by_another(vault: Vault, work: Workspace, tree: Path, *, readonly: bool) -> None:
+def test_server_that_is_killed_is_followed_by_another(
+    vault: Vault, work: Workspace, tree: Path, *, readonly: bool
+) -> None:
     """The session is the same afterwards, and so is the tree; the SDK reaches it as before."""
     if readonly:
         with work.mount(tree, readonly=True) as session, open(tree / "a", "rb") as held:
@@ -902,7 +934,9 @@ def test_server_that_is_killed_is_followed_by_another(vault: Vault, work: Worksp
             kill(server_of(session))
             assert (tree / f"f{number}").read_bytes() == b"x"
         assert session.info().state == SessionState.MOUNTED
-        assert [change.path for change in work.checkpoint().changed_files] == [f"f{number}".encode() for number in range(5)]
+        assert [change.path for change in work.checkpoint().changed_files] == [
+            f"f{number}".encode() for number in range(5)
+        ]
 
     nothing_is_left(vault, tree)
 
@@ -950,7 +984,10 @@ def _known_mode(path: Path) -> int:
 
 
 def test_the_kernel_knows_who_may_use_the_tree_before_anybody_does(vault: Vault, mount_dir: Path) -> None:
-    """It drops an answer that a change overtakes, and what it takes the root for until then would refuse an ordinary user."""
+    """The kernel drops an answer that a change overtakes.
+
+    What it takes the root for until then would refuse an ordinary user.
+    """
     with vault.workspace().mount(mount_dir / "tree") as session:
         known = _known_mode(session.path)
 
@@ -982,7 +1019,9 @@ def test_full_disk_leaves_no_dead_mount(mount_dir: Path) -> None:
         vault.workspace().write("a", b"")
 
 
-def test_a_record_under_the_id_of_another_vaults_session_takes_no_mount_away(vault: Vault, work: Workspace, tree: Path) -> None:
+def test_a_record_under_the_id_of_another_vaults_session_takes_no_mount_away(
+    vault: Vault, work: Workspace, tree: Path
+) -> None:
     """A vault may hold a record that somebody made up: the mount table shows everybody the ids of all sessions."""
     session = work.mount(tree)
     sessions = vault.path / "avfs" / "sessions"

@@ -1,8 +1,8 @@
 """`auto` mounts by the next backend where the kernel's own protocol cannot be spoken, and says why.
 
-The machine on which it cannot is this one with an older kernel, as far as the programs of a test can tell: what the kernel says
-of its protocol's version is lowered on its way into each process, below what avfs asks for and libfuse can do with. All else
-is the kernel's own, and so is what becomes of it: libfuse really mounts and serves.
+The machine on which it cannot is this one with an older kernel, as far as the programs of a test can tell: what the
+kernel says of its protocol's version is lowered on its way into each process, below what avfs asks for and libfuse can
+do with. All else is the kernel's own, and so is what becomes of it: libfuse really mounts and serves.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def avfs(mount_dir: Path, tmp_path: Path) -> Run:
     env = {**os.environ, "AVFS_HOME": str(mount_dir / "h"), "LD_PRELOAD": str(library)}
 
     def run(*arguments: str | Path) -> dict[str, Any]:
-        done = subprocess.run([sys.executable, "-m", "avfs_git", "--json", *arguments], env=env, capture_output=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "avfs_git", "--json", *arguments], env=env, capture_output=True, check=False
+        )
         document: dict[str, Any] = json.loads(done.stdout)
         return document
 
@@ -87,12 +89,17 @@ def point(avfs: Run, mount_dir: Path) -> Path:
 
 
 def test_the_next_backend_is_used_and_the_reason_told(avfs: Run, point: Path, person: str) -> None:
-    """The tree is mounted through libfuse; the session says so, and why, as does what is run there; and it ends as any."""
+    """The tree is mounted through libfuse, and ends as any other.
+
+    The session and the commands that run there tell the backend and the reason.
+    """
     made = avfs("--vault", "v", "mount", "main", point)
     assert made["success"], made
     assert made["result"]["backend"] == "portable"
     passed = ("overlay", "fuse") if person == "root" else ("fuse",)
-    assert made["result"]["backend_reasons"] == [f"{name}: the kernel's FUSE 7.{_OLD_MINOR} is too old" for name in passed]
+    assert made["result"]["backend_reasons"] == [
+        f"{name}: the kernel's FUSE 7.{_OLD_MINOR} is too old" for name in passed
+    ]
     assert (point / "file").read_text() == "content\n"
     (point / "new").write_text("new\n")
     ran = avfs("--vault", "v", "proxy", "exec", "--", "cat", "new")

@@ -1,4 +1,4 @@
-"""Who may read and write what a session leaves in its vault: as open as the umask of who mounted it says, not as its programs."""
+"""Access to what a session leaves in its vault: as the umask of the user who mounted it says, not its programs'."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ import pytest
 
 from avfs_git.sdk import Avfs
 
-pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow, pytest.mark.usefixtures("person")]
+pytestmark = [
+    pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"),
+    pytest.mark.slow,
+    pytest.mark.usefixtures("person"),
+]
 
 
 def test_nothing_that_a_session_writes_is_open_to_everybody(mount_dir: Path) -> None:
-    """Refs, packs, the log, locks and workspaces that come from a live tree and from git in it: only their owner may write."""
+    """Only the owner may write refs, packs, the log, locks and workspaces of a live tree and of git in it."""
     before = os.umask(0o022)
     try:
         with Avfs(mount_dir / "home") as avfs:

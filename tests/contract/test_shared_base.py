@@ -1,4 +1,4 @@
-"""The read-only mount of a base that commands in many forks stand on: one for all of them, for as long as there is one."""
+"""The read-only mount of a base below commands in many forks: one for all of them, for as long as there is one."""
 
 from __future__ import annotations
 
@@ -210,7 +210,9 @@ def test_a_base_that_nobody_came_to_use_ends(vault: Vault, mount_dir: Path) -> N
     await_end(vault, found.record.id)
 
 
-def test_a_mount_that_another_user_made_is_not_used(vault: Vault, mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mount_that_another_user_made_is_not_used(
+    vault: Vault, mount_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither its record nor its place is believed: the kernel tells whose they are."""
     with Avfs(mount_dir / "h", lock_timeout_s=0.2) as avfs, avfs.open_vault("v") as mine, mine.workspace("a") as work:
         head = work.status().head
@@ -244,7 +246,10 @@ def _seek(file: Path, whence: int) -> list[int]:
 
 @pytest.mark.needs("root")
 def test_overlayfs_asks_for_no_attributes_and_no_holes_where_there_are_none(mount_dir: Path, tmp_path: Path) -> None:
-    """It would ask for a mark of each file, in each of its mounts; when nothing in the base has any, that ends. So do holes."""
+    """It would ask for a mark of each file, in each of its mounts; when nothing in the base has any, that ends.
+
+    So do holes.
+    """
     home, base = mount_dir / "home", mount_dir / "base"
     base.mkdir()
     make_vault(home, _make_files(tmp_path / "source"))

@@ -1,4 +1,4 @@
-"""A day of work with submodules in a live tree: what git puts into the vault for it is the fork's, and in nobody's way."""
+"""A day of work with submodules in a live tree: git's data for it in the vault is the fork's, and in nobody's way."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def _make_library(place: Path) -> None:
 
 
 def test_a_day_of_work_with_a_submodule(tmp_path: Path, mount_dir: Path) -> None:
-    """Added, worked in, moved, saved and collected; the fork deleted and brought back; removed. Nothing is lost on the way."""
+    """Added, worked in, moved, saved and collected; the fork deleted and brought back; removed.
+
+    Nothing is lost on the way.
+    """
     library, tree = tmp_path / "library", mount_dir / "tree"
     _make_library(library)
     tree.mkdir()
@@ -119,7 +122,7 @@ def test_a_submodule_that_came_with_a_clone_is_removed_in_two_steps(tmp_path: Pa
 
 
 def test_a_vault_outside_the_home_is_opened_with_its_submodules(tmp_path: Path, mount_dir: Path) -> None:
-    """What git writes for a submodule of a live tree is no reason not to trust a vault, mounted or not, here or copied."""
+    """Git's data for a submodule of a live tree leaves the vault trusted, mounted or not, here or copied."""
     library, tree, place = tmp_path / "library", mount_dir / "tree", mount_dir / "v.git"
     _make_library(library)
     tree.mkdir()

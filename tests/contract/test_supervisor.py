@@ -66,7 +66,11 @@ def _kill_server(tree: LiveTree) -> None:
 
 
 def _attic(tree: LiveTree) -> list[Path]:
-    return [path for path in (tree.home / "vaults").rglob("avfs-*") if path.parent.name == "work" and "whiteout" not in path.name]
+    return [
+        path
+        for path in (tree.home / "vaults").rglob("avfs-*")
+        if path.parent.name == "work" and "whiteout" not in path.name
+    ]
 
 
 @pytest.mark.parametrize("names", _PROGRAMS)
@@ -93,12 +97,14 @@ def test_programs_go_on_while_servers_are_killed(mount: Mount, tmp_path: Path, n
 
 @pytest.mark.usefixtures("person")
 def test_changes_that_wait_for_a_large_copy_survive(mount: Mount, source: Path) -> None:
-    """Wherever servers die while a large file is copied up, what is to change in it is changed once the copy is whole."""
+    """Wherever servers die while a large file is copied up, its pending changes are made once the copy is whole."""
     size = 8 << 20
     for name in ("written", "moved"):
         (source / name).write_bytes(name[:1].encode() * size)
     tree = mount()
-    writing = f"fd = os.open(tree + '/written', os.O_RDWR); assert os.pwrite(fd, b'!' * {1 << 20}, {1 << 20}) == {1 << 20}"
+    writing = (
+        f"fd = os.open(tree + '/written', os.O_RDWR); assert os.pwrite(fd, b'!' * {1 << 20}, {1 << 20}) == {1 << 20}"
+    )
     moving = "os.rename(tree + '/moved', tree + '/there')"
     with ThreadPoolExecutor(2) as programs:
         waiting = [programs.submit(tree.python, code) for code in (writing, moving)]
@@ -127,7 +133,10 @@ def _facts(fd: int) -> tuple[int, ...]:
 
 @pytest.mark.usefixtures("person")
 def test_open_files_without_a_name_survive(mount: Mount) -> None:
-    """What was unlinked, replaced or never named can be read, written, and counted as before; afterwards nothing is left."""
+    """Unlinked, replaced and unnamed files can be read, written and counted as before.
+
+    Afterwards nothing is left.
+    """
     tree = mount()
     path = tree.path
     (path / "new").write_bytes(b"new")
@@ -150,7 +159,12 @@ def test_open_files_without_a_name_survive(mount: Mount) -> None:
     for _ in range(2):
         _kill_server(tree)
 
-        assert [os.pread(fd, 1000, 0) for fd in (unlinked, lower, replaced, unnamed)] == [b"new", kept, b"old", b"unnamed"]
+        assert [os.pread(fd, 1000, 0) for fd in (unlinked, lower, replaced, unnamed)] == [
+            b"new",
+            kept,
+            b"old",
+            b"unnamed",
+        ]
         assert [_facts(fd) for fd in (unlinked, lower, replaced, unnamed)] == before
         assert (os.listdir(directory), stat.S_IMODE(os.fstat(directory).st_mode)) == ([], 0o711)
 
@@ -312,12 +326,18 @@ def test_what_is_done_meanwhile_is_done_once(lives: str, seen: bytes) -> None:
 
 @pytest.mark.needs("root")
 def test_who_waits_for_a_tree_is_told_from_who_may_write(mount_dir: Path) -> None:
-    """A thread that was killed while it uses a tree is kept by the kernel until somebody answers; that is seen from outside."""
+    """A thread that was killed while it uses a tree is kept by the kernel until somebody answers.
+
+    That is seen from outside.
+    """
     directory = mount_dir / "m"
     directory.mkdir()
     channel = Channel(mount_fuse(directory, source="avfs:test", subtype="avfs", allow_other=False, max_read=MAX_IO))
     channel.negotiate()
-    code = f"import os, threading, time; threading.Thread(target=os.listdir, args=({str(directory)!r},)).start(); time.sleep(999)"
+    code = (
+        f"import os, threading, time; threading.Thread(target=os.listdir, args=({str(directory)!r},)).start(); "
+        "time.sleep(999)"
+    )
     with subprocess.Popen([sys.executable, "-c", code]) as user:
         assert channel.receive(Request())  # and never answered
         user.kill()

@@ -152,7 +152,9 @@ def test_glob_reads_only_directories_that_may_match(work: Workspace, monkeypatch
         list(work.glob("/"))
 
 
-def test_the_default_home_is_that_of_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hermetic: Path) -> None:
+def test_the_default_home_is_that_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hermetic: Path
+) -> None:
     """`Home()` is what the command line uses without variables; `open_home` is what it uses with them."""
     monkeypatch.setenv("HOME", str(tmp_path))
 

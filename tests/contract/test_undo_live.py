@@ -59,7 +59,10 @@ def test_edits_of_programs_are_one_operation(mounted: tuple[Workspace, Path]) ->
 
 
 def test_nothing_is_done_again_over_what_programs_wrote_since(mounted: tuple[Workspace, Path]) -> None:
-    """Redo works until something new is done, by whomever; that stays, and undo and redo take it back and bring it again."""
+    """Redo works until something new is done, by whomever.
+
+    That stays, and undo and redo take it back and bring it again.
+    """
     work, tree = mounted
     (tree / "src" / "a").write_bytes(b"older\n")
     work.undo()

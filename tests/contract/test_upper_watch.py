@@ -1,7 +1,7 @@
 """What a capture may leave unlooked at while the kernel's overlayfs shows a workspace: never anything that changed.
 
-The witness is a comparison of everything: after each checkpoint that looked at nothing but what it was told of, it finds no
-difference.
+The witness is a comparison of everything: after each checkpoint that looked at nothing but what it was told of, it
+finds no difference.
 """
 
 from __future__ import annotations
@@ -335,7 +335,10 @@ def _refuses(_: Watches) -> None:
 
 
 def test_a_layer_that_grows_is_watched(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Captures of a layer that was too small are no reason not to watch it when it has grown; what is proven is proven once."""
+    """Captures of a layer that was too small are no reason not to watch it when it has grown.
+
+    What is proven is proven once.
+    """
     opened, many = opened_of(work), TreePath(b"many")
     watch = UpperWatch(tree_of(work))
     monkeypatch.setattr(upperwatch, "_WORTH", 1000)
@@ -367,7 +370,9 @@ def test_a_layer_that_holds_too_much_is_compared(work: Workspace, monkeypatch: p
         assert not is_whole(work)
 
 
-@pytest.mark.parametrize(("method", "instead"), [("read", _tells_nothing), ("__init__", _refuses), ("add_file", _refuses)])
+@pytest.mark.parametrize(
+    ("method", "instead"), [("read", _tells_nothing), ("__init__", _refuses), ("add_file", _refuses)]
+)
 def test_where_the_kernel_does_not_tell_everything_is_compared(
     work: Workspace, monkeypatch: pytest.MonkeyPatch, method: str, instead: Callable[[Watches], object]
 ) -> None:

@@ -186,7 +186,7 @@ def _drop_caches() -> None:
 
 
 def test_a_killed_server_is_not_noticed(vault: Vault, mount_dir: Path, tmp_path: Path) -> None:
-    """Whatever is open goes on under the next server, and the next: files, directories, and the state that they belong to."""
+    """All that is open goes on under each next server: files, directories, and the state that they belong to."""
     big = bytes(range(256)) * 12_000
     with vault.mount(mount_dir / "all") as session, vault.workspace("team/x") as work:
         root = session.path
@@ -255,7 +255,10 @@ def test_readers_go_on_while_servers_are_killed(vault: Vault, mount_dir: Path, t
 
 
 def test_a_folder_that_is_gone_is_stale(vault: Vault, mount_dir: Path) -> None:
-    """What a fork's labels stood below is stale to who holds it when the fork is gone and the server too, and nothing else is."""
+    """The folder above a fork's labels is stale to its holder when the fork and the server are gone.
+
+    Nothing else is stale.
+    """
     with vault.mount(mount_dir / "all") as session:
         folder = os.open(session.path / "checkpoints/team/x", os.O_RDONLY)
         vault.delete_fork("team/x")

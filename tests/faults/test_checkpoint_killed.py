@@ -22,7 +22,10 @@ def _save(home: Path) -> None:
 
 
 def test_undone_and_done_again_all_files_are_back(tmp_path: Path) -> None:
-    """The same steps of undo and redo lead to the files that were there; nothing of the killed checkpoint is skipped."""
+    """The same steps of undo and redo lead to the files that were there.
+
+    Nothing of the killed checkpoint is skipped.
+    """
     with Home(tmp_path / "made") as avfs:
         vault = avfs.create_vault("v")
         work = vault.workspace()

@@ -48,7 +48,10 @@ def _meanwhile(act: Callable[[], object]) -> Iterator[None]:
 
 
 def test_a_workspace_that_was_repaired_meanwhile_keeps_its_work(vault: Vault, tmp_path: Path) -> None:
-    """Two find that its upper layer is gone; what is written after the first repair is not put into the trash by the second."""
+    """Two find that its upper layer is gone.
+
+    What is written after the first repair is not put into the trash by the second.
+    """
     shutil.rmtree(vault.path / "avfs" / "workspaces" / "work" / "upper")
 
     with Avfs(tmp_path / "home") as avfs:
@@ -75,7 +78,9 @@ def test_a_ref_that_was_moved_meanwhile_stays_there(vault: Vault, gone: bool) ->
         found = [problem for problem in vault.doctor(repair=True).problems if problem.code == "ref.damaged"]
 
     assert [problem.fixed for problem in found] == [True]
-    assert git(vault.path, "for-each-ref", "--format=%(objectname)", "refs/heads/work").split() == ([] if gone else [main])
+    assert git(vault.path, "for-each-ref", "--format=%(objectname)", "refs/heads/work").split() == (
+        [] if gone else [main]
+    )
 
 
 def test_a_lock_that_is_another_one_by_then_stays(vault: Vault) -> None:

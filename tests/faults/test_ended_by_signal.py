@@ -1,4 +1,4 @@
-"""`avfs checkpoint save` that a signal ends, at each fault point: a short word, the signal's status, nothing half made."""
+"""`avfs checkpoint save` ended by a signal at any fault point: a short word, the signal's status, nothing half made."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def run(home: Path, number: signal.Signals, at: int) -> subprocess.CompletedProc
     return subprocess.run(argv, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(("number", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
 def test_nothing_half_made_stays(tmp_path: Path, number: signal.Signals, status: int, word: str) -> None:
     """The state is that of before or that of after, and is whole; the next checkpoint is like any other."""
     made = tmp_path / "made"
@@ -61,7 +63,11 @@ def test_nothing_half_made_stays(tmp_path: Path, number: signal.Signals, status:
         ended += 1
         assert (done.returncode, done.stdout, done.stderr) == (status, "", f"error: {word}\n"), at
         git_dir = home / "vaults" / "v.git"
-        left = [path for path in git_dir.rglob("*") if ".tmp" in path.name or (path.suffix == ".lock" and "refs" in path.parts)]
+        left = [
+            path
+            for path in git_dir.rglob("*")
+            if ".tmp" in path.name or (path.suffix == ".lock" and "refs" in path.parts)
+        ]
         assert left == [], at
         with Avfs(home, identity=ADA) as avfs, avfs.open_vault("v") as vault:
             work = vault.workspace("work")

@@ -1,8 +1,8 @@
-"""Two actors on one fork's name: one makes, deletes, brings back or takes back a fork, another does so in the middle of it.
+"""Two actors on one fork's name: while one makes, deletes, brings back or takes back a fork, another does so.
 
-At each point that the first one passes a second one begins; it goes on alone where it need not wait. After each pair: every
-workspace that was written to is in its fork, or in the trash under the name that the log gives it; who did not get through
-was refused by a typed error; and a third one can go on.
+At each point that the first one passes a second one begins; it goes on alone where it need not wait. After each pair:
+every workspace that was written to is in its fork, or in the trash under the name that the log gives it; who did not
+get through was refused by a typed error; and a third one can go on.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def test_two_actors_on_one_name(state: str, first: str, tmp_path: Path) -> None:
 
 @pytest.mark.ordinary
 @pytest.mark.parametrize(
-    ("state", "first", "second"), [("none", "create", "create"), ("there", "delete", "write"), ("deleted", "undo", "create")]
+    ("state", "first", "second"),
+    [("none", "create", "create"), ("there", "delete", "write"), ("deleted", "undo", "create")],
 )
 def test_two_ordinary_users_on_one_name(state: str, first: str, second: str, tmp_path: Path) -> None:
     """So it is for ordinary users."""
@@ -151,7 +152,10 @@ def _run_everywhere(state: str, first: str, seconds: Callable[[int], list[str]],
 
 
 def _run_pair(home: Path, first: str, second: str, point: int) -> tuple[set[str], int]:
-    """Run the second action when the first one is at its n-th point; tell who got through, and how many points there were."""
+    """Run the second action when the first one is at its n-th point.
+
+    Tell who got through, and how many points there were.
+    """
     done: set[str] = set()
     main = threading.current_thread()
     others: list[threading.Thread] = []
@@ -191,13 +195,17 @@ def test_killed_and_then_another(state: str, first: str, tmp_path: Path) -> None
 
 
 @pytest.mark.ordinary
-@pytest.mark.parametrize(("state", "first"), [("none", "create"), ("there", "delete"), ("deleted", "undo"), ("undone", "redo")])
+@pytest.mark.parametrize(
+    ("state", "first"), [("none", "create"), ("there", "delete"), ("deleted", "undo"), ("undone", "redo")]
+)
 def test_an_ordinary_user_goes_on_after_a_kill(state: str, first: str, tmp_path: Path) -> None:
     """So it is for ordinary users."""
     _kill_everywhere(state, first, ("undo",), take_points(1), tmp_path)
 
 
-def _kill_everywhere(state: str, first: str, actions: Sequence[str], points: Iterable[tuple[int, int]], tmp_path: Path) -> None:
+def _kill_everywhere(
+    state: str, first: str, actions: Sequence[str], points: Iterable[tuple[int, int]], tmp_path: Path
+) -> None:
     _make(tmp_path / state, state)
     turns = take_turns(actions)
     for turn, point in points:
@@ -230,7 +238,7 @@ def _kill_and_check(state: str, first: str, then: str, point: int, directory: Pa
 
 
 def _check_after_kill(home: Path, written: set[str]) -> None:
-    """As `_check`; but a workspace whose branch is gone may still be in its place, where undo or the next fork takes it."""
+    """Check as `_check` does, but a workspace without a branch may stay in place for undo or the next fork to take."""
     with Avfs(home) as avfs:
         vault = avfs.open_vault("v")
         core = vault._core
@@ -277,7 +285,7 @@ def test_each_undo_brings_back_the_fork_of_its_own_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ä/" * 39 + "a" * 20, "x" * 200, "ab%" * 40])
 def test_a_name_that_makes_a_long_directory_comes_and_goes(name: str, tmp_path: Path) -> None:
-    """Where a time before the name of a workspace would be too long for a file system, a fork is deleted and comes back."""
+    """A fork whose workspace name with a time before it is too long for a file system is deleted and comes back."""
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         vault.workspace().write("a", b"a")

@@ -1,7 +1,7 @@
 """Renaming a fork: what moves with it, what refuses it, and that a crash or another process at any point loses nothing.
 
-After each crash the next process goes on, without the doctor: the fork is there under its old name or under its new one, with its
-checkpoint, its label, what was not saved, and git's log of its branch.
+After each crash the next process goes on, without the doctor: the fork is there under its old name or under its new
+one, with its checkpoint, its label, what was not saved, and git's log of its branch.
 """
 
 from __future__ import annotations
@@ -51,7 +51,18 @@ def make(home: Path) -> Vault:
     git(vault.path, "config", "core.logAllRefUpdates", "always")
     head = git(vault.path, "rev-parse", "old").strip()
     for commit in ("old~", head):  # there and back: the log of the branch has two lines
-        git(vault.path, "-c", "user.name=n", "-c", "user.email=e", "update-ref", "-m", "of git", "refs/heads/old", commit)
+        git(
+            vault.path,
+            "-c",
+            "user.name=n",
+            "-c",
+            "user.email=e",
+            "update-ref",
+            "-m",
+            "of git",
+            "refs/heads/old",
+            commit,
+        )
     git(vault.path, "config", "branch.old.remote", "somewhere")
     work.write("b", b"not saved\n")
     return vault
@@ -212,7 +223,7 @@ def test_a_mounted_fork_keeps_its_name(mount_dir: Path) -> None:
 
 
 def test_a_new_fork_of_the_old_name_leaves_the_renamed_one_its_workspace(tmp_path: Path) -> None:
-    """Where the process that renamed a fork died before the workspace moved, and whichever of the two is opened first."""
+    """The process that renamed a fork died before the workspace moved; either of the two forks is opened first."""
     make(tmp_path / "home")
     seen: list[str] = []
     shutil.copytree(tmp_path / "home", tmp_path / "counted", symlinks=True)

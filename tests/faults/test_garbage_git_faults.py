@@ -1,4 +1,4 @@
-"""Collecting garbage while system calls of git itself fail: an answer of git that is empty or cut short is not believed."""
+"""Garbage collection while git's own system calls fail: an empty or cut-short answer of git is not believed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def _wrap(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
     program = directory / "git"
     program.write_text(f"#!/bin/sh\nGIT={shutil.which('git')}\nPATH={os.environ['PATH']}\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setattr("avfs_git.gitstore.gitcommand.shutil.which", lambda name: str(program) if name == "git" else None)
+    monkeypatch.setattr(
+        "avfs_git.gitstore.gitcommand.shutil.which", lambda name: str(program) if name == "git" else None
+    )
 
 
 def _collect_and_check(home: Path) -> AvfsError | None:
@@ -67,7 +69,9 @@ ANSWERS = {
 
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_an_answer_that_is_not_whole_is_not_believed(answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_not_whole_is_not_believed(
+    answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Git says success and has not done it: the collection is refused, and every object is where it was."""
     vault = make_vault_with_garbage(tmp_path)
     before = _objects(vault.path)
@@ -82,7 +86,9 @@ def test_an_answer_that_is_not_whole_is_not_believed(answer: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("verbs", ['*" rev-list "*', '*" rev-list "*|*" pack-objects "*'])
-def test_a_list_without_where_it_began_is_not_believed(verbs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_without_where_it_began_is_not_believed(
+    verbs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where git lists nothing, what it packs cannot be compared with that: the collection is refused."""
     vault = make_vault_with_garbage(tmp_path)
     before = _objects(vault.path)
@@ -98,7 +104,9 @@ def test_a_list_without_where_it_began_is_not_believed(verbs: str, tmp_path: Pat
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("fault", ["write:error=EIO", "write:error=ENOSPC", "fsync:error=EIO", "openat:error=EIO"])
 @pytest.mark.parametrize("verb", ["rev-list", "pack-objects"])
-def test_a_git_whose_calls_fail_loses_nothing(fault: str, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_git_whose_calls_fail_loses_nothing(
+    fault: str, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whichever of git's calls fails, git or the collection says so, or nothing that is reached has gone."""
     make_vault_with_garbage(tmp_path).close()
     for when in (1, 2, 4, "1+"):

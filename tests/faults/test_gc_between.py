@@ -1,7 +1,7 @@
 """Collecting garbage between any two steps of an operation that names what it did not write: no ref dangles.
 
-At each fault point of the operation everything that may go is collected. The operation holds what it is about to name, so that
-it succeeds; git finds all refs whole afterwards.
+At each fault point of the operation everything that may go is collected. The operation holds what it is about to name,
+so that it succeeds; git finds all refs whole afterwards.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def _lose(vault: Vault) -> str:
         ["git", "-C", vault.path, "hash-object", "-w", "--stdin"], input=b"lost\n", capture_output=True, check=True
     ).stdout.strip()
     listed = git(vault.path, "ls-tree", "main").encode() + b"100644 blob " + blob + b"\tlost\n"
-    tree = subprocess.run(["git", "-C", vault.path, "mktree"], input=listed, capture_output=True, check=True).stdout.decode()
+    tree = subprocess.run(
+        ["git", "-C", vault.path, "mktree"], input=listed, capture_output=True, check=True
+    ).stdout.decode()
     oid = git(vault.path, *PERSON, "commit-tree", "-m", "lost", "-p", "main", tree.strip()).strip()
     _age(vault.path)
     return oid
@@ -125,7 +127,9 @@ def _make(directory: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
-def test_no_ref_dangles_whenever_garbage_is_collected(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_ref_dangles_whenever_garbage_is_collected(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Collecting at every step of the operation in turn, all in one run: it succeeds, and all refs are whole."""
     monkeypatch.setattr(sweep, "_WAIT_S", 0.01)
     home = _make(tmp_path)
@@ -161,7 +165,10 @@ def test_no_ref_dangles_whenever_garbage_is_collected(case: Case, tmp_path: Path
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("packed", [False, True])
 def test_no_ref_moves_to_what_is_not_here(tmp_path: Path, packed: bool) -> None:
-    """What names a commit that has gone meanwhile gets an error, and the ref stays; also where its pack is still open here."""
+    """What names a commit that has gone meanwhile gets an error, and the ref stays.
+
+    Also where its pack is still open here.
+    """
     with Avfs(_make(tmp_path)) as avfs:
         vault = avfs.open_vault("v")
         oid = _lose(vault)

@@ -1,4 +1,4 @@
-"""Collecting garbage in a lazy vault, killed at every fault point in turn: what was here and is needed is still here."""
+"""Garbage collection in a partial clone, killed at every fault point: what was here and is needed is still here."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def collect(home: Path) -> None:
 
 
 def test_a_collection_that_dies_loses_nothing(prepared: Path, tmp_path: Path) -> None:
-    """Whatever the server sent and whatever is reached is there, known as whose it is, and the next collection completes."""
+    """All that the server sent or that is reached is there, with a known owner, and the next collection completes."""
     done = tmp_path / "done"
     shutil.copytree(prepared, done, symlinks=True)
     collect(done)

@@ -1,6 +1,7 @@
-"""The disk below a live tree fails, or is full: programs are told so, and no checkpoint holds what they could not write.
+"""The disk below a live tree fails or is full: programs are told so; no checkpoint holds what they could not write.
 
-The faults are real: a small file system that is filled, and system calls of the server that fail because strace says so.
+The faults are real: a small file system that is filled, and system calls of the server that fail because strace says
+so.
 """
 
 from __future__ import annotations
@@ -84,13 +85,15 @@ def fill(point: Path, leave: int) -> Path:
 
 @pytest.mark.needs("loop", "overlayfs")
 def test_a_mount_on_a_full_disk_is_refused_or_can_be_written(mount_dir: Path) -> None:
-    """Where the kernel can make nothing beside the upper layer, it would show the tree read-only for as long as it is mounted."""
+    """If the kernel can make nothing beside the upper layer, it would show the tree read-only while mounted."""
     with image("ext4", mount_dir, size=48 << 20, options=["-m", "0"]) as disk:
         tree = mount_dir / "tree"
         with mounted(disk.point / "home", tree, "overlay") as (work, session):
             session.unmount()
             layers = work.vault.path / "avfs" / "workspaces" / "work" / "work"
-            subprocess.run(["chattr", "+i", layers / "work"], check=True)  # as on a full disk, whose last block the record gets
+            subprocess.run(
+                ["chattr", "+i", layers / "work"], check=True
+            )  # as on a full disk, whose last block the record gets
             try:
                 with pytest.raises(MountError, match="directory of work"):
                     work.mount(tree, backend="overlay")
@@ -166,7 +169,18 @@ def failing(session: Session, calls: str, number: str) -> Iterator[None]:
     """Let system calls of the server of a session fail."""
     pid = session.info().pid
     server = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()[0]
-    strace = ["strace", "-f", "-o", os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:error={number}", "-p", server]
+    strace = [
+        "strace",
+        "-f",
+        "-o",
+        os.devnull,
+        "-e",
+        f"trace={calls}",
+        "-e",
+        f"inject={calls}:error={number}",
+        "-p",
+        server,
+    ]
     with subprocess.Popen(strace, stderr=subprocess.PIPE, text=True) as tracer:
         assert tracer.stderr is not None
         try:
@@ -181,7 +195,10 @@ def failing(session: Session, calls: str, number: str) -> Iterator[None]:
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("number", ["EIO", "ENOSPC", "EDQUOT"])
 def test_a_failing_disk_is_told_as_what_it_is(mount_dir: Path, number: str) -> None:
-    """A read, a write, an fsync and a checkpoint that the disk refuses the server fail with its error; afterwards all works."""
+    """A read, write, fsync or checkpoint that the disk refuses the server fails with the disk's error.
+
+    Afterwards all works.
+    """
     tree = mount_dir / "tree"
     wanted = getattr(errno, number)
     with mounted(mount_dir / "home", tree, "fuse") as (work, session):

@@ -1,4 +1,4 @@
-"""What a living process makes is its own, also for a process in another PID namespace, where the first one has no number."""
+"""What a living process makes is its own, also for a process in another PID namespace, where the first has no PID."""
 
 from __future__ import annotations
 

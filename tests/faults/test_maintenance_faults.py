@@ -1,7 +1,7 @@
 """Maintenance, interrupted at every fault point in turn, and with another actor at every point: nothing is lost.
 
-At each named step the process is killed, the disk fails, or another process makes or undoes a checkpoint, makes and deletes
-forks and labels, or runs git. Afterwards each workspace, checkpoint, ref and undo is there.
+At each named step the process is killed, the disk fails, or another process makes or undoes a checkpoint, makes and
+deletes forks and labels, or runs git. Afterwards each workspace, checkpoint, ref and undo is there.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _prepare(directory: Path) -> Path:
 
 
 def _check(home: Path) -> None:
-    """Demand that all is there, that undo brings back what it promised, and that maintenance goes on where it stopped."""
+    """Demand that all is there, that undo restores what it promised, and that maintenance goes on where it stopped."""
     with _open(home) as vault:
         check_vault(vault, again=True)
         vault.undo()
@@ -93,8 +93,12 @@ def test_maintenance_that_fails_loses_nothing(tmp_path: Path) -> None:
                 raise AssertionError(f"after the failure at point {point}: {fault.seen[point - 1 :][:1]}") from error
         if len(fault.seen) < point:
             break
-    assert {"refs.packed", "refs.pack_removed", "repack.installed", "repack.removed_one", "oplog.indexing"} <= set(fault.seen)
-    assert {"fold.base_moved", "fold.entry", "fold.emptied", "statcache.begun", "maintain.folded_slice"} <= set(fault.seen)
+    assert {"refs.packed", "refs.pack_removed", "repack.installed", "repack.removed_one", "oplog.indexing"} <= set(
+        fault.seen
+    )
+    assert {"fold.base_moved", "fold.entry", "fold.emptied", "statcache.begun", "maintain.folded_slice"} <= set(
+        fault.seen
+    )
 
 
 def test_maintenance_that_is_killed_loses_nothing(tmp_path: Path) -> None:

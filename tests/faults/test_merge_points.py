@@ -1,4 +1,4 @@
-"""A merge or rebase with conflicts in the workspace, interrupted at every fault point while it begins, goes on or is given up."""
+"""A merge or rebase with workspace conflicts, interrupted at every fault point as it begins, goes on or is given up."""
 
 from __future__ import annotations
 

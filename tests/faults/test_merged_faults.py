@@ -44,7 +44,9 @@ OPERATIONS: dict[str, Callable[[MergedTree], object]] = {
     "append to a lower file": lambda tree: tree.contents.append(tree.resolve(_path("a/a")), b"more"),
     "truncate a lower file": lambda tree: tree.contents.truncate(tree.resolve(_path("a/a")), 0),
     "chmod a lower file": lambda tree: tree.attributes.chmod(tree.resolve(_path("a/b/a")), 0o600),
-    "set an attribute of a lower directory": lambda tree: tree.attributes.set_xattr(tree.resolve(_path("a/b")), b"user.x", b"1"),
+    "set an attribute of a lower directory": lambda tree: tree.attributes.set_xattr(
+        tree.resolve(_path("a/b")), b"user.x", b"1"
+    ),
     "make a directory": lambda tree: tree.making.mkdir(tree.resolve(_path("a/b/c")), b"new", 0o755),
     "make a directory over a whiteout": lambda tree: tree.making.mkdir(tree.resolve(_path("b")), b"a", 0o755),
     "symlink over a whiteout": lambda tree: tree.making.symlink(tree.resolve(_path("b")), b"a", b"target"),
@@ -64,7 +66,9 @@ OPERATIONS: dict[str, Callable[[MergedTree], object]] = {
     "rename a merged directory over an empty one": lambda tree: tree.move(_path("a"), _path("b/d e")),
     "rename an upper directory over a whiteout": lambda tree: tree.move(_path("up"), _path("b/a")),
     "rename a directory with whiteouts": lambda tree: tree.move(_path("b"), _path("a/new")),
-    "exchange a directory and a file": lambda tree: tree.move(_path("a/b"), _path("d e"), flags=beneath.RENAME_EXCHANGE),
+    "exchange a directory and a file": lambda tree: tree.move(
+        _path("a/b"), _path("d e"), flags=beneath.RENAME_EXCHANGE
+    ),
 }
 
 

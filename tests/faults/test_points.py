@@ -20,7 +20,15 @@ from threading import Event, Thread
 import pytest
 
 from avfs_git import Avfs, Session, Vault
-from avfs_git.errors import AvfsError, ForkNotFound, HostError, LeftInForce, VaultNotFound, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import (
+    AvfsError,
+    ForkNotFound,
+    HostError,
+    LeftInForce,
+    VaultNotFound,
+    WorkspaceBusy,
+    WorkspaceMounted,
+)
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint
 from avfs_git.workspace.vault import notes
@@ -116,7 +124,9 @@ def _make_side_ahead(vault: Vault) -> None:
 def _checkpoint_with_note(vault: Vault) -> None:
     """Commit as a command does, with what `git log --notes=avfs` tells of it."""
     with vault.workspace("work")._opened.locked() as locked:
-        save_checkpoint(locked, CheckpointRequest(message="noted", description="noted", note=notes.Note(lambda *_: "said\n")))
+        save_checkpoint(
+            locked, CheckpointRequest(message="noted", description="noted", note=notes.Note(lambda *_: "said\n"))
+        )
 
 
 def _change_after(vault: Vault) -> None:
@@ -152,19 +162,31 @@ OPERATIONS = [
     Operation("fork delete", lambda vault: vault.delete_fork("work")),
     Operation("undo of a checkpoint", lambda vault: vault.workspace("work").undo(), back=_redo),
     Operation(
-        "undo of a restore", lambda v: v.workspace("work").undo(), lambda v: v.workspace("work").restore("one"), back=_redo
+        "undo of a restore",
+        lambda v: v.workspace("work").undo(),
+        lambda v: v.workspace("work").restore("one"),
+        back=_redo,
     ),
     Operation("undo of file calls", lambda vault: vault.workspace("work").undo(), _restore_and_edit, back=_redo),
     Operation("undo of one operation", _undo_first, _change_after, saves=True),
     Operation("redo of a restore", lambda vault: vault.workspace("work").redo(), _undo_restore),
     Operation(
-        "undo of a fork", lambda vault: vault.undo(fork="task"), lambda v: v.fork("task", source="work"), fork="task", back=_redo
+        "undo of a fork",
+        lambda vault: vault.undo(fork="task"),
+        lambda v: v.fork("task", source="work"),
+        fork="task",
+        back=_redo,
     ),
     Operation(
-        "undo of a fork delete", lambda vault: vault.undo(fork="work"), lambda vault: vault.delete_fork("work"), back=_redo
+        "undo of a fork delete",
+        lambda vault: vault.undo(fork="work"),
+        lambda vault: vault.delete_fork("work"),
+        back=_redo,
     ),
     Operation("fold", lambda vault: vault.workspace("work").fold(), back=None, saves=True),
-    Operation("fold of moved directories", lambda v: v.workspace("work").fold(), _move_directories, back=None, saves=True),
+    Operation(
+        "fold of moved directories", lambda v: v.workspace("work").fold(), _move_directories, back=None, saves=True
+    ),
     Operation("label delete", lambda vault: vault.workspace("work").delete_checkpoint("one")),
     Operation("merge", lambda vault: vault.workspace("work").merge("side"), _make_side, saves=True),
     Operation("merge that moves on", lambda vault: vault.workspace("work").merge("side"), _make_side_ahead),
@@ -173,7 +195,7 @@ OPERATIONS = [
 
 @dataclass(frozen=True)
 class Seen:
-    """What a vault holds, for comparison: files and tree of the head by fork, labels, and what the log says was done."""
+    """A vault's content, for comparison: files and tree of the head by fork, labels, and what the log says was done."""
 
     forks: dict[str, tuple[Files, str]]
     labels: frozenset[str]
@@ -241,7 +263,12 @@ class Bounds:
 
     def check(self, found: Seen, *, allowed: tuple[Seen | None, ...] | None = None) -> None:
         """Demand the old state or the new one, and a log that says which."""
-        if found.done and self.saved is not None and found.done[1:] == self.old.done and found.forks == self.saved.forks:
+        if (
+            found.done
+            and self.saved is not None
+            and found.done[1:] == self.old.done
+            and found.forks == self.saved.forks
+        ):
             # Its words depend on the operation before which it is saved.
             assert found.done[0][:2] == ("work", "checkpoint")
 
@@ -271,7 +298,14 @@ def _bounds(operation: Operation, directory: Path) -> tuple[Bounds, int]:
     return Bounds(old, new, saved), len(counter.seen)
 
 
-DONE_ALREADY = {"fork.exists", "fork.not_found", "checkpoint.exists", "checkpoint.not_found", "undo.nothing", "undo.impossible"}
+DONE_ALREADY = {
+    "fork.exists",
+    "fork.not_found",
+    "checkpoint.exists",
+    "checkpoint.not_found",
+    "undo.nothing",
+    "undo.impossible",
+}
 
 
 def _check_undo(operation: Operation, bounds: Bounds, home: Path) -> None:
@@ -301,7 +335,9 @@ def _check_undo(operation: Operation, bounds: Bounds, home: Path) -> None:
         check_vault(vault)
 
 
-def _check_after(operation: Operation, bounds: Bounds, home: Path, *, allowed: tuple[Seen | None, ...] | None = None) -> None:
+def _check_after(
+    operation: Operation, bounds: Bounds, home: Path, *, allowed: tuple[Seen | None, ...] | None = None
+) -> None:
     """Demand everything that must hold after an interruption, and that work goes on."""
     with _open(home) as vault:
         found = _look(vault)
@@ -378,7 +414,10 @@ def test_a_failing_step_leaves_the_old_state(operation: Operation, tmp_path: Pat
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name.replace(" ", "-"))
 def test_a_death_at_any_step_needs_no_manual_step(operation: Operation, tmp_path: Path) -> None:
-    """A process that dies at any step leaves the old state or the new one, which undo takes back, and nothing to clean up."""
+    """A process that dies at any step leaves the old state or the new one, which undo takes back.
+
+    It leaves nothing to clean up.
+    """
     bounds, _ = _bounds(operation, tmp_path)
     made = _prepare(operation, tmp_path / "made")
     died = True
@@ -429,7 +468,9 @@ def _creation(directory: Path) -> tuple[Path, Files, int]:
         return source, read_files(avfs.open_vault("v").workspace()), len(counter.seen)
 
 
-@pytest.mark.parametrize(("number", "stay"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["EIO-once", "ENOSPC-from-then-on"])
+@pytest.mark.parametrize(
+    ("number", "stay"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["EIO-once", "ENOSPC-from-then-on"]
+)
 def test_a_vault_whose_making_fails_is_not_there(number: int, stay: bool, tmp_path: Path) -> None:
     """Making a vault fails as a whole or succeeds as a whole, and leaves nothing behind."""
     source, expected, points = _creation(tmp_path)
@@ -454,7 +495,10 @@ def test_a_vault_whose_making_fails_is_not_there(number: int, stay: bool, tmp_pa
     ids=["create", "clone", "fork"],
 )
 def test_a_vault_that_is_not_acknowledged_is_not_there(make: Callable[[Avfs, Path], object], tmp_path: Path) -> None:
-    """Its name is there and cannot be put on disk: the vault goes again. If that fails, too, the error says that it stays."""
+    """Its name is there and cannot be put on disk: the vault goes again.
+
+    If that fails, too, the error says that it stays.
+    """
     source, home = tmp_path / "source", tmp_path / "home"
     subprocess.run(["git", "init", "-q", "-b", "main", str(source)], check=True)
     (source / "a").write_bytes(b"1\n")
@@ -505,7 +549,10 @@ def test_a_vault_whose_maker_dies_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dies", [False, True], ids=["EIO", "death"])
 def test_a_vault_whose_deletion_is_interrupted_is_there_or_gone(dies: bool, tmp_path: Path) -> None:
-    """A deletion that fails leaves the vault; one whose process dies leaves nothing that is found, and the next cleans up."""
+    """A deletion that fails leaves the vault.
+
+    One whose process dies leaves nothing that is found, and the next cleans up.
+    """
     home = tmp_path / "home"
     make_vault(home, make_source(tmp_path / "source")).close()
 
@@ -534,7 +581,10 @@ def test_a_vault_whose_deletion_is_interrupted_is_there_or_gone(dies: bool, tmp_
 
 @pytest.mark.parametrize("has_workspace", [False, True])
 def test_a_vault_that_somebody_mounts_while_it_is_deleted_stays(has_workspace: bool, tmp_path: Path) -> None:
-    """A fork that is mounted after the deletion looked, and before the vault goes: the deletion is refused, the tree lives."""
+    """A fork is mounted after the deletion looked and before the vault goes.
+
+    The deletion is refused, and the tree lives.
+    """
     home, tree = tmp_path / "home", tmp_path / "tree"
     with Avfs(home) as avfs, avfs.create_vault("v") as vault:
         if has_workspace:

@@ -15,7 +15,15 @@ import pytest
 from avfs_git import Avfs, Vault
 from avfs_git.host.files.durable import sync_file_system
 from tests.support.capabilities import mount
-from tests.support.faults import UNCOMMITTED, check_vault, error_of, make_source, make_vault, reachable_contents, read_files
+from tests.support.faults import (
+    UNCOMMITTED,
+    check_vault,
+    error_of,
+    make_source,
+    make_vault,
+    reachable_contents,
+    read_files,
+)
 from tests.support.powercut import ROOT, Round, check_acknowledged, image, interrupt_workload
 from tests.support.seeds import one_in
 
@@ -74,7 +82,12 @@ def _prepare(vault: Vault, remote: Path) -> None:
         ["git", "hash-object", "-w", "--stdin"], cwd=remote, input=os.urandom(100_000), check=True, capture_output=True
     ).stdout.decode()
     tree = subprocess.run(
-        ["git", "mktree"], cwd=remote, input=f"100644 blob {blob.strip()}\tfetched\n", text=True, check=True, capture_output=True
+        ["git", "mktree"],
+        cwd=remote,
+        input=f"100644 blob {blob.strip()}\tfetched\n",
+        text=True,
+        check=True,
+        capture_output=True,
     ).stdout.strip()
     commit = subprocess.run(
         ["git", *author, "commit-tree", "-m", "theirs", tree], cwd=remote, text=True, check=True, capture_output=True
@@ -120,7 +133,10 @@ def _try_on_full_disk(point: Path, name: str, leave: int) -> None:
 @pytest.mark.needs("root", "loop")
 @pytest.mark.parametrize("name", FULL_DISK)
 def test_a_full_disk_is_a_clear_error_and_loses_nothing(name: str, mount_dir: Path) -> None:
-    """With any little space left an operation succeeds or says that the disk is full, and works when there is space again."""
+    """With any little space left an operation succeeds or says that the disk is full.
+
+    It works when there is space again.
+    """
     with image("ext4", mount_dir, size=24 << 20, options=["-m", "0"]) as disk:
         for blocks in (0, *one_in(2, (1, 2, 4, 8, 16, 32, 64, 128))):
             _try_on_full_disk(disk.point, name, blocks * BLOCK)

@@ -1,4 +1,4 @@
-"""Clone, fetch and push, interrupted: by an error or death at every fault point, and by a connection that breaks off."""
+"""Clone, fetch and push, interrupted by an error or death at every fault point, and by a connection that breaks off."""
 
 from __future__ import annotations
 
@@ -84,7 +84,11 @@ def check_scene(place: Path) -> None:
 
 def state_of(place: Path) -> tuple[Refs, Refs, bool]:
     """Tell where the refs of both sides are, and whether there is a second vault."""
-    return refs_of(place / "served/shop.git"), refs_of(place / "home/vaults/v.git"), (place / "home/vaults/w.git").exists()
+    return (
+        refs_of(place / "served/shop.git"),
+        refs_of(place / "home/vaults/v.git"),
+        (place / "home/vaults/w.git").exists(),
+    )
 
 
 def copies(turn: int, scene: Path, tmp_path: Path) -> Iterator[tuple[int, Path]]:
@@ -99,7 +103,9 @@ def copies(turn: int, scene: Path, tmp_path: Path) -> Iterator[tuple[int, Path]]
 
 
 @pytest.mark.parametrize("operation", [fetch, push, clone])
-def test_death_at_any_point_leaves_both_sides_whole(scene: Path, tmp_path: Path, operation: Callable[[Path], None]) -> None:
+def test_death_at_any_point_leaves_both_sides_whole(
+    scene: Path, tmp_path: Path, operation: Callable[[Path], None]
+) -> None:
     """Whatever point it dies at, git and the doctor find nothing wrong, and the same command then completes it."""
     for number, place in copies(0, scene, tmp_path):
         died = die_in(lambda place=place: operation(place), number)  # type: ignore[misc]  # a default binds the loop's value
@@ -139,7 +145,7 @@ def test_a_disk_that_fails_changes_nothing_here(
     check_scene(place)
 
 
-# --- a connection that breaks off --------------------------------------------------------------------------------------
+# --- a connection that breaks off -------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -192,7 +198,10 @@ def cutting(port: int, limits: tuple[int, int]) -> Iterator[int]:
 
 @pytest.mark.parametrize("operation", [fetch, push, clone])
 def test_a_connection_that_breaks_off_changes_nothing(scene: Path, operation: Callable[[Path], None]) -> None:
-    """Wherever the connection ends, refs are the old ones on both sides, nothing is damaged, and a second try completes it."""
+    """Wherever the connection ends, refs are the old ones on both sides, and nothing is damaged.
+
+    A second try completes the operation.
+    """
     with serve("daemon", scene / "served") as server:
         port = int(server.base.rpartition(":")[2])
         before = state_of(scene)

@@ -1,4 +1,4 @@
-"""Every kind of request that must not be done twice, its server killed at each named step: the program notices nothing."""
+"""Every kind of request that must not run twice, its server killed at each named step: the program notices nothing."""
 
 from __future__ import annotations
 

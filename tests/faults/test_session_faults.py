@@ -1,8 +1,8 @@
 """Sessions that die, or find the disk full, at any of their steps: nobody has to clean up by hand, and nothing is lost.
 
 The claim after each: no mount stays, dead or alive, that no living session stands behind; a plain look at the sessions
-leaves nothing on disk; and the fork can be mounted again, with all that was written. A tree on the kernel's overlayfs may
-also stand as programs left it: then the next command finds somebody who attends to it, and it can be unmounted.
+leaves nothing on disk; and the fork can be mounted again, with all that was written. A tree on the kernel's overlayfs
+may also stand as programs left it: then the next command finds somebody who attends to it, and it can be unmounted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytes
 
 PROJECT = Path(__file__).parents[2]
 _PROGRAM = (
-    f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from tests.support.session_process import main; main(*sys.argv[1:4])"
+    f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from tests.support.session_process import main; "
+    "main(*sys.argv[1:4])"
 )
 _POINTS_MAX = 80
 
@@ -81,7 +82,9 @@ def starting(vault: Vault, mount_dir: Path) -> Iterator[Start]:
             backend=backend,
         )
         mount = partial(
-            start_session, vault.path / "avfs" / "sessions", program=(sys.executable, "-c", _PROGRAM, kind, str(n), str(flag))
+            start_session,
+            vault.path / "avfs" / "sessions",
+            program=(sys.executable, "-c", _PROGRAM, kind, str(n), str(flag)),
         )
         return on_base(opened, lowers, request, mount) if backend is SessionBackend.OVERLAY else mount(request)
 
@@ -97,7 +100,10 @@ def is_over(found: FoundSession) -> bool:
 
 
 def is_gone(vault: Vault, tree: Path) -> bool:
-    """Look as anybody does: whether nothing is left of a session, on disk either; commits may be mounted as bases of trees."""
+    """Look as anybody does: whether nothing is left of a session, on disk either.
+
+    Commits may be mounted as bases of trees.
+    """
     found = vault.sessions(bases=True)
     sessions = vault.path / "avfs" / "sessions"
     left = {*os.listdir(sessions)} if sessions.exists() else set()
@@ -106,7 +112,10 @@ def is_gone(vault: Vault, tree: Path) -> bool:
 
 
 def check(vault: Vault, tree: Path, content: bytes, backend: SessionBackend) -> None:
-    """Find what was written, by whoever attends to the tree where it still stands; then nothing is left, and work goes on."""
+    """Find what was written, by whoever attends to the tree where it still stands.
+
+    Then nothing is left, and work goes on.
+    """
     work = vault.workspace()
     if backend is SessionBackend.OVERLAY:
         assert work.read("a") == content

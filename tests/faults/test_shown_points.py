@@ -1,4 +1,4 @@
-"""Operations on a workspace that the kernel's overlayfs shows, interrupted at every fault point, with a program beside them.
+"""Operations on a workspace that overlayfs shows, interrupted at every fault point, with a program beside them.
 
 As in `test_points`: the n-th point fails, or the process dies there. The mount stays, and the program works on. Whoever
 serves the workspace next, through the mount or after it is gone, finds the state before or the one after; whatever the
@@ -90,7 +90,9 @@ def _check(found: Files, bounds: list[Files], program: Program, git_dir: Path) -
     assert not elsewhere or elsewhere - reachable_contents(git_dir) == set()
 
     # What the program wrote has its place in either state; what it wrote over is not to be found there.
-    touched = {b"a", b"many", b"many/other", b"uncommitted", b"secret.log", b"fresh", b"beside"} if program.written else set()
+    touched = (
+        {b"a", b"many", b"many/other", b"uncommitted", b"secret.log", b"fresh", b"beside"} if program.written else set()
+    )
     seen = {path: entry for path, entry in found.items() if path not in touched}
     states = [{path: entry for path, entry in state.items() if path not in touched} for state in bounds]
 
@@ -110,9 +112,10 @@ def _check_unmounted(home: Path, bounds: list[Files], program: Program) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name.replace(" ", "-"))
 def test_death_at_every_point(operation: Operation, tmp_path: Path, mount_dir: Path) -> None:
-    """A session that is killed at any point leaves the old state or the new one to whoever comes next, and loses nothing.
+    """A session killed at any point leaves the old state or the new one to its successor, and loses nothing.
 
-    That is another session on the same mount, or, after every second point, who opens the workspace when it is unmounted.
+    That is another session on the same mount, or, after every second point, who opens the workspace when it is
+    unmounted.
     """
     point = mount_dir / "tree"
     bounds = _bounds(operation, tmp_path / "undisturbed", point)
@@ -155,7 +158,7 @@ def _both(*handlers: Callable[[str], None]) -> Callable[[str], None]:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name.replace(" ", "-"))
 def test_a_failing_step_leaves_the_old_state(operation: Operation, tmp_path: Path, mount_dir: Path) -> None:
-    """What fails at any step leaves the old state or the new one, in the same session and in the next, and loses nothing.
+    """A failure at any step leaves the old or the new state, in the same session and the next, and loses nothing.
 
     At every second point the disk is full from then on; at the others it fails once.
     """
@@ -182,7 +185,10 @@ def test_a_failing_step_leaves_the_old_state(operation: Operation, tmp_path: Pat
 
 
 def test_what_programs_do_after_a_death_is_theirs(tmp_path: Path, mount_dir: Path) -> None:
-    """Putting an operation back touches what it meant to change; the directories for that are made again if they are gone."""
+    """Putting an operation back touches what it meant to change.
+
+    The directories for that are made again if they are gone.
+    """
     point = mount_dir / "tree"
     with _mounted(tmp_path / "one", point) as home:
         with serving(home, point) as work:

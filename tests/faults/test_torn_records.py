@@ -12,5 +12,5 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("kind", torn_handover.WRITERS)
 def test_no_kill_tears_a_record(kind: str) -> None:
-    """SIGKILL between any two machine instructions leaves the record before or the one that was being written, whole."""
+    """SIGKILL between any two machine instructions leaves the old record or the one being written, whole."""
     torn_handover.check(kind, 100, choose_seed())

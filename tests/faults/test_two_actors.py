@@ -30,7 +30,10 @@ def _run(*arguments: str) -> None:
 
 @pytest.mark.parametrize("part", range(2))
 def test_a_sample_of_the_matrix(part: int) -> None:
-    """Whatever a second actor does at a point of an operation, nothing is lost and each is told; `AVFS_SEED` repeats a run."""
+    """Whatever a second actor does at a point of an operation, nothing is lost and each actor is told.
+
+    `AVFS_SEED` repeats a run.
+    """
     _run("--seed", str(choose_seed() + part), "--count", "9", "--operations", "3", "--jobs", "1")
 
 

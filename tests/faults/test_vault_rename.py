@@ -1,4 +1,4 @@
-"""Renaming a vault, interrupted at every fault point: it has the old name or the new one, and nothing has to be done by hand."""
+"""Renaming a vault, interrupted at every fault point: it has the old or the new name; no step by hand is needed."""
 
 from __future__ import annotations
 

@@ -95,7 +95,9 @@ def test_nothing_is_acknowledged_that_a_cut_before_a_sync_takes(kind: str, name:
             with Avfs(home) as avfs:
                 vault = avfs.open_vault("v")
 
-                assert outcome == "cut" or is_in_force(vault), f"the sync {number} of {name} was acknowledged and is gone"
+                assert outcome == "cut" or is_in_force(vault), (
+                    f"the sync {number} of {name} was acknowledged and is gone"
+                )
                 check_vault(vault)
             if outcome == "done":
                 break
@@ -105,12 +107,15 @@ def test_nothing_is_acknowledged_that_a_cut_before_a_sync_takes(kind: str, name:
 
 @pytest.mark.parametrize("kind", ["ext4", pytest.param("xfs", marks=pytest.mark.needs("xfs"))])
 def test_what_git_committed_is_whole_after_a_power_cut(kind: str, mount_dir: Path) -> None:
-    """A commit that git made in a tree of a vault is there with all its objects once avfs has acknowledged anything after it.
+    """A commit by git in a vault's tree is there with all its objects once avfs has acknowledged anything after it.
 
     Without the vault's settings, git leaves a branch that names what the disk has not.
     """
     with image(kind, mount_dir) as disk:
-        found = [_commit_and_cut(disk, name, *settings) for name, settings in (("ours", ()), ("none", ("-c", "core.fsync=none")))]
+        found = [
+            _commit_and_cut(disk, name, *settings)
+            for name, settings in (("ours", ()), ("none", ("-c", "core.fsync=none")))
+        ]
 
     assert found == [True, False]
 

@@ -1,4 +1,4 @@
-"""Whatever reads bytes of others raises typed errors only, in bounded memory: a sample of what `make soak` runs for longer."""
+"""Readers of foreign bytes: typed errors only, in bounded memory; a sample of what `make soak` runs for longer."""
 
 from __future__ import annotations
 

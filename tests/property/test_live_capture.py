@@ -1,4 +1,4 @@
-"""A capture of a served tree in rounds, while programs change it, finds what one capture of the tree at its end finds."""
+"""A capture of a served tree in rounds, beside programs that change it: it finds what one capture at the end finds."""
 
 from __future__ import annotations
 
@@ -94,7 +94,11 @@ def served() -> Iterator[tuple[OpenWorkspace, LockedWorkspace]]:
 
 @settings(max_examples=60)
 @given(st.lists(_changes, max_size=12), st.lists(_changes, max_size=12), st.lists(_changes, max_size=12))
-@example([Step("write_file", b"a/x", b"1"), Step("write_file", b"b/y", b"2")], [Step("write_file", b".gitignore", b"b\n")], [])
+@example(
+    [Step("write_file", b"a/x", b"1"), Step("write_file", b"b/y", b"2")],
+    [Step("write_file", b".gitignore", b"b\n")],
+    [],
+)
 def test_rounds_find_what_one_capture_finds(before: list[Change], during: list[Change], later: list[Change]) -> None:
     """Tree and sidecar are those of a capture of the whole, and the stat cache knows nothing that is not there."""
     with served() as (opened, locked):

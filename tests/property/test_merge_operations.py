@@ -79,7 +79,10 @@ _numbers = iter(range(1_000_000))
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_a_merge_leaves_what_git_makes_of_it(avfs: Avfs, seed: int) -> None:
-    """Merged or put into the workspace with conflicts, the tree is git's and the files are the tree's; undo brings all back."""
+    """Merged or put into the workspace with conflicts, the tree is git's and the files are the tree's.
+
+    Undo brings all back.
+    """
     rng = random.Random(seed)
     with closing(avfs.create_vault(f"v{next(_numbers)}")) as vault:
         _merge_and_compare(vault, rng)

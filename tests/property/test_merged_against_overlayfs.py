@@ -30,12 +30,15 @@ _HINTS = ("origin", "impure", "nlink", "uuid", "upper")
 def describe_upper(directory: Path, lower: Path, marks: Marks) -> dict[bytes, Described]:
     """Describe an upper layer, without the kernel's hints; a whiteout has nothing but its place.
 
-    An opaque mark over nothing hides nothing. The kernel sets one before it tries to rename a directory, and leaves it when
-    the rename is refused, so such marks are left out. Where directories are redirected, the views say whether they are where
-    they should be: the kernel names one from the root or from the directory above, and may leave either in an opaque one.
+    An opaque mark over nothing hides nothing. The kernel sets one before it tries to rename a directory, and leaves it
+    when the rename is refused, so such marks are left out. Where directories are redirected, the views say whether they
+    are where they should be: the kernel names one from the root or from the directory above, and may leave either in an
+    opaque one.
     """
     prefix = marks.opaque.decode().removesuffix("opaque")
-    always = {prefix + name for name in _HINTS} | ({prefix + "redirect", prefix + "opaque"} if marks.is_trusted else set())
+    always = {prefix + name for name in _HINTS} | (
+        {prefix + "redirect", prefix + "opaque"} if marks.is_trusted else set()
+    )
     found: dict[bytes, Described] = {}
     for path, (kind, mode, content, xattrs, first, mtime_ns) in describe_dir(directory, times=True).items():
         if kind == stat.S_IFCHR:
@@ -111,7 +114,8 @@ class OverlayfsMachine(RuleBasedStateMachine):
             note(f"{step}")
             expected = take_in_directory(self.merged, step)
             if expected == "EXDEV":
-                # The kernel does not rename a directory that has a lower part, unless it may redirect; we bring it up whole.
+                # The kernel does not rename a directory that has a lower part, unless it may redirect; we bring it up
+                # whole.
                 assert not self.marks.is_trusted
                 continue
             assert take_in_tree(self.tree, step) == expected, step

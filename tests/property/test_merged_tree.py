@@ -81,7 +81,8 @@ class MergedTreeMachine(RuleBasedStateMachine):
                 part for n, part in enumerate(after.get(path, ())) if n != 4
             ]:
                 covered = any(
-                    path == seen or (deep and (not seen or path.startswith(seen + b"/"))) for seen, deep in self.reported
+                    path == seen or (deep and (not seen or path.startswith(seen + b"/")))
+                    for seen, deep in self.reported
                 )
                 assert covered, (step, path, self.reported)
 
@@ -134,7 +135,9 @@ class MergedTreeMachine(RuleBasedStateMachine):
             return
         shown = describe_tree(self.tree, times=True)
         expected = describe_dir(self.base / "model", times=True)
-        assert {path: entry[:5] for path, entry in shown.items()} == {path: entry[:5] for path, entry in expected.items()}
+        assert {path: entry[:5] for path, entry in shown.items()} == {
+            path: entry[:5] for path, entry in expected.items()
+        }
         for path, entry in expected.items():
             was, now = entry[5], shown[path][5]
             assert isinstance(was, int)

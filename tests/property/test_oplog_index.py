@@ -1,4 +1,4 @@
-"""The operation log read through its index tells what it tells read whole, wherever the index ends and whatever is damaged."""
+"""The operation log read through its index: the same as read whole, wherever the index ends, whatever is damaged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def records(draw: st.DrawFn) -> tuple[OpRecord, str]:
     fork, kind = draw(st.sampled_from(FORKS)), draw(st.sampled_from(KINDS))
     value = st.sampled_from(VALUES)
     refs = draw(
-        st.lists(st.sampled_from([f"refs/heads/{fork}", "refs/heads/main", f"refs/avfs/checkpoints/{fork}/x"]), unique=True)
+        st.lists(
+            st.sampled_from([f"refs/heads/{fork}", "refs/heads/main", f"refs/avfs/checkpoints/{fork}/x"]), unique=True
+        )
     )
     more: dict[str, Any] = draw(st.fixed_dictionaries({}, optional={"by": st.sampled_from(FORKS), "base": value}))
     more |= draw(st.fixed_dictionaries({}, optional={"git_head": st.just([None, "x"]), "since_ns": st.integers(1, 9)}))
@@ -78,7 +80,7 @@ def _answers(log: OpLog) -> dict[str, object]:
     st.dictionaries(st.sampled_from([f"refs/heads/{fork}" for fork in FORKS]), st.sampled_from(VALUES[1:])),
 )
 def test_an_index_changes_no_answer(written: list[tuple[OpRecord, str]], covered: int, held: dict[str, str]) -> None:
-    """Every question gets the same answer without an index, with one of a part of the log, and with one of all of it."""
+    """Every question gets the same answer without an index, with an index of a part of the log, and of all of it."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "oplog"
 

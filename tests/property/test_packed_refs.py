@@ -38,7 +38,9 @@ def test_a_search_finds_what_reading_all_finds(
         assert packed.get(name) == refs.get(name)
         assert packed.holds_below(name) == any(other.startswith(f"{name}/") for other in refs)
         assert packed.list(f"{name}/") == {other: oid for other, oid in refs.items() if other.startswith(f"{name}/")}
-        assert packed.list("refs/heads/a") == {other: oid for other, oid in refs.items() if other.startswith("refs/heads/a")}
+        assert packed.list("refs/heads/a") == {
+            other: oid for other, oid in refs.items() if other.startswith("refs/heads/a")
+        }
     assert PackedRefs(None, data).list("refs/") == refs
 
 

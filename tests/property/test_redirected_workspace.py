@@ -1,7 +1,8 @@
-"""A workspace in which directories of the base are moved by marks, beside one in which they are copied: nothing tells which.
+"""Two workspaces that nothing tells apart: one moves directories of the base by marks, the other copies them.
 
-One has root's marks, and is changed by the library and by the kernel's overlayfs in turn. The other has those of ordinary users,
-where moving a directory of the base copies it. Both take the same steps; their views, checkpoints, folds and restores are equal.
+One has root's marks, and is changed by the library and by the kernel's overlayfs in turn. The other has those of
+ordinary users, where moving a directory of the base copies it. Both take the same steps; their views, checkpoints,
+folds and restores are equal.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def _nested() -> st.SearchStrategy[Step]:
 
 
 def _moves() -> st.SearchStrategy[Step]:
-    places = st.sampled_from([b"a", b"b", b"c", b"a/b", b"b/d e", b"a/b/c", b"c/b", b"b/c", b"c/empty", b"new", b"new/x"])
+    places = st.sampled_from(
+        [b"a", b"b", b"c", b"a/b", b"b/d e", b"a/b/c", b"c/b", b"b/c", b"c/empty", b"new", b"new/x"]
+    )
     return st.builds(lambda old, new: Step("rename", old, new), places, places)
 
 

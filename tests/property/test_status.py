@@ -1,4 +1,4 @@
-"""Status after status, each of which goes on from the one before, against a checkpoint, which goes on from none of them."""
+"""Status after status, each going on from the one before, against a checkpoint, which goes on from none of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,13 @@ class _Program:
 
     def take_step(self) -> None:
         """Take one."""
-        steps = [self._write] * 5 + [self._remove, self._move, self._change_rules, self._change_rules, self._change_outside]
+        steps = [self._write] * 5 + [
+            self._remove,
+            self._move,
+            self._change_rules,
+            self._change_rules,
+            self._change_outside,
+        ]
         if self._shown is not None:
             steps += [self._special, self._git]
         self._chance.choice(steps)()
@@ -96,7 +102,9 @@ class _Program:
             self._chance.choice(calls)()
 
     def _git(self) -> None:
-        argv = self._chance.choice([["add", "-f", self._path()], ["rm", "--cached", "-rq", self._path()], ["commit", "-qm", "x"]])
+        argv = self._chance.choice(
+            [["add", "-f", self._path()], ["rm", "--cached", "-rq", self._path()], ["commit", "-qm", "x"]]
+        )
         subprocess.run(["git", *argv], cwd=self._shown, capture_output=True, check=False)
 
 
@@ -105,7 +113,9 @@ _MOUNTS = [pytest.param(way, marks=pytest.mark.needs("fuse")) for way in ("auto"
 
 @pytest.mark.parametrize("way", [None, *_MOUNTS])
 @pytest.mark.parametrize("seed", range(12))
-def test_each_status_tells_what_a_checkpoint_records(tmp_path: Path, mount_dir: Path, way: str | None, seed: int) -> None:
+def test_each_status_tells_what_a_checkpoint_records(
+    tmp_path: Path, mount_dir: Path, way: str | None, seed: int
+) -> None:
     """Whatever the statuses before have seen, and whatever changed since: files, rules, the index, settings."""
     chance = random.Random(seed)
     source = tmp_path / "source"

@@ -1,8 +1,7 @@
 """A workspace against a plain directory and C git: random work, checkpoints, forks, restores, undo, crashes of caches.
 
-The oracle is a plain directory in which the same steps are taken, and an index of C git's over it, without what was beside
-history before. What a restore
-brings back is compared with what was saved, entry for entry.
+The oracle is a plain directory in which the same steps are taken, and an index of C git's over it, without what was
+beside history before. What a restore brings back is compared with what was saved, entry for entry.
 """
 
 from __future__ import annotations
@@ -209,7 +208,11 @@ class WorkspaceMachine(RuleBasedStateMachine):
     # --- working --------------------------------------------------------------------------------------------
 
     def existing(self, pick: int, *, directories: bool = False) -> bytes:
-        names = [path for path, entry in sorted(describe_dir(self.model).items()) if not directories or entry[0] == stat.S_IFDIR]
+        names = [
+            path
+            for path, entry in sorted(describe_dir(self.model).items())
+            if not directories or entry[0] == stat.S_IFDIR
+        ]
         return names[pick % len(names)]
 
     def take(self, step: Step) -> None:
@@ -219,7 +222,10 @@ class WorkspaceMachine(RuleBasedStateMachine):
         with self.work._opened.locked() as locked, locked.changing() as merged:
             assert take_in_tree(merged, step) == expected, step
 
-    @rule(verb=st.sampled_from(["create", "mkdir", "unlink", "rmdir", "remove_tree", "set_xattr", "remove_xattr"]), pick=_picks)
+    @rule(
+        verb=st.sampled_from(["create", "mkdir", "unlink", "rmdir", "remove_tree", "set_xattr", "remove_xattr"]),
+        pick=_picks,
+    )
     def take_existing(self, verb: str, pick: int) -> None:
         self.take(Step(verb, self.existing(pick)))  # type: ignore[arg-type]
 
@@ -267,7 +273,12 @@ class WorkspaceMachine(RuleBasedStateMachine):
         directory = self.existing(pick, directories=True)
         self.take(Step("symlink", directory + b"/" + name if directory else name, points_to))
 
-    @rule(verb=st.sampled_from(["rename", "rename", "noreplace", "exchange", "link"]), old=_picks, pick=_picks, name=_names)
+    @rule(
+        verb=st.sampled_from(["rename", "rename", "noreplace", "exchange", "link"]),
+        old=_picks,
+        pick=_picks,
+        name=_names,
+    )
     def rename(self, verb: str, old: int, pick: int, name: bytes) -> None:
         directory = self.existing(pick, directories=True)
         self.take(Step(verb, self.existing(old), directory + b"/" + name if directory else name))  # type: ignore[arg-type]
@@ -359,9 +370,12 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        """Asking for the status changes nothing, and tells whether a checkpoint would be made, also to who asks first."""
+        """Asking for the status changes nothing, and tells even the first caller if a checkpoint would be made."""
         status = self.work.status()
-        with Avfs(self.base / "home", identity=Identity("Ada Author", "ada@example.org")) as avfs, avfs.open_vault("v") as vault:
+        with (
+            Avfs(self.base / "home", identity=Identity("Ada Author", "ada@example.org")) as avfs,
+            avfs.open_vault("v") as vault,
+        ):
             assert status == vault.workspace(self.branch.name).status()
         if self.branch.head is not None and status.clean:
             expect_same(content_of(self.view()), content_of(self.saved[self.branch.head].view))
@@ -376,7 +390,9 @@ class WorkspaceMachine(RuleBasedStateMachine):
             self.work._opened.layout.statcache.unlink(missing_ok=True)
             head = self.branch.head
             self.oracle.track(self.saved[head].tree if head else None)
-            self.oracle.beside = self.oracle.list_beside(self.saved[head].view, self.saved[head].tree) if head else set()
+            self.oracle.beside = (
+                self.oracle.list_beside(self.saved[head].view, self.saved[head].tree) if head else set()
+            )
 
     @rule()
     def use_second_process(self) -> None:
@@ -439,7 +455,10 @@ class WorkspaceMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.saved))
     @rule(pick=_picks)
     def restore(self, pick: int) -> None:
-        """Every byte, mode, link, empty directory, ignored file and attribute comes back; untouched files keep their times."""
+        """Every byte, mode, link, empty directory, ignored file and attribute comes back.
+
+        Untouched files keep their times.
+        """
         target = list(self.saved)[pick % len(self.saved)]
         before = self.view(times=True)
         started_ns = time.time_ns() - 10**8
@@ -459,8 +478,8 @@ class WorkspaceMachine(RuleBasedStateMachine):
                 elif was is None or was[2] != entry[2]:
                     assert isinstance(entry[5], int)
                     assert entry[5] >= started_ns, path
-        # What is recorded may have the target's times (`workspace.checkpoint.confirm`), where the files that came back have new
-        # ones.
+        # What is recorded may have the target's times (`workspace.checkpoint.confirm`), where the files that came back
+        # have new ones.
         self.restored |= {path for path in after if after[path][5] != saved.view[path][5]}
         if self.head() != self.branch.head:
             assert self.note_head(files=True).tree == saved.tree
@@ -501,7 +520,9 @@ class WorkspaceMachine(RuleBasedStateMachine):
                     expected[above] = wanted[above]
             expected |= {p: e for p, e in wanted.items() if p == path or p.startswith(path + b"/")}
         expect_same(content_of(self.view()), content_of(expected))
-        if result.outcome == "unchanged":  # nothing was done, so that nothing was saved before, and nothing is tracked by it
+        if (
+            result.outcome == "unchanged"
+        ):  # nothing was done, so that nothing was saved before, and nothing is tracked by it
             assert (result.saved, self.view(times=True), self.head()) == (None, before, self.branch.head)
             return
         self.oracle.track_path(self.saved[target].tree, path)
@@ -525,7 +546,10 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
     @rule()
     def undo(self) -> None:
-        """The last operation is taken back: the branch always, files where it moved them; what changed since goes first."""
+        """The last operation is taken back: the branch always, files where it moved them.
+
+        What changed since goes first.
+        """
         branch = self.branch
         self.vault._dispatch.record_changes(branch.name)
         record = self.vault._core.oplog.find_undoable(branch.name)
@@ -572,7 +596,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
             self.turned(done, done.after, before, result.saved)
 
     def forget_undone(self) -> None:
-        """What changed since something was taken back is an operation of its own: nothing before it can be done again."""
+        """Changes since an undo are an operation of their own: nothing before them can be redone."""
         undone = sum(one.undone and one.kind != "files" for one in self.work.operations(limit=10_000))
         self.branch.undone = self.branch.undone[len(self.branch.undone) - undone :]
 

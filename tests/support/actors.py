@@ -1,10 +1,11 @@
-"""What two actors do to one vault: scenes, operations that are stopped or killed in the middle, and what others do meanwhile.
+"""What two actors do to one vault: scenes, operations stopped or killed in the middle, and what others do meanwhile.
 
 Decided here: the data of `tests.support.two_actors`. An operation or an actor does one thing and writes down what was
 acknowledged to it: a content, or a commit. Each runs in a process of its own.
 
-A scene is a directory with a home (vault `v` with the forks `main`, `work` and `side`), a remote repository `there.git`, a clone
-`outside` with a commit that can be pushed to `work`, and a directory `source` that `work` began with.
+A scene is a directory with a home (vault `v` with the forks `main`, `work` and `side`), a remote repository
+`there.git`, a clone `outside` with a commit that can be pushed to `work`, and a directory `source` that `work` began
+with.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ class Operation:
         fork: The fork that others act on.
         live: By which backend the fork is mounted while it runs; None if it is not mounted.
         holds: What is true when it said that it is done, if nobody undid it.
-        has_steps: Whether it leaves files of its own that are neither the old nor the new ones when it does not come to its end.
+        has_steps: Whether it leaves files of its own that are neither the old nor the new ones when it does not come to
+            its end.
     """
 
     name: str
@@ -146,7 +148,7 @@ class Actor:
     is_git: bool = False
 
 
-# --- the scene ------------------------------------------------------------------------------------------------------------
+# --- the scene --------------------------------------------------------------------------------------------------------
 
 
 def make_scene(root: Path) -> None:
@@ -177,7 +179,9 @@ def _commit(git_dir: Path, branch: str, content: bytes, name: str) -> str:
     head = _git(git_dir, "rev-parse", "--verify", f"refs/heads/{branch}")
     blob = _git(git_dir, "hash-object", "-w", "--stdin", given=content)
     others = [line for line in _git(git_dir, "ls-tree", head).splitlines() if not line.endswith(f"\t{name}")]
-    tree = _git(git_dir, "mktree", given="".join(f"{line}\n" for line in (*others, f"100644 blob {blob}\t{name}")).encode())
+    tree = _git(
+        git_dir, "mktree", given="".join(f"{line}\n" for line in (*others, f"100644 blob {blob}\t{name}")).encode()
+    )
     made = _git(git_dir, "commit-tree", "-m", name, "-p", head, tree)
     _git(git_dir, "update-ref", f"refs/heads/{branch}", made, head)
     return made
@@ -190,7 +194,7 @@ def _git(git_dir: Path, *arguments: str, given: bytes = b"") -> str:
     return done.stdout.decode().strip()
 
 
-# --- operations -----------------------------------------------------------------------------------------------------------
+# --- operations -------------------------------------------------------------------------------------------------------
 
 
 def _work(place: Place) -> Workspace:
@@ -276,7 +280,9 @@ def _run(place: Place, *, discard: bool = False) -> None:
 def _pick(place: Place) -> None:
     with place.open() as vault:
         forks = enumerate((NEW, f"{NEW}-2", f"{NEW}-3"), 1)
-        made = [attempts.Attempt(number, fork, "", 0, 1, "", attempts.find_made(vault, fork) or 0) for number, fork in forks]
+        made = [
+            attempts.Attempt(number, fork, "", 0, 1, "", attempts.find_made(vault, fork) or 0) for number, fork in forks
+        ]
         attempts.pick(vault, attempts.Attempts(NEW, str(vault.path), (), made), 3)
 
 
@@ -453,7 +459,9 @@ def _with_garbage(vault: Vault) -> None:
 
 def _is_on(branch: str, other: str) -> Callable[[Vault, Place], bool]:
     def is_on(vault: Vault, _: Place) -> bool:
-        done = subprocess.run(["git", f"--git-dir={vault.path}", "merge-base", "--is-ancestor", other, branch], check=False)
+        done = subprocess.run(
+            ["git", f"--git-dir={vault.path}", "merge-base", "--is-ancestor", other, branch], check=False
+        )
         return done.returncode == 0
 
     return is_on
@@ -505,7 +513,11 @@ OPERATIONS = {
         Operation("pull-rebase", partial(_pull, rebase=True), has_steps=True),
         Operation("apply", _apply, _checkpointed),
         Operation("fetch", lambda place: place.open().fetch()),
-        Operation("push", lambda place: place.open().push(["side"], with_checkpoints=True, with_sidecar=True), holds=_is_pushed),
+        Operation(
+            "push",
+            lambda place: place.open().push(["side"], with_checkpoints=True, with_sidecar=True),
+            holds=_is_pushed,
+        ),
         Operation("gc", partial(_collect, keep_days=0, keep_operations=1), _with_garbage),
         Operation("prune", _prune, _with_garbage),
         Operation("maintain", _maintain, _with_garbage),
@@ -520,7 +532,9 @@ OPERATIONS = {
         Operation("stop-overlay", _stop, live="overlay"),
         Operation("end", _end, live="fuse"),
         *(
-            Operation(f"{name}-live" if backend == "fuse" else f"{name}-{backend}", run, before, live=backend, has_steps=steps)
+            Operation(
+                f"{name}-live" if backend == "fuse" else f"{name}-{backend}", run, before, live=backend, has_steps=steps
+            )
             for backend in ("fuse", "overlay", "portable")
             for name, run, before, steps in (
                 ("checkpoint", _checkpoint, _nothing, False),
@@ -539,7 +553,7 @@ OPERATIONS = {
 }
 
 
-# --- what others do -------------------------------------------------------------------------------------------------------
+# --- what others do ---------------------------------------------------------------------------------------------------
 
 
 def _use_live(place: Place) -> None:

@@ -1,9 +1,9 @@
 """Tests that run as the ordinary user, beside all others.
 
-Decided here: a test marked `ordinary` runs in a process of its own that is that user (`tests.support.ordinary`), with its
-fixtures, and its reports come back to whoever runs the tests: it is an item like any other, also under pytest-xdist. Where an
-ordinary user runs the tests, it simply runs. `tests/conftest.py` hands each test to `run`; what the machine lacks for it is
-probed as that user (`capabilities.of_ordinary_user`).
+Decided here: a test marked `ordinary` runs in a process of its own that is that user (`tests.support.ordinary`), with
+its fixtures, and its reports come back to whoever runs the tests: it is an item like any other, also under
+pytest-xdist. Where an ordinary user runs the tests, it simply runs. `tests/conftest.py` hands each test to `run`; what
+the machine lacks for it is probed as that user (`capabilities.of_ordinary_user`).
 
 Fixtures of a wider scope than one test that were set up before belong to the process outside and are left to it.
 """
@@ -70,7 +70,9 @@ def _reports(item: pytest.Item) -> list[pytest.TestReport]:
         sweep.remove(scratch)
 
 
-def _made(item: pytest.Item, outcome: Literal["failed", "skipped"], why: str | tuple[str, int, str]) -> pytest.TestReport:
+def _made(
+    item: pytest.Item, outcome: Literal["failed", "skipped"], why: str | tuple[str, int, str]
+) -> pytest.TestReport:
     """Make a report of a test that did not report by itself."""
     return pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), outcome, why, "setup")
 

@@ -189,7 +189,7 @@ def _compiler() -> bool:
 
 
 def find_node() -> Path | None:
-    """Find the directory of a Node that runs the suites of the Model Context Protocol: beside the interpreter, or on the path."""
+    """Find the directory of a Node for the Model Context Protocol suites: beside the interpreter, or on the path."""
     for program in (Path(sys.executable).with_name("node"), Path(find_tool("node") or "/nowhere")):
         if _run(str(program), "-e", "process.exit(Number(process.versions.node.split('.')[0] < 22))"):
             return program.parent
@@ -286,7 +286,10 @@ def know(known: dict[str, bool]) -> None:
 
 @functools.cache
 def of_ordinary_user() -> dict[str, bool]:
-    """Say what the ordinary user has, where root runs the tests; nothing where there can be none. Tried once a process."""
+    """Say what the ordinary user has, where root runs the tests; nothing where there can be none.
+
+    Tried once a process.
+    """
     from tests.support import ordinary
 
     def probe() -> bytes:

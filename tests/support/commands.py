@@ -41,7 +41,8 @@ CORPUS: dict[str, str] = {
     "append": "echo more >> README",
     "same-again": "cat README > /tmp/avfs-corpus.$$; cat /tmp/avfs-corpus.$$ > README; rm /tmp/avfs-corpus.$$",
     "written-and-put-back": "cp README keep; echo x > README; cp keep README; rm keep",
-    "same-size-same-mtime": "cp -p src/a.c t; printf 'X' | dd of=src/a.c bs=1 conv=notrunc 2>/dev/null; touch -r t src/a.c; rm t",
+    "same-size-same-mtime": "cp -p src/a.c t; printf 'X' | dd of=src/a.c bs=1 conv=notrunc 2>/dev/null; touch -r t "
+    "src/a.c; rm t",
     "sed-i": "sed -i s/main/start/ src/a.c",
     "sed-i-many": "sed -i s/e/E/ src/*.c docs/*.md",
     "perl-i": "perl -pi -e 's/a/b/' src/b.c",
@@ -75,7 +76,8 @@ CORPUS: dict[str, str] = {
     "odd-names": "printf x > \"$(printf '\\377\\376')\" && touch ' ' '-n' '*' 'é' && rm -- -n",
     "truncate": "truncate -s 0 README && truncate -s 100 src/a.c",
     "fallocate": "dd if=/dev/zero of=big bs=64k count=33 2>/dev/null",
-    "mmap": "python3 -c \"import mmap; f = open('README', 'r+b'); m = mmap.mmap(f.fileno(), 0); m[0:1] = b'Z'; m.flush()\"",
+    "mmap": "python3 -c \"import mmap; f = open('README', 'r+b'); m = mmap.mmap(f.fileno(), 0); m[0:1] = b'Z'; "
+    'm.flush()"',
     "descriptor": "exec 3>>README; rm README; echo lost >&3; echo again > README",
     "make": "make -s && make -s clean && make -s",
     "cc": "cc -o prog src/a.c src/b.c",
@@ -88,7 +90,8 @@ CORPUS: dict[str, str] = {
     "git-stash": "echo c > README && git -c user.name=a -c user.email=a@b stash -q && git stash pop -q",
     "git-clean": "touch x1 x2 && git clean -fdq",
     "git-apply": "printf -- '--- a/README\\n+++ b/README\\n@@ -1 +1 @@\\n-hello main\\n+hello patch\\n' | git apply",
-    "git-branch": "git checkout -q -b other && echo o > o.txt && git add o.txt && git checkout -q main 2>/dev/null || true",
+    "git-branch": "git checkout -q -b other && echo o > o.txt && git add o.txt && git checkout -q main "
+    "2>/dev/null || true",
     "ignored": "mkdir build && echo x > build/out && echo y > a.o && echo z > seen",
     "find-delete": "find . -name '*.c' -delete",
     "find-exec": "find docs -name '*.md' -exec sed -i s/o/0/ {} +",
@@ -96,13 +99,15 @@ CORPUS: dict[str, str] = {
     "patch": "printf -- '--- README\\n+++ README\\n@@ -1 +1 @@\\n-hello main\\n+patched\\n' | patch -s",
     "split": "seq 1000 | split -l 100 - part-",
     "gzip": "gzip README && gunzip -k README.gz",
-    "python-rename": "python3 -c \"import shutil; shutil.move('src', 'moved'); import os; os.replace('README', 'docs/one.md')\"",
+    "python-rename": "python3 -c \"import shutil; shutil.move('src', 'moved'); import os; os.replace('README', "
+    "'docs/one.md')\"",
     "python-cache": "python3 -m compileall -q py",
     "sort-o": "sort -o docs/list.md docs/list.md",
     "tee": "seq 3 | tee -a README docs/one.md >/dev/null",
     "rsync-like": "cp -a src backup && rm -rf src && cp -a backup src && rm -rf backup",
     "npm": "npm install --offline --no-audit --no-fund --silent ./pkg",
-    "pip": "python3 -m pip install -q --no-deps --no-build-isolation --no-index --target vendor ./nothing-there || true",
+    "pip": "python3 -m pip install -q --no-deps --no-build-isolation --no-index --target vendor ./nothing-there "
+    "|| true",
     "many": "for i in $(seq 300); do echo $i > f$i; done",
     "fails": "echo half > half; exit 3",
     "killed": "echo half > half; kill -9 $$",

@@ -39,8 +39,18 @@ _CALLS = {
 _NEWUSER, _NEWNS = 0x10000000, 0x20000
 _IPC_STAT, _PTRACE_ATTACH, _PTRACE_DETACH = 2, 16, 17
 _KEYCTL_SEARCH, _USER_KEYRING = 10, -4
-_PLACES = ["/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger", "/proc/sys/vm/drop_caches"]
-_PLACES += ["/sys/kernel/uevent_helper", "/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/release_agent", "/sys/power/state"]
+_PLACES = [
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/modprobe",
+    "/proc/sysrq-trigger",
+    "/proc/sys/vm/drop_caches",
+]
+_PLACES += [
+    "/sys/kernel/uevent_helper",
+    "/sys/fs/cgroup/cgroup.procs",
+    "/sys/fs/cgroup/release_agent",
+    "/sys/power/state",
+]
 
 
 def _pids() -> list[int]:
@@ -271,7 +281,9 @@ def privileges(_: dict[str, Any]) -> bool:
     """Have capabilities, or get them from a set-id program."""
     lines = _read("/proc/self/status").decode().splitlines()
     status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-    return status["NoNewPrivs"] != "1" or any(int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb"))
+    return status["NoNewPrivs"] != "1" or any(
+        int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")
+    )
 
 
 def file_handle(facts: dict[str, Any]) -> bool:

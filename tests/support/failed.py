@@ -2,9 +2,10 @@
 
     python -m tests.support.failed COUNT
 
-Decided here: what `make again` is for. A test that fails beside others and passes alone has met a moment of a loaded machine, or
-shows a race: it is named either way, so that the output of a run that passed says which tests needed a second one. More
-failures than COUNT have a cause that is no moment. Called by the Makefile in CI, after a run whose tests failed.
+Decided here: what `make again` is for. A test that fails beside others and passes alone has met a moment of a loaded
+machine, or shows a race: it is named either way, so that the output of a run that passed says which tests needed a
+second one. More failures than COUNT have a cause that is no moment. Called by the Makefile in CI, after a run whose
+tests failed.
 """
 
 from __future__ import annotations

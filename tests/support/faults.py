@@ -67,7 +67,8 @@ def make_vault(home: Path, source: Path) -> Vault:
 def copy_home(home: Path, directory: Path) -> Path:
     """Copy a home that nobody has open into a new directory; give the copy.
 
-    Files get other inode numbers and times of change, so a copy reads files again that the stat cache knew in the first one.
+    Files get other inode numbers and times of change, so a copy reads files again that the stat cache knew in the first
+    one.
     """
     directory.mkdir()
     subprocess.run(["cp", "-a", home, directory / home.name], check=True)
@@ -133,8 +134,8 @@ def git(git_dir: Path, *arguments: str) -> str:
 def check_objects(git_dir: Path) -> None:
     """Demand that git finds no fault.
 
-    A fault that is there counts; `git fsck` also tells of packs that maintenance has joined since it listed them, so it is asked
-    again, at most twice.
+    A fault that is there counts; `git fsck` also tells of packs that maintenance has joined since it listed them, so it
+    is asked again, at most twice.
     """
     command = ["git", f"--git-dir={git_dir}", "fsck", "--strict", "--full", "--no-dangling", "--no-progress"]
     for again in (True, True, False):
@@ -146,7 +147,9 @@ def check_objects(git_dir: Path) -> None:
         time.sleep(1)
 
 
-_NO_LEFTOVERS = tuple(f"{of}.lock" for of in ("prune", "notes", "bases", "audit", "audit-files", "maintenance", "consolidate"))
+_NO_LEFTOVERS = tuple(
+    f"{of}.lock" for of in ("prune", "notes", "bases", "audit", "audit-files", "maintenance", "consolidate")
+)
 
 
 def _list_leftovers(git_dir: Path) -> list[Path]:
@@ -173,7 +176,9 @@ def check_vault(vault: Vault, *, again: bool = False) -> None:
     assert [problem for problem in report.problems if problem.severity == "error"] == []
 
     end_s = time.monotonic() + 30
-    while (left := _list_leftovers(vault.path)) and time.monotonic() < end_s:  # maintenance in the background has some, too
+    while (
+        left := _list_leftovers(vault.path)
+    ) and time.monotonic() < end_s:  # maintenance in the background has some, too
         time.sleep(0.02)
 
     assert left == []
@@ -216,7 +221,9 @@ def die_in(action: Callable[[], object], point: int) -> bool:
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # fork in a process with threads, which the child does not use
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # fork in a process with threads, which the child does not use
         pid = os.fork()
     if pid == 0:
         status = 1

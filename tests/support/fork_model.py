@@ -1,8 +1,8 @@
 """What a fork must hold, as `tests.support.turns` knows it: exactly its files, and what an undo may lead to.
 
-Decided here: what the model knows of operations. A call that only changes files (`call`) is undone together with those before
-it; another one (`operation`) alone. Where the model does not know which operation came last (`unsure`: a death, a merge, git in a
-live tree, collected garbage), an undo may lead to any files that the fork had.
+Decided here: what the model knows of operations. A call that only changes files (`call`) is undone together with those
+before it; another one (`operation`) alone. Where the model does not know which operation came last (`unsure`: a death,
+a merge, git in a live tree, collected garbage), an undo may lead to any files that the fork had.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def difference(expected: Files, found: Files) -> dict[str, tuple[bytes | None, b
 def check_merged(ours: Fork, theirs: Fork, merged: Files) -> None:
     """Demand what is true of every merge without conflicts, whatever its base is.
 
-    What only one side ever had is not in the base, so it is in the result. Ignored files and `.gitignore` are left out: git
-    leaves the former where they are, and may combine the lines of the latter.
+    What only one side ever had is not in the base, so it is in the result. Ignored files and `.gitignore` are left out:
+    git leaves the former where they are, and may combine the lines of the latter.
     """
     mine, yours = (
         {data for path, data in one.files.items() if is_never_ignored(path)} - other.seen

@@ -2,9 +2,9 @@
 
     python -m tests.support.fuzz SECONDS [SEED [READER]]
 
-Each case is a good document, changed in a few places, given to the reader of its kind. The process has 1 GiB of memory, and a
-reader that takes more than a minute is ended. Prints the seed first; a case that fails is written to a file, and is the same
-again with the same seed.
+Each case is a good document, changed in a few places, given to the reader of its kind. The process has 1 GiB of memory,
+and a reader that takes more than a minute is ended. Prints the seed first; a case that fails is written to a file, and
+is the same again with the same seed.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def _commit() -> bytes:
 
 
 def _tree() -> bytes:
-    return serialize_tree({b"a": (0o100644, OID), b"dir": (0o40000, OID), b"link": (0o120000, OID), b"x\xff": (0o100755, OID)})
+    return serialize_tree(
+        {b"a": (0o100644, OID), b"dir": (0o40000, OID), b"link": (0o120000, OID), b"x\xff": (0o100755, OID)}
+    )
 
 
 def _records() -> bytes:
@@ -232,7 +234,9 @@ def _oplog() -> bytes:
 def _read_oplog(body: bytes) -> None:
     """Read a log whose last line is whole by its checksum, and says something odd."""
     body = body.replace(b"\n", b" ")
-    data = b"".join(b"%08x%b%b\n" % (zlib.crc32(text), mark, text) for mark in (b" ", b"?") for text in (_oplog(), body))
+    data = b"".join(
+        b"%08x%b%b\n" % (zlib.crc32(text), mark, text) for mark in (b" ", b"?") for text in (_oplog(), body)
+    )
 
     def read(place: Path) -> None:
         log = OpLog(place / "oplog", lambda _: None)
@@ -276,7 +280,9 @@ def readers() -> Iterator[dict[str, Reader]]:
             "sidecar": Reader(
                 [
                     serialize_tree(
-                        compose_sidecar({b"a%\\": SideEntry(0o100644, OID, True), b"d": SideEntry(0o40000, OID, False)}, OID)
+                        compose_sidecar(
+                            {b"a%\\": SideEntry(0o100644, OID, True), b"d": SideEntry(0o40000, OID, False)}, OID
+                        )
                     )
                 ],
                 _read_sidecar,
@@ -293,7 +299,8 @@ def readers() -> Iterator[dict[str, Reader]]:
                 [b'{"v": %d, "body": ["a", 1, {"b64": "YQ=="}]}' % wire.VERSION], _read_wire, (wire.NotUnderstood,)
             ),
             "settings": Reader(
-                [b'{"exec.notes": "1"}'], lambda data: _read_files({"c": data}, lambda place: Config(place / "c").read())
+                [b'{"exec.notes": "1"}'],
+                lambda data: _read_files({"c": data}, lambda place: Config(place / "c").read()),
             ),
             "workspace state": Reader([state], lambda data: parse_state(data, "main")),
             "stat cache": Reader(

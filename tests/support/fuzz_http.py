@@ -2,9 +2,9 @@
 
     python -m tests.support.fuzz_http SECONDS [SEED]
 
-A server works in a vault of its own. Several clients at once send cases, each made by a seeded generator; after every round a
-good client reads a file, which must be as it was. At the end the server's memory and its open descriptors are looked at: both
-must be what a server has that has served only good clients, within bounds. Prints the seed first.
+A server works in a vault of its own. Several clients at once send cases, each made by a seeded generator; after every
+round a good client reads a file, which must be as it was. At the end the server's memory and its open descriptors are
+looked at: both must be what a server has that has served only good clients, within bounds. Prints the seed first.
 """
 
 from __future__ import annotations
@@ -136,9 +136,14 @@ class Fuzzer:
             return [self._value(depth + 1) for _ in range(self.random.randrange(5))]
         if kind == 7:
             return {self._text(8): self._value(depth + 1) for _ in range(self.random.randrange(5))}
-        return (None, True, self.random.getrandbits(80) - (1 << 79), self.random.random() * 1e300, self._text(40), "../../etc")[
-            kind
-        ]
+        return (
+            None,
+            True,
+            self.random.getrandbits(80) - (1 << 79),
+            self.random.random() * 1e300,
+            self._text(40),
+            "../../etc",
+        )[kind]
 
     def _request(self) -> dict[str, Any]:
         tools = (
@@ -148,7 +153,12 @@ class Fuzzer:
             call("grep", pattern=".*"),
             call("fork_list"),
             {"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {"_meta": _META}},
-            {"jsonrpc": "2.0", "id": 3, "method": "resources/read", "params": {"uri": "avfs://work/main/kept", "_meta": _META}},
+            {
+                "jsonrpc": "2.0",
+                "id": 3,
+                "method": "resources/read",
+                "params": {"uri": "avfs://work/main/kept", "_meta": _META},
+            },
         )
         chosen: dict[str, Any] = json.loads(json.dumps(self.random.choice(tools)))  # a copy of its own
         return chosen
@@ -229,7 +239,8 @@ class Fuzzer:
         """A part of a request, with or without the token; the connection stays open for long."""
         token = TOKEN if self.random.random() < 0.5 else "x"
         whole = (
-            f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nAuthorization: Bearer {token}\r\nContent-Length: 5000\r\n\r\n"
+            f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nAuthorization: Bearer "
+            f"{token}\r\nContent-Length: 5000\r\n\r\n"
         )
         connection = self._connect()
         self.held.append(connection)
@@ -296,7 +307,9 @@ def measure(pid: int) -> tuple[int, int]:
     return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def attack(root: Path, seed: int, *, rounds: int, cases: int, clients: int = 4, seconds: float = float("inf")) -> tuple[int, int]:
+def attack(
+    root: Path, seed: int, *, rounds: int, cases: int, clients: int = 4, seconds: float = float("inf")
+) -> tuple[int, int]:
     """Start a server and send cases to it; gives its memory and descriptors at the end.
 
     Args:
@@ -313,7 +326,10 @@ def attack(root: Path, seed: int, *, rounds: int, cases: int, clients: int = 4, 
     command = [sys.executable, "-m", "avfs_git", "mcp", "--http", "--vault", "work", "--read-only"]
     environment = {**os.environ, "AVFS_HOME": str(root / "home")}
     end = time.monotonic() + seconds
-    with (root / "log").open("w") as log, serving(*command, "--token-file", str(root / "token"), env=environment) as running:
+    with (
+        (root / "log").open("w") as log,
+        serving(*command, "--token-file", str(root / "token"), env=environment) as running,
+    ):
         assert running.stderr is not None
         port = int(running.stderr.readline().rpartition(":")[2].partition("/")[0])
         reader = threading.Thread(target=shutil.copyfileobj, args=(running.stderr, log))
@@ -345,7 +361,9 @@ def main(seconds: str, seed: str = "") -> None:
     chosen = int(seed) if seed else random.randrange(1 << 32)
     print(f"seed {chosen}", flush=True)
     with tempfile.TemporaryDirectory(prefix="avfs-fuzz-") as place:
-        resident, descriptors = attack(Path(place), chosen, rounds=1 << 30, cases=200, clients=8, seconds=float(seconds))
+        resident, descriptors = attack(
+            Path(place), chosen, rounds=1 << 30, cases=200, clients=8, seconds=float(seconds)
+        )
     print(f"still serving: {resident >> 20} MiB, {descriptors} descriptors")
     assert resident < MAX_RESIDENT, "the server's memory has grown"
 

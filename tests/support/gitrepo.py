@@ -35,7 +35,16 @@ class GitRepo:
 
     def fsck(self, *options: str) -> list[str]:
         """Return what `git fsck --strict` has to say."""
-        argv = ["git", f"--git-dir={self.git_dir}", "fsck", "--strict", "--full", "--no-progress", "--no-dangling", *options]
+        argv = [
+            "git",
+            f"--git-dir={self.git_dir}",
+            "fsck",
+            "--strict",
+            "--full",
+            "--no-progress",
+            "--no-dangling",
+            *options,
+        ]
         done = subprocess.run(argv, check=False, capture_output=True)
         lines = (done.stdout + done.stderr).decode("utf-8", "replace").splitlines()
         return [line for line in lines if not line.startswith("notice: ")]

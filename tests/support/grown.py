@@ -1,8 +1,8 @@
-"""A vault that many agents have used for a long time, made in seconds: forks, checkpoints, labels, and a long operation log.
+"""A vault that many agents used for a long time, made in seconds: forks, checkpoints, labels, a long operation log.
 
-Decided here: what such a vault holds. git makes commits and refs (`git fast-import`): avfs reads them like its own. The lines of
-the log have the form of docs/design/format.md; most are of operations that changed files only. avfs makes one fork, `main`.
-Benchmarks and tests use it.
+Decided here: what such a vault holds. git makes commits and refs (`git fast-import`): avfs reads them like its own. The
+lines of the log have the form of docs/design/format.md; most are of operations that changed files only. avfs makes one
+fork, `main`. Benchmarks and tests use it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def grow(home: Home, name: str, size: Size) -> Vault:
 
 def _git(git_dir: Path, *arguments: str, given: bytes = b"") -> str:
     return (
-        subprocess.run(["git", "-C", git_dir, *arguments], input=given, check=True, capture_output=True).stdout.decode().strip()
+        subprocess.run(["git", "-C", git_dir, *arguments], input=given, check=True, capture_output=True)
+        .stdout.decode()
+        .strip()
     )
 
 
@@ -72,7 +74,9 @@ def _make_history(git_dir: Path, size: Size) -> dict[str, list[str]]:
             lines.append(b"M 100644 inline src/f%d.txt\ndata %d\n%s\n" % (step % 7, len(text), text))
             marks.setdefault(fork, []).append(mark)
     table = git_dir / "marks"
-    subprocess.run(["git", "-C", git_dir, "fast-import", "--quiet", f"--export-marks={table}"], input=b"".join(lines), check=True)
+    subprocess.run(
+        ["git", "-C", git_dir, "fast-import", "--quiet", f"--export-marks={table}"], input=b"".join(lines), check=True
+    )
     oids = dict(line.split() for line in table.read_text().splitlines())
     table.unlink()
     return {fork: [oids[f":{number}"] for number in numbers] for fork, numbers in marks.items()}
@@ -114,7 +118,10 @@ def _write_log(git_dir: Path, heads: dict[str, list[str]], first: str, size: Siz
             old = oids[step - 1] if step else first
             for _ in range(between):
                 add(fork, "files", "write src/f.txt", before=old, after=old, more={"exact": True, "captured_ns": 1})
-            moves = [[f"refs/heads/{fork}", old, oids[step]], [f"refs/avfs/checkpoints/{fork}/step-{step}", None, oids[step]]]
+            moves = [
+                [f"refs/heads/{fork}", old, oids[step]],
+                [f"refs/avfs/checkpoints/{fork}/step-{step}", None, oids[step]],
+            ]
             add(fork, "checkpoint", f"checkpoint step-{step}", moves=moves, before=old, after=oids[step])
     lines: list[bytes] = []
     for at, record in enumerate(records, number + 1):

@@ -36,7 +36,9 @@ def put_tree(git_dir: Path, files: Files, sign: str = "") -> str:
     return put(git_dir, b"".join(entry(mode, name.rstrip(b"/"), oid) for name, mode, oid in sorted(entries)), "tree")
 
 
-def put_commit(git_dir: Path, tree: str, *, ref: str | None = None, parent: str | None = None, sidecar: str | None = None) -> str:
+def put_commit(
+    git_dir: Path, tree: str, *, ref: str | None = None, parent: str | None = None, sidecar: str | None = None
+) -> str:
     """Store a commit, with the header of avfs where a sidecar is named, and have a ref point to it."""
     who = "A <a@b> 1700000000 +0000"
     lines = [f"tree {tree}", *([f"parent {parent}"] if parent else []), f"author {who}", f"committer {who}"]

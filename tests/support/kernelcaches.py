@@ -1,7 +1,7 @@
 """The kernel's caches of names, attributes and pages, which all tests of a machine share.
 
-Decided here: who counts on what is cached (`kept`) keeps out who drops it (`drop`), in whichever process of the run that is. Each
-holds a lock on this file, which everybody can open.
+Decided here: who counts on what is cached (`kept`) keeps out who drops it (`drop`), in whichever process of the run
+that is. Each holds a lock on this file, which everybody can open.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ def kept() -> Iterator[None]:
 
 
 def drop() -> None:
-    """Let the kernel forget what it can, of all file systems: names and what is known of files, and pages. Root only."""
+    """Let the kernel forget what it can, of all file systems: names and what is known of files, and pages.
+
+    Root only.
+    """
     with _locked(fcntl.LOCK_EX):
         Path("/proc/sys/vm/drop_caches").write_text("3", "ascii")
 

@@ -2,8 +2,8 @@
 
     python -m tests.support.killed_session SECONDS EVERY_SECONDS [PROGRAM]...
 
-`make soak` runs it for a minute, `tests/contract/test_session.py` shortly. The claim: no program and no client sees an error, or
-a wrong byte, and the checkpoint afterwards holds what the tree showed.
+`make soak` runs it for a minute, `tests/contract/test_session.py` shortly. The claim: no program and no client sees an
+error, or a wrong byte, and the checkpoint afterwards holds what the tree showed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Client:
             if number % 20 == 0:
                 work.checkpoint()
                 self.saved += 1
-        except OutcomeUnknown:  # the server was killed in the middle; or each one that tried, where little gets done in time
+        except (
+            OutcomeUnknown
+        ):  # the server was killed in the middle; or each one that tried, where little gets done in time
             self.unknown += 1
 
     @contextmanager
@@ -125,7 +127,10 @@ def _killing_all(session: Session, every_s: float) -> Iterator[Callable[[], int]
 def work_through_kills(
     root: Path, seconds: float, every_s: float, *names: str, seed: int = 1, backend: str = "auto"
 ) -> tuple[int, Client]:
-    """Do it with kills, below a scratch directory of `sweep`; gives how often the server was killed, and what the client did."""
+    """Do it with kills, below a scratch directory of `sweep`.
+
+    Gives how often the server was killed, and what the client did.
+    """
     return _work(root, seconds, partial(_killing, every_s=every_s), *names, seed=seed, backend=backend)
 
 
@@ -145,7 +150,10 @@ def _work(
     aside = root / "aside"
     aside.mkdir()
     # Patient: on a busy machine servers are killed before they come to what a client wants.
-    with Avfs(root / "home", identity=ADA, lock_timeout_s=300) as avfs, avfs.create_vault("v", source=prepare(aside)) as vault:
+    with (
+        Avfs(root / "home", identity=ADA, lock_timeout_s=300) as avfs,
+        avfs.create_vault("v", source=prepare(aside)) as vault,
+    ):
         with vault.fork("work").mount(root / "tree", backend=backend) as session:
             client = Client(vault, "work")
             # The kills end before the client does: on a busy machine a server may answer nothing between two of them.
@@ -170,8 +178,13 @@ def main(seconds: str, every_s: str, *names: str) -> None:
     """Do it by hand, with other random numbers each time."""
     root = sweep.scratch_root()
     try:
-        kills, client = work_through_kills(root, float(seconds), float(every_s), *(names or PROGRAMS), seed=int(time.time()))
-        print(f"{kills} kills, {len(client.possible)} files and {client.saved} checkpoints by a client, {client.unknown} unknown")
+        kills, client = work_through_kills(
+            root, float(seconds), float(every_s), *(names or PROGRAMS), seed=int(time.time())
+        )
+        print(
+            f"{kills} kills, {len(client.possible)} files and {client.saved} checkpoints by a client, "
+            f"{client.unknown} unknown"
+        )
     finally:
         sweep.remove(root)
 

@@ -1,7 +1,7 @@
 """Programs that verify their own results in a live tree, and somebody who kills its server meanwhile.
 
-Each program runs in a process of its own, again and again until its time is over, and leaves what it made last. It fails
-by an exception or a status, so that an error that the tree gives is an error of the test.
+Each program runs in a process of its own, again and again until its time is over, and leaves what it made last. It
+fails by an exception or a status, so that an error that the tree gives is an error of the test.
 """
 
 from __future__ import annotations

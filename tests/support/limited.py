@@ -2,9 +2,9 @@
 
     python -m tests.support.limited MEGABYTES ARGUMENT...
 
-runs `avfs ARGUMENT...`, with all that it starts, so that no process has more than so much memory of its own. The limit is on
-data (RLIMIT_DATA: the heap and private mappings), not on addresses: the memory that servers hand over is a mapping of 2 GiB of
-which hardly a page is used.
+runs `avfs ARGUMENT...`, with all that it starts, so that no process has more than so much memory of its own. The limit
+is on data (RLIMIT_DATA: the heap and private mappings), not on addresses: the memory that servers hand over is a
+mapping of 2 GiB of which hardly a page is used.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ def limit_memory(megabytes: int) -> None:
 
 
 def make_bomb(source: MemorySource, leaf: bytes = b"x\n", *, levels: int = 10, breadth: int = 10) -> Oid:
-    """Make trees, each naming the next several times: `breadth ** levels` files of which one is stored. Gives the tree."""
+    """Make trees, each naming the next several times: `breadth ** levels` files of which one is stored.
+
+    Gives the tree.
+    """
     oid, mode = source.add(KIND_BLOB, leaf), 0o100644
     for _ in range(levels):
         oid = source.add(KIND_TREE, serialize_tree({b"%d" % number: (mode, oid) for number in range(breadth)}))

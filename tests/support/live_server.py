@@ -2,9 +2,9 @@
 
     python -m tests.support.live_server GIT_DIR FORK DIRECTORY [OPTION...]
 
-Options: `allow_other`, `at=COMMIT` to show a commit read-only, `base` to do so below an overlayfs,
-`all` to show the whole vault, `most=N` nodes that the kernel may know, and `portable` to serve through libfuse. Prints `ready`
-when programs can use the tree, and the counts of requests as a line of JSON after SIGUSR1 and at the end.
+Options: `allow_other`, `at=COMMIT` to show a commit read-only, `base` to do so below an overlayfs, `all` to show the
+whole vault, `most=N` nodes that the kernel may know, and `portable` to serve through libfuse. Prints `ready` when
+programs can use the tree, and the counts of requests as a line of JSON after SIGUSR1 and at the end.
 """
 
 from __future__ import annotations

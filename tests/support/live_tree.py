@@ -38,7 +38,9 @@ class ShownTree:
         self.home = home
         self.path = path
 
-    def run(self, *argv: str | bytes, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, *argv: str | bytes, cwd: Path | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run a program in the tree."""
         return run_in(cwd or self.path, argv, check=check)
 

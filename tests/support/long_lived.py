@@ -1,7 +1,8 @@
 """Processes that keep a vault open and do what they are told, one call after the other, until they are killed or end.
 
-Decided here: the calls that `tests.support.turns` makes (`ACTIONS`), and how they end (`Told`). A call may kill its process at
-a fault point; another process then takes its place, with nothing in memory. Processes end when whoever started them is gone.
+Decided here: the calls that `tests.support.turns` makes (`ACTIONS`), and how they end (`Told`). A call may kill its
+process at a fault point; another process then takes its place, with nothing in memory. Processes end when whoever
+started them is gone.
 """
 
 from __future__ import annotations
@@ -54,10 +55,15 @@ def _look(vault: Vault, fork: str) -> None:
 
 
 def _catch_up(vault: Vault, fork: str, *, to_end: bool = False) -> str | None:
-    """Do what `update` does first: bring in what others put on the branch; `to_end`, with each conflict resolved for them."""
+    """Do what `update` does first: bring in what others put on the branch.
+
+    `to_end`, with each conflict resolved for them.
+    """
     work = vault.workspace(fork)
     theirs = work._at.run(operations.find_behind)
-    found = work._at.run(operations.catch_up, theirs, MergeOptions("", in_workspace=to_end)) if theirs is not None else None
+    found = (
+        work._at.run(operations.catch_up, theirs, MergeOptions("", in_workspace=to_end)) if theirs is not None else None
+    )
     if to_end and found is not None and found.outcome == "conflicted":
         for conflict in found.conflicts:
             work.resolve(conflict.path, "theirs")
@@ -144,7 +150,10 @@ class Worker:
         theirs.close()
 
     def begin(self, action: str, fork: str, *, die: int = 0, **arguments: object) -> None:
-        """Have it do something; with `die`, the process is killed at the fault point of that number, if it passes so many."""
+        """Have it do something.
+
+        With `die`, the process is killed at the fault point of that number, if it passes so many.
+        """
         self._connection.send((action, fork, arguments, die))
 
     def told(self) -> Told:

@@ -60,7 +60,11 @@ class Place:
             for name in sorted(info.name for info in home.list_vaults()):
                 vault = home.open_vault(name)
                 git = ["git", "-C", str(vault.path), "for-each-ref"]
-                found += [name, subprocess.run(git, check=True, capture_output=True).stdout, vault.operations(limit=1000)]
+                found += [
+                    name,
+                    subprocess.run(git, check=True, capture_output=True).stdout,
+                    vault.operations(limit=1000),
+                ]
                 for fork in vault.list_forks():
                     work = vault.workspace(fork.name)
                     found += [work.status(), [(info.path, info.kind, info.mode, info.size) for info in work.walk()]]

@@ -64,7 +64,7 @@ class Histories:
         return subprocess.run(argv, check=False, capture_output=True)
 
     def assert_same_merge(self, ours: Oid, theirs: Oid, *, style: ConflictStyle = ConflictStyle.MERGE) -> None:
-        """Merge with git, and by the engine that is git's: verdict and tree are the same, with markers, names and all."""
+        """Merge with git and by the engine that is git's: verdict and tree are the same, markers, names and all."""
         done = self.ask_git(ours, theirs, "-c", f"merge.conflictStyle={style.value}")
         if self.gave_up(done):
             return
@@ -88,8 +88,10 @@ class Histories:
         return self._is_damaged(tree, more) or self._has_forgotten(tree, ours, theirs)
 
     def _has_forgotten(self, tree: str, ours: Oid, theirs: Oid) -> bool:
-        """Whether git slipped in another way: where both sides have a file it has a directory, and no file beside it."""
-        kept, other = (set(self.git.text("ls-tree", "-r", "--name-only", side.hex()).splitlines()) for side in (ours, theirs))
+        """Tell whether git slipped in another way: a directory where both sides have a file, and no file beside it."""
+        kept, other = (
+            set(self.git.text("ls-tree", "-r", "--name-only", side.hex()).splitlines()) for side in (ours, theirs)
+        )
         listed = self.git.text("ls-tree", "-r", "--name-only", tree).splitlines()
         above = {path[:at] for path in listed for at, character in enumerate(path) if character == "/"}
         return any(not any(path.startswith(lost + "~") for path in listed) for lost in kept & other & above)
@@ -166,7 +168,9 @@ def change(rng: random.Random, files: Files) -> Files:
     return files
 
 
-def cross(rng: random.Random, histories: Histories, ours: tuple[Oid, Files], theirs: tuple[Oid, Files]) -> tuple[Oid, Files]:
+def cross(
+    rng: random.Random, histories: Histories, ours: tuple[Oid, Files], theirs: tuple[Oid, Files]
+) -> tuple[Oid, Files]:
     """Commit what somebody made of a merge by hand: ours, some of theirs, and more."""
     files = dict(ours[1])
     for path in sorted(files.keys() | theirs[1].keys()):

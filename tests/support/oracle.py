@@ -1,8 +1,8 @@
 """C git beside a plain directory: which tree `git add -A; git write-tree` makes of it.
 
 Decided here: what is taken out of git's sight before it looks, because a git tree cannot or shall not hold it: names
-and kinds that git forbids, and untracked directories that are, or are in, repositories of their own; and what is taken out of
-git's index after it has looked: files that were beside history before, and that nobody has added.
+and kinds that git forbids, and untracked directories that are, or are in, repositories of their own; and what is taken
+out of git's index after it has looked: files that were beside history before, and that nobody has added.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ _ENVIRONMENT = {
 def git(*argv: str | bytes | Path, cwd: Path | None = None, **environment: str) -> bytes:
     """Run git without anybody's configuration; what it printed."""
     done = subprocess.run(
-        ["git", *argv], cwd=cwd, env={**_ENVIRONMENT, **environment}, check=False, capture_output=True, stdin=subprocess.DEVNULL
+        ["git", *argv],
+        cwd=cwd,
+        env={**_ENVIRONMENT, **environment},
+        check=False,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, (argv, done.stderr)
     return done.stdout

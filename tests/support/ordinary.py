@@ -1,15 +1,16 @@
 """The ordinary user that tests run as when they are started by root.
 
-Decided here: who that is, and what is made for it. A process of its own becomes that user, in a mount namespace and a PID
-namespace that end with it: whatever is mounted or started there goes with it, also where a test failed or was killed, and
-nothing of it is seen outside. In that mount namespace
+Decided here: who that is, and what is made for it. A process of its own becomes that user, in a mount namespace and a
+PID namespace that end with it: whatever is mounted or started there goes with it, also where a test failed or was
+killed, and nothing of it is seen outside. In that mount namespace
 
 - `/dev/fuse` is open to users, where the machine has it for root alone: a node of our own, in memory, is bound over it;
-- the interpreter, the packages and this project can be reached, where they lie below a directory that is closed to others;
+- the interpreter, the packages and this project can be reached, where they lie below a directory that is closed to
+  others;
 - the user has a name, a home and a second group: `/etc/passwd` and `/etc/group` with a line more.
 
-Where the system refuses namespaces (no `CAP_SYS_ADMIN`), the process becomes that user without them, and what needs more is a
-capability that is off. Started by an ordinary user, nothing of this is done.
+Where the system refuses namespaces (no `CAP_SYS_ADMIN`), the process becomes that user without them, and what needs
+more is a capability that is off. Started by an ordinary user, nothing of this is done.
 
     python -m tests.support.ordinary COMMAND [ARGUMENT...]
 
@@ -73,7 +74,8 @@ class Process:
         """Start it.
 
         Args:
-            work: What it does; gives what it has to say. If this fails, the process says nothing, and ends with status 1.
+            work: What it does; gives what it has to say. If this fails, the process says nothing, and ends with status
+                1.
             scratch: A directory for all its files, which becomes the user's, and for whoever started this to remove.
         """
         (scratch / "tmp").mkdir()
@@ -191,7 +193,10 @@ def _be_outer(work: Callable[[], bytes], scratch: Path, user: User, telling: int
 
 
 def _be_first(work: Callable[[], bytes], scratch: Path, user: User, answering: int, *, alone: bool) -> NoReturn:
-    """Be the first process of the PID namespace: wait for all others; end with the work, at which the kernel ends them."""
+    """Be the first process of the PID namespace: wait for all others.
+
+    End with the work, at which the kernel ends them.
+    """
     status = 70
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -222,7 +227,8 @@ def _be_user(work: Callable[[], bytes], scratch: Path, user: User, answering: in
         os.setgroups([user.gid, user.team])
         os.setresgid(user.gid, user.gid, user.gid)
         os.setresuid(user.uid, user.uid, user.uid)
-        # Who has given up being root is otherwise closed to its own user's other processes, unlike any program of theirs.
+        # Who has given up being root is otherwise closed to its own user's other processes, unlike any program of
+        # theirs.
         _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
         os.umask(0o022)
         for name in [name for name in os.environ if name.startswith("XDG_")]:
@@ -272,7 +278,7 @@ def _places() -> list[Path]:
 
 
 def reach_project() -> None:
-    """Let this process, which is root, reach the interpreter and this project as any other user, too; nobody else sees how."""
+    """Let this root process reach the interpreter and this project as any other user too; nobody else sees how."""
     here, mask = os.getcwd(), os.umask(0o022)
     if _libc.unshare(_CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "no mount namespace can be had")

@@ -13,7 +13,7 @@ from tests.support.trees import Described, describe_dir
 
 @contextmanager
 def mounted(lower: Path, upper: Path, work: Path, point: Path, *, is_trusted: bool = False) -> Iterator[None]:
-    """Mount an upper layer over a lower one, as an ordinary user's overlayfs would, or root's with marks that only root reads."""
+    """Mount an upper layer over a lower one, as an ordinary user's overlayfs does, or root's with root-only marks."""
     options = ",".join(mark_options(is_trusted))
     assert mount("overlay", point, "overlay", f"lowerdir={lower},upperdir={upper},workdir={work},{options}")
     try:

@@ -1,8 +1,8 @@
 """Where in the code a process passes a fault point, and what is on disk then.
 
-Decided here: a place is a point's name and the calls that led there, from the operation on: what carries an operation out (a
-session, its supervisor, the kernel's requests) is left out. A state of the disk is what stat(2) says of all files below a
-directory, without mounts: a process that is asked for it may be the one that serves them.
+Decided here: a place is a point's name and the calls that led there, from the operation on: what carries an operation
+out (a session, its supervisor, the kernel's requests) is left out. A state of the disk is what stat(2) says of all
+files below a directory, without mounts: a process that is asked for it may be the one that serves them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Passed(NamedTuple):
 
 
 def describe_passing(name: str, scene: Path) -> str:
-    """Describe the passing of a point by this process in one line: the name, the place, the disk, the process and its locks."""
+    """Describe in one line how this process passes a point: the name, place, disk, process and its locks."""
     disk = _look_at(scene)
     shown = [line for line in disk if ".git/" in line and "/avfs" not in line and "/objects/" not in line]
     states = (_short("\n".join(lines)) for lines in (disk, shown))
@@ -71,7 +71,9 @@ def _find_place() -> str:
 
 
 def _look_at(scene: Path) -> list[str]:
-    lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")  # of others' mounts, too, whose names may be any bytes
+    lines = (
+        Path("/proc/self/mountinfo").read_bytes().split(b"\n")
+    )  # of others' mounts, too, whose names may be any bytes
     mounts = {os.fsdecode(line.split(b" ")[4]) for line in lines if line}
     found = []
     todo = [os.fspath(scene)]
@@ -88,7 +90,9 @@ def _look_at(scene: Path) -> list[str]:
             except FileNotFoundError:
                 continue
             path = entry.path.removeprefix(os.fspath(scene))
-            found.append(f"{path} {status.st_ino} {status.st_mode} {status.st_nlink} {status.st_size} {status.st_ctime_ns}")
+            found.append(
+                f"{path} {status.st_ino} {status.st_mode} {status.st_nlink} {status.st_size} {status.st_ctime_ns}"
+            )
             if entry.is_dir(follow_symlinks=False):
                 todo.append(entry.path)
     return found

@@ -2,10 +2,10 @@
 
     python -m tests.support.policy_truth [--count N] [--seed N]
 
-Commands are made of the corpus of the policy and of the programs of its table, with options from the programs' own help and
-manuals, shortened, grouped and with values that would write, run or connect. Those that are classified as `read_only` run in a
-plain tree, in a sandbox (bubblewrap) in which nothing else can be changed. Sentinels tell: each file of the tree and one outside,
-a program in `PATH` that leaves a mark, and a socket that somebody may connect to.
+Commands are made of the corpus of the policy and of the programs of its table, with options from the programs' own help
+and manuals, shortened, grouped and with values that would write, run or connect. Those that are classified as
+`read_only` run in a plain tree, in a sandbox (bubblewrap) in which nothing else can be changed. Sentinels tell: each
+file of the tree and one outside, a program in `PATH` that leaves a mark, and a socket that somebody may connect to.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def options_of(tool: str) -> tuple[str, ...]:
     name = tool.split(maxsplit=1)[0]
     if shutil.which(name) is None:
         return ()
-    calls = [[*tool.split(), "--git-completion-helper-all"], [*tool.split(), "-h"]] if name == "git" else [[name, "--help"]]
+    calls = (
+        [[*tool.split(), "--git-completion-helper-all"], [*tool.split(), "-h"]] if name == "git" else [[name, "--help"]]
+    )
     calls.append(["man", "-P", "cat", tool.replace(" ", "-")])
     text = ""
     for call in calls:
@@ -77,9 +79,16 @@ def values_of(tool: str) -> dict[str, bool]:
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
     )
     found = re.findall(
-        r"^ +(?:(-.), ?)?(--[A-Za-z0-9][A-Za-z0-9-]*)(=[A-Z<'{]| <|\[=|=)?", ran.stdout.decode("utf-8", "replace"), re.MULTILINE
+        r"^ +(?:(-.), ?)?(--[A-Za-z0-9][A-Za-z0-9-]*)(=[A-Z<'{]| <|\[=|=)?",
+        ran.stdout.decode("utf-8", "replace"),
+        re.MULTILINE,
     )
-    return {option: re.search(r"[A-Z<'{]", mark) is not None for short, long, mark in found for option in (short, long) if option}
+    return {
+        option: re.search(r"[A-Z<'{]", mark) is not None
+        for short, long, mark in found
+        for option in (short, long)
+        if option
+    }
 
 
 def tools() -> list[str]:
@@ -89,7 +98,9 @@ def tools() -> list[str]:
         program = programs.find(name)
         if program is None or program.does or name.split()[0] in _TOOLS_WITHOUT_END:
             continue
-        if shutil.which(name.split()[0], path="/usr/bin:/bin") is not None and (" " not in name or name.startswith("git ")):
+        if shutil.which(name.split()[0], path="/usr/bin:/bin") is not None and (
+            " " not in name or name.startswith("git ")
+        ):
             found.append(name)
     return found
 
@@ -123,7 +134,11 @@ def _option(chance: random.Random, tool: str, values: list[str]) -> list[str]:
         if chance.random() < 0.3:
             option = option[: chance.randrange(3, len(option) + 1)]
         return chance.choice([[option], [f"{option}={chance.choice(values)}"], [option, chance.choice(values)]])
-    more = "".join(each[1] for each in chance.choices(options, k=2) if not each.startswith("--")) if chance.random() < 0.3 else ""
+    more = (
+        "".join(each[1] for each in chance.choices(options, k=2) if not each.startswith("--"))
+        if chance.random() < 0.3
+        else ""
+    )
     return chance.choice([[option + more], [option + chance.choice(values)], [option, chance.choice(values)]])
 
 
@@ -135,7 +150,11 @@ def _changed_line(chance: random.Random, line: str, values: list[str]) -> str:
     inserted = [shlex.quote(word) for word in _option(chance, first, values)]
     return " ".join(
         chance.choice(
-            [words, [*words[:at], *inserted, *words[at:]], [*words[:at], shlex.quote(chance.choice(values)), *words[at:]]]
+            [
+                words,
+                [*words[:at], *inserted, *words[at:]],
+                [*words[:at], shlex.quote(chance.choice(values)), *words[at:]],
+            ]
         )
     )
 
@@ -149,7 +168,9 @@ def make_commands(seed: int, count: int, outside: str) -> list[str]:
     """Make texts that the policy takes for reading: the corpus first, then made ones."""
     chance = random.Random(seed)
     lines, names = corpus_lines(), tools()
-    names = chance.sample(names, min(len(names), max(8, count // 20)))  # reading their help costs more than the commands
+    names = chance.sample(
+        names, min(len(names), max(8, count // 20))
+    )  # reading their help costs more than the commands
     ends = re.compile(r"\b(?:yes|tail -f|while true|sleep|read|cat$|wait)\b|/dev/(?:zero|u?random|full)")
     commands = [line for line in lines if is_read_only(line) and not ends.search(line)]
     chance.shuffle(commands)
@@ -177,7 +198,10 @@ def run_all(commands: Callable[[str], list[str]]) -> list[str]:
     """
     with tempfile.TemporaryDirectory(prefix="avfs-policy-") as scratch:
         request = json.dumps({"scratch": scratch, "commands": commands(f"{scratch}/outside")})
-        sandbox = "bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /run --unshare-all --die-with-parent --new-session".split()  # noqa: SIM905 - reads best as one text
+        sandbox = shlex.split(
+            "bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /run --unshare-all --die-with-parent"
+        )
+        sandbox.append("--new-session")
         ran = subprocess.run(
             [*sandbox, "--bind", scratch, scratch, sys.executable, "-m", "tests.support.policy_truth", "--worker"],
             input=request.encode("utf-8", "surrogateescape"),

@@ -76,7 +76,9 @@ class Disk:
     def mount(self) -> None:
         """Mount it, which replays its log."""
         self._await_let_go()
-        subprocess.run(["mount", "-t", self.kind, "-o", OPTIONS[self.kind], str(self.file), str(self.point)], check=True)
+        subprocess.run(
+            ["mount", "-t", self.kind, "-o", OPTIONS[self.kind], str(self.file), str(self.point)], check=True
+        )
 
     def unmount(self) -> None:
         """Unmount it, and wait for whoever is about to let go of it."""
@@ -89,7 +91,9 @@ class Disk:
         subprocess.run(["umount", "-l", str(self.point)], check=True)
 
     def _await_let_go(self) -> None:
-        """Wait until no other mount namespace has a copy of the mount: who mounts the image then gets it as it was, shut down.
+        """Wait until no other mount namespace has a copy of the mount.
+
+        The next mount of the image then gets it as it was, shut down.
 
         Each namespace that begins while it is mounted has one: those of tests beside this one do.
         """
@@ -140,10 +144,13 @@ def cut_at_sync(disk: Disk, home: Path, act: Callable[[Vault], object], number: 
     """Let a child process act on the vault `v`, and cut the power right before it syncs for the n-th time.
 
     Returns:
-        "done" if it acted without that many syncs, "cut" if it failed, "acknowledged" if it went on as if nothing had happened.
+        "done" if it acted without that many syncs, "cut" if it failed, "acknowledged" if it went on as if nothing had
+        happened.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # fork in a process with threads, which the child does not use
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # fork in a process with threads, which the child does not use
         pid = os.fork()
     if pid:
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -177,7 +184,14 @@ def interrupt_workload(
 ) -> list[dict[str, str]]:
     """Start the workload, interrupt it at a random moment, kill it, and give what it said was acknowledged."""
     worker = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.workload", str(home), str(result.seed), *(["unsynced"] if unsynced else [])],
+        [
+            sys.executable,
+            "-m",
+            "tests.support.workload",
+            str(home),
+            str(result.seed),
+            *(["unsynced"] if unsynced else []),
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -239,8 +253,8 @@ def check_acknowledged(home: Path, acknowledged: list[dict[str, str]], result: R
 def _check_fork(vault: Vault, fork: str, result: Round, *, is_unfinished: bool) -> None:
     """Compare a workspace with its branch: each file is what was committed, or was written later.
 
-    What was being written when the power was cut may be empty: then a warning names the command that brings back what was
-    committed.
+    What was being written when the power was cut may be empty: then a warning names the command that brings back what
+    was committed.
     """
     work = vault.workspace(fork)
     warnings = [warning for warning in work.status().warnings if warning.code == "workspace.recovered"]

@@ -1,8 +1,8 @@
 """A model that follows a script: a local HTTP server that answers coding agents as their vendors' servers do.
 
-Decided here: the four protocols, as far as agents without a terminal use them: messages of Anthropic, responses and chat
-completions of OpenAI, and content of Gemini. Each request that offers tools gets the next step of the script: a call of a tool,
-or the last text. A request without tools, such as for a title, gets a text.
+Decided here: the four protocols, as far as agents without a terminal use them: messages of Anthropic, responses and
+chat completions of OpenAI, and content of Gemini. Each request that offers tools gets the next step of the script: a
+call of a tool, or the last text. A request without tools, such as for a title, gets a text.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
         for end, spell in _PROTOCOLS.items():
             if path.endswith(end):
                 number, step = self.server.step(request)
-                return self._stream(spell(number, step), is_stream=bool(request.get("stream", end == ":streamGenerateContent")))
+                return self._stream(
+                    spell(number, step), is_stream=bool(request.get("stream", end == ":streamGenerateContent"))
+                )
         return self._refuse()
 
     def _stream(self, events: Iterable[dict[str, Any] | str], *, is_stream: bool) -> None:
@@ -147,7 +149,13 @@ def _spell_responses(number: int, step: Call | str) -> Iterator[dict[str, Any]]:
     item: dict[str, Any]
     if isinstance(step, str):
         content = [{"type": "output_text", "text": step, "annotations": []}]
-        item = {"type": "message", "id": f"msg_{number}", "role": "assistant", "status": "completed", "content": content}
+        item = {
+            "type": "message",
+            "id": f"msg_{number}",
+            "role": "assistant",
+            "status": "completed",
+            "content": content,
+        }
     else:
         item = {
             "type": "function_call",

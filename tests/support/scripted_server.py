@@ -1,6 +1,7 @@
-"""A git server that says what a test wants it to say, true or not: version 0 of git's protocol over `git://` (gitprotocol-pack).
+"""A git server that says what a test wants, true or not, in version 0 of git's `git://` protocol (gitprotocol-pack).
 
-Decided here: how a conversation goes. Which refs are told, what the pack holds and what is said of a push is for the tests.
+Decided here: how a conversation goes. Which refs are told, what the pack holds and what is said of a push is for the
+tests.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from avfs_git.gitstore.formats.trees import MODE_FILE, serialize_tree
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import Oid
 
-_UPLOAD = b"side-band-64k thin-pack ofs-delta shallow no-progress include-tag allow-tip-sha1-in-want filter object-format=sha1"
+_UPLOAD = (
+    b"side-band-64k thin-pack ofs-delta shallow no-progress include-tag allow-tip-sha1-in-want filter "
+    b"object-format=sha1"
+)
 _RECEIVE = b"report-status report-status-v2 delete-refs side-band-64k ofs-delta object-format=sha1"
 _PIECE = 60_000
 _FLUSH = b"0000"

@@ -1,11 +1,11 @@
 """The seeds of tests that draw their cases at random, and the cases that take turns.
 
-On a developer's machine each run draws other cases. Under CI all runs draw the same ones, so that a run fails because of the
-change that it judges. `AVFS_SEED` names the seed of a run that is to be repeated.
+On a developer's machine each run draws other cases. Under CI all runs draw the same ones, so that a run fails because
+of the change that it judges. `AVFS_SEED` names the seed of a run that is to be repeated.
 
-A matrix of points and cases has each point with some of the cases, the next point with the next ones; where an operation is
-interrupted at each point, a run takes every eighth one, and the test that interrupts it otherwise others. With `AVFS_ALL`, as in
-`make soak`, each point has all of them.
+A matrix of points and cases has each point with some of the cases, the next point with the next ones; where an
+operation is interrupted at each point, a run takes every eighth one, and the test that interrupts it otherwise others.
+With `AVFS_ALL`, as in `make soak`, each point has all of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def take_turns(cases: Sequence[_T], *, count: int = 1, stay: int = 1) -> Callabl
 
 
 def take_points(turn: int) -> Iterator[tuple[int, int]]:
-    """Number the points at which an operation is interrupted, from 1 on: pairs of how many were before it in this run, and it.
+    """Number the interruption points from 1 on: pairs of the count of earlier points in this run, and the number.
 
     A run takes every eighth point. Tests whose turns differ take different ones.
     """

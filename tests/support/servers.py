@@ -1,7 +1,7 @@
 """Real git servers on this machine: a plain path, `git daemon`, `git http-backend` behind a web server, ssh.
 
-Each serves a directory of bare repositories to this user only (loopback), says by which address a repository is reached, and is
-gone when its `with` block is left, however that happens.
+Each serves a directory of bare repositories to this user only (loopback), says by which address a repository is
+reached, and is gone when its `with` block is left, however that happens.
 """
 
 from __future__ import annotations
@@ -69,7 +69,15 @@ def _path(root: Path) -> Iterator[Server]:
 @contextmanager
 def _daemon(root: Path) -> Iterator[Server]:
     port = free_port()
-    argv = ["git", "daemon", "--listen=127.0.0.1", f"--port={port}", "--export-all", "--enable=receive-pack", "--reuseaddr"]
+    argv = [
+        "git",
+        "daemon",
+        "--listen=127.0.0.1",
+        f"--port={port}",
+        "--export-all",
+        "--enable=receive-pack",
+        "--reuseaddr",
+    ]
     argv += [f"--base-path={root}", str(root)]
     process = subprocess.Popen(argv, env=_ENVIRONMENT, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -181,15 +189,19 @@ def _ssh(root: Path) -> Iterator[Server]:
     shutil.copy(place / "user.pub", place / "authorized")
     port = free_port()
     (place / "config").write_text(
-        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {place}/host\nAuthorizedKeysFile {place}/authorized\nPidFile none\n"
-        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\nAcceptEnv GIT_PROTOCOL\n"
+        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {place}/host\nAuthorizedKeysFile "
+        f"{place}/authorized\nPidFile none\n"
+        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\nAcceptEnv "
+        "GIT_PROTOCOL\n"
         "PermitRootLogin yes\n"
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # where it locks itself up before somebody has logged in
     argv = [sshd, "-D", "-e", "-f", str(place / "config")]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    command = f"ssh -F none -i {place}/user -oIdentitiesOnly=yes -oStrictHostKeyChecking=no -oUserKnownHostsFile=/dev/null"
+    command = (
+        f"ssh -F none -i {place}/user -oIdentitiesOnly=yes -oStrictHostKeyChecking=no -oUserKnownHostsFile=/dev/null"
+    )
     command += " -oBatchMode=yes -oLogLevel=ERROR"
     try:
         wait_for_port(port)
@@ -229,12 +241,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def git(*args: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
     """Run git by hand, with an author and without anybody's settings."""
-    names = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "A"), ("EMAIL", "a@b"))}
+    names = {
+        f"GIT_{who}_{what}": value
+        for who in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "A"), ("EMAIL", "a@b"))
+    }
     environment = {**_ENVIRONMENT, **names, **(env or {})}
-    return subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True, text=True, env=environment).stdout.strip()
+    return subprocess.run(
+        ["git", *args], cwd=cwd, check=True, capture_output=True, text=True, env=environment
+    ).stdout.strip()
 
 
-# --- a slow link -------------------------------------------------------------------------------------------------------
+# --- a slow link ------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -294,7 +312,9 @@ def link(port: int, delay_s: float) -> Iterator[Link]:
             server = socket.create_connection(("127.0.0.1", port))
             heard = [True]
             for ends in ((client, server, True), (server, client, False)):
-                threading.Thread(target=carry, args=(*ends[:2], heard), kwargs={"is_client": ends[2]}, daemon=True).start()
+                threading.Thread(
+                    target=carry, args=(*ends[:2], heard), kwargs={"is_client": ends[2]}, daemon=True
+                ).start()
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()

@@ -2,9 +2,9 @@
 
     python -m tests.support.session_process die|fail|wait N|POINT FLAG
 
-Reads on standard input what a session is to be. `die` ends the process at the N-th point, without any clean-up; `fail` makes
-the disk be full at it; `wait` stays at the POINT of that name when it is first reached. FLAG is a file that is made,
-with the name of the point, when the fault happens; `wait` stays until it is removed.
+Reads on standard input what a session is to be. `die` ends the process at the N-th point, without any clean-up; `fail`
+makes the disk be full at it; `wait` stays at the POINT of that name when it is first reached. FLAG is a file that is
+made, with the name of the point, when the fault happens; `wait` stays until it is removed.
 """
 
 from __future__ import annotations

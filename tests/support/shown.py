@@ -1,7 +1,7 @@
-"""A workspace that the kernel's overlayfs shows, without a session: mounted by the test, served by the test's own process.
+"""A workspace shown by the kernel's overlayfs, without a session: the test mounts it, the test's process serves it.
 
-Decided here: how a process comes to change a workspace through a mounted directory, so that faults can be armed in it. The lower
-layer is the directory that the vault was made from: it holds what the fork began with.
+Decided here: how a process comes to change a workspace through a mounted directory, so that faults can be armed in it.
+The lower layer is the directory that the vault was made from: it holds what the fork began with.
 """
 
 from __future__ import annotations

@@ -107,7 +107,13 @@ def drafts() -> st.SearchStrategy[Draft]:
     place = st.integers(0, 40)
     verbs = st.sampled_from([*get_args(Verb), *_COMMON])
     return st.builds(
-        Draft, verbs, place, place, st.sampled_from(NAMES), st.integers(0, 11), st.sampled_from([False, False, False, True])
+        Draft,
+        verbs,
+        place,
+        place,
+        st.sampled_from(NAMES),
+        st.integers(0, 11),
+        st.sampled_from([False, False, False, True]),
     )
 
 

@@ -1,9 +1,9 @@
-"""A fault handler that stops a process at a named point until it is told to go on, or kills it there; and sessions with one.
+"""A fault handler that stops a process at a named point until told to go on, or kills it; and sessions with one.
 
-Decided here: how a process and its observer talk. A directory holds two FIFOs: the process writes its pid to `at` when it is at
-the point, then reads a byte from `go`. A point is `NAME#N`, the N-th time that NAME is passed by any of the processes that use
-the directory. A process that is only listened to appends the points that it passes to `points`, as `tests.support.passing`
-describes them, with the state of the directory `scene` beside that directory.
+Decided here: how a process and its observer talk. A directory holds two FIFOs: the process writes its pid to `at` when
+it is at the point, then reads a byte from `go`. A point is `NAME#N`, the N-th time that NAME is passed by any of the
+processes that use the directory. A process that is only listened to appends the points that it passes to `points`, as
+`tests.support.passing` describes them, with the state of the directory `scene` beside that directory.
 
     python -m tests.support.stopping DIRECTORY POINT KIND [armed]
 
@@ -113,7 +113,10 @@ def wait_readable(fd: int, timeout_s: float) -> bool:
 
 def program(directory: Path, point: str, kind: Kind, *, when_armed: bool = False) -> tuple[str, ...]:
     """Give the command line of a session with such a handler, for `session.serve.start`."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from tests.support.stopping import main; main()"
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from tests.support.stopping import "
+        "main; main()"
+    )
     return (sys.executable, "-c", code, str(directory), point, kind, *(["armed"] if when_armed else []))
 
 

@@ -2,12 +2,12 @@
 
     python -m tests.support.supervised_server GIT_DIR FORK DIRECTORY supervised [OPTION...]
 
-Options: `die=FILE`, a file with a number that counts down to 0 with each fault point that a server reaches,
-and at 0 the server dies, below 0 at each point; `tell=FILE`: where that file is, it is removed at the next point, and the
-server dies while it tells the kernel to forget a name of the root, for which the kernel waits for who changes the root;
-`break`, with which no server after the first gets as far as to serve, and the next one is not waited for.
-Prints `ready` when programs can use the tree, and the counts of the last server's requests as a line of JSON after SIGUSR1 and at
-the end.
+Options: `die=FILE`, a file with a number that counts down to 0 with each fault point that a server reaches, and at 0
+the server dies, below 0 at each point; `tell=FILE`: where that file is, it is removed at the next point, and the server
+dies while it tells the kernel to forget a name of the root, for which the kernel waits for who changes the root;
+`break`, with which no server after the first gets as far as to serve, and the next one is not waited for. Prints
+`ready` when programs can use the tree, and the counts of the last server's requests as a line of JSON after SIGUSR1 and
+at the end.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
             opened.take_over()
 
         def report(*_: object) -> None:
-            counts = {protocol.OPERATION_NAMES.get(number, str(number)): count for number, count in server.counts.items()}
+            counts = {
+                protocol.OPERATION_NAMES.get(number, str(number)): count for number, count in server.counts.items()
+            }
             print(json.dumps(counts), flush=True)
 
         signal.signal(signal.SIGUSR1, report)

@@ -1,7 +1,8 @@
 """Unmount and remove what aborted test runs left behind.
 
 A test that mounts does so under `scratch_root()`, whose name holds the pid of its run. `sweep` removes those whose
-process is gone, so that runs side by side leave each other alone. `python -m tests.support.sweep` does the same by hand.
+process is gone, so that runs side by side leave each other alone. `python -m tests.support.sweep` does the same by
+hand.
 """
 
 from __future__ import annotations

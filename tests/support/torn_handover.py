@@ -1,9 +1,9 @@
 """Kill a process between two machine instructions while it writes to a `Handover`, and read what it leaves.
 
-The writer derives every field of a record from one number that goes up by one with each record, and acknowledges a number
-in memory of its own after the record is written. Whenever it is killed, each record must be whole (all of its fields from
-one number), and its number must be the acknowledged one or the next. `python -m tests.support.torn_handover ROUNDS [SEED]`
-does it often enough to hit a gap of a few nanoseconds.
+The writer derives every field of a record from one number that goes up by one with each record, and acknowledges a
+number in memory of its own after the record is written. Whenever it is killed, each record must be whole (all of its
+fields from one number), and its number must be the acknowledged one or the next. `python -m tests.support.torn_handover
+ROUNDS [SEED]` does it often enough to hit a gap of a few nanoseconds.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ class Writer(NamedTuple):
 
     write: Callable[[Handover, int], None]
     read: Callable[[Handover, int], int]
-    """The number of the record that is there, 0 if there is none, given the number that was acknowledged; AssertionError
-    if it is of two."""
+    """The number of the record that is there, 0 if there is none, given the number that was acknowledged.
+
+    AssertionError if it is of two.
+    """
 
 
 def _node(ino: int, pins: int, name: bytes) -> Node:
@@ -126,7 +128,9 @@ def _read_forgotten(handover: Handover, _acknowledged: int) -> int:
 
 def _park(handover: Handover, number: int) -> None:
     name = b"%d-" % number * 10
-    request = Request(memoryview(bytearray(p.IN_HEADER.pack(p.BODY + len(name), p.LOOKUP, number, 1, 0, 0, 7, 0, 0) + name)))
+    request = Request(
+        memoryview(bytearray(p.IN_HEADER.pack(p.BODY + len(name), p.LOOKUP, number, 1, 0, 0, 7, 0, 0) + name))
+    )
     request.read_header()
     for slot, _ in handover.parked():
         handover.unpark(slot)

@@ -52,7 +52,9 @@ class DirectoryLower(LowerTree):
         assert isinstance(entry, DirectoryEntry)
         found = self._known.get(entry.path)
         if found is None:
-            found = self._known[entry.path] = {name: DirectoryEntry(entry.path + b"/" + name) for name in os.listdir(entry.path)}
+            found = self._known[entry.path] = {
+                name: DirectoryEntry(entry.path + b"/" + name) for name in os.listdir(entry.path)
+            }
         return found
 
     def lookup(self, path: TreePath) -> LowerEntry | None:
@@ -141,9 +143,9 @@ def describe_tree(tree: MergedTree, *, times: bool = False) -> dict[bytes, Descr
             assert sorted(name for name, _ in tree.nodes.readdir(node)) == sorted(name for name, _, _ in below)
             listed = tree.attributes.list_attrs(node)
             # How many directories a directory holds is not known in a list.
-            assert [(name, seen._replace(nlink=1) if child.is_dir else seen) for name, child, seen in reversed(below)] == [
-                (one.name, one.attr._replace(nlink=1) if stat.S_ISDIR(one.attr.mode) else one.attr) for one in listed
-            ]
+            assert [
+                (name, seen._replace(nlink=1) if child.is_dir else seen) for name, child, seen in reversed(below)
+            ] == [(one.name, one.attr._replace(nlink=1) if stat.S_ISDIR(one.attr.mode) else one.attr) for one in listed]
             pending += [(path + b"/" + name if path else name, child) for name, child, _ in below]
         elif node.kind == stat.S_IFLNK:
             content = tree.attributes.readlink(node)

@@ -1,8 +1,8 @@
 """A vault that three long-lived processes have open, and the model that it is compared with, for `tests.support.turns`.
 
-Decided here: how a call is made (by which process, whether it dies on the way, what runs beside it), that none may fail with an
-internal error or a disk error, wait for a dead process, or hang; and how the files of a fork are compared with the model: a new
-process reads them.
+Decided here: how a call is made (by which process, whether it dies on the way, what runs beside it), that none may fail
+with an internal error or a disk error, wait for a dead process, or hang; and how the files of a fork are compared with
+the model: a new process reads them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ class Bench:
             (source / name).mkdir(parents=True)
         for number in range(12):
             (source / "d" / f"f{number}").write_bytes(b"base %d\n" % number)
-        for name, data in {"a": b"a\n", ".gitignore": IGNORES[0], "env.log": b"secret\n", "build/o": b"built\n"}.items():
+        for name, data in {
+            "a": b"a\n",
+            ".gitignore": IGNORES[0],
+            "env.log": b"secret\n",
+            "build/o": b"built\n",
+        }.items():
             (source / name).write_bytes(data)
         there = self.root / "there.git"
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", there], check=True)
@@ -72,7 +77,10 @@ class Bench:
             self.forks[name] = Fork(self.view(name), set())
 
     def end(self) -> list[int]:
-        """End the processes and the live trees, also those of a sequence that failed; give those that had to be killed."""
+        """End the processes and the live trees, also those of a sequence that failed.
+
+        Give those that had to be killed.
+        """
         for worker in self._workers:
             worker.stop()
         for point in sweep.mounts_below(self.root):

@@ -1,29 +1,31 @@
-"""Random sequences of operations by three long-lived processes that take turns, against a model of the files of each fork.
+"""Random operation sequences of three long-lived processes that take turns, against a model of each fork's files.
 
     python -m tests.support.turns [--seed N] [--count N] [--steps N] [--ordinary]
 
-Decided here: which steps there are, and what must be true after each one. The three processes keep the vault open, so each one
-must notice what the other two changed. One step in four kills its process at a random fault point; beside one in three runs an
-operation that changes no files (gc, maintenance, the doctor, push, fetch, or git's own gc). Steps also write to live trees.
+Decided here: which steps there are, and what must be true after each one. The three processes keep the vault open, so
+each one must notice what the other two changed. One step in four kills its process at a random fault point; beside one
+in three runs an operation that changes no files (gc, maintenance, the doctor, push, fetch, or git's own gc). Steps also
+write to live trees.
 
 After each step, a new process must find:
 
-- after a call that succeeded: exactly the files that the call makes; after a refused one: those from before; after a death:
-  one or the other;
+- after a call that succeeded: exactly the files that the call makes; after a refused one: those from before; after a
+  death: one or the other;
 - after a merge: each content that only one of the two forks ever had, and nothing that neither had;
-- after undo: exactly the files from before the last operation; where the model does not know which operation was the last one,
-  files that the fork once had. Redo must give back the files from before the undo;
+- after undo: exactly the files from before the last operation; where the model does not know which operation was the
+  last one, files that the fork once had. Redo must give back the files from before the undo;
 - after a rename, a deletion or their undo: the fork under one name, with its files;
 - after a checkpoint: the same files in git;
-- after a push of a change of a file, which may be changed here, too: no checkpoint; and once it is brought in, with a conflict
-  resolved for the push, that file as it was pushed, and all others as they were.
+- after a push of a change of a file, which may be changed here, too: no checkpoint; and once it is brought in, with a
+  conflict resolved for the push, that file as it was pushed, and all others as they were.
 
-No call may fail with an internal error or a disk error, wait for a dead process, or hang. Every 12 steps all three processes
-must see the files of all forks, and at the end git and the doctor must find no fault, and no process may be left.
+No call may fail with an internal error or a disk error, wait for a dead process, or hang. Every 12 steps all three
+processes must see the files of all forks, and at the end git and the doctor must find no fault, and no process may be
+left.
 
-Left out: what `update` brings from elsewhere, and commits of git in a live tree. Their result depends on what the model does not
-know; `tests.support.two_actors` has them. `--seed` repeats the steps; where an operation ran beside a step, their interleaving
-may differ. The caller runs nothing else in its process: the module forks.
+Left out: what `update` brings from elsewhere, and commits of git in a live tree. Their result depends on what the model
+does not know; `tests.support.two_actors` has them. `--seed` repeats the steps; where an operation ran beside a step,
+their interleaving may differ. The caller runs nothing else in its process: the module forks.
 """
 
 from __future__ import annotations
@@ -160,7 +162,9 @@ class Turns(Bench):
         told = self.call("undo", fork)
         names = self._names_after(told)
         # A call that wrote what was there is no operation: the one before it is taken back.
-        may_be_renamed = state.last in {"renamed", "undone", "unsure"} or (state.last == "call" and state.files == state.since[0])
+        may_be_renamed = state.last in {"renamed", "undone", "unsure"} or (
+            state.last == "call" and state.files == state.since[0]
+        )
         if fork not in names and len(new := names - self.forks.keys()) == 1 and may_be_renamed:
             self._rename(fork, new.pop(), "undone")
             return None
@@ -197,8 +201,13 @@ class Turns(Bench):
         clone = self.root / f"clone-{self._number}"
         git(self.git_dir, "clone", "-q", "-b", fork, str(self.git_dir), str(clone))
         # Where a file was moved here, a change of it would follow it.
-        paths = [path for path in ("a", "d/f1", "d/f2", "n1", "n2") if path in state.files or not (clone / path).exists()]
-        path, data = self.chance.choice([path for path in paths if path in state.files or "/" not in path]), self._data()
+        paths = [
+            path for path in ("a", "d/f1", "d/f2", "n1", "n2") if path in state.files or not (clone / path).exists()
+        ]
+        path, data = (
+            self.chance.choice([path for path in paths if path in state.files or "/" not in path]),
+            self._data(),
+        )
         (clone / path).parent.mkdir(exist_ok=True)
         (clone / path).write_bytes(data)
         for arguments in (["add", "-f", path], ["commit", "-q", "-m", "pushed"], ["push", "-q", "origin", fork]):
@@ -241,7 +250,7 @@ class Turns(Bench):
             self.expect(fork, state.files)
 
     def _names_after(self, told: Told) -> set[str]:
-        """List the forks after what may rename one: after a death, it has both names until it is opened by the new one."""
+        """List the forks after a possible rename: after a death, a fork has both names until opened by the new one."""
         names = self.names()
         if told.status != "dead":
             return names
@@ -323,7 +332,7 @@ def _without(files: Files, path: str) -> Files:
     return {name: data for name, data in files.items() if name != path}
 
 
-# --- running --------------------------------------------------------------------------------------------------------------
+# --- running ----------------------------------------------------------------------------------------------------------
 
 
 def run(seed: int, steps: int, counts: Counter[str]) -> list[str]:

@@ -1,33 +1,36 @@
-"""The matrix of two actors: an operation, a fault point that it passes, what a second actor does there, and if the first dies.
+"""The matrix of two actors: an operation, a fault point in it, what a second actor does there, if the first dies.
 
     python -m tests.support.two_actors [--seed N] [--count N] [--operations N] [--only TEXT] [--jobs N] [--ordinary]
     python -m tests.support.two_actors --cell NAME [--times N]
 
-Decided here: how a cell is run, and what must be true after it. The name of a cell, `OPERATION/POINT#N/ACTOR/MODE`, is all of it:
-`delete/trash.moved#1/create/waits`. With MODE `waits` the operation stops at the N-th time that it passes POINT, the other one
-acts, and when that is done, or waits for the first one, the first one goes on; with `dies` it is killed there (SIGKILL). One in
-four actors does not wait for others.
+Decided here: how a cell is run, and what must be true after it. The name of a cell, `OPERATION/POINT#N/ACTOR/MODE`, is
+all of it: `delete/trash.moved#1/create/waits`. With MODE `waits` the operation stops at the N-th time that it passes
+POINT, the other one acts, and when that is done, or waits for the first one, the first one goes on; with `dies` it is
+killed there (SIGKILL). One in four actors does not wait for others.
 
-Of cells that differ in nothing, or hardly, one is run; `tests.support.passing` tells places and states apart. Left out are:
+Of cells that differ in nothing, or hardly, one is run; `tests.support.passing` tells places and states apart. Left out
+are:
 
 - of a place in the code that is passed again and again, all turns but the first and the last;
-- of points one after the other between which nothing on disk changed, all but the last one, which has looked at most before; with
-  `waits` only if the locks are the same, too, which git does not know: for it, what it looks at must have changed;
-- where an actor waited for the first one: what follows while the locks stay held, but for the last point: it would wait there,
-  too, for the same end (the whole matrix; a sample takes from all);
-- with `dies`, all actors but two at each point, by turns from one that the seed names: nobody acts meanwhile, and each begins by
-  putting right what was left;
+- of points one after the other between which nothing on disk changed, all but the last one, which has looked at most
+  before; with `waits` only if the locks are the same, too, which git does not know: for it, what it looks at must have
+  changed;
+- where an actor waited for the first one: what follows while the locks stay held, but for the last point: it would wait
+  there, too, for the same end (the whole matrix; a sample takes from all);
+- with `dies`, all actors but two at each point, by turns from one that the seed names: nobody acts meanwhile, and each
+  begins by putting right what was left;
 - with `waits`, a session through libfuse at a place where one through FUSE does the same operation;
 - points of a server's every request, which are another matter (`tests.support.killing`).
 
 After each cell, told as what is wrong:
 
-- each actor is done, or was refused by a typed error that is not `internal` and blames no disk; none waits for ever, or for a
-  dead one; where the other one changes no files, it is not refused;
-- each content and commit that was acknowledged, or was there, is in a workspace, in the trash, or held by refs or the log: it
-  is there after a collection of garbage that drops at once what nothing reaches;
+- each actor is done, or was refused by a typed error that is not `internal` and blames no disk; none waits for ever, or
+  for a dead one; where the other one changes no files, it is not refused;
+- each content and commit that was acknowledged, or was there, is in a workspace, in the trash, or held by refs or the
+  log: it is there after a collection of garbage that drops at once what nothing reaches;
 - commits that git, or a push, put on a branch stay in its history; those of avfs do where nobody took them back;
-- where the other one changes no files, each fork has the files from before the operation or from after it, as that said;
+- where the other one changes no files, each fork has the files from before the operation or from after it, as that
+  said;
 - git finds no fault, the doctor none that it cannot mend; no mount, lock or process is left; work goes on.
 
 `tests.support.actors` has the data. Whoever calls this runs nothing else in its process: it forks.
@@ -60,7 +63,17 @@ from typing import Any, NamedTuple
 from avfs_git import Avfs, Session, Vault, Workspace, faults
 from avfs_git.errors import AvfsError, MountBusy, RefConflict
 from tests.support import ordinary, stopping, sweep
-from tests.support.actors import ACTORS, OPERATIONS, Actor, Operation, Place, Refused, contents_of, goes_with, make_scene
+from tests.support.actors import (
+    ACTORS,
+    OPERATIONS,
+    Actor,
+    Operation,
+    Place,
+    Refused,
+    contents_of,
+    goes_with,
+    make_scene,
+)
 from tests.support.capabilities import unmount
 from tests.support.faults import Files, check_objects, check_vault, git, read_files
 from tests.support.passing import Passed
@@ -149,7 +162,9 @@ class Child:
     def told(self) -> Told:
         """Wait for its end, and give what it said."""
         if not self.is_over(_LIMIT_S):
-            stack = subprocess.run(["/bin/cat", f"/proc/{self.pid}/stack"], capture_output=True, check=False).stdout.decode()
+            stack = subprocess.run(
+                ["/bin/cat", f"/proc/{self.pid}/stack"], capture_output=True, check=False
+            ).stdout.decode()
             self.kill()
             return Told("hangs", "", stack)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -205,7 +220,7 @@ def _work_of(pid: int) -> object:
     return sorted(found)
 
 
-# --- a bench, on which the cells of one operation are run one after the other ---------------------------------------------------
+# --- a bench, on which the cells of one operation are run one after the other -----------------------------------------
 
 
 @dataclass(frozen=True)
@@ -220,7 +235,10 @@ class Undisturbed:
 
 
 class Bench:
-    """A directory of a process, with a scene for each operation; a scene is always at the same place, which it names."""
+    """A directory of a process, with a scene for each operation.
+
+    A scene is always at the same place, which it names.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -485,7 +503,7 @@ def _wrong_end(who: str, told: Told, cell: Cell, operation: Operation) -> list[s
     return []
 
 
-# --- what must be true afterwards -----------------------------------------------------------------------------------------------
+# --- what must be true afterwards -------------------------------------------------------------------------------------
 
 
 def _check(
@@ -562,7 +580,9 @@ def _compare_files(vault: Vault, cell: Cell, told: Told, undisturbed: Undisturbe
                 differ.append(f"{name}: {fork} is {'missing' if fork in files else 'too much'}")
             else:
                 paths = sorted({path for path, _ in files[fork].items() ^ found[fork].items()})
-                differ += [f"{name}: {fork}: {path!r} {files[fork].get(path)} {found[fork].get(path)}" for path in paths]
+                differ += [
+                    f"{name}: {fork}: {path!r} {files[fork].get(path)} {found[fork].get(path)}" for path in paths
+                ]
     return [f"files are not those of {' or '.join(allowed)}: {'; '.join(differ)}"]
 
 
@@ -592,7 +612,10 @@ def _bring_in(work: Workspace) -> None:
 
 
 def _check_pushed_files(vault: Vault, operation: Operation, pushed: set[str]) -> list[str]:
-    """Find files of others on the fork's branch that a later commit has otherwise; each conflict was resolved for them."""
+    """Find files of others on the fork's branch that a later commit has otherwise.
+
+    Each conflict was resolved for them.
+    """
     if not vault.has_fork(operation.fork):
         return []
     wrong, branch = [], f"refs/heads/{operation.fork}"
@@ -646,7 +669,7 @@ def _objects(vault: Vault, wanted: str) -> set[bytes]:
     return found
 
 
-# --- running many ---------------------------------------------------------------------------------------------------------------
+# --- running many -----------------------------------------------------------------------------------------------------
 
 _bench: Bench | None = None
 
@@ -671,7 +694,7 @@ def unsync() -> None:
 
 
 def _list(name: str, seed: int) -> list[list[Cell]]:
-    """List the cells of an operation: of each actor, for which the first one waits, in their order; and those after a death."""
+    """List the cells of an operation: by actor, in order, those where the first one waits; and those after a death."""
     assert _bench is not None
     operation = OPERATIONS[name]
     found = _bench.undisturbed(operation)
@@ -708,7 +731,7 @@ def _run(cells: Sequence[Cell]) -> list[tuple[Cell, list[str]]]:
 
 
 def _run_line(cells: Sequence[Cell]) -> list[tuple[Cell, list[str]]]:
-    """Run the cells of an operation and an actor in their order, without those in which it would wait as it did before."""
+    """Run the cells of an operation and an actor in order, except those in which it would wait as it did before."""
     assert _bench is not None
     locks = {one.point: one.locks for one in _bench.undisturbed(OPERATIONS[cells[0].operation]).passed}
     held: frozenset[str] = frozenset()
@@ -731,7 +754,9 @@ def run(
     operations: int | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> tuple[int, int, list[tuple[Cell, list[str]]]]:
-    """Run cells, a random sample or all; give how many there are, how many were run, and those after which something is wrong.
+    """Run cells, a random sample or all.
+
+    Give how many there are, how many were run, and those after which something is wrong.
 
     Args:
         seed: Of the sample.

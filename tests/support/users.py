@@ -1,4 +1,4 @@
-"""Doing something as another user than root, in a process of its own: for tests of what one user may do with another's files.
+"""Actions as another user than root, in a separate process: for tests of what one user may do with another's files.
 
 `ordinary` has one ordinary user with a home and namespaces; here there are two without either.
 """

@@ -1,7 +1,8 @@
 """A live tree and a plain directory with the same files, in which the same is done.
 
-Decided here: how tests of real tools are made: a script runs in both places, has to say the same and to leave the same behind;
-and the live tree can be unmounted and mounted again, saved, and forked, which a plain directory survives by being left alone.
+Decided here: how tests of real tools are made: a script runs in both places, has to say the same and to leave the same
+behind; and the live tree can be unmounted and mounted again, saved, and forked, which a plain directory survives by
+being left alone.
 
 The mount is a session, as `avfs mount` makes it. What a test leaves mounted is below the `mount_dir` of its fixture.
 """

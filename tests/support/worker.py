@@ -15,7 +15,7 @@ from avfs_git.errors import ContentChanged
 
 
 def count_up(home: Path, name: str, count: int) -> None:
-    """Add one to a number in a file, many times, each time only if nobody else has meanwhile; and append a line each."""
+    """Increment a number in a file many times, each time only if nobody else has meanwhile, and append a line each."""
     with Avfs(home, lock_timeout_s=300) as avfs:
         work = avfs.open_vault("v").workspace()
         for step in range(count):

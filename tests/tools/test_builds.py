@@ -1,7 +1,7 @@
-"""Builds stay incremental in a live tree: after another mount, in a fork, and after a restore only what differs is built.
+"""Incremental builds in a live tree: after another mount, in a fork and after a restore, only differences are built.
 
-What a build tool goes by, times to the nanosecond, hard links, locks and renames, is the same as in a plain directory; the
-scripts say which steps they take, and are compared with the same there.
+What a build tool goes by, times to the nanosecond, hard links, locks and renames, is the same as in a plain directory;
+the scripts say which steps they take, and are compared with the same there.
 """
 
 from __future__ import annotations
@@ -41,10 +41,14 @@ def _fill_c(place: Path) -> None:
     (src / "odd.h").write_text("#define ODD 1\n")
     calls = "".join(f"int part{number}(void);\n" for number in range(1, _PARTS + 1))
     total = "+".join(f"part{number}()" for number in range(1, _PARTS + 1))
-    (src / "main.c").write_text(f'#include <stdio.h>\n{calls}int main(void) {{ printf("%d\\n", {total}); return 0; }}\n')
+    (src / "main.c").write_text(
+        f'#include <stdio.h>\n{calls}int main(void) {{ printf("%d\\n", {total}); return 0; }}\n'
+    )
     for number in range(1, _PARTS + 1):
         kind = "odd" if number % 2 else "even"
-        (src / f"part{number}.c").write_text(f'#include "{kind}.h"\nint part{number}(void) {{ return {kind.upper()}; }}\n')
+        (src / f"part{number}.c").write_text(
+            f'#include "{kind}.h"\nint part{number}(void) {{ return {kind.upper()}; }}\n'
+        )
 
 
 _NOTHING = "make: 'build/prog' is up to date.\n12\n[0]\n"
@@ -58,7 +62,7 @@ def _is_built(bench: Workbench) -> None:
 
 @pytest.mark.needs("compiler")
 def test_make_builds_what_changed(begin: Begin) -> None:
-    """An incremental C build does the same steps as in a plain directory, with the dependencies that the compiler wrote."""
+    """An incremental C build does the same steps as in a plain directory, with dependencies that the compiler wrote."""
     bench = begin(_fill_c)
     said = bench.same(_BUILD, leaves_same=False)
     assert said.count("compile") == _PARTS + 1
@@ -77,7 +81,10 @@ def test_make_builds_what_changed(begin: Begin) -> None:
 
 @pytest.mark.needs("compiler")
 def test_make_stays_incremental(begin: Begin) -> None:
-    """Nothing is built again after another mount, after a checkpoint, and in a fork; there, one changed file builds one."""
+    """Nothing is built again after another mount, after a checkpoint, and in a fork.
+
+    There, one changed file builds one.
+    """
     bench = begin(_fill_c)
     bench.run(_BUILD)
     bench.remount()
@@ -186,16 +193,19 @@ def test_a_cargo_like_build_stays_fresh(begin: Begin) -> None:
 
 @pytest.mark.needs("cargo", "compiler")
 def test_cargo_stays_fresh(begin: Begin, tmp_path: Path) -> None:
-    """Cargo compiles once: what it built is fresh after another mount, after a checkpoint, and in a fork at the same place."""
+    """Cargo compiles once: its build is fresh after another mount, a checkpoint, and in a fork at the same place."""
 
     def fill(place: Path) -> None:
         (place / "helper" / "src").mkdir(parents=True)
         (place / "src").mkdir()
         (place / ".gitignore").write_text("/target\n")
         (place / "Cargo.toml").write_text(
-            '[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\nhelper = { path = "helper" }\n'
+            '[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\nhelper = { path = '
+            '"helper" }\n'
         )
-        (place / "helper" / "Cargo.toml").write_text('[package]\nname = "helper"\nversion = "0.1.0"\nedition = "2021"\n')
+        (place / "helper" / "Cargo.toml").write_text(
+            '[package]\nname = "helper"\nversion = "0.1.0"\nedition = "2021"\n'
+        )
         (place / "helper" / "src" / "lib.rs").write_text("pub fn number() -> u32 { 41 }\n")
         (place / "src" / "main.rs").write_text('fn main() { println!("{}", helper::number() + 1); }\n')
 
@@ -203,7 +213,10 @@ def test_cargo_stays_fresh(begin: Begin, tmp_path: Path) -> None:
     # The tests have a home of their own, and a cargo that rustup installed looks for its compiler in the user's.
     toolchains = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".rustup"
     setting = f"export CARGO_HOME={tmp_path}/cargo" + (f" RUSTUP_HOME={toolchains}" if toolchains.exists() else "")
-    build = f"{setting}; cargo build -v --offline 2>&1 | grep -oE '^ +(Fresh|Dirty|Compiling) [a-z]+' | sort; target/debug/app"
+    build = (
+        f"{setting}; cargo build -v --offline 2>&1 | grep -oE '^ +(Fresh|Dirty|Compiling) [a-z]+' | sort; "
+        "target/debug/app"
+    )
     fresh = "       Fresh app\n       Fresh helper\n42\n[0]\n"
     assert "Compiling app" in bench.same(build, leaves_same=False)
     assert bench.run(build) == fresh
@@ -242,14 +255,19 @@ def _fill_python(place: Path) -> None:
     package = place / "pkg"
     (package / "local_pkg").mkdir(parents=True)
     (package / "backend.py").write_text(_BACKEND)
-    (package / "pyproject.toml").write_text('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n')
+    (package / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
     (package / "local_pkg" / "__init__.py").write_text("def main():\n    print('it works')\n")
     (place / ".gitignore").write_text("/venv\n")
 
 
 @pytest.mark.needs("venv")
 def test_pip_in_a_venv(begin: Begin) -> None:
-    """A virtual environment made in the tree takes a package that pip builds there; also after another mount, and in a fork."""
+    """A virtual environment made in the tree takes a package that pip builds there.
+
+    Also after another mount, and in a fork.
+    """
     bench = begin(_fill_python)
     # Only here, because making such an environment takes seconds anywhere.
     said = bench.run("""
@@ -265,9 +283,9 @@ def test_pip_in_a_venv(begin: Begin) -> None:
     bench.go_to_fork("next")
     assert bench.run(works) == expected
     assert (
-        bench.run("venv/bin/pip uninstall -qy local-pkg; venv/bin/local-tool; ls venv/bin | grep local", check=False).count(
-            "local-tool"
-        )
+        bench.run(
+            "venv/bin/pip uninstall -qy local-pkg; venv/bin/local-tool; ls venv/bin | grep local", check=False
+        ).count("local-tool")
         == 1
     )
     assert bench.run("venv/bin/pip install -q ./pkg; venv/bin/local-tool") == "it works\n[0]\n"
@@ -280,7 +298,9 @@ def _fill_npm(place: Path) -> None:
             f'{{"name": "{name}", "version": "1.0.0"{more}, "main": "index.js"}}\n'
         )
         (place / "packages" / name / "index.js").write_text(f"module.exports = '{name}';\n")
-    (place / "packages" / "tool" / "cli.js").write_text("#!/usr/bin/env node\nconsole.log(require('./index.js'), 'ran');\n")
+    (place / "packages" / "tool" / "cli.js").write_text(
+        "#!/usr/bin/env node\nconsole.log(require('./index.js'), 'ran');\n"
+    )
     (place / "packages" / "linked" / "run.js").write_text("#!/usr/bin/env node\nconsole.log('linked ran');\n")
     (place / ".gitignore").write_text("node_modules/\n")
     (place / "package.json").write_text(
@@ -290,7 +310,10 @@ def _fill_npm(place: Path) -> None:
 
 @pytest.mark.needs("npm")
 def test_npm_install(begin: Begin) -> None:
-    """Npm unpacks a local tarball, links a local package and their commands; it works after another mount, and in a fork."""
+    """Npm unpacks a local tarball, links a local package and their commands.
+
+    It works after another mount, and in a fork.
+    """
     bench = begin(_fill_npm)
     script = """
         (cd packages/tool && npm pack --silent --pack-destination ../..); npm install --silent ./tool-1.0.0.tgz; npm ls --all
@@ -301,7 +324,10 @@ def test_npm_install(begin: Begin) -> None:
     assert "tool ran\nlinked ran\n../packages/linked\n" in said
     files = r"find node_modules -printf '%P %y %m %l\n' | sort; cat package.json package-lock.json"
     bench.same(files, leaves_same=False)
-    works = "node_modules/.bin/the-tool; node_modules/.bin/linked; node -p \"require('tool') + require('linked')\"; npm ls --all"
+    works = (
+        "node_modules/.bin/the-tool; node_modules/.bin/linked; node -p \"require('tool') + require('linked')\"; "
+        "npm ls --all"
+    )
     expected = bench.run(works)
     bench.remount()
     assert bench.run(works) == expected

@@ -52,7 +52,9 @@ while most < int(sys.argv[2]):
 
 def _fill(place: Path) -> None:
     with _opened(place / "in base.db") as db:
-        db.executescript("create table entry (who, row, text); create table total (value); insert into total values (0);")
+        db.executescript(
+            "create table entry (who, row, text); create table total (value); insert into total values (0);"
+        )
 
 
 @pytest.fixture
@@ -78,7 +80,10 @@ def _opened(name: Path) -> contextlib.closing[sqlite3.Connection]:
 
 @pytest.mark.parametrize("journal", ["wal", "delete", "truncate", "persist"])
 def test_two_writers_and_a_reader(bench: Workbench, journal: str) -> None:
-    """Every transaction is there once, a reader sees whole ones only, and the file is sound; also after another mount."""
+    """Every transaction is there once, a reader sees only whole ones, and the file is sound.
+
+    The same holds after another mount.
+    """
     name = bench.live / "in base.db"
     with _opened(name) as db:
         assert db.execute(f"pragma journal_mode={journal}").fetchone() == (journal,)
@@ -95,13 +100,15 @@ def test_two_writers_and_a_reader(bench: Workbench, journal: str) -> None:
 
 
 def test_a_killed_writer(bench: Workbench) -> None:
-    """What a writer had committed when it was killed is there for the next one, and nothing else; its locks are gone."""
+    """A killed writer's commits are there for the next one, and nothing else; the killed writer's locks are gone."""
     name = bench.live / "in base.db"
     with _opened(name) as db:
         db.execute("pragma journal_mode=wal")
     code = _WRITER.replace('db.execute("commit")', 'db.execute("commit"); print(row, flush=True)')
     for who in range(3):
-        process = subprocess.Popen([sys.executable, "-c", code, name, str(who), "1000000"], stdout=subprocess.PIPE, cwd="/")
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, name, str(who), "1000000"], stdout=subprocess.PIPE, cwd="/"
+        )
         assert process.stdout is not None
         for _ in range(30):
             assert process.stdout.readline()

@@ -1,4 +1,4 @@
-"""The first hour of a new user: the commands of the README as they stand, with node_modules and a virtual environment."""
+"""The first hour of a new user: the README's commands as they stand, with node_modules and a virtual environment."""
 
 from __future__ import annotations
 
@@ -67,7 +67,12 @@ def user(mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def _type(home: Path, script: str, *, status: int = 0) -> str:
     """Run what a user types; give what it shows."""
     done = subprocess.run(
-        ["bash", "-eo", "pipefail", "-c", script], cwd=home, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        ["bash", "-eo", "pipefail", "-c", script],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
     assert done.returncode == status, (script, done.stdout, done.stderr)
     return done.stdout + done.stderr
@@ -84,7 +89,10 @@ def _make_project(home: Path) -> None:
         ".env": "KEY=secret\n",
         "package.json": '{"name": "shop", "version": "1.0.0", "private": true}',
     }
-    left = {"package.json": '{"name": "left-hand", "version": "1.0.0", "main": "hand.js"}', "hand.js": "module.exports = 1\n"}
+    left = {
+        "package.json": '{"name": "left-hand", "version": "1.0.0", "main": "hand.js"}',
+        "hand.js": "module.exports = 1\n",
+    }
     for top, content in ((project, files), (home / "left-hand", left)):
         for name, text in content.items():
             (top / name).parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +145,9 @@ def test_the_readme_works_as_it_stands(user: Path) -> None:
 
     use = "export AVFS_VAULT=work AVFS_FORK=fix-login\n"
     curl = "avfs --fork tests-first exec -- curl https://example.org"
-    shown = _type(user, use + _replace(commands, {curl: curl + " && exit 1"}).replace("# refused", "|| echo refused: $? #"))
+    shown = _type(
+        user, use + _replace(commands, {curl: curl + " && exit 1"}).replace("# refused", "|| echo refused: $? #")
+    )
     assert "\\nOK\\n" in shown
     assert "refused: 125" in shown
 

@@ -151,7 +151,10 @@ def test_a_push_lands_in_the_clone(avfs: Avfs, clone: Path, mount_dir: Path) -> 
 
 
 def test_what_was_not_pushed_is_kept(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
-    """A fork with work that the clone does not have stays in the vault; an untouched one goes, and one to be discarded."""
+    """A fork with work that the clone does not have stays in the vault.
+
+    An untouched one goes, and one to be discarded.
+    """
     session = avfs.fork_directory(clone, mount_dir / "untouched")
     assert session.remove().deleted
     session = avfs.fork_directory(clone, mount_dir / "kept")
@@ -183,7 +186,10 @@ def test_a_source_that_is_no_directory_is_refused(avfs: Avfs, clone: Path, mount
 
 
 def test_the_next_fork_has_the_state_of_then(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
-    """One vault serves all forks of a clone; each begins with what the clone holds at its time, and branches are brought up."""
+    """One vault serves all forks of a clone.
+
+    Each begins with what the clone holds at its time, and branches are brought up.
+    """
     first = avfs.fork_directory(clone, mount_dir / "first")
     try:
         _git(clone, "add", "-A")
@@ -207,7 +213,10 @@ def test_the_next_fork_has_the_state_of_then(avfs: Avfs, clone: Path, mount_dir:
 
 
 def test_first_forks_at_once(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
-    """Each of several processes has its fork, whoever comes first; of two that want the same, one hears that it is there."""
+    """Each of several processes has its fork, whoever comes first.
+
+    Of two that want the same, one hears that it is there.
+    """
     code = """if True:
         import sys
         from avfs_git.errors import AvfsError
@@ -219,7 +228,9 @@ def test_first_forks_at_once(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
     """
     names = ["a", "b", "c", "twice", "twice"]
     running = [
-        subprocess.Popen([sys.executable, "-c", code, mount_dir / "home", clone, mount_dir / name], stdout=-1, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, mount_dir / "home", clone, mount_dir / name], stdout=-1, text=True
+        )
         for name in names
     ]
     said = [process.communicate()[0].strip() for process in running]
@@ -251,7 +262,10 @@ def test_a_further_fork_outlives_the_one_before(avfs: Avfs, clone: Path, mount_d
 
 
 def test_a_fork_of_a_fork_is_one_more_in_its_vault(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
-    """It has what that shows at present, begins with its commits, leaves it as it is, and goes to the clone by a push."""
+    """The second fork has what the first shows at present, begins with its commits, and leaves it as it is.
+
+    A push brings the second fork to the clone.
+    """
     with avfs.fork_directory(clone, mount_dir / "one") as first:
         (first.path / "here").write_text("here\n")
         _git(first.path, "add", "here")
@@ -321,7 +335,9 @@ def test_a_folder_without_git(avfs: Avfs, tmp_path: Path, mount_dir: Path) -> No
     session.wait()
 
 
-def test_a_program_in_a_fork_mounted_in_its_clone_starts_where_it_was_called(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+def test_a_program_in_a_fork_mounted_in_its_clone_starts_where_it_was_called(
+    avfs: Avfs, clone: Path, mount_dir: Path
+) -> None:
     """The directory is one of the fork, not one of the clone."""
     session = avfs.fork_directory(clone, mount_dir / "one")
     session.unmount()
@@ -349,7 +365,10 @@ def library(tmp_path: Path) -> Path:
 
 
 def test_git_works_in_submodules_and_around_them(avfs: Avfs, clone: Path, library: Path, mount_dir: Path) -> None:
-    """Each has a repository of its own with the state of the clone's, of which nothing moves; its commits keep the fork."""
+    """Each has a repository of its own with the state of the clone's, of which nothing moves.
+
+    Its commits keep the fork.
+    """
     _git(clone, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library), "libs/one")
     _git(clone, "commit", "-q", "-m", "submodule", "--", "libs/one", ".gitmodules")
     (clone / "libs" / "one" / "l").write_text("changed\n")
@@ -390,7 +409,10 @@ def test_submodules_that_nobody_worked_in_keep_no_fork(avfs: Avfs, clone: Path, 
 
 
 def test_a_repository_that_is_elsewhere_is_not_led_to(avfs: Avfs, clone: Path, library: Path, mount_dir: Path) -> None:
-    """Git in a fork cannot reach what a `.git` in the clone names: a linked worktree's files come, its branch and index stay."""
+    """Git in a fork cannot reach what a `.git` in the clone names.
+
+    The files of a linked worktree come along; its branch and index stay.
+    """
     _git(clone, "worktree", "add", "-q", "trees/x", "-b", "x")
     _git(clone, "init", "-q", "--separate-git-dir", str(clone.parent / "apart.git"), "apart")
     relative = os.path.relpath(clone / ".git" / "worktrees" / "x", clone / "relative")
@@ -423,7 +445,9 @@ def test_a_repository_that_is_elsewhere_is_not_led_to(avfs: Avfs, clone: Path, l
 
     session = avfs.fork_directory(clone, tree)
 
-    assert {os.fsdecode(found.path or b"") for found in session.vault.warnings if found.code == "fork.submodule"} == left_out
+    assert {
+        os.fsdecode(found.path or b"") for found in session.vault.warnings if found.code == "fork.submodule"
+    } == left_out
     assert [name for name in sorted(left_out) if os.path.lexists(tree / name / ".git")] == []
     assert (tree / "library" / "file").read_text() == "file\n"
     assert (tree / "kept" / ".git").read_text() == "gitdir: ../node_modules/repo\n"
@@ -433,7 +457,9 @@ def test_a_repository_that_is_elsewhere_is_not_led_to(avfs: Avfs, clone: Path, l
     assert (_git(clone / "trees" / "x", "status"), _git(clone, "for-each-ref"), describe_dir(library)) == before
 
 
-def test_a_repository_that_works_elsewhere_works_in_the_fork(avfs: Avfs, clone: Path, library: Path, mount_dir: Path) -> None:
+def test_a_repository_that_works_elsewhere_works_in_the_fork(
+    avfs: Avfs, clone: Path, library: Path, mount_dir: Path
+) -> None:
     """Git in a fork does not write to the directory that `core.worktree` names."""
     for name, worktree in {"away": str(library), "at home": str(clone / "at home"), "up": "../../../library"}.items():
         _git(clone, "init", "-q", "-b", "own", name)
@@ -457,8 +483,13 @@ def test_a_repository_that_works_elsewhere_works_in_the_fork(avfs: Avfs, clone: 
 
 
 @pytest.mark.parametrize("commits_around", [False, True])
-def test_a_new_repository_inside_keeps_a_pushed_fork(avfs: Avfs, clone: Path, mount_dir: Path, *, commits_around: bool) -> None:
-    """No push of the fork sends its commits, also where the fork's last commit is git's, after a checkpoint that has them."""
+def test_a_new_repository_inside_keeps_a_pushed_fork(
+    avfs: Avfs, clone: Path, mount_dir: Path, *, commits_around: bool
+) -> None:
+    """No push of the fork sends the commits of the inner repository.
+
+    That holds also if the fork's last commit is git's, after a checkpoint that has them.
+    """
     tree = mount_dir / "one"
     session = avfs.fork_directory(clone, tree)
     for name in ("sub", "build/deps"):
@@ -565,7 +596,9 @@ def test_where_nothing_can_be_mounted_nothing_is_made(clone: Path, mount_dir: Pa
     covered = [*inside, "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh", *program]
     home = mount_dir / "home"
     environment = {**os.environ, "AVFS_HOME": os.fspath(home)}
-    ran = subprocess.run(covered, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment)
+    ran = subprocess.run(
+        covered, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+    )
     assert (ran.returncode, "cannot open /dev/fuse" in ran.stderr) == (52, True), ran.stderr
     assert not [*home.glob("**/*.git")]
     assert not (mount_dir / "task").exists()

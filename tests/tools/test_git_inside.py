@@ -394,7 +394,10 @@ def test_what_git_did_to_the_branch_is_no_conflict(tree: _Tree) -> None:
 
 
 def test_on_another_branch_checkpoints_go_on_with_the_fork(tree: _Tree) -> None:
-    """`git switch` moves files and not the fork: avfs commits what the tree holds to the fork's branch, and git sees it there."""
+    """`git switch` moves files and not the fork.
+
+    avfs commits the content of the tree to the fork's branch, and git sees it there.
+    """
     tree.git("switch", "-q", "other")
     (tree.path / "dir1" / "a").write_text("on other\n")
     other = tree.git("rev-parse", "other")
@@ -413,7 +416,10 @@ def test_on_another_branch_checkpoints_go_on_with_the_fork(tree: _Tree) -> None:
 
 
 def test_programs_cannot_change_the_git_file(tree: _Tree) -> None:
-    """Through FUSE it can be read and listed, and neither written, removed, renamed nor replaced; no checkpoint has it."""
+    """Through FUSE the file can be read and listed, and neither written, removed, renamed nor replaced.
+
+    No checkpoint has it.
+    """
     tree.unmount()
     tree.mount("fuse")
     assert ".git" in os.listdir(tree.path)
@@ -456,7 +462,10 @@ def test_git_knows_the_tree_and_leaves_it_alone(tree: _Tree) -> None:
 
 
 def test_git_init_in_the_tree_does_no_harm(tree: _Tree) -> None:
-    """It makes git say that the vault is not bare; the vault opens all the same, and is bare again with the next mount."""
+    """It makes git say that the vault is not bare.
+
+    The vault opens all the same, and is bare again with the next mount.
+    """
     assert "Reinitialized" in tree.git("init")
     assert tree.git("status", "--porcelain") == ""
     tree.unmount()
@@ -509,7 +518,15 @@ def test_nothing_of_the_source_is_executed(clone: Path, mount_dir: Path, tmp_pat
     trap = tmp_path / "trap"
     trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/sprung\n")
     trap.chmod(0o755)
-    for key in ("core.fsmonitor", "core.pager", "core.editor", "diff.external", "filter.x.clean", "alias.st", "core.sshCommand"):
+    for key in (
+        "core.fsmonitor",
+        "core.pager",
+        "core.editor",
+        "diff.external",
+        "filter.x.clean",
+        "alias.st",
+        "core.sshCommand",
+    ):
         _git(clone, "config", key, os.fspath(trap))
     for hook in ("pre-commit", "post-checkout", "post-commit", "post-index-change", "reference-transaction"):
         (clone / ".git" / "hooks" / hook).write_bytes(trap.read_bytes())
@@ -570,7 +587,7 @@ def test_a_damaged_index_is_made_anew(tree: _Tree) -> None:
 
 @pytest.mark.parametrize("commits", [False, True])
 def test_what_git_is_told_to_add_is_in_history(tree: _Tree, commits: bool) -> None:
-    """A file that was ignored stays out of checkpoints when the rule goes, until somebody in the tree adds it with git."""
+    """An ignored file stays out of checkpoints after the rule is gone, until a user in the tree adds it with git."""
     (tree.path / "env.o").write_text("secret\n")
     tree.work.checkpoint()
     tree.git("rm", "-q", ".gitignore")

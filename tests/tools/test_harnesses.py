@@ -1,4 +1,4 @@
-"""Coding agents themselves, with a model that follows a script: setup, a fork, an edit, a command, undo, a refusal, the end.
+"""Real coding agents with a model that follows a script: setup, a fork, an edit, a command, undo, a refusal, an end.
 
 `make harnesses` installs the programs from the npm registry and runs this; `make test` does where they are installed.
 """
@@ -22,7 +22,8 @@ from tests.support.scripted_model import LAST, Call, scripted
 pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "git", "harnesses")]
 
 _POLICY = (
-    'version = 1\n[[rule]]\nname = "no-deploy"\ncommands = ["deploy"]\naction = "deny"\nreason = "deploys are made by hand"\n'
+    'version = 1\n[[rule]]\nname = "no-deploy"\ncommands = ["deploy"]\naction = "deny"\nreason = "deploys are '
+    'made by hand"\n'
 )
 _LIMIT_S = 300
 _INTEGRATIONS = Path(avfs_git.__file__).parent / "integrations"
@@ -72,7 +73,9 @@ class Place:
 
     def avfs(self, *line: str) -> dict[str, Any]:
         """Run a command of avfs on the fork `job`; give its result."""
-        result: dict[str, Any] = json.loads(self("avfs", "--vault", "shop", "--fork", "job", *line, "--json").stdout)["result"]
+        result: dict[str, Any] = json.loads(self("avfs", "--vault", "shop", "--fork", "job", *line, "--json").stdout)[
+            "result"
+        ]
         return result
 
 
@@ -121,7 +124,11 @@ def _prepare_opencode(place: Place, url: str) -> dict[str, str]:
 
 def _prepare_copilot(place: Place, url: str) -> dict[str, str]:
     provider = {"COPILOT_PROVIDER_BASE_URL": f"{url}/v1", "COPILOT_MODEL": "scripted"}
-    return {**provider, "COPILOT_OFFLINE": "true", "COPILOT_ALLOW_ALL": "true"}  # no login, and the directory is trusted
+    return {
+        **provider,
+        "COPILOT_OFFLINE": "true",
+        "COPILOT_ALLOW_ALL": "true",
+    }  # no login, and the directory is trusted
 
 
 _HARNESSES = {
@@ -241,7 +248,9 @@ def test_a_broken_avfs_is_not_in_the_way(place: Place, name: str) -> None:
 def test_the_plug_in_passes_the_validator_of_claude_code(place: Place) -> None:
     """It has nothing to say about what a plug-in and a marketplace must have."""
     for part in (".", "claude"):
-        said = place("claude", "plugin", "validate", str(_INTEGRATIONS / part)).stdout.partition("Plugin directory checks")[0]
+        said = place("claude", "plugin", "validate", str(_INTEGRATIONS / part)).stdout.partition(
+            "Plugin directory checks"
+        )[0]
         assert "warning" not in said, said
 
 
@@ -257,7 +266,9 @@ def test_the_plug_in_works(place: Place, name: str) -> None:
     with scripted([harness.shell("echo made > made"), harness.shell("deploy now")]) as model:
         environment = harness.prepare(place, model.url)
         place(harness.line[0], "plugin", "marketplace", "add", str(_INTEGRATIONS), check=True, **environment)
-        place(harness.line[0], "plugin", "add" if name == "codex" else "install", "avfs@avfs", check=True, **environment)
+        place(
+            harness.line[0], "plugin", "add" if name == "codex" else "install", "avfs@avfs", check=True, **environment
+        )
         done = place("avfs", "run", "--name", "job", "--", *harness.line, check=False, **environment)
 
     heard = json.dumps(model.asked[-1:])
@@ -271,7 +282,10 @@ def test_the_plug_in_works(place: Place, name: str) -> None:
 
 
 def test_claude_code_works_in_a_tree_that_avfs_makes(place: Place) -> None:
-    """`claude --worktree` gets a fork with what git ignores; its changes are saved there, and the clone stays as it is."""
+    """`claude --worktree` gets a fork with what git ignores.
+
+    Its changes are saved there, and the clone stays as it is.
+    """
     harness = _HARNESSES["claude"]
     _begin(place, "claude")
     (place.shop / "kept.log").write_text("ignored\n")

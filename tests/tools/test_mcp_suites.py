@@ -53,7 +53,10 @@ def suites(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 
 def install(place: Path) -> str:
-    """Install the suites, as the user's npm is configured; says why that is not possible, such as a machine without a network."""
+    """Install the suites, as the user's npm is configured.
+
+    Says why that is not possible, such as a machine without a network.
+    """
     node = find_node()
     assert node is not None
     environment = {**os.environ, "PATH": f"{node}:{os.environ['PATH']}"}
@@ -73,7 +76,9 @@ def place(hermetic: Path) -> Place:
 def run(suites: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a program of the suites."""
     environment = {**os.environ, "PATH": f"{find_node()}:{os.environ['PATH']}"}
-    return subprocess.run([str(suites / program), *arguments], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [str(suites / program), *arguments], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture

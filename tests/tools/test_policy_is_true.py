@@ -11,7 +11,9 @@ from tests.support.seeds import choose_seed
 
 @pytest.mark.needs("bubblewrap")
 def test_what_is_read_only_changes_nothing() -> None:
-    """In a plain tree nothing is changed, started or connected to: by lines of the corpus, and with options of the tools' help.
+    """In a plain tree a read-only command changes, starts and connects to nothing.
+
+    The commands are lines of the corpus, and lines with options of the tools' help.
 
     `AVFS_SEED` repeats a run; `make soak` runs many more.
     """

@@ -89,7 +89,10 @@ os.unlink("." + name + ".swp")
 
 
 def test_an_editors_safe_save(bench: Workbench) -> None:
-    """The steps by which vim saves: a probe, a swap file, the old file moved aside, the new one forced to disk; also again."""
+    """The steps by which vim saves: a probe, a swap file, the old file moved aside, the new one forced to disk.
+
+    The test takes the steps twice.
+    """
     for place in (bench.live, bench.plain):
         (place / "save.py").write_text(_SAVE)
     for text in ("first", "second"):
@@ -105,8 +108,8 @@ def test_an_editors_safe_save(bench: Workbench) -> None:
 def copied(request: pytest.FixtureRequest, bench: Workbench) -> Workbench:
     """The same, by default and through FUSE.
 
-    Where the kernel's overlayfs makes a second name of a file of the base, the two show different inodes until the kernel has
-    forgotten the first: programs that compare them do not see the link.
+    Where the kernel's overlayfs makes a second name of a file of the base, the two show different inodes until the
+    kernel has forgotten the first: programs that compare them do not see the link.
     """
     bench.backend = request.param
     bench.remount()
@@ -149,7 +152,10 @@ def test_rsync(copied: Workbench, tmp_path: Path) -> None:
 
 
 def test_tar(copied: Workbench, tmp_path: Path) -> None:
-    """An archive is unpacked over what is there and compared: contents, modes, times and links; and one of the tree is packed."""
+    """An archive is unpacked over existing files and compared: contents, modes, times and links.
+
+    An archive of the tree is packed.
+    """
     bench, archive = copied, tmp_path / "archive.tar"
     link = "ln" if copied.backend == "fuse" else "cp -p"
     bench.run_plain(f"{link} src/run src/second; tar cf {archive} --sort=name src README; rm src/second")
@@ -208,10 +214,13 @@ while select.select([fd], [], [], 0.2)[0]:
 """
 
 _CHANGES = {
-    "new files": "echo x > new; echo y >> new; mkdir dir; touch dir/in; ln new hard; ln -s new soft; chmod 600 new; mkfifo pipe",
+    "new files": "echo x > new; echo y >> new; mkdir dir; touch dir/in; ln new hard; ln -s new soft; chmod 600 new; "
+    "mkfifo pipe",
     "old files": "echo more >> README; truncate -s 3 README; chmod 600 README; touch -d 2020-01-01 README; cat README",
-    "names": "mv README moved; mv moved src/moved; mv src/moved README; echo x > y; mv y README; ln README z; rm README; rm z",
-    "directories": "mv src lib; mv lib src; mkdir d; rmdir d; rm -r empty; ls src >/dev/null; mv src/part0 .; rm -r part0",
+    "names": "mv README moved; mv moved src/moved; mv src/moved README; echo x > y; mv y README; ln README z; rm "
+    "README; rm z",
+    "directories": "mv src lib; mv lib src; mkdir d; rmdir d; rm -r empty; ls src >/dev/null; mv src/part0 .; rm "
+    "-r part0",
     "whole save": "cp README new~; sync new~; mv new~ README; rm -f README; echo again > README",
 }
 
@@ -233,7 +242,10 @@ def _quoted(text: str) -> str:
 
 
 def test_git_clone_rebase_gc(bench: Workbench, tmp_path: Path) -> None:
-    """A repository below the root, from clone to gc: the same objects, refs and files; and it is whole after another mount."""
+    """A repository below the root has the same objects, refs and files, from clone to gc.
+
+    It is whole after another mount.
+    """
     bench.run_plain(f"""
         git init -q -b main {tmp_path}/origin; cd {tmp_path}/origin
         for i in $(seq 30); do

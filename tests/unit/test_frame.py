@@ -11,7 +11,10 @@ import avfs_git
 
 def test_import_of_the_package_imports_none_of_its_parts() -> None:
     """`import avfs_git` alone loads neither libgit2 nor the SDK."""
-    code = "import sys, avfs_git; print([m for m in ('pygit2', 'avfs_git.sdk', 'avfs_git.model', 'click') if m in sys.modules])"
+    code = (
+        "import sys, avfs_git; print([m for m in ('pygit2', 'avfs_git.sdk', 'avfs_git.model', 'click') if m in "
+        "sys.modules])"
+    )
 
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
@@ -19,7 +22,7 @@ def test_import_of_the_package_imports_none_of_its_parts() -> None:
 
 
 def test_a_session_loads_little_before_it_is_ready() -> None:
-    """What takes long to load and is not needed for a mount is loaded when programs can use the tree already, if at all."""
+    """What loads slowly and is not needed for a mount loads when programs can already use the tree, if at all."""
     heavy = (
         "dataclasses",
         "inspect",

@@ -84,7 +84,8 @@ def test_the_name_of_a_clone_comes_from_the_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", [f"https://u:{SECRET}@127.0.0.1:1/x.git", f"https://{SECRET}@127.0.0.1:1/x?t={SECRET}", f"nope://u:{SECRET}@h/x"]
+    "url",
+    [f"https://u:{SECRET}@127.0.0.1:1/x.git", f"https://{SECRET}@127.0.0.1:1/x?t={SECRET}", f"nope://u:{SECRET}@h/x"],
 )
 def test_no_command_shows_a_secret(url: str, cli: Cli, tmp_path: Path) -> None:
     """Neither as text nor as JSON; nor does what is kept beside the configuration."""
@@ -97,4 +98,7 @@ def test_no_command_shows_a_secret(url: str, cli: Cli, tmp_path: Path) -> None:
     for one in ran:
         assert SECRET not in one.text + one.stderr, one.arguments
     home = Path(cli("--json", "vault", "info", "v").result["path"])
-    assert [path.name for path in home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()] in ([], ["config"])
+    assert [path.name for path in home.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()] in (
+        [],
+        ["config"],
+    )

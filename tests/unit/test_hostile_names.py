@@ -72,7 +72,9 @@ def vault(tmp_path: Path) -> Vault:
 
 
 @pytest.mark.parametrize(
-    "name", [*(name for name in REFUSED_EVERYWHERE if name != "a..b"), "a/b", "v.git", "$(id)", "a;b", "名前"], ids=ascii
+    "name",
+    [*(name for name in REFUSED_EVERYWHERE if name != "a..b"), "a/b", "v.git", "$(id)", "a;b", "名前"],
+    ids=ascii,
 )
 def test_a_vault_of_a_bad_name_is_refused(name: str, tmp_path: Path) -> None:
     """A vault's name is plain; nothing is made for one that is not, inside the home or outside."""

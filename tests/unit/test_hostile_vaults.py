@@ -93,7 +93,7 @@ GARBAGE = {
 @pytest.mark.parametrize("damage", [*GARBAGE, "truncated", "gone"])
 @pytest.mark.parametrize("name", ["state", "statcache", "lock"])
 def test_a_damaged_file_of_a_workspace_costs_nothing(name: str, damage: str, home: Path) -> None:
-    """Whatever happens to the state, the stat cache or the lock file, the workspace shows what it showed and goes on."""
+    """Whatever happens to the state, stat cache or lock file, the workspace shows what it showed and goes on."""
     before = _files(home)
     place = _workspace(home) / name
     if damage == "gone":
@@ -352,7 +352,7 @@ def test_a_link_to_what_is_no_path_is_refused(target: bytes, home: Path) -> None
 
 
 def test_names_that_differ_by_case_are_two(home: Path) -> None:
-    """A link and a directory whose names some file systems take for one stay apart, and nothing goes through the link."""
+    """A link and a directory whose names are one on some file systems stay apart; nothing goes through the link."""
     git_dir = _git_dir(home)
     link, plain = write_loose(git_dir, KIND_BLOB, b"/"), write_loose(git_dir, KIND_BLOB, b"plain\n")
     below = write_loose(git_dir, KIND_TREE, _FILE + b" f\0" + plain)
@@ -453,7 +453,7 @@ def test_fifty_thousand_entries_in_one_tree_are_no_problem(home: Path) -> None:
 
 
 def test_ten_thousand_million_files_cost_what_is_looked_at(home: Path) -> None:
-    """A tree bomb, ten names ten levels deep, is forked, listed, compared, changed and committed without being expanded."""
+    """A tree bomb, ten names ten levels deep, is forked, listed, compared, changed and committed, never expanded."""
     git_dir = _git_dir(home)
     tree, mode = write_loose(git_dir, KIND_BLOB, b"boom\n"), b"100644"
     for _ in range(10):
@@ -531,7 +531,10 @@ def _open(home: Path) -> tuple[Vault, Workspace]:
 @pytest.mark.parametrize("mark", ["redirect", "metacopy", "verity", "unheard_of"])
 @pytest.mark.parametrize("name", ["a", "dir"])
 def test_an_unknown_mark_of_overlayfs_is_refused(mark: str, name: str, home: Path) -> None:
-    """A layer that carries a mark that avfs does not know, or that leads nowhere, is never guessed at; nothing is committed."""
+    """A layer with a mark that avfs does not know, or that leads nowhere, is never guessed at.
+
+    Nothing is committed.
+    """
     upper = _workspace(home) / "upper"
     prefix = "user.overlay." if os.geteuid() else "trusted.overlay."
     os.setxattr(upper / name, prefix + mark, b"/elsewhere")
@@ -605,7 +608,10 @@ def test_a_directory_swapped_for_a_link_is_not_entered(home: Path, tmp_path: Pat
 
 
 def test_a_lock_that_stays_is_reported_and_mended_when_it_is_old(home: Path) -> None:
-    """The doctor names a lock of a killed git; it removes one that no git can still need, and none that one may need."""
+    """The doctor names a lock of a killed git.
+
+    It removes one that no git can still need, and none that one may need.
+    """
     young, old = _git_dir(home) / "config.lock", _git_dir(home) / "HEAD.lock"
     for lock in (young, old):
         lock.touch()
@@ -615,7 +621,8 @@ def test_a_lock_that_stays_is_reported_and_mended_when_it_is_old(home: Path) -> 
 
     locks = [problem for problem in report.problems if problem.code == "lock.left"]
     assert [
-        (str(lock.name) in problem.description, problem.fixed) for lock, problem in zip((old, young), locks, strict=True)
+        (str(lock.name) in problem.description, problem.fixed)
+        for lock, problem in zip((old, young), locks, strict=True)
     ] == [
         (True, True),
         (True, False),
@@ -649,8 +656,12 @@ def test_every_lock_that_a_killed_git_leaves_is_reported(home: Path, name: str) 
         assert not lock.exists()
 
 
-@pytest.mark.parametrize(("name", "stays"), [("index.lock", True), ("HEAD.lock", False), ("refs/bisect/bad.lock", False)])
-def test_a_lock_in_the_git_directory_of_a_live_tree_is_reported(home: Path, tmp_path: Path, name: str, stays: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "stays"), [("index.lock", True), ("HEAD.lock", False), ("refs/bisect/bad.lock", False)]
+)
+def test_a_lock_in_the_git_directory_of_a_live_tree_is_reported(
+    home: Path, tmp_path: Path, name: str, stays: bool
+) -> None:
     """It goes when it is old, but for that of the index: `git commit -a` keeps it for as long as its editor is open."""
     worktree = Worktree(_git_dir(home), "main")
     worktree.prepare("refs/heads/main", tmp_path / "tree")
@@ -683,7 +694,13 @@ def test_a_missing_object_hides_one_entry_of_a_list(home: Path) -> None:
 
         assert listed == dict(zip(names, [True, False, True, False, False], strict=True))
         assert [node.info.path for node in work.tree().children[0].children] == names
-        assert [node.info.problem is not None for node in work.tree().children[0].children] == [True, False, True, True, False]
+        assert [node.info.problem is not None for node in work.tree().children[0].children] == [
+            True,
+            False,
+            True,
+            True,
+            False,
+        ]
         assert work.read("/dir/good") == b"good\n"
         with pytest.raises(ObjectMissing):
             work.read("/dir/file")

@@ -11,10 +11,15 @@ from avfs_git.patterns import compile_all, compiled
 
 def test_it_does_what_a_compiled_one_does() -> None:
     """Methods, attributes and flags are those of the real one, also when they are asked for again."""
-    ours, real = compiled(rb"(a)(?P<n>.)", re.DOTALL | re.IGNORECASE), re.compile(rb"(a)(?P<n>.)", re.DOTALL | re.IGNORECASE)
+    ours, real = (
+        compiled(rb"(a)(?P<n>.)", re.DOTALL | re.IGNORECASE),
+        re.compile(rb"(a)(?P<n>.)", re.DOTALL | re.IGNORECASE),
+    )
 
     for _ in range(2):
-        assert [found.groups() for found in ours.finditer(b"xA\nab")] == [found.groups() for found in real.finditer(b"xA\nab")]
+        assert [found.groups() for found in ours.finditer(b"xA\nab")] == [
+            found.groups() for found in real.finditer(b"xA\nab")
+        ]
         assert ours.sub(rb"<\1>", b"abc") == real.sub(rb"<\1>", b"abc")
         assert (ours.pattern, ours.flags, ours.groupindex) == (real.pattern, real.flags, real.groupindex)
 

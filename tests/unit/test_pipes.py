@@ -57,7 +57,7 @@ def use(home: Path) -> None:
 
 
 def test_no_pipe_keeps_avfs_waiting(tmp_path: Path) -> None:
-    """Whatever file of a vault a pipe replaces, every operation ends: it goes on without that file, or says what is wrong."""
+    """Whatever file of a vault a pipe replaces, every operation ends: without that file, or with the problem named."""
     home = tmp_path / "home"
     with Avfs(home) as avfs:
         vault = avfs.create_vault("v")

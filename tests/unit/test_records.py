@@ -61,7 +61,9 @@ def test_computed_fields_and_warnings() -> None:
 
 def test_bytes_that_are_not_utf8_come_twice() -> None:
     """Approximately as text, exactly in base64; lists too."""
-    record = to_record({"path": b"a\xff", "paths": [b"b", b"\xfe"], "place": Path(os.fsdecode(b"/c\xff")), "label": "d\udcff"})
+    record = to_record(
+        {"path": b"a\xff", "paths": [b"b", b"\xfe"], "place": Path(os.fsdecode(b"/c\xff")), "label": "d\udcff"}
+    )
 
     assert record == {
         "path": "a\ufffd",
@@ -133,7 +135,9 @@ def test_paths_are_shown_on_one_line(path: bytes, shown: str) -> None:
 
 
 @pytest.mark.needs("git")
-@pytest.mark.parametrize("name", [b"plain", b"sp ace", "ä".encode(), b"a\tb", b"a\nb", b'q"q', b"b\\b", b"\xff\xfe", b"\x01\x7f"])
+@pytest.mark.parametrize(
+    "name", [b"plain", b"sp ace", "ä".encode(), b"a\tb", b"a\nb", b'q"q', b"b\\b", b"\xff\xfe", b"\x01\x7f"]
+)
 def test_paths_are_shown_as_git_shows_them(tmp_path: Path, name: bytes) -> None:
     """The quoting is git's with core.quotePath off."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
@@ -143,7 +147,11 @@ def test_paths_are_shown_as_git_shows_them(tmp_path: Path, name: bytes) -> None:
         ["git", "-c", "core.quotePath=false", "ls-files", "--others"], cwd=tmp_path, check=True, capture_output=True
     ).stdout
 
-    assert listed.rstrip(b"\n").decode() == quote_path(name) if b"\xff" not in name else b"\\377" in quote_path(name).encode()
+    assert (
+        listed.rstrip(b"\n").decode() == quote_path(name)
+        if b"\xff" not in name
+        else b"\\377" in quote_path(name).encode()
+    )
 
 
 def test_text_from_outside_cannot_steer_a_terminal() -> None:

@@ -72,7 +72,10 @@ class Counter:
 
 
 def test_a_tuple_with_names_is_that_of_typing() -> None:
-    """Fields, defaults, methods, types, text, replacing, matching and copying are the same; its body can add methods."""
+    """Fields, defaults, methods, types, text, replacing, matching and copying are the same.
+
+    Its body can add methods.
+    """
     place = Place.of(" here ")
     reference: tuple[object, ...] = TypingPlace("here")
     assert (place, place.shown, place.owner) == (("here", None), "<here>", None)

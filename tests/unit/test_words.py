@@ -1,7 +1,7 @@
 """How avfs speaks: words that docs/reference/glossary.md gives a better word for are in no new sentence.
 
-Docstrings, comments, texts of options and errors, and docs are read. `words.txt` says how many of these words each folder has
-still. The numbers only go down: after making a text plain, run
+Docstrings, comments, texts of options and errors, and docs are read. `words.txt` says how many of these words each
+folder has still. The numbers only go down: after making a text plain, run
 
     python -m pytest tests/unit/test_words.py --update-snapshots
 
@@ -50,7 +50,9 @@ def find(text: str) -> Iterator[str]:
 def read_python(path: Path) -> Iterator[tuple[int, str]]:
     """Read comments, docstrings and texts of options, line by line."""
     source = path.read_text()
-    if any(words().search(line.partition("#")[2]) for line in source.splitlines() if "#" in line):  # else no comment has a word
+    if any(
+        words().search(line.partition("#")[2]) for line in source.splitlines() if "#" in line
+    ):  # else no comment has a word
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
             if token.type == tokenize.COMMENT:
                 yield token.start[0], token.string[1:]

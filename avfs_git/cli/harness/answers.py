@@ -1,7 +1,7 @@
 """What a harness understands: how a hook asks a person about a command, or refuses it.
 
-Decided here: the documents that each harness takes on standard output. avfs never says that a command may run: a harness that
-hears nothing decides by its own rules. Pure functions; `cli.harness.hook` calls them.
+Decided here: the documents that each harness takes on standard output. avfs never says that a command may run: a
+harness that hears nothing decides by its own rules. Pure functions; `cli.harness.hook` calls them.
 """
 
 from __future__ import annotations
@@ -21,25 +21,38 @@ def can_ask(harness: str) -> bool:
 
 
 def ask_or_deny(event: Event, *, vault: str, approval: str | None, reason: str, hint: str | None) -> bytes:
-    """Let a person decide about a command; where the harness cannot ask, refuse it and name the request that waits for one."""
+    """Let a person decide about a command.
+
+    Where the harness cannot ask, refuse it and name the request that waits for one.
+    """
     if can_ask(event.harness):
         return _spell(event, "ask", f"The policy of avfs wants a person to decide: {reason}.")
     way = "The command is too long for an approval, or the request could not be written."
     if approval is not None:
         grant = shlex.join(("avfs", "--vault", vault, "approvals", "grant", approval))
         way = f"A person allows it once with `{grant}`; then run the same command again."
-    return _spell(event, "deny", f"The policy of avfs wants a person to decide: {reason}. {way}{f' {hint}' if hint else ''}")
+    return _spell(
+        event, "deny", f"The policy of avfs wants a person to decide: {reason}. {way}{f' {hint}' if hint else ''}"
+    )
 
 
 def deny(event: Event, *, reason: str, hint: str | None) -> bytes:
     """Refuse a command, with the reason and the way out."""
-    way = hint or "`avfs policy check` explains the decision; only a person may change the rules, with `avfs policy path`."
+    way = (
+        hint
+        or "`avfs policy check` explains the decision; only a person may change the rules, with `avfs policy path`."
+    )
     return _spell(event, "deny", f"The policy of avfs forbids this command: {reason}. {way}")
 
 
 def ask_or_deny_unjudged(event: Event, failure: str) -> bytes:
-    """Let a person decide about a command that the policy could not be asked about; where the harness cannot ask, refuse it."""
-    return _spell(event, "ask" if can_ask(event.harness) else "deny", f"avfs cannot ask the policy about this command: {failure}")
+    """Let a person decide about a command that the policy could not be asked about.
+
+    Where the harness cannot ask, refuse it.
+    """
+    return _spell(
+        event, "ask" if can_ask(event.harness) else "deny", f"avfs cannot ask the policy about this command: {failure}"
+    )
 
 
 def tell(event: Event, failure: str) -> bytes:
@@ -63,6 +76,8 @@ def _spell(event: Event, verdict: str, reason: str) -> bytes:
     else:
         decided = {"permissionDecision": verdict, "permissionDecisionReason": reason}
         document = {"hookSpecificOutput": {"hookEventName": event.name, **decided}}
-        if event.harness == "vscode":  # its local agent reads the one form, the agent of Copilot that runs in it the other
+        if (
+            event.harness == "vscode"
+        ):  # its local agent reads the one form, the agent of Copilot that runs in it the other
             document |= decided
     return json.dumps(document, ensure_ascii=False).encode() + b"\n"

@@ -1,8 +1,9 @@
 """Changes of files that belong to the user or a project, each of which can be taken back.
 
-Decided here: four kinds of change: a member or an element of a JSON file, a table of a TOML file, a marked block of a text, a
-whole file. What avfs does not know in a file stays; a file that cannot be read is refused, with the line. `cli.harness.plan`
-lists the changes for each harness, `cli.commands.running.setup` makes them. Pure functions of a file's content.
+Decided here: four kinds of change: a member or an element of a JSON file, a table of a TOML file, a marked block of a
+text, a whole file. What avfs does not know in a file stays; a file that cannot be read is refused, with the line.
+`cli.harness.plan` lists the changes for each harness, `cli.commands.running.setup` makes them. Pure functions of a
+file's content.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class JsonMember:
         """Give the content without the change; None if the file was made for it."""
         if not text.strip():
             return text
-        is_own = dict_of(text) == {self.keys[0]: self.value} if self.stays else jsontext.get(text, self.keys) == self.value
+        is_own = (
+            dict_of(text) == {self.keys[0]: self.value} if self.stays else jsontext.get(text, self.keys) == self.value
+        )
         return jsontext.drop(text, self.keys) if is_own else text  # else it is the user's own
 
 

@@ -68,7 +68,16 @@ _KINDS: Mapping[str, Mapping[str, Kind]] = {
 }
 HARNESSES = tuple(_KINDS)
 _SHELLS = frozenset(
-    {"Bash", "bash", "shell", "local_shell", "exec_command", "run_shell_command", "run_in_terminal", "runTerminalCommand"}
+    {
+        "Bash",
+        "bash",
+        "shell",
+        "local_shell",
+        "exec_command",
+        "run_shell_command",
+        "run_in_terminal",
+        "runTerminalCommand",
+    }
 )
 """The tools that run a command of a shell."""
 _RUN_IN = ("workdir", "dir_path", "directory")
@@ -81,7 +90,9 @@ _LONGEST = 255
 """So many characters of an id and of a file's name get into the message of a checkpoint."""
 _PATCHED = compiled(r"^\*\*\* (?:Add|Update|Delete) File: (.+)$", re.MULTILINE)
 """A line of a patch in the form that Codex's models write."""
-_CD = compiled(r"""\s*cd\s+(?:'([^']+)'|"([^"$`\\]+)"|([^\s'"$`\\;&|<>()*?\[~-][^\s'"$`\\;&|<>()*?\[~]*))\s*(?:&&|;|\n)""")
+_CD = compiled(
+    r"""\s*cd\s+(?:'([^']+)'|"([^"$`\\]+)"|([^\s'"$`\\;&|<>()*?\[~-][^\s'"$`\\;&|<>()*?\[~]*))\s*(?:&&|;|\n)"""
+)
 """A command that goes to a directory first, and spells it without an expansion."""
 
 
@@ -95,7 +106,7 @@ class Event(NamedTuple):
     directory: Path
     """Where the agent works."""
     place: Path
-    """Where the call works: the directory of the file that it edits, or the one in which its command runs; else `directory`."""
+    """Where the call works: the directory of the file it edits, or in which its command runs; else `directory`."""
     session: str
     call: str
     """The id of the tool call."""
@@ -130,10 +141,12 @@ def read_event(harness: str | None, data: bytes) -> Event:
     if not isinstance(found, dict):
         raise InvalidInput(f"the event of {harness} is no JSON object")
     if harness == "claude" and "turn_id" in found:
-        # Codex runs the hooks of Claude Code's plug-ins, too; it does not know the answer `ask`, and lets the command run.
+        # Codex runs the hooks of Claude Code's plug-ins, too; it does not know the answer `ask`, and lets the command
+        # run.
         harness = "codex"
     elif harness == "claude" and "timestamp" in found and "permission_mode" not in found:
-        # Agents of VS Code and of Copilot run those in `.claude/settings.json`. They name a time, and Claude Code its mode.
+        # Agents of VS Code and of Copilot run those in `.claude/settings.json`. They name a time, and Claude Code its
+        # mode.
         harness = "vscode"
     name = _text(found, "hook_event_name", "hookEventName")
     tool_input = found.get("tool_input")
@@ -226,7 +239,7 @@ def _find_cd(command: str | tuple[str, ...]) -> str:
 
 
 def _find_subject(given: Mapping[str, object], file: str, command: str | tuple[str, ...]) -> str:
-    """Say in a few words what a call is about: the agent's own, the file's name, or the program without its arguments."""
+    """Describe a call in a few words: the agent's own, the file's name, or the program without its arguments."""
     described = _text(given, "description", "explanation")
     if described:
         return described[:60]

@@ -1,11 +1,12 @@
 """What avfs does at an event of a coding agent.
 
-Decided here: what each kind of event leads to, and what a failure does. Where the policy cannot be asked about a command, a
-person is asked or the command is refused: harnesses pass over a hook that fails or takes too long, and run the command. So a
-child process asks the policy, and this one kills it when it takes too long. Any other failure is a message and status 1, which
-harnesses show and pass over. Status 2, which refuses the tool, is used only where the event cannot be read and may be one before
-a tool, and where the answer about a command cannot be found or written at all. Outside of a live tree nothing is done, and
-little is imported: agents wait for this at each call. `cli.app` and `cli.commands.running.hook` call it.
+Decided here: what each kind of event leads to, and what a failure does. Where the policy cannot be asked about a
+command, a person is asked or the command is refused: harnesses pass over a hook that fails or takes too long, and run
+the command. So a child process asks the policy, and this one kills it when it takes too long. Any other failure is a
+message and status 1, which harnesses show and pass over. Status 2, which refuses the tool, is used only where the event
+cannot be read and may be one before a tool, and where the answer about a command cannot be found or written at all.
+Outside of a live tree nothing is done, and little is imported: agents wait for this at each call. `cli.app` and
+`cli.commands.running.hook` call it.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ if TYPE_CHECKING:
     from avfs_git.sdk.vault import Session
 
 ANSWERS_AFTER_S = 25
-"""Before a tool the answer comes after so many seconds at the latest: harnesses end the hook after 30, and then run the tool."""
+"""Longest time to an answer before a tool, in seconds: harnesses end the hook after 30 s, and then run the tool."""
 _FAILED = 1
 _TRIES = 100
 _LARGEST = 64 << 20
 
 
 def give_answer(state: State, harness: str) -> None:
-    """Do what the event on standard input asks for, and write the answer for people's output: what `avfs hook HARNESS` does."""
+    """Do what the event on standard input asks, and write the answer for people's output, for `avfs hook HARNESS`."""
     state.output.begin("hook_result", "hook", {"harness": harness})
     found = find_answer(state, harness)
     if found["answer"]:
@@ -50,7 +51,10 @@ def give_answer(state: State, harness: str) -> None:
 
 
 def find_answer(state: State, harness: str | None) -> HookAnswer:
-    """Do what the event on standard input asks for, and give the answer; a failure is told, and is the answer or the status."""
+    """Do what the event on standard input asks for, and give the answer.
+
+    A failure is told, and is the answer or the status.
+    """
     event: Event | None = None
     data = b""
 
@@ -248,8 +252,8 @@ def _save_beside(place: Place, description: str) -> CheckpointResult | None:
 def _make_tree(state: State, event: Event) -> bytes:
     """Fork what the agent's directory holds; give the path of the mount.
 
-    A fork of that name is mounted again if this made it for the same harness. Any other one is somebody's own, and so is a branch
-    of the clone: the new one gets a number then.
+    A fork of that name is mounted again if this made it for the same harness. Any other one is somebody's own, and so
+    is a branch of the clone: the new one gets a number then.
     """
     from avfs_git.sdk.running import runs  # noqa: PLC0415 - only here
     from avfs_git.session.serve.nursery_client import starting_early  # noqa: PLC0415 - the same
@@ -304,7 +308,8 @@ def _remove_tree(state: State, event: Event) -> None:
     vault, fork = session.vault, session.fork
     if runs.find_maker(vault, fork) != event.harness or not _is_own_place(state, session):
         state.output.note(
-            f"avfs: fork {fork} stays, mounted on '{session.path}': it was not made for a working tree of {event.harness}"
+            f"avfs: fork {fork} stays, mounted on '{session.path}': it was not made for a working tree of "
+            f"{event.harness}"
         )
         return
     os.chdir("/")  # this process must not use the mount

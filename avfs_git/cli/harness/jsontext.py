@@ -1,10 +1,10 @@
-"""Editing JSON as text: one member of an object or one element of an array comes or goes, and every other character stays.
+"""Editing JSON as text: one object member or array element is added or removed, and every other character stays.
 
-Decided here: comments (`//`, `/* */`) and commas before a closing bracket are understood, as the editors' own files have them;
-the layout of what is put in follows that of its neighbours. What was put into a file is taken out again to the character, with
-containers that were made for it. A container that was there empty before is told from those by a space at the end of the line on
-which it begins; a formatter takes that away, and then an empty container goes, too. Pure functions; `cli.harness.edits` calls
-them.
+Decided here: comments (`//`, `/* */`) and commas before a closing bracket are understood, as the editors' own files
+have them; the layout of what is put in follows that of its neighbours. What was put into a file is taken out again to
+the character, with containers that were made for it. A container that was there empty before is told from those by a
+space at the end of the line on which it begins; a formatter takes that away, and then an empty container goes, too.
+Pure functions; `cli.harness.edits` calls them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ def get(text: str, path: Sequence[str]) -> object:
 
 
 def put(text: str | None, path: Sequence[str], value: object) -> str:
-    """Add a member to an object, unless it has one of that name; make missing objects above it, and a missing document."""
+    """Add a member to an object, unless it has one of that name.
+
+    Make missing objects above it, and a missing document.
+    """
     if text is None:
         for name in reversed(path):
             value = {name: value}
@@ -176,7 +179,9 @@ def _read_container(text: str, at: int, depth: int) -> Node:
         key, start = "", here
         if is_object:
             if text[here : here + 1] != '"':
-                raise Unreadable(text, here, "a name in quotes is missing" if here < len(text) else f"{closing} is missing")
+                raise Unreadable(
+                    text, here, "a name in quotes is missing" if here < len(text) else f"{closing} is missing"
+                )
             key, here = _read_string(text, here)
             here = _skip(text, here)
             if text[here : here + 1] != ":":

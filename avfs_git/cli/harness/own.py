@@ -1,8 +1,9 @@
 """Which commands of avfs itself an agent may run in a live tree without a question.
 
-Decided here: the policy takes avfs for a program that changes the machine, because `avfs exec` runs other programs where avfs is
-hidden. An agent that works in a live tree saves and undoes by it. Exempt are commands about the fork of the current directory,
-`avfs policy check`, and `avfs exec`, which asks the policy about its own command. `cli.harness.hook` calls it. A pure function.
+Decided here: the policy takes avfs for a program that changes the machine, because `avfs exec` runs other programs
+where avfs is hidden. An agent that works in a live tree saves and undoes by it. Exempt are commands about the fork of
+the current directory, `avfs policy check`, and `avfs exec`, which asks the policy about its own command.
+`cli.harness.hook` calls it. A pure function.
 """
 
 from __future__ import annotations
@@ -14,8 +15,36 @@ from avfs_git.patterns import compiled
 
 _VERBS = frozenset(
     {
-        *("status", "log", "diff", "show", "checkpoint", "snapshot", "undo", "redo", "revert", "checkout", "add", "op", "end"),
-        *("ls", "cat", "grep", "search", "find", "tree", "stat", "overlap", "resolve", "sessions", "schema", "exec", "fork"),
+        *(
+            "status",
+            "log",
+            "diff",
+            "show",
+            "checkpoint",
+            "snapshot",
+            "undo",
+            "redo",
+            "revert",
+            "checkout",
+            "add",
+            "op",
+            "end",
+        ),
+        *(
+            "ls",
+            "cat",
+            "grep",
+            "search",
+            "find",
+            "tree",
+            "stat",
+            "overlap",
+            "resolve",
+            "sessions",
+            "schema",
+            "exec",
+            "fork",
+        ),
     }
 )
 _ELSEWHERE = ("--vault", "--fork", "delete", "--discard", "--stdin")
@@ -46,7 +75,7 @@ def _is_own_call(words: list[str]) -> bool:
 
 
 def _ends_options(words: list[str]) -> bool:
-    """Tell whether the first `--` of a command ends its options: behind an option it may be the value of that option."""
+    """Tell whether the first `--` of a command ends its options: behind an option it may be that option's value."""
     return "--" in words and not words[words.index("--") - 1].startswith("-")
 
 

@@ -1,8 +1,9 @@
 """What `avfs setup` puts where, for each harness.
 
-Decided here: the files that a harness reads, for a project and for a user, and what avfs has to say in each; and what it cannot
-do for a harness. Hooks are registered as one text for a shell: a harness that does not know a separate list of arguments would
-run `avfs` without any. Pure but for reading the package's own skill; `cli.commands.running.setup` calls it.
+Decided here: the files that a harness reads, for a project and for a user, and what avfs has to say in each; and what
+it cannot do for a harness. Hooks are registered as one text for a shell: a harness that does not know a separate list
+of arguments would run `avfs` without any. Pure but for reading the package's own skill; `cli.commands.running.setup`
+calls it.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def _plan_claude(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[lis
     if is_user:
         given = "".join(f"-e {shlex.quote(f'{name}={value}')} " for name, value in env.items())
         notes.append(
-            f"for the MCP server run `claude mcp add --scope user avfs {given}-- avfs mcp`: Claude Code writes that file itself"
+            f"for the MCP server run `claude mcp add --scope user avfs {given}-- avfs mcp`: Claude Code writes that "
+            "file itself"
         )
     else:
         edits.append(JsonMember(root / ".mcp.json", ("mcpServers", "avfs"), _server(env)))
@@ -148,7 +150,14 @@ def _plan_gemini(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[lis
 
 def _plan_cursor(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[list[Edit], list[str]]:
     own = root / ".cursor"
-    events = ("sessionStart", "beforeShellExecution", "afterShellExecution", "afterFileEdit", "afterMCPExecution", "stop")
+    events = (
+        "sessionStart",
+        "beforeShellExecution",
+        "afterShellExecution",
+        "afterFileEdit",
+        "afterMCPExecution",
+        "stop",
+    )
     edits: list[Edit] = [
         JsonMember(own / "hooks.json", ("version",), 1, stays=True),
         *_add_hooks(own / "hooks.json", {event: [{"command": "avfs hook cursor"}] for event in events}),
@@ -170,7 +179,9 @@ def _plan_opencode(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[l
         server["environment"] = dict(env)
     edits: list[Edit] = [
         JsonMember(own / "opencode.json", ("mcp", "avfs"), server),
-        WholeFile((own if is_user else own / ".opencode") / "plugins" / "avfs.js", _read_integration("opencode", "avfs.js")),
+        WholeFile(
+            (own if is_user else own / ".opencode") / "plugins" / "avfs.js", _read_integration("opencode", "avfs.js")
+        ),
         _skill(root / ".agents"),
         MarkedBlock(own / "AGENTS.md", _BODY),
     ]
@@ -211,12 +222,15 @@ def _plan_vscode(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[lis
 def _copilot_hook(event: str) -> dict[str, object]:
     """Give a hook that goes by where there is no avfs, and that only refuses a tool if avfs does.
 
-    Copilot refuses a tool whose hook fails, shows nothing that a hook writes to standard error, and project files reach machines
-    without avfs.
+    Copilot refuses a tool whose hook fails, shows nothing that a hook writes to standard error, and project files reach
+    machines without avfs.
     """
     broken = "avfs is broken: it did not look at this step. `avfs setup vscode --check` says why."
     told = spell_notice(event, broken)
-    line = f"command -v avfs >/dev/null || exit 0; avfs hook vscode && exit; [ $? = {REFUSED} ] && exit {REFUSED}; echo '{told}'"
+    line = (
+        f"command -v avfs >/dev/null || exit 0; avfs hook vscode && exit; [ $? = {REFUSED} ] && exit {REFUSED}; "
+        f"echo '{told}'"
+    )
     return {"type": "command", "bash": line, "timeoutSec": _TIMEOUT_S}
 
 

@@ -1,7 +1,7 @@
 """Proving that what `avfs setup` registers works: each part is run as a harness runs it.
 
-Decided here: which parts there are, and how long each may take. `cli.commands.running.setup` calls it. It changes nothing: the
-recorded events name an empty directory.
+Decided here: which parts there are, and how long each may take. `cli.commands.running.setup` calls it. It changes
+nothing: the recorded events name an empty directory.
 """
 
 from __future__ import annotations
@@ -101,7 +101,11 @@ def _check_server(program: str) -> SetupCheck:
         "jsonrpc": "2.0",
         "id": 1,
         "method": "initialize",
-        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "avfs-check", "version": "1"}},
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "avfs-check", "version": "1"},
+        },
     }
     try:
         done = subprocess.run(

@@ -1,7 +1,8 @@
 """How far a verb is, on a terminal: a bar on standard error.
 
-Decided here: when it comes (after half a second), how often it is drawn, and the remark on a verb that takes in very much. It is
-drawn when the operation tells how far it is, and by no thread of its own: the process may fork meanwhile. One thread.
+Decided here: when it comes (after half a second), how often it is drawn, and the remark on a verb that takes in very
+much. It is drawn when the operation tells how far it is, and by no thread of its own: the process may fork meanwhile.
+One thread.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ HUGE_BYTES = 400 << 20
 class Bar:
     """Tells of one verb; call it with what is done, how far it is, and of how much."""
 
-    def __init__(self, message: str, *, color: bool, spell_size: Callable[[int], str], warn: Callable[[str], object]) -> None:
+    def __init__(
+        self, message: str, *, color: bool, spell_size: Callable[[int], str], warn: Callable[[str], object]
+    ) -> None:
         """Name what is done, such as `importing data`."""
         self._message = message
         self._color = color
@@ -49,7 +52,13 @@ class Bar:
         if self._bars is None:
             self._bars = self._make()
         self._bars.start()  # not before: git may ask for a password first, and a bar would be drawn over that
-        what = f"{self._spell_size(done)} stored" if stage == STORING else stage if total or not done else f"{stage}: {done:,}"
+        what = (
+            f"{self._spell_size(done)} stored"
+            if stage == STORING
+            else stage
+            if total or not done
+            else f"{stage}: {done:,}"
+        )
         text = f"{defuse(self._message)}: {defuse(what)}"
         self._bars.update(self._bars.task_ids[0], description=text, completed=done, total=total or None, refresh=True)
 

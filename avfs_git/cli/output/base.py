@@ -1,7 +1,7 @@
 """What the two outputs of a command have in common: how bytes go out, and what is said where they cannot.
 
-`text.TextOutput` says what each channel is for; `envelope.EnvelopeOutput` has the same. Commands and `app` know only their
-channels. One thread at a time. Nothing of it survives the process.
+`text.TextOutput` says what each channel is for; `envelope.EnvelopeOutput` has the same. Commands and `app` know only
+their channels. One thread at a time. Nothing of it survives the process.
 """
 
 from __future__ import annotations

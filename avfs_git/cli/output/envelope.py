@@ -1,8 +1,8 @@
 """One JSON document on standard output, in every outcome.
 
 Decided here: the envelope, version 1. What is in it is collected and written once, at the end: nothing else reaches
-standard output, and nothing at all standard error. With `--jq`, what the expression makes of it goes to standard output, and the
-document of a failure to standard error.
+standard output, and nothing at all standard error. With `--jq`, what the expression makes of it goes to standard
+output, and the document of a failure to standard error.
 """
 
 from __future__ import annotations
@@ -148,7 +148,10 @@ class EnvelopeOutput:
                     write_all(sys.stdout, line)
             return
         stream = sys.stderr if self._is_filtered else sys.stdout
-        write_all(stream, _spell(document, indent=2 if stream is not None and stream.isatty() else None).encode("utf-8") + b"\n")
+        write_all(
+            stream,
+            _spell(document, indent=2 if stream is not None and stream.isatty() else None).encode("utf-8") + b"\n",
+        )
 
 
 def _spell(document: object, indent: int | None = None) -> str:
@@ -168,7 +171,10 @@ def _pieces(document: object) -> Iterator[str]:
         elif isinstance(item, dict):
             pending.append(("}", True))
             for number, (name, value) in reversed(list(enumerate(item.items()))):
-                pending += [(value, False), (("," if number else "") + json.dumps(name, ensure_ascii=False) + ":", True)]
+                pending += [
+                    (value, False),
+                    (("," if number else "") + json.dumps(name, ensure_ascii=False) + ":", True),
+                ]
             pending.append(("{", True))
         elif isinstance(item, list):
             pending.append(("]", True))

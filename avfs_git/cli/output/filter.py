@@ -1,9 +1,9 @@
 """`--jq`: what a jq expression makes of a JSON document.
 
-Decided here: how its results are spelled: texts as they are, all else as JSON, each on a line, as it comes. The package `jq` is
-jq itself. The expression is compiled before the command does anything. It may run for ever: while jq computes, signals end the
-process as they end jq, because Python would not come to call its handlers. While a result is written, they go to the caller's
-handlers.
+Decided here: how its results are spelled: texts as they are, all else as JSON, each on a line, as it comes. The package
+`jq` is jq itself. The expression is compiled before the command does anything. It may run for ever: while jq computes,
+signals end the process as they end jq, because Python would not come to call its handlers. While a result is written,
+they go to the caller's handlers.
 """
 
 from __future__ import annotations

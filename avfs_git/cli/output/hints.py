@@ -1,8 +1,8 @@
 """Hints that work as they stand: where a command line names a vault or fork, so do the commands that its hints tell.
 
 Decided here: which commands of a hint need which of both. What the environment, the home's default or the directory
-named is found again by the next command there, and is not repeated, save for commands that another person runs, elsewhere.
-A pure function, called by both outputs.
+named is found again by the next command there, and is not repeated, save for commands that another person runs,
+elsewhere. A pure function, called by both outputs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The user's pager: the text that it gets, and where the text goes if the pager does not run.
 
-Decided here: when a text is longer than the screen, and how a pager starts and ends. `TextOutput.result` calls both functions, in
-the main thread and with nothing of a vault held: a person may read for hours. The text is whole before the pager starts, so
-that a pager which is missing or quits costs no more than itself.
+Decided here: when a text is longer than the screen, and how a pager starts and ends. `TextOutput.result` calls both
+functions, in the main thread and with nothing of a vault held: a person may read for hours. The text is whole before
+the pager starts, so that a pager which is missing or quits costs no more than itself.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def is_longer(text: bytes, columns: int, lines: int) -> bool:
 def page(text: bytes, pager: Pager) -> bool:
     """Show a text with a pager, and wait until that ends; False if it could not be run.
 
-    Ctrl-C is the pager's: less stops a search with it and goes on. A pager that ends early has shown what its user wanted.
+    Ctrl-C is the pager's: less stops a search with it and goes on. A pager that ends early has shown what its user
+    wanted.
     """
     try:
         process = subprocess.Popen(["/bin/sh", "-c", pager.command], stdin=subprocess.PIPE, env=pager.environment)

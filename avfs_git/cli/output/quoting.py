@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from avfs_git.patterns import compiled
 
-_ESCAPES = {0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0B: "\\v", 0x0C: "\\f", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
+_ESCAPES = {
+    0x07: "\\a",
+    0x08: "\\b",
+    0x09: "\\t",
+    0x0A: "\\n",
+    0x0B: "\\v",
+    0x0C: "\\f",
+    0x0D: "\\r",
+    0x22: '\\"',
+    0x5C: "\\\\",
+}
 _PLAIN = compiled(rb"[^\x00-\x1f\x7f\"\\\x80-\xff]*")
 _MANY_LINES = 4
 _SPACES = compiled(r" {16,}")
@@ -43,8 +53,8 @@ def quote_path(path: bytes) -> str:
 def reveal(text: str) -> list[str]:
     """Show all of a text, a list of lines, such that nothing in it is invisible or pushes something out of sight.
 
-    What is not printable (controls, marks of direction, line separators) stands in angle brackets, and so do long runs of spaces
-    and of empty lines.
+    What is not printable (controls, marks of direction, line separators) stands in angle brackets, and so do long runs
+    of spaces and of empty lines.
     """
     shown: list[str] = []
     empty = 0

@@ -124,7 +124,7 @@ class TextOutput:
         self._release()
 
     def _release(self) -> None:
-        """Bring out a result that is whole, with the pager if it is longer than the screen, then what was remarked meanwhile."""
+        """Write out a whole result, with the pager if it is longer than the screen, then the remarks made meanwhile."""
         if self._is_held:
             self._is_held = False
             from avfs_git.cli.output.pager import is_longer, measure_screen, page  # noqa: PLC0415 - only on a terminal
@@ -136,7 +136,9 @@ class TextOutput:
                 if page(bytes(self._pending), pager):
                     self._pending.clear()
                 else:
-                    self._remark("warning", f"cannot run the pager {quote(pager.command)}: AVFS_PAGER names another", "yellow")
+                    self._remark(
+                        "warning", f"cannot run the pager {quote(pager.command)}: AVFS_PAGER names another", "yellow"
+                    )
         self.flush()
         for remark in self._remarks:
             _write_remark(remark)
@@ -176,7 +178,10 @@ class TextOutput:
 
     @contextmanager
     def progress(self, message: str) -> Iterator[Progress | None]:
-        """Show how far the block's operations are, if they take long; gives what to tell of others. None without a terminal."""
+        """Show how far the block's operations are, if they take long; gives what to tell of others.
+
+        None without a terminal.
+        """
         if not _is_terminal(sys.stderr):
             yield None
             return
@@ -252,7 +257,7 @@ class TextOutput:
             self.line((line, style) if style else line)
 
     def drawn(self, data: bytes) -> None:
-        """Write a text that git has coloured: byte for byte, or on a terminal with nothing but its colours to steer that."""
+        """Write a text coloured by git: byte for byte, or, on a terminal, with its colours as the only escape codes."""
         if not self.on_terminal:
             self.raw(data)
             return
@@ -263,7 +268,8 @@ class TextOutput:
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
         """Write rows; `right` names the columns whose cells stand at the right.
 
-        At a terminal that is too narrow for the columns, each row is a few lines, a cell each: nothing is broken or cut off.
+        At a terminal that is too narrow for the columns, each row is a few lines, a cell each: nothing is broken or cut
+        off.
         """
         if not self.on_terminal:
             for row in rows:
@@ -292,7 +298,7 @@ class TextOutput:
         self._print(table)
 
     def _write_record(self, headings: Sequence[str], cells: Sequence[str]) -> None:
-        """Write a row as lines: the first cell with a heading, behind those without one, then the others that say something."""
+        """Write a row as lines: the first cells up to one with a heading, then the others that say something."""
         known = list(zip(headings, cells, strict=True))
         first = next((at for at, heading in enumerate(headings) if heading), 0)
         marks = "".join(f"{cell} " for _, cell in known[:first] if cell)
@@ -364,7 +370,7 @@ class TextOutput:
         return to_time(ns) or "-"
 
     def since(self, ns: int) -> str:
-        """Show a time of which mostly counts how long ago it was: on a terminal `2 min ago`, after a day the day and the hour."""
+        """Show a time whose age matters most: on a terminal `2 min ago`, after a day the day and the hour."""
         if not self.on_terminal:
             return self.time(ns)
         ago_s = (time_ns() - ns) // 1_000_000_000

@@ -1,8 +1,9 @@
-"""How the user's own shell is started so that its prompt names a fork: its arguments, its variables, the files that it reads.
+"""How the user's own shell starts with a fork's name in its prompt: arguments, variables, and the files it reads.
 
-Decided here: each shell reads all that it reads elsewhere, and then puts `(VAULT:FORK)` before its prompt. bash gets a file in
-place of ~/.bashrc, zsh a directory in place of the home, both of which read the user's own; fish gets a command; any other shell
-gets a prompt in `PS1`. Called by `cli.commands.running.shell`. Pure functions: nothing is written anywhere.
+Decided here: each shell reads all that it reads elsewhere, and then puts `(VAULT:FORK)` before its prompt. bash gets a
+file in place of ~/.bashrc, zsh a directory in place of the home, both of which read the user's own; fish gets a
+command; any other shell gets a prompt in `PS1`. Called by `cli.commands.running.shell`. Pure functions: nothing is
+written anywhere.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Keeping the number of nodes that the kernel knows within a bound.
 
-Decided here: how many nodes a server keeps for the kernel, and which of them the kernel is asked to forget when there are more.
-The kernel forgets a node when it needs the memory; on a machine with much memory it knows tens of millions by then, each of which
-takes some 600 bytes here. Beyond `NODES_MAX` it is asked to forget the names of the files that it has known for longest; it
-answers with a FORGET for each that no program has open. Directories are left alone: one may be a program's working directory, and
-would count as deleted there.
+Decided here: how many nodes a server keeps for the kernel, and which of them the kernel is asked to forget when there
+are more. The kernel forgets a node when it needs the memory; on a machine with much memory it knows tens of millions by
+then, each of which takes some 600 bytes here. Beyond `NODES_MAX` it is asked to forget the names of the files that it
+has known for longest; it answers with a FORGET for each that no program has open. Directories are left alone: one may
+be a program's working directory, and would count as deleted there.
 
-The serving thread calls `look`. A thread of its own tells the kernel, which takes the lock of a directory for that; a program may
-hold that lock and wait for the server. Nothing here survives the server.
+The serving thread calls `look`. A thread of its own tells the kernel, which takes the lock of a directory for that; a
+program may hold that lock and wait for the server. Nothing here survives the server.
 """
 
 from __future__ import annotations

@@ -6,20 +6,20 @@ before the first server; every server is a fork of the supervisor and has it map
     nodes       where each node stands that the kernel knows, and how often it was told, in a slot of 64 bytes that its
                 number finds. The next server makes nodes from them when the kernel asks (`vfs.tree.pins` says how).
     a request   the kernel's requests are received into this memory. So the one that was being served when the server
-                died is there, and is served by the next one; those that were not received wait in the kernel anyway. This
-                asks nothing of the kernel. `FUSE_NOTIFY_RESEND` (Linux 6.9) is not used: it sends again what helpers
-                have under way, too, and under other numbers. What was passed to helpers has slots of its own.
-    an operation of which the request must not be done twice (MKNOD, RENAME, UNLINK, …): that it begins is noted when all
-                checks have passed, right before the first change on disk, and that it is done with its answer. Begun and
-                not done is judged by looking at the disk (`fuse.handover.resume`).
+                died is there, and is served by the next one; those that were not received wait in the kernel anyway.
+                This asks nothing of the kernel. `FUSE_NOTIFY_RESEND` (Linux 6.9) is not used: it sends again what
+                helpers have under way, too, and under other numbers. What was passed to helpers has slots of its own.
+    an operation of which the request must not be done twice (MKNOD, RENAME, UNLINK, …): that it begins is noted when
+                all checks have passed, right before the first change on disk, and that it is done with its answer.
+                Begun and not done is judged by looking at the disk (`fuse.handover.resume`).
 
 A record is complete before the reply that tells the kernel leaves. SIGKILL can come between any two machine
-instructions, and neither `struct` nor a copy of many bytes is one of them. What is one: a store of an aligned word through
-a cast memoryview, and of a single byte. So each record is written while a word says that it is not valid, and one store
-makes it valid. Slots of nodes are written to a journal of two slots first; the byte that counts them makes it valid, and
-the next server copies a valid journal once more (`load`). One process writes at a time, under the tree's lock; only the
-slots of helpers and the supervisor's two words are written by others. Memory that no node needs is given back to the
-system. Nothing survives the machine, which ends the mount, too.
+instructions, and neither `struct` nor a copy of many bytes is one of them. What is one: a store of an aligned word
+through a cast memoryview, and of a single byte. So each record is written while a word says that it is not valid, and
+one store makes it valid. Slots of nodes are written to a journal of two slots first; the byte that counts them makes it
+valid, and the next server copies a valid journal once more (`load`). One process writes at a time, under the tree's
+lock; only the slots of helpers and the supervisor's two words are written by others. Memory that no node needs is given
+back to the system. Nothing survives the machine, which ends the mount, too.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _MARK_AT: Final = 128
 _STATE_AT: Final = _MARK_AT + 32
 """State and length are one word, so that both change in one store."""
 _TELLING: Final = 4
-"""Size of the number of a thread that tells the kernel something, which may keep it until a request is answered; 0 is none."""
+"""Size of the number of a thread that tells the kernel something, and may wait for a request's answer; 0 is none."""
 _TELLING_AT: Final = 192
 _TELLING_MAX: Final = 8
 _TELLERS: Final = range(_TELLING_AT, _TELLING_AT + _TELLING_MAX * _TELLING, _TELLING)
@@ -204,7 +204,7 @@ class Handover:
     # --- telling the kernel ----------------------------------------------------------------------------------
 
     def begin_telling(self) -> int:
-        """Note that this thread is about to tell the kernel something, see `fuse.handover.supervisor`; gives what ends that."""
+        """Note that this thread will tell the kernel something, see `fuse.handover.supervisor`; give what ends that."""
         with self._parking:
             for at in _TELLERS:
                 if not self._halves[at >> 2]:
@@ -456,7 +456,9 @@ class Handover:
                     kind = slot + _OPERATION_AT
                     self._map[kind + 1 : slot + request.end] = request.view[_OPERATION_AT + 1 : request.end]
                     self._map[slot:kind] = request.view[:_OPERATION_AT]
-                    self._map[kind] = request.view[_OPERATION_AT]  # last: its low byte is never 0, and says that it is whole
+                    self._map[kind] = request.view[
+                        _OPERATION_AT
+                    ]  # last: its low byte is never 0, and says that it is whole
                     return slot
         return None
 

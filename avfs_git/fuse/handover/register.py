@@ -1,9 +1,9 @@
 """The numbers of a mount that shows many trees: whose each one is, and what is left of them when a server dies.
 
-Decided here: that all trees of a `fuse.composite` take their numbers from one count, so that one `Handover` has a slot for each,
-and how a tree is found again by the number of anything in it. A tree's root is noted as an entry of the folder that it was
-entered from, by its name there and what it showed then, which no name in a folder can be taken for. All else is noted as in
-a mount of one tree (`vfs.tree.pins`).
+Decided here: that all trees of a `fuse.composite` take their numbers from one count, so that one `Handover` has a slot
+for each, and how a tree is found again by the number of anything in it. A tree's root is noted as an entry of the
+folder that it was entered from, by its name there and what it showed then, which no name in a folder can be taken for.
+All else is noted as in a mount of one tree (`vfs.tree.pins`).
 
 One thread calls, that of the server. What is noted survives the server and ends with the mount.
 """
@@ -58,7 +58,7 @@ class Register:
         return way[::-1]
 
     def recall(self, folder: int, name: bytes, identity: bytes | None = None) -> tuple[int, int] | None:
-        """Find the number that something in a folder had for a server before this one, with how often the kernel knows it.
+        """Find the number that an earlier server gave to something in a folder, and how often the kernel knows it.
 
         `identity` is of a tree: what it shows.
         """
@@ -66,10 +66,14 @@ class Register:
         noted = self.below.pop(folder, None)
         if noted is not None:
             found = ((self.handover.read(ino), ino) for ino in noted)
-            self._names[folder] = {about.text: ino for about, ino in found if about is not None and about.parent == folder}
+            self._names[folder] = {
+                about.text: ino for about, ino in found if about is not None and about.parent == folder
+            }
         ino = self._names.get(folder, {}).pop(text, None)
         about = None if ino is None else self.handover.read(ino)
-        return None if ino is None or about is None or (about.parent, about.text) != (folder, text) else (ino, about.pins)
+        return (
+            None if ino is None or about is None or (about.parent, about.text) != (folder, text) else (ino, about.pins)
+        )
 
     def note(self, ino: int, kind: int, folder: int, name: bytes, pins: int) -> None:
         """Note an entry of a folder with how often the kernel knows it."""

@@ -1,10 +1,10 @@
 """What a dead server had begun and may have done, judged by what is on disk.
 
-Decided here: whether an operation that must not be done twice was done by a server that died in it, and what the program
-that asked for it is told. `fuse.server` asks before it serves anything else, with the request as it was left in the
-`Handover`. Each of these operations becomes visible in one step on disk, and when it begins all checks have passed, so
-that the names tell: what was to be made is there, what was to be removed is not. What the dead server had noted about the
-nodes concerned is brought up to date, because it died before it could.
+Decided here: whether an operation that must not be done twice was done by a server that died in it, and what the
+program that asked for it is told. `fuse.server` asks before it serves anything else, with the request as it was left in
+the `Handover`. Each of these operations becomes visible in one step on disk, and when it begins all checks have passed,
+so that the names tell: what was to be made is there, what was to be removed is not. What the dead server had noted
+about the nodes concerned is brought up to date, because it died before it could.
 
 Nothing is remembered here; a server that dies in here is followed by one that comes to the same answer.
 """
@@ -101,7 +101,9 @@ def _find_rename_answer(tree: MergedTree, request: Request, mark: Mark) -> bytes
     name, new_ino, new_name, flags = request.renamed()
     parent, new_parent = tree.pins.node_at(request.ino), tree.pins.node_at(new_ino)
     exchanged = bool(flags & RENAME_EXCHANGE)
-    done = tree.nodes.stat_upper(parent, name).st_ino != mark.on_disk if exchanged else not tree.nodes.shows(parent, name)
+    done = (
+        tree.nodes.stat_upper(parent, name).st_ino != mark.on_disk if exchanged else not tree.nodes.shows(parent, name)
+    )
     if not done:
         return None
     note = tree.pins.note_exchanged if exchanged else tree.pins.note_renamed

@@ -1,18 +1,19 @@
 """A live tree that survives the death of its server: a process that holds everything and forks servers.
 
-Decided here: when a server is started again, how soon, and when that is given up. A session calls `supervise` in a process of one
-thread in which everything is imported and open: `/dev/fuse`, the workspace with its lock, the listening socket. Each server is a
-fork of it, so the next one is there a few milliseconds after a death, with all descriptors; the kernel never sees the connection
-end. What a dead server knew is in the `Handover`, which all have mapped.
+Decided here: when a server is started again, how soon, and when that is given up. A session calls `supervise` in a
+process of one thread in which everything is imported and open: `/dev/fuse`, the workspace with its lock, the listening
+socket. Each server is a fork of it, so the next one is there a few milliseconds after a death, with all descriptors;
+the kernel never sees the connection end. What a dead server knew is in the `Handover`, which all have mapped.
 
-A server that is killed while it tells the kernel what to forget may not come to its end: the kernel makes that thread wait for
-a lock, whose holder waits for an answer that only the next server can give. So the next one is started when nothing is left of
-the dead one but such threads, which it has noted in the `Handover`. They end in the kernel, and touch nothing any more. The same
-holds for threads that use a tree themselves: the kernel tells in which of its functions they wait. Other threads may be about to
-change something on disk, and are waited for up to `_KEPT_S`.
+A server that is killed while it tells the kernel what to forget may not come to its end: the kernel makes that thread
+wait for a lock, whose holder waits for an answer that only the next server can give. So the next one is started when
+nothing is left of the dead one but such threads, which it has noted in the `Handover`. They end in the kernel, and
+touch nothing any more. The same holds for threads that use a tree themselves: the kernel tells in which of its
+functions they wait. Other threads may be about to change something on disk, and are waited for up to `_KEPT_S`.
 
-The supervisor looks for that while a server lives, and does nothing else. It dies only by hand; then the kernel ends its server
-(`PR_SET_PDEATHSIG`), the programs in the tree get ENOTCONN, and the next process that meets the mount takes it away.
+The supervisor looks for that while a server lives, and does nothing else. It dies only by hand; then the kernel ends
+its server (`PR_SET_PDEATHSIG`), the programs in the tree get ENOTCONN, and the next process that meets the mount takes
+it away.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def supervise(
             exits and no other is started. An exception is logged and counts as a death. `handover.generation` is 0
             for the first server and counts up: from 1 on, `serve` looks at the workspace anew before it serves.
         handover: What one server leaves to the next.
-        meanwhile: Called once, a moment after the first server was started and before any other: what later ones are to find
-            done. It starts no thread.
+        meanwhile: Called once, a moment after the first server was started and before any other: what later ones are to
+            find done. It starts no thread.
 
     Returns:
         0 if a server returned; else how the last one died after it was given up: its exit status, or 128 and the
@@ -80,7 +81,9 @@ def supervise(
 
 
 class _Supervisor:
-    def __init__(self, serve: Serve, handover: Handover, meanwhile: Callable[[], object] | None, libc: ctypes.CDLL) -> None:
+    def __init__(
+        self, serve: Serve, handover: Handover, meanwhile: Callable[[], object] | None, libc: ctypes.CDLL
+    ) -> None:
         self._serve = serve
         self._handover = handover
         self._meanwhile = meanwhile

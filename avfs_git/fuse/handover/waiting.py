@@ -1,13 +1,13 @@
 """Requests that wait for a remote server, and programs that are killed meanwhile.
 
-Decided here: when such a request is given up because its program is gone. The kernel lets go of a killed program only when its
-request is answered. It tells (INTERRUPT) once that the program got a signal, which may as well be one that it handles. So the
-server looks at the program again and again, and answers EINTR to one that is about to end, which never sees it. Any other waits
-on, as on a network file system that is mounted `hard`: few programs expect EINTR from `stat`.
+Decided here: when such a request is given up because its program is gone. The kernel lets go of a killed program only
+when its request is answered. It tells (INTERRUPT) once that the program got a signal, which may as well be one that it
+handles. So the server looks at the program again and again, and answers EINTR to one that is about to end, which never
+sees it. Any other waits on, as on a network file system that is mounted `hard`: few programs expect EINTR from `stat`.
 
-`fuse.server` adds each request before it waits, and marks it while it answers it, so that no request is answered twice. One
-thread looks at programs, while any was interrupted. An object that is being fetched is fetched to the end, even if no program
-waits for it: the program is mostly run again.
+`fuse.server` adds each request before it waits, and marks it while it answers it, so that no request is answered twice.
+One thread looks at programs, while any was interrupted. An object that is being fetched is fetched to the end, even if
+no program waits for it: the program is mostly run again.
 
 Nothing survives a crash. The next server takes every parked request for interrupted: the kernel does not tell again.
 """

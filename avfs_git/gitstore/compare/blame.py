@@ -1,7 +1,7 @@
 """Which commit each line of a file came from, as `git blame` finds it.
 
-Decided here: how git is asked, and how its answer is read. No attribute or setting of the repository changes the content that is
-compared. Usable from threads; writes nothing.
+Decided here: how git is asked, and how its answer is read. No attribute or setting of the repository changes the
+content that is compared. Usable from threads; writes nothing.
 """
 
 from __future__ import annotations

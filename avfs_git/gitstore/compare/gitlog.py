@@ -1,7 +1,8 @@
 """The history that leads to a commit, as `git log` walks and draws it.
 
-Decided here: how git is asked. No attribute or setting of the repository starts a program: neither a diff driver nor the check of
-a signature, so that `%G?` says of each signed commit that it cannot be checked. Usable from threads; writes nothing.
+Decided here: how git is asked. No attribute or setting of the repository starts a program: neither a diff driver nor
+the check of a signature, so that `%G?` says of each signed commit that it cannot be checked. Usable from threads;
+writes nothing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Searching the files of a tree with `git grep`.
 
-Decided here: how a query becomes options and pathspecs of git; `grepanswer` reads the answer. Git runs in an empty repository of
-its own, which borrows the objects of the store: no configuration, attribute or ref of the store has a say. Objects that are
-stored nowhere, as those of what is not committed, are lent to it. So one engine searches both. Usable from threads; a crash
-leaves a temporary directory.
+Decided here: how a query becomes options and pathspecs of git; `grepanswer` reads the answer. Git runs in an empty
+repository of its own, which borrows the objects of the store: no configuration, attribute or ref of the store has a
+say. Objects that are stored nowhere, as those of what is not committed, are lent to it. So one engine searches both.
+Usable from threads; a crash leaves a temporary directory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ _MAY_BE_EMPTY = compiled(rb"[*?{^$|(\\]|\A\n|\n\n|\n\Z")
 """What one of the patterns must have that match an empty line."""
 _CONTEXT_MAX = 999_999_999
 _THREADS_MAX = 8
-"""As many as git takes by itself, on any machine. Where few run at a time, the others cost more than the search does."""
+"""As many as git takes by itself, on any machine.
+
+Where few run at a time, the others cost more than the search does.
+"""
 _BAD_PATTERN = compiled(r"fatal: [^\n]*?'[^\n]*': ([^\n]*)|fatal: ([^\n]*(?:PCRE|Perl)[^\n]*)")
 
 
@@ -52,7 +55,9 @@ def check_query(query: GrepQuery) -> None:
     if b"\0" in query.pattern:
         raise InvalidInput("a pattern cannot hold a NUL byte")
     if query.only_matching and query.invert:
-        raise InvalidInput("what does not match has no parts that match: a search takes either `invert` or `only_matching`")
+        raise InvalidInput(
+            "what does not match has no parts that match: a search takes either `invert` or `only_matching`"
+        )
     for glob in (*query.include, *query.exclude):
         check_glob(glob)
     if not (0 <= query.before <= _CONTEXT_MAX and 0 <= query.after <= _CONTEXT_MAX):
@@ -64,8 +69,8 @@ def check_query(query: GrepQuery) -> None:
 def grep_trees(source: DryWriter, trees: Sequence[Oid], query: GrepQuery) -> Generator[tuple[Oid, Found]]:
     """Search trees, stored or in memory, with one run of git; give what it finds at once.
 
-    The trees come one after the other, the files of each in the order of their paths. Nothing is kept of what was given. Git is
-    killed when the generator is closed.
+    The trees come one after the other, the files of each in the order of their paths. Nothing is kept of what was
+    given. Git is killed when the generator is closed.
 
     Raises:
         InvalidInput: If git does not understand the pattern.
@@ -75,7 +80,9 @@ def grep_trees(source: DryWriter, trees: Sequence[Oid], query: GrepQuery) -> Gen
     trees = [*dict.fromkeys(trees)]
     if not trees:
         return
-    is_colored = query.outcome is GrepOutcome.LINES and (query.spans or (query.invert and bool(query.before or query.after)))
+    is_colored = query.outcome is GrepOutcome.LINES and (
+        query.spans or (query.invert and bool(query.before or query.after))
+    )
     answer = Answer(query, colors=make_colors() if is_colored else {})
     options = _spell_options(query, is_colored=is_colored)
     pattern = ["-f", "-"]
@@ -87,7 +94,9 @@ def grep_trees(source: DryWriter, trees: Sequence[Oid], query: GrepQuery) -> Gen
             pattern = ["(", *pattern, ")"]
         put_pack(git_dir, _list_lent(source, trees))
         operands = [*(tree.hex() for tree in trees), "--", *(os.fsdecode(spec) for spec in _make_pathspecs(query))]
-        chunks = _run(git_dir, [*options, *pattern], operands, query, borrowed=source.store.objects_dir, colors=answer.colors)
+        chunks = _run(
+            git_dir, [*options, *pattern], operands, query, borrowed=source.store.objects_dir, colors=answer.colors
+        )
         with closing(chunks):
             for tree, found in answer.read(chunks):
                 if is_meant(found.path):
@@ -132,7 +141,9 @@ def _run(
 ) -> Generator[bytes]:
     # Git takes a carriage return in front of each newline away, but only one.
     given = query.pattern.replace(b"\n", b"\r\n") + b"\r\n"
-    return gitcommand.stream(git_dir, "grep", options, operands, given=given, borrowed=borrowed, colors=colors, check=_check)
+    return gitcommand.stream(
+        git_dir, "grep", options, operands, given=given, borrowed=borrowed, colors=colors, check=_check
+    )
 
 
 def _check(status: int, messages: str) -> None:

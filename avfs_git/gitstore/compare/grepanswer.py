@@ -1,7 +1,8 @@
 """Reading what `git grep --null` says, as it comes.
 
-Decided here: which records there are, where matches stand in a line, and which lines a limit leaves over. Called by `grep`. An
-`Answer` is of one search and one thread; it keeps the record that is not whole yet, and nothing of the others.
+Decided here: which records there are, where matches stand in a line, and which lines a limit leaves over. Called by
+`grep`. An `Answer` is of one search and one thread; it keeps the record that is not whole yet, and nothing of the
+others.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _RECORDS = {
     GrepOutcome.FILES: _TREE + rb":([^\0]*)\0",
     GrepOutcome.FILES_WITHOUT: _TREE + rb":([^\0]*)\0",
 }
-_BINARY = re.compile(rb"Binary file " + _TREE + rb":(.*?) matches\n(?=(?:Binary file )?[0-9a-f]{40}:|--\n|\Z)", re.DOTALL)
+_BINARY = re.compile(
+    rb"Binary file " + _TREE + rb":(.*?) matches\n(?=(?:Binary file )?[0-9a-f]{40}:|--\n|\Z)", re.DOTALL
+)
 """What comes next tells the end of a path that holds such words itself."""
 _AHEAD = 64
 """More than so many bytes are not needed to see what comes next."""

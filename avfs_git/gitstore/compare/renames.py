@@ -1,12 +1,13 @@
 """Renames: pairs of a deletion and an addition that are one move.
 
-Decided here: what counts as a rename, with `git diff -M` as the measure; between candidates that are as good, git may choose
-another one. Called on what `treediff` lists. Pure functions over an `ObjectSource`, safe from any thread.
+Decided here: what counts as a rename, with `git diff -M` as the measure; between candidates that are as good, git may
+choose another one. Called on what `treediff` lists. Pure functions over an `ObjectSource`, safe from any thread.
 
-As in git: equal content first; then a file that keeps its name, if it is the only one of that name on both sides and three
-quarters of it are left; then the best of all remaining pairs. Similarity is the share of bytes in lines (cut at 64 bytes) that
-both sides have; lines are compared by a hash of 17 bits, as in git by another one, so that per cents can differ by one. Unlike
-git, files above `MAX_FILE_SIZE`, and what exceeds `MAX_TOTAL_SIZE` together, are paired only by equal content.
+As in git: equal content first; then a file that keeps its name, if it is the only one of that name on both sides and
+three quarters of it are left; then the best of all remaining pairs. Similarity is the share of bytes in lines (cut at
+64 bytes) that both sides have; lines are compared by a hash of 17 bits, as in git by another one, so that per cents can
+differ by one. Unlike git, files above `MAX_FILE_SIZE`, and what exceeds `MAX_TOTAL_SIZE` together, are paired only by
+equal content.
 """
 
 from __future__ import annotations
@@ -46,13 +47,17 @@ def detect_renames(
 ) -> list[ChangedFile]:
     """Replace deletions and additions that belong together by renames; return all changes by path.
 
-    `threshold` is the similarity in per cent; at 100 no file is read. With more pairs than `limit` squared, edited files are
-    not compared.
+    `threshold` is the similarity in per cent; at 100 no file is read. With more pairs than `limit` squared, edited
+    files are not compared.
     """
     by_path = attrgetter("path")
     changes = sorted(changes, key=by_path)
-    sources = [_candidate(change, change.old_oid, change.old_mode) for change in changes if change.kind is ChangeKind.DELETED]
-    targets = [_candidate(change, change.new_oid, change.new_mode) for change in changes if change.kind is ChangeKind.ADDED]
+    sources = [
+        _candidate(change, change.old_oid, change.old_mode) for change in changes if change.kind is ChangeKind.DELETED
+    ]
+    targets = [
+        _candidate(change, change.new_oid, change.new_mode) for change in changes if change.kind is ChangeKind.ADDED
+    ]
     if not sources or not targets:
         return changes
     _pair_equal(sources, targets)
@@ -172,7 +177,9 @@ def _pair_similar(reader: _Reader, sources: list[_Candidate], targets: list[_Can
         scores = finder.scores(target)
         if max(scores.values(), default=0) < minimum:
             continue
-        near = heapq.nlargest(_CANDIDATES, ((score, sources[at].name == target.name, -at) for at, score in scores.items()))
+        near = heapq.nlargest(
+            _CANDIDATES, ((score, sources[at].name == target.name, -at) for at, score in scores.items())
+        )
         ranking += [(score, same, target, sources[-at]) for score, same, at in near if score >= minimum]
     ranking.sort(key=lambda entry: entry[:2], reverse=True)  # stable: equals stay in the order of targets
     for score, _, target, source in ranking:
@@ -198,7 +205,10 @@ class _Finder:
             return {}
         size = self._reader.size(target)
         low, high = _fitting_sizes(size, self._minimum)
-        first, last = bisect.bisect_left(self._by_size, (low, -1)), bisect.bisect_right(self._by_size, (high, len(self._sources)))
+        first, last = (
+            bisect.bisect_left(self._by_size, (low, -1)),
+            bisect.bisect_right(self._by_size, (high, len(self._sources))),
+        )
         fitting = {number for _, number in self._by_size[first:last]}
         if not fitting or not size:
             return {}
@@ -210,7 +220,9 @@ class _Finder:
         for key, count in self._reader.spans(target).items():
             for number, held in self._holders.get(key, ()):
                 common[number] = common.get(number, 0) + min(held, count)
-        return {number: common[number] * MAX_SCORE // max(size, self._sizes[number]) for number in fitting & common.keys()}
+        return {
+            number: common[number] * MAX_SCORE // max(size, self._sizes[number]) for number in fitting & common.keys()
+        }
 
 
 def _fitting_sizes(size: int, minimum: int) -> tuple[int, int]:

@@ -1,12 +1,12 @@
 r"""How the content of one file differs, in hunks and as the text that `git diff` prints.
 
-Decided here: the text of a patch, which is that of `git diff --no-color --full-index -M` without attributes and textconv; what is
-binary; how paths are quoted. Called with what `treediff` and `renames` found. Pure functions over an `ObjectSource`,
-safe from any thread.
+Decided here: the text of a patch, which is that of `git diff --no-color --full-index -M` without attributes and
+textconv; what is binary; how paths are quoted. Called with what `treediff` and `renames` found. Pure functions over an
+`ObjectSource`, safe from any thread.
 
-libgit2 matches the lines: its xdiff is git's. It cuts headings of hunks a little otherwise, and matches lines without context as
-it does with context. Headers and quoting are written here, because libgit2 writes them slightly otherwise. A file above
-`MAX_TEXT_SIZE` counts as binary, so that one huge log does not take all memory; git does so above 512 MiB.
+libgit2 matches the lines: its xdiff is git's. It cuts headings of hunks a little otherwise, and matches lines without
+context as it does with context. Headers and quoting are written here, because libgit2 writes them slightly otherwise. A
+file above `MAX_TEXT_SIZE` counts as binary, so that one huge log does not take all memory; git does so above 512 MiB.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _HUNK: Final = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 def file_diff(source: ObjectSource, change: ChangedFile, *, context: int = 3, text: bool = True) -> FileDiff:
     """Compare the two contents of a changed file; without `text`, only count lines. Fills in the `size` of the change.
 
-    A change of type shows as the deletion of one file and the creation of another, as in git; its counts compare the two
-    contents all the same, as `git diff --numstat` does.
+    A change of type shows as the deletion of one file and the creation of another, as in git; its counts compare the
+    two contents all the same, as `git diff --numstat` does.
     """
     old = _Side.read(source, change, change.old_mode, change.old_oid, change.old_path or change.path)
     new = _Side.read(source, change, change.new_mode, change.new_oid, change.path)

@@ -1,7 +1,8 @@
 """Which paths differ between two trees, and what each change is called.
 
-Decided here: that trees of equal id are never read, so that the cost follows what changed; how an entry before and after
-becomes a `ChangedFile`; which letter of git's a change has. Pure functions over an `ObjectSource`, safe from any thread.
+Decided here: that trees of equal id are never read, so that the cost follows what changed; how an entry before and
+after becomes a `ChangedFile`; which letter of git's a change has. Pure functions over an `ObjectSource`, safe from any
+thread.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ def diff_trees(
 ) -> list[ChangedFile]:
     """List the files that differ between two trees, by path; None is the empty tree. `paths` restricts them.
 
-    A directory in place of a file, or the reverse, is one file deleted or added and the files below. A directory without files
-    does not count. Sizes stay unknown without `size_of`, for which `sizes_here` is made: a size is no reason to ask a server.
+    A directory in place of a file, or the reverse, is one file deleted or added and the files below. A directory
+    without files does not count. Sizes stay unknown without `size_of`, for which `sizes_here` is made: a size is no
+    reason to ask a server.
 
     Raises:
         TooManyFiles: If more differ than avfs walks through.
@@ -70,7 +72,9 @@ def walk_differences(
     """Yield what `find_differences` finds, in no order, and hold one directory after the other in memory."""
     wanted = _Wanted.of(paths)
     # Not by recursion: a hostile tree may be thousands of directories deep.
-    pending: list[tuple[bytes, Oid | None, Oid | None, _Wanted | None]] = [(b"", old, new, wanted)] if old != new else []
+    pending: list[tuple[bytes, Oid | None, Oid | None, _Wanted | None]] = (
+        [(b"", old, new, wanted)] if old != new else []
+    )
     bound = Bound(source, (old, new))
     while pending:
         prefix, old_tree, new_tree, wanted = pending.pop()

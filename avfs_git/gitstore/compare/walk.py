@@ -1,10 +1,11 @@
 """Walks back through commits: logs, and the versions that one path had.
 
-Decided here: the order of a log, and when a path counts as changed. Pure functions over an `ObjectSource`, safe from any
-thread. Time follows the commits walked, and for a path the trees on the way to it that differ from one commit to the next.
+Decided here: the order of a log, and when a path counts as changed. Pure functions over an `ObjectSource`, safe from
+any thread. Time follows the commits walked, and for a path the trees on the way to it that differ from one commit to
+the next.
 
-The caller names in `shallow` the commits whose parents a shallow clone left behind. Any other missing parent is an error, so
-that a damaged history is never shown as a short one.
+The caller names in `shallow` the commits whose parents a shallow clone left behind. Any other missing parent is an
+error, so that a damaged history is never shown as a short one.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ def count_apart(
 
     see(ours, 1)
     see(theirs, 2)
-    # Commits of one second come in any order, and where clocks were wrong a parent comes before its child: what was passed
-    # as one side's may turn out to be common as long as something waits that is no older.
+    # Commits of one second come in any order, and where clocks were wrong a parent comes before its child: what was
+    # passed as one side's may turn out to be common as long as something waits that is no older.
     while waiting and (apart or -waiting[0][0] >= oldest_s):
         newest, oid, side = heapq.heappop(waiting)
         apart -= side != 3

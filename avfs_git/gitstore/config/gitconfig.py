@@ -1,11 +1,12 @@
 """The `config` file of a repository: read as git reads it, and changed by git.
 
-Decided here: that only git interprets the file. What `git config` and avfs write has one plain form, a subset of the syntax in
-which a line has one meaning; that is read here, because opening a vault must not start a process. Any other file goes to `git
-config --list`, and is refused if git refuses it. Includes are never followed. Safe from any thread.
+Decided here: that only git interprets the file. What `git config` and avfs write has one plain form, a subset of the
+syntax in which a line has one meaning; that is read here, because opening a vault must not start a process. Any other
+file goes to `git config --list`, and is refused if git refuses it. Includes are never followed. Safe from any thread.
 
-`git config` makes a change in a copy, which replaces the file under git's lock, `config.lock` (`refs.locks`). A crash leaves the
-old file or the new one, and the copy, which may hold a password, in a private directory that the next process removes.
+`git config` makes a change in a copy, which replaces the file under git's lock, `config.lock` (`refs.locks`). A crash
+leaves the old file or the new one, and the copy, which may hold a password, in a private directory that the next
+process removes.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ _PLAIN_LINE = compiled(
     rb'|\t([A-Za-z][A-Za-z0-9-]*) = (?:"([^"\\\x00-\x1f\x7f]*)"'
     rb'|([^"\\#;\x00-\x20\x7f](?:[^"\\#;\x00-\x1f\x7f]*[^"\\#;\x00-\x20\x7f])?))'
 )
-"""A section, or a key with its value: no escapes, comments, continued lines or blanks that count in some places only."""
+"""A section or a key with its value: no escapes, comments, continued lines or blanks that count in some places only."""
 _MAX_BYTES = 16 << 20
 _ENVIRONMENT: Mapping[str, str] = {
     "LC_ALL": "C",
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_DIR": "/dev/null/none",  # no repository: git must not read the configuration of one around the working directory
+    "GIT_DIR": "/dev/null/none",  # no repository: git must not read the configuration of one around it
 }
 
 Config = Mapping[str, Sequence[str]]
@@ -121,7 +122,12 @@ def rename_branch_section(git_dir: Path, old: str, new: str) -> None:
     with suppress(GitFailed, NotAVault, RefLocked):
         values = read_config(git_dir)
         before, after = (f"branch.{name}." for name in (old, new))
-        kept = [(f"{after}{key.removeprefix(before)}", each) for key in values if key.startswith(before) for each in values[key]]
+        kept = [
+            (f"{after}{key.removeprefix(before)}", each)
+            for key in values
+            if key.startswith(before)
+            for each in values[key]
+        ]
         if kept:
             gone = [("--remove-section", f"branch.{new}")] if any(key.startswith(after) for key in values) else []
             edit_config(git_dir, *gone, *(("--add", *each) for each in kept), ("--remove-section", f"branch.{old}"))
@@ -143,9 +149,12 @@ def edit_config(git_dir: Path, *edits: tuple[str, str] | tuple[str, str, str]) -
             copy = directory / "config"
             copy.write_bytes(data)
             for option, key, *value in edits:
-                # Other users can read a command line, and an URL may hold a password: git gets a word that stands for the value.
+                # Other users can read a command line, and an URL may hold a password: git gets a word that stands for
+                # the value.
                 words = [f"avfs{os.urandom(16).hex()}" for _ in value]
-                values.update({word.encode(): quote_value(os.fsencode(each)) for word, each in zip(words, value, strict=True)})
+                values.update(
+                    {word.encode(): quote_value(os.fsencode(each)) for word, each in zip(words, value, strict=True)}
+                )
                 ended = _run_git(["--file", os.fspath(copy), option, key, *words])
                 if ended.returncode:
                     raise GitFailed("config", _last_line(ended))

@@ -37,6 +37,8 @@ def install_update_hook(git_dir: Path) -> None:
     place = git_dir / "hooks" / "update"
     with host_errors(f"write '{place}'"):
         if place.exists() and _OWN not in place.read_bytes():
-            raise InvalidInput(f"there is another hook at {quote(str(place))}", hint="Call it from there, or remove it.")
+            raise InvalidInput(
+                f"there is another hook at {quote(str(place))}", hint="Call it from there, or remove it."
+            )
         make_dirs_durably(place.parent)
         write_file_atomically(place, UPDATE, mode=0o777)

@@ -1,9 +1,9 @@
 """Whether a `.git` among the files of a workspace makes a git that starts there run a program, or work elsewhere.
 
-Decided here: what no file, link or directory at or below a `.git` may be. Each is judged for itself, by its name: parts of one
-`.git` may be in the upper layer and others in a sidecar, and a git directory may lie in another one (`.git/modules`). Called by
-`gitstore.config.trust` for changed files and by `vfs.layer.foreign` for saved ones. Pure functions; nothing is read but what is
-given.
+Decided here: what no file, link or directory at or below a `.git` may be. Each is judged for itself, by its name: parts
+of one `.git` may be in the upper layer and others in a sidecar, and a git directory may lie in another one
+(`.git/modules`). Called by `gitstore.config.trust` for changed files and by `vfs.layer.foreign` for saved ones. Pure
+functions; nothing is read but what is given.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def find_in_file(path: str, read: Callable[[], bytes], *, is_executable: bool, d
         if target is not None and not os.path.isabs(target):
             parts = os.path.normpath(target).split("/")
             is_in_files = depth is None or parts.count("..") <= depth
-            if GIT not in parts and (is_in_files or not {"worktrees", "modules"} <= {*parts}):  # git's own, of a submodule
+            if GIT not in parts and (
+                is_in_files or not {"worktrees", "modules"} <= {*parts}
+            ):  # git's own, of a submodule
                 return "has git obey another directory of the files"
     elif name in _CONFIGS:
         data = read()

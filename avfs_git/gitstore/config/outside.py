@@ -1,9 +1,9 @@
-"""Whether a git directory inside a directory has git work on something outside of it, also when the directory is copied.
+"""Whether a git directory inside a directory makes git work on something outside of it, also when it is copied.
 
 Decided here: what of a git directory names another place: `commondir`, symbolic links among its first entries, and
-`core.worktree`. A copy obeys a name that is relative and leads to something that is copied, too; any other name has git in the
-copy change the files, branches or index of the original. Pure functions on what is on disk, which may change meanwhile.
-`workspace.creation.submodules` and `workspace.files.transfer` call them.
+`core.worktree`. A copy obeys a name that is relative and leads to something that is copied, too; any other name has git
+in the copy change the files, branches or index of the original. Pure functions on what is on disk, which may change
+meanwhile. `workspace.creation.submodules` and `workspace.files.transfer` call them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def parse_pointer(data: bytes) -> str | None:
 
 
 def leads_inside(top: Path, directory: str, target: str, *, has_git_dir: bool = False) -> bool:
-    """Tell whether a path that is named in a directory below `top` leads in a copy of `top` to the copy of what it names here.
+    """Tell whether a path named in a directory below `top` leads, in a copy of `top`, to its target's copy.
 
-    It is relative, has no symbolic link on its way, and does not leave `top`, nor go into the git directory of `top` unless the
-    copy has that.
+    It is relative, has no symbolic link on its way, and does not leave `top`, nor go into the git directory of `top`
+    unless the copy has that.
     """
     way = os.path.normpath(os.path.join(directory, target))
     if os.path.isabs(target) or way.split("/")[0] in ("..", ".", *(() if has_git_dir else (".git",))):

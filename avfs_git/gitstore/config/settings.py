@@ -1,9 +1,11 @@
 """Which settings of a repository could make git run a program.
 
-Decided here: what each setting of git's, and of the tools that write into a repository's configuration, can do to whom. A setting
-that no table has is not harmless. `gitstore.config.trust` asks, of each setting of a vault; nothing is read from disk here.
+Decided here: what each setting of git's, and of the tools that write into a repository's configuration, can do to whom.
+A setting that no table has is not harmless. `gitstore.config.trust` asks, of each setting of a vault; nothing is read
+from disk here.
 
-The tables name settings in lower case; `*` stands for any text, dots and nothing included. What they say is from git-config(1).
+The tables name settings in lower case; `*` stands for any text, dots and nothing included. What they say is from
+git-config(1).
 """
 
 from __future__ import annotations
@@ -85,7 +87,10 @@ _READ = compiled(
     i18n color feature protocol safe trace2 user remote submodule uploadpack bundle pretty notes attr commitgraph gc
     """)
 )
-"""The sections that such a git reads. Of the others, as `alias` or `credential`, or those of other tools, it knows nothing."""
+"""The sections that such a git reads.
+
+Of the others, as `alias` or `credential`, or those of other tools, it knows nothing.
+"""
 _PROGRAM_URL = compiled(r"[A-Za-z0-9]+::")
 _URL_KEY = compiled(r"(?:remote|submodule)\..*\.(?:push)?url", re.DOTALL)
 _UPDATE_KEY = compiled(r"submodule\..*\.update", re.DOTALL)

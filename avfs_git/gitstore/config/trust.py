@@ -1,8 +1,9 @@
 """The owner of a repository, and whether anything in it would make git or avfs run a program.
 
-Decided here: which repositories avfs refuses to work in unasked. Git obeys the configuration and hooks of a repository, and avfs
-runs the hooks of a vault: opening one means running what its owner wrote. Called before a vault is opened, and by `gitcommand`;
-only looks, and runs nothing. The rule about owners is git's `safe.directory` (git-config(1)), applied to each part that counts.
+Decided here: which repositories avfs refuses to work in unasked. Git obeys the configuration and hooks of a repository,
+and avfs runs the hooks of a vault: opening one means running what its owner wrote. Called before a vault is opened, and
+by `gitcommand`; only looks, and runs nothing. The rule about owners is git's `safe.directory` (git-config(1)), applied
+to each part that counts.
 """
 
 from __future__ import annotations
@@ -30,7 +31,17 @@ from avfs_git.patterns import compiled
 _ROOT = 0
 _UNMAPPED = 65534
 """Whose root's directories are in a user namespace that does not have root; user_namespaces(7)."""
-_PARTS = ("config", "config.worktree", "HEAD", "objects", "refs", "worktrees", "avfs", "avfs/config.json", "avfs/sessions")
+_PARTS = (
+    "config",
+    "config.worktree",
+    "HEAD",
+    "objects",
+    "refs",
+    "worktrees",
+    "avfs",
+    "avfs/config.json",
+    "avfs/sessions",
+)
 _HOOKS = ("hooks", "avfs/hooks")
 _OBEYED = ("avfs", "worktrees", "logs", "info", "hooks")
 """Names that git and avfs write to, remove from or run, besides what no vault may have elsewhere."""
@@ -41,7 +52,9 @@ _FILES_OF_PROGRAMS = compiled(r"avfs/(?:workspaces|trash)/[^/]+/(?:upper|work)",
 
 
 def check_owner(git_dir: Path) -> None:
-    """Refuse a repository if it, or a part of it that git or avfs obeys, belongs to another user. Costs a few calls of stat.
+    """Refuse a repository if it, or a part of it that git or avfs obeys, belongs to another user.
+
+    Costs a few calls of stat.
 
     What root owns inside it counts as the owner's own: root can write there anyway.
 
@@ -97,7 +110,7 @@ def _look(path: str) -> Iterator[os.stat_result]:
 
 @contextmanager
 def _missing_passed() -> Iterator[None]:
-    """Pass over what is not there, also behind a link that leads nowhere: to itself, or to a name that no file can have."""
+    """Pass over what is missing, also behind a link that leads nowhere: to itself, or to a name no file can have."""
     try:
         yield
     except OSError as error:
@@ -124,7 +137,9 @@ def is_private(git_dir: Path) -> bool:
 
 
 def make_vault_private(git_dir: Path, *, in_home: bool) -> None:
-    """Close a vault of the caller's to other users, unless its configuration says that it is shared. Costs two calls of stat.
+    """Close a vault of the caller's to other users, unless its configuration says that it is shared.
+
+    Costs two calls of stat.
 
     Of one outside the home that is avfs's own directory: another user may serve the repository to others.
     """
@@ -142,7 +157,7 @@ def make_vault_private(git_dir: Path, *, in_home: bool) -> None:
 
 
 def is_shared(git_dir: Path) -> bool:
-    """Tell whether the configuration of a repository shares it with other users (git-config(1), `core.sharedRepository`)."""
+    """Tell whether a repository's configuration shares it with other users (git-config(1), `core.sharedRepository`)."""
     value = read_config(git_dir).get("core.sharedrepository", ["umask"])[-1].lower()
     if value.isdigit():
         return value in {"1", "2"} or (len(value) > 1 and bool(int(value, 8) & 0o066))
@@ -150,13 +165,13 @@ def is_shared(git_dir: Path) -> bool:
 
 
 def check_inert(git_dir: Path) -> None:
-    """Refuse a repository in which something would make git or avfs run a program, or work on or show files outside of it.
+    """Refuse a repository where something would make git or avfs run a program, or work on or show files outside it.
 
-    That is a hook of git's, a setting that is not known to be harmless, a list of commands that `git rebase --continue` or the
-    like runs, or a link; also in the repositories of submodules, which git keeps with the working tree that has them, and in
-    those among the changed files of workspaces; saved files are judged as they are read, by `vfs.layer.foreign`. Hooks of avfs do
-    not count: each runs only as its owner enabled it. Costs a look at each entry that is no object of the repository itself, and
-    at each directory of the changed files of workspaces.
+    That is a hook of git's, a setting that is not known to be harmless, a list of commands that `git rebase --continue`
+    or the like runs, or a link; also in the repositories of submodules, which git keeps with the working tree that has
+    them, and in those among the changed files of workspaces; saved files are judged as they are read, by
+    `vfs.layer.foreign`. Hooks of avfs do not count: each runs only as its owner enabled it. Costs a look at each entry
+    that is no object of the repository itself, and at each directory of the changed files of workspaces.
     """
     reason = (
         find_harmful_setting(git_dir)
@@ -258,7 +273,10 @@ def _list_nested(git_dir: Path) -> Iterator[tuple[str, int]]:
 
 
 def _find_todo(git_dir: Path, below: str = "") -> str | None:
-    """Say where a rebase or the like is in progress: what is left to do may hold commands. Of live trees if `below` is empty."""
+    """Say where a rebase or the like is in progress: what is left to do may hold commands.
+
+    Of live trees if `below` is empty.
+    """
     with host_errors(f"open '{git_dir}'"):
         places = [below] if below else ["."]
         if not below:
@@ -292,7 +310,8 @@ def _list_submodules(git_dir: Path) -> Iterator[str]:
 def _is_of_live_tree(git_dir: Path, name: str, directory: str) -> bool:
     """Tell whether a submodule's files are in a mounted live tree of the repository, or nowhere.
 
-    git notes where they are from the repository of the submodule. The live tree is not looked into, since its session may hang.
+    git notes where they are from the repository of the submodule. The live tree is not looked into, since its session
+    may hang.
     """
     from avfs_git.host.mounts.mounts import list_mounts  # noqa: PLC0415 - few vaults have submodules
 
@@ -303,7 +322,7 @@ def _is_of_live_tree(git_dir: Path, name: str, directory: str) -> bool:
 
 
 def _find_link(git_dir: Path) -> str | None:
-    """Say what leads out of a repository: a link takes avfs to any directory, which it then fills, empties or believes."""
+    """Say what leads out of a repository: a link takes avfs to any directory, which it fills, empties or believes."""
     top = os.fspath(git_dir)
     left = list(_OBEYED)
     with host_errors(f"open '{git_dir}'"):

@@ -1,7 +1,7 @@
-"""What git says of its user: the author of a commit, the pager, the ignore rules that hold in all of their repositories.
+"""What git says of its user: the commit author, the pager, the ignore rules that hold in all of their repositories.
 
-Decided here: how git is asked, and with which environment. Git alone knows the order of its variables and configuration files,
-with includes and conditions. Called once by a process that needs one of them; runs no hook and writes nothing.
+Decided here: how git is asked, and with which environment. Git alone knows the order of its variables and configuration
+files, with includes and conditions. Called once by a process that needs one of them; runs no hook and writes nothing.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def find_author(place: Path, environment: Mapping[str, str], *, default_email: s
 def find_pager(environment: Mapping[str, str]) -> str:
     """Find the command of the user's pager; `cat` where they want none.
 
-    Only the environment and the user's and the system's configuration name it (git-var(1): GIT_PAGER, `core.pager`, PAGER,
-    less). It is a command for a shell: a repository's configuration, which may come from elsewhere, is not read.
+    Only the environment and the user's and the system's configuration name it (git-var(1): GIT_PAGER, `core.pager`,
+    PAGER, less). It is a command for a shell: a repository's configuration, which may come from elsewhere, is not read.
     """
     said = _ask([_NO_REPOSITORY, "var", "GIT_PAGER"], environment)
     if said is not None:

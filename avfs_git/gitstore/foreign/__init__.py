@@ -1,1 +1,4 @@
-"""Repositories that avfs did not make: taking one over, and making its git directory anew. Nothing in them is run or obeyed."""
+"""Repositories that avfs did not make: taking one over, and making its git directory anew.
+
+Nothing in them is run or obeyed.
+"""

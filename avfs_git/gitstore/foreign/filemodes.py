@@ -1,8 +1,9 @@
 """Which kind git takes a plain file of a clone for, where the clone's disk cannot show it.
 
-Decided here: the meaning of `core.fileMode=false` and `core.symlinks=false` (git-config(1)), of a clone or of its user. Then
-git has the mode of a tracked file from its index, and commits a new one without the right to execute it. Imports ask, and
-`apply`; avfs's own workspaces show every mode. The clone is only read. A value of this module may be used by any thread.
+Decided here: the meaning of `core.fileMode=false` and `core.symlinks=false` (git-config(1)), of a clone or of its user.
+Then git has the mode of a tracked file from its index, and commits a new one without the right to execute it. Imports
+ask, and `apply`; avfs's own workspaces show every mode. The clone is only read. A value of this module may be used by
+any thread.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ AS_SHOWN = FileModes()
 
 
 def read_file_modes(source: Path, git_dir: Path, environment: Mapping[str, str], read_tree: ReadTree) -> FileModes:
-    """Find out what git believes the disk of a clone on. Costs a process of git, and a look at the index where it matters."""
+    """Find out what git believes the disk of a clone on.
+
+    Costs a process of git, and a look at the index where it matters.
+    """
     shows_exec, shows_links = read_shown_kinds(source, environment)
     if shows_exec and shows_links:
         return AS_SHOWN
@@ -68,4 +72,6 @@ def read_file_modes(source: Path, git_dir: Path, environment: Mapping[str, str],
         stage = index.data[at + 60] >> 4 & 3
         if stage == 2 or path not in staged:  # of a conflict, git asks our side first
             staged[path] = mode
-    return FileModes(shows_exec, shows_links, {path: mode for path, mode in staged.items() if mode in (MODE_EXEC, MODE_SYMLINK)})
+    return FileModes(
+        shows_exec, shows_links, {path: mode for path, mode in staged.items() if mode in (MODE_EXEC, MODE_SYMLINK)}
+    )

@@ -1,9 +1,10 @@
 """A git directory made anew from another one, without anything that runs.
 
-Decided here: what of a repository is data. Refs, HEAD, the index, logs (with stashes), and the notes of a merge in progress are
-copied as files; the configuration is written here, from settings that only name and describe: URLs of remotes, upstream
-branches, line endings. Hooks, filters, aliases, monitors and all else that makes git run a program stay behind, and so do a
-rebase in progress, which may hold commands, and symbolic links. Called by `workspace.creation.submodules`.
+Decided here: what of a repository is data. Refs, HEAD, the index, logs (with stashes), and the notes of a merge in
+progress are copied as files; the configuration is written here, from settings that only name and describe: URLs of
+remotes, upstream branches, line endings. Hooks, filters, aliases, monitors and all else that makes git run a program
+stay behind, and so do a rebase in progress, which may hold commands, and symbolic links. Called by
+`workspace.creation.submodules`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ from avfs_git.gitstore.remote.remotes import check_remote_name, check_url
 
 _FILES = frozenset(
     {
-        *("HEAD", "ORIG_HEAD", "index", "packed-refs", "shallow", "MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "AUTO_MERGE"),
+        *(
+            "HEAD",
+            "ORIG_HEAD",
+            "index",
+            "packed-refs",
+            "shallow",
+            "MERGE_HEAD",
+            "MERGE_MSG",
+            "MERGE_MODE",
+            "AUTO_MERGE",
+        ),
         *("CHERRY_PICK_HEAD", "REVERT_HEAD", "info/exclude", "info/attributes", "info/sparse-checkout"),
     }
 )
@@ -43,7 +54,7 @@ _BRANCH = re.compile(r"branch\..+\.remote", re.DOTALL)
 
 
 def rebuild_git_dir(source: Path, target: Path, borrowed: Path) -> None:
-    """Make a git directory that holds what `source` does, but for its objects, which it borrows from the directory `borrowed`.
+    """Make a git directory with all that `source` holds but its objects, which it borrows from `borrowed`.
 
     Raises:
         NotAVault: If the configuration cannot be read, or a file is of absurd size.

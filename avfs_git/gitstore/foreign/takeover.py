@@ -1,9 +1,9 @@
 """Taking objects and refs of another repository over into a vault.
 
-Decided here: what comes along, and that it is judged and on disk before it counts. Called when a vault is made of a repository,
-or fetches from one of this machine. Nothing of the source is executed: no hook runs, and of its configuration only what may
-forbid the use is read. A source that git works in at the same time does no harm. A crash leaves objects that no ref names, and a
-staging directory that the next import removes.
+Decided here: what comes along, and that it is judged and on disk before it counts. Called when a vault is made of a
+repository, or fetches from one of this machine. Nothing of the source is executed: no hook runs, and of its
+configuration only what may forbid the use is read. A source that git works in at the same time does no harm. A crash
+leaves objects that no ref names, and a staging directory that the next import removes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING
 from avfs_git import faults
 from avfs_git.errors import InternalError, InvalidName, NotAVault, RefConflict
 from avfs_git.gitstore.refs.refs import RefChange, RefStore, check_ref_name
-from avfs_git.gitstore.repository import check_config, check_layout, common_dir, list_alternates, read_head, read_shallow
+from avfs_git.gitstore.repository import (
+    check_config,
+    check_layout,
+    common_dir,
+    list_alternates,
+    read_head,
+    read_shallow,
+)
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file_system, sync_path, write_file_atomically
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.locks.making import directory_filled, remove_abandoned
@@ -49,9 +56,9 @@ _STAGING = "avfs-import-"
 def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
     """Take the whole history of a repository over into a new one: objects, branches, tags, HEAD. On disk on return.
 
-    Objects are hard links where the file system allows it, else clones of their extents, else copies; objects that the source
-    borrows come along. Returns the branch that HEAD names, or None if it is detached; `read_head` of the source then says
-    where.
+    Objects are hard links where the file system allows it, else clones of their extents, else copies; objects that the
+    source borrows come along. Returns the branch that HEAD names, or None if it is detached; `read_head` of the source
+    then says where.
 
     Raises:
         NotAVault: If the source is no complete repository.
@@ -74,8 +81,8 @@ def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
 def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote: str) -> None:
     """Take what a repository holds at present over into another: objects, branches as those of a remote, tags.
 
-    What is there already costs a look; tags that differ stay as they are. Objects are taken as by `import_objects_and_refs`,
-    whose errors hold here, too. Imports of one source may run at once. On disk on return.
+    What is there already costs a look; tags that differ stay as they are. Objects are taken as by
+    `import_objects_and_refs`, whose errors hold here, too. Imports of one source may run at once. On disk on return.
 
     Raises:
         RefConflict: If others keep moving the remote's branches.
@@ -95,7 +102,9 @@ def _import_once(source_git_dir: Path, git_dir: Path, refs: RefStore, remote: st
         for name, oid in found.items()
     }
     held = {**refs.list(f"refs/remotes/{remote}/"), **refs.list("refs/tags/")}
-    judge.check_connected(git_dir / "objects", tips - set(held.values()), set(held.values()), shallow=read_shallow(git_dir))
+    judge.check_connected(
+        git_dir / "objects", tips - set(held.values()), set(held.values()), shallow=read_shallow(git_dir)
+    )
     if not held and wanted and refs.create_packed(wanted):
         return
     gone = {name: oid for name, oid in held.items() if name.startswith("refs/remotes/") and name not in wanted}
@@ -110,7 +119,10 @@ def _import_once(source_git_dir: Path, git_dir: Path, refs: RefStore, remote: st
 
 
 def _take_history(source_git_dir: Path, git_dir: Path) -> tuple[str | None, set[Oid], dict[str, Oid]]:
-    """Have the objects of a repository; give the branch that its HEAD names, the tips of its history, its branches and tags."""
+    """Have the objects of a repository.
+
+    Give the branch that its HEAD names, the tips of its history, its branches and tags.
+    """
     common = common_dir(source_git_dir)
     check_layout(common)
     check_config(common)
@@ -127,7 +139,9 @@ def _take_history(source_git_dir: Path, git_dir: Path) -> tuple[str | None, set[
 
 
 def link_objects(source_git_dir: Path, objects_dir: Path) -> None:
-    """Have the objects of a repository in a directory of objects, too, as `import_objects_and_refs` does. On disk on return.
+    """Have the objects of a repository in a directory of objects, too, as `import_objects_and_refs` does.
+
+    On disk on return.
 
     Raises:
         NotAVault: If the source is no complete repository.
@@ -142,8 +156,8 @@ def link_objects(source_git_dir: Path, objects_dir: Path) -> None:
 def _take_objects(common: Path, objects_dir: Path) -> None:
     """Have the objects of a repository in a directory, too; on disk on return.
 
-    They are taken under another name, synced (the source's git may never have done that), and renamed into place: what has its
-    name in the directory is whole, and an import that is done again after a crash need not look at it.
+    They are taken under another name, synced (the source's git may never have done that), and renamed into place: what
+    has its name in the directory is whole, and an import that is done again after a crash need not look at it.
     """
     remove_abandoned(objects_dir, _STAGING)
     with directory_filled(objects_dir, _STAGING) as staging:
@@ -206,7 +220,9 @@ def _all_object_dirs(objects_dir: Path, missing: list[Path] | None = None) -> li
         found.append(resolved)
         borrowed = list_alternates(resolved)
         if borrowed and depth == _MAX_ALTERNATES:
-            raise NotAVault(str(objects_dir.parent), f"it borrows objects more than {_MAX_ALTERNATES} repositories deep")
+            raise NotAVault(
+                str(objects_dir.parent), f"it borrows objects more than {_MAX_ALTERNATES} repositories deep"
+            )
         waiting += [(alternate, depth + 1) for alternate in borrowed]
     return found
 

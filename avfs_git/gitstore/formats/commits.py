@@ -1,7 +1,7 @@
 """What a git commit says: parsed from bytes and written to bytes.
 
-Decided here: the header `avfs-sidecar` that ties a checkpoint to its sidecar, which odd commits of other programs are accepted,
-and that what is written passes `git fsck --strict` with any names and clocks of its authors. Pure functions.
+Decided here: the header `avfs-sidecar` that ties a checkpoint to its sidecar, which odd commits of other programs are
+accepted, and that what is written passes `git fsck --strict` with any names and clocks of its authors. Pure functions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _LINKS = compiled(
 )
 _WHEN = compiled(rb" *(\d+)(?: +([+-])(\d{1,2})(\d\d))?")
 
-# Encodings that an `encoding` header may name: encodings that keep ASCII as it is. Others could hide what a header says.
+# Encodings that an `encoding` header may name: encodings that keep ASCII as it is. Others could hide what a header
+# says.
 _ENCODINGS = frozenset(
     {"ascii", "utf-8", "koi8-r", "koi8-u", "shift_jis", "euc_jp", "euc_kr", "gb2312", "gbk", "gb18030", "big5"}
     | {f"iso8859-{part}" for part in range(1, 17)}
@@ -157,7 +158,10 @@ def _parse_signature(line: bytes, encoding: str) -> Signature:
             offset_min = int(hours) * 60 + int(minutes)
             offset_min = 0 if offset_min >= 24 * 60 else -offset_min if sign == b"-" else offset_min
     return Signature(
-        name.strip().decode(encoding, "surrogateescape"), email.strip().decode(encoding, "surrogateescape"), when_s, offset_min
+        name.strip().decode(encoding, "surrogateescape"),
+        email.strip().decode(encoding, "surrogateescape"),
+        when_s,
+        offset_min,
     )
 
 

@@ -1,7 +1,7 @@
 """Deflating objects for a pack.
 
-Decided here: by which library. ISA-L deflates three to five times as fast as zlib's quickest level, and smaller; zlib does the
-work on a processor that ISA-L does not know. Called by `packwriter` alone; pure functions.
+Decided here: by which library. ISA-L deflates three to five times as fast as zlib's quickest level, and smaller; zlib
+does the work on a processor that ISA-L does not know. Called by `packwriter` alone; pure functions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STORED = 0
 _FAST_LEVEL_MAX = 3
 """ISA-L's."""
 _MEMORY_BITS = 6
-"""The bits of zlib's window less its memory level: more memory takes small objects longer to clear, less ends blocks too soon."""
+"""Window bits of zlib less its memory level: more memory clears slowly for small objects, less ends blocks too soon."""
 
 
 class Stream(Protocol):

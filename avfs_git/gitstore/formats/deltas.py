@@ -1,7 +1,7 @@
 """The format of deltas: how an object is made from another one (gitformat-pack: Deltified representation).
 
-Decided here: what a delta may do. It copies what is there in the other object, and makes as many bytes as it says; anything else
-is refused. Called by `objects.packset`. Pure functions.
+Decided here: what a delta may do. It copies what is there in the other object, and makes as many bytes as it says;
+anything else is refused. Called by `objects.packset`. Pure functions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Git's index with all of its entries, where the file itself does not have them.
 
-Decided here: how a split index (`core.splitIndex`) is joined with its shared index, and how a sparse index (`index.sparse`)
-is expanded (gitformat-index(5)). Git reads what is written of it as an ordinary index, and splits or shrinks it again when it
-next writes. A shared index is a file beside the index. Everything read may be hostile.
+Decided here: how a split index (`core.splitIndex`) is joined with its shared index, and how a sparse index
+(`index.sparse`) is expanded (gitformat-index(5)). Git reads what is written of it as an ordinary index, and splits or
+shrinks it again when it next writes. A shared index is a file beside the index. Everything read may be hostile.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _read_bitmap(data: bytes, at: int, count: int) -> tuple[list[int], int]:
 
 
 def _expand(entries: _Entries, read_tree: ReadTree) -> _Entries:
-    """Put the files of each directory of a sparse index in its place: git leaves all of them out of the working tree."""
+    """Replace each directory of a sparse index by its files: git leaves all of them out of the working tree."""
     found = {key: entry for key, entry in entries.items() if entry.mode != MODE_TREE}
     pending = [(entry.path, entry) for entry in entries.values() if entry.mode == MODE_TREE]
     met = len(entries)

@@ -1,12 +1,12 @@
 """Git's index: read, written anew, and changed at a few paths (gitformat-index(5)).
 
-Decided here: how much of the format is understood (versions 2, 3 and 4; written is 2, or 3 where an entry needs it), and which
-extensions survive a change. `workspace.gitdir` keeps the index of a live tree with it. Pure functions over bytes; `worktree`
-sees to `index.lock`.
+Decided here: how much of the format is understood (versions 2, 3 and 4; written is 2, or 3 where an entry needs it),
+and which extensions survive a change. `workspace.gitdir` keeps the index of a live tree with it. Pure functions over
+bytes; `worktree` sees to `index.lock`.
 
-Git trusts the times and the size of an entry more than anything else: an entry whose stat data equal those of lstat(2) counts
-as unchanged, without a look at the file. So a caller that writes an entry either knows that the file holds the entry's blob, or
-gives it `NO_STAT`, which makes git look.
+Git trusts the times and the size of an entry more than anything else: an entry whose stat data equal those of lstat(2)
+counts as unchanged, without a look at the file. So a caller that writes an entry either knows that the file holds the
+entry's blob, or gives it `NO_STAT`, which makes git look.
 """
 
 from __future__ import annotations
@@ -213,7 +213,9 @@ def _expand(data: bytes, count: int, end: int) -> tuple[bytes, int, int]:
         path = path[: len(path) - drop] + data[at:stop]
         at = stop + 1
         flags = flags & ~_NAME_MASK | min(len(path), _NAME_MASK)
-        pieces.append(data[head : head + 60] + flags.to_bytes(2, "big") + data[head + 62 : head + fixed] + _padded(path, fixed))
+        pieces.append(
+            data[head : head + 60] + flags.to_bytes(2, "big") + data[head + 62 : head + fixed] + _padded(path, fixed)
+        )
     if at > end:
         raise BadIndex("it is cut short")
     entries = b"".join(pieces)
@@ -270,7 +272,10 @@ class IndexWriter:
         self.count += 1
 
     def finish(self, tree: CachedTree | None = None) -> bytes:
-        """Return the whole file. With the `tree` of the entries, git need not look at directories that are as committed."""
+        """Return the whole file.
+
+        With the `tree` of the entries, git need not look at directories that are as committed.
+        """
         self._pieces[0] = _HEADER.pack(_SIGNATURE, 2, self.count)
         return _finished(self._pieces, {b"TREE": serialize_cached_tree(tree)} if tree is not None else {})
 
@@ -303,8 +308,8 @@ def _spell(entry: Staged) -> bytes:
 def move_entries(index: GitIndex, moves: Iterable[Move]) -> bytes | None:
     """Bring an index from one commit to another: an entry that is as in the first commit becomes as in the second.
 
-    Entries that were staged otherwise stay, and so do entries in conflict. Costs reading and writing the file. None if nothing
-    changes.
+    Entries that were staged otherwise stay, and so do entries in conflict. Costs reading and writing the file. None if
+    nothing changes.
     """
     paths = index.paths
     deleted: set[int] = set()
@@ -337,7 +342,9 @@ def move_entries(index: GitIndex, moves: Iterable[Move]) -> bytes | None:
     ]
     pieces = [b""]
     done = 0
-    for first, last, piece in sorted([*edits, *((at, at, entry) for at, _, entry in inserts)], key=lambda edit: edit[:2]):
+    for first, last, piece in sorted(
+        [*edits, *((at, at, entry) for at, _, entry in inserts)], key=lambda edit: edit[:2]
+    ):
         pieces += [index.raw(done, first), piece]
         done = last
     pieces.append(index.raw(done, len(index)))

@@ -1,7 +1,7 @@
 """The format of `packed-refs`: many refs in one file, each with its id on a line (git-pack-refs(1)).
 
-Decided here: what is read of the file, what a broken line is, and how the file is written. Called by `refs`, which locks it, and
-for repositories that no other process knows yet.
+Decided here: what is read of the file, what a broken line is, and how the file is written. Called by `refs`, which
+locks it, and for repositories that no other process knows yet.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class _Unreadable(Exception):
 class PackedRefs:
     """The refs in a `packed-refs`, and what told the file from another when it was read.
 
-    A look-up in a large file that says that it is sorted reads a few lines. All others are found by reading the whole file once.
+    A look-up in a large file that says that it is sorted reads a few lines. All others are found by reading the whole
+    file once.
     """
 
     def __init__(self, stamp: tuple[int, int, int] | None = None, data: bytes = b"") -> None:

@@ -1,8 +1,9 @@
 """The format of packs: what stands before an object, and how its content is inflated (gitformat-pack).
 
-Decided here: that entries are read with `pread` (a pack cut short under us is then an error, where a mapping would be a SIGBUS),
-and how much memory reading one may take: what its header announces. A damaged pack raises `BadPack`. Pure functions over a
-descriptor, safe from any thread. `packindex` has the index, `deltas` what a delta does, `objects.packset` a repository's packs.
+Decided here: that entries are read with `pread` (a pack cut short under us is then an error, where a mapping would be a
+SIGBUS), and how much memory reading one may take: what its header announces. A damaged pack raises `BadPack`. Pure
+functions over a descriptor, safe from any thread. `packindex` has the index, `deltas` what a delta does,
+`objects.packset` a repository's packs.
 """
 
 from __future__ import annotations

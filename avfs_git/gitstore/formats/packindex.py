@@ -32,12 +32,16 @@ class PackIndex:
     __slots__ = ("_data", "_oids_end", "count")
 
     def __init__(self, path: Path) -> None:
-        with closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)) as fd:  # a pipe of that name blocks no reader
+        with closing_fd(
+            os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        ) as fd:  # a pipe of that name blocks no reader
             size = os.fstat(fd).st_size
             if size < _FANOUT_END + 40:
                 raise BadPack("the index is cut short")
             # A small one is cheaper to read than to map.
-            self._data: bytes | mmap.mmap = os.pread(fd, size, 0) if size < 1 << 18 else mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+            self._data: bytes | mmap.mmap = (
+                os.pread(fd, size, 0) if size < 1 << 18 else mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+            )
         data = self._data
         if len(data) != size or data[:8] != INDEX_MAGIC:
             raise BadPack("the index has no known format")
@@ -56,7 +60,9 @@ class PackIndex:
     def _find(self, oid: bytes) -> int | None:
         data = self._data
         first = oid[0]
-        start, end = (0, struct.unpack_from(">I", data, 8)[0]) if not first else struct.unpack_from(">II", data, 4 + 4 * first)
+        start, end = (
+            (0, struct.unpack_from(">I", data, 8)[0]) if not first else struct.unpack_from(">II", data, 4 + 4 * first)
+        )
         if end > self.count:
             raise BadPack("the index is not in order")
         if end - start > _SEARCHED:
@@ -158,7 +164,10 @@ def _check_checksum(path: Path) -> bytes:
 
 
 def build_index(oids: Sequence[Oid], offsets: Sequence[int], crcs: Sequence[int], pack_checksum: bytes) -> bytearray:
-    """Write the index (version 2) of a pack; its objects come in any order. Costs about 60 bytes of memory an object."""
+    """Write the index (version 2) of a pack; its objects come in any order.
+
+    Costs about 60 bytes of memory an object.
+    """
     order = array("I", sorted(range(len(oids)), key=oids.__getitem__))
     firsts = [0] * 256
     for oid in oids:

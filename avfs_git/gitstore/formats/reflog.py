@@ -45,8 +45,8 @@ def format_move(old: Oid | None, new: Oid, message: str) -> bytes:
 def find_inside(heads: Iterable[Logged]) -> Callable[[Logged], bool]:
     """Take the log of HEAD in a working tree; give what tells of a move of its branch whether git there made it.
 
-    A push, or git in another working tree, writes to the branch's log as well. What it brings may be a commit at which HEAD was
-    here before, to look at it: the log of HEAD says the same of a move, or what goes with it.
+    A push, or git in another working tree, writes to the branch's log as well. What it brings may be a commit at which
+    HEAD was here before, to look at it: the log of HEAD says the same of a move, or what goes with it.
     """
     found: dict[Oid, list[Logged]] = {}
     for logged in heads:

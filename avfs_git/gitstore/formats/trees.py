@@ -1,7 +1,8 @@
 """What a git tree says: parsed, checked, written, searched and edited by path.
 
-Decided here: which entries a tree may have (`parse_tree` refuses what must never reach a disk), the order of entries, and how
-an edit of a few paths becomes new trees. Pure functions: objects come from an `ObjectSource` and go to an `ObjectSink`.
+Decided here: which entries a tree may have (`parse_tree` refuses what must never reach a disk), the order of entries,
+and how an edit of a few paths becomes new trees. Pure functions: objects come from an `ObjectSource` and go to an
+`ObjectSink`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,13 @@ EMPTY_TREE = oid_of("4b825dc642cb6eb9a060e54bf8d69288fbee4904")
 
 _NULL_OID = b"\0" * 20
 
-_MODES = {b"100644": MODE_FILE, b"40000": MODE_TREE, b"100755": MODE_EXEC, b"120000": MODE_SYMLINK, b"160000": MODE_GITLINK}
+_MODES = {
+    b"100644": MODE_FILE,
+    b"40000": MODE_TREE,
+    b"100755": MODE_EXEC,
+    b"120000": MODE_SYMLINK,
+    b"160000": MODE_GITLINK,
+}
 _SPELLED = {mode: text + b" " for text, mode in _MODES.items()}
 # Git wrote group-writable files until 2005 and some hosts padded the mode of directories; git itself reads both so.
 _FILE_MODES = (MODE_FILE, MODE_EXEC)
@@ -42,7 +49,8 @@ _ANY_ENTRY = compiled(rb"([^ \0]*) ([^\0]*)\0(.{20})", re.DOTALL)
 # A dot first, then all that may make it `.`, `..` or `.git`; over names that NUL separates.
 _DOT_NAME = compiled(rb"\0\.(?:\.?\0|[gG])")
 
-# A name that NTFS opens as `.git`: trailing dots and spaces, the short name, an alternate stream; also after a backslash.
+# A name that NTFS opens as `.git`: trailing dots and spaces, the short name, an alternate stream; also after a
+# backslash.
 _NTFS_DOTGIT = compiled(rb"(?:^|\\)(?:\.git|git~1)[. ]*(?:\Z|[\\:])", re.IGNORECASE | re.DOTALL)
 # A name that HFS+ opens as `.git`: it ignores these code points wherever they stand.
 _IGNORED = rb"(?:\xe2\x80[\x8c-\x8f\xaa-\xae]|\xe2\x81[\xaa-\xaf]|\xef\xbb\xbf)*"
@@ -54,7 +62,10 @@ _SUSPICIOUS = (b".", b"g", b"G")
 
 @cache
 def _spellings(name: bytes, short: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Make the patterns of what NTFS and HFS+ open as `.NAME`; `short` is how NTFS begins a short name when others are taken."""
+    """Make the patterns of what NTFS and HFS+ open as `.NAME`.
+
+    `short` is how NTFS begins a short name when others are taken.
+    """
     numbered = b"|".join(short[:kept] + rb"~[1-9][0-9]{%d}" % (6 - kept) for kept in range(7))
     ntfs = rb"(?:\.%b|%b~[1-4]|%b)[. ]*(?:\Z|:)" % (name, name[:6], numbered)
     return re.compile(ntfs, re.IGNORECASE | re.DOTALL), re.compile(
@@ -219,7 +230,12 @@ def serialize_tree(entries: Mapping[bytes, tuple[int, Oid]], *, in_order: bool =
         InvalidPath: If git does not allow a name in a tree.
     """
     joined = b"\0" + b"\0".join(entries) + b"\0"
-    if b"/" in joined or joined.count(b"\0") != len(entries) + 1 or b"\0\0" in joined or _may_hold_forbidden_name(joined):
+    if (
+        b"/" in joined
+        or joined.count(b"\0") != len(entries) + 1
+        or b"\0\0" in joined
+        or _may_hold_forbidden_name(joined)
+    ):
         for name in entries:
             _check_name(name)
     if in_order:
@@ -289,9 +305,9 @@ def edit_tree(
 ) -> Oid | None:
     """Apply edits by path to a tree and return the id of the new one; None if nothing is left.
 
-    Only trees on the paths are read and rebuilt, and unchanged ones are not written again. An edit replaces what is at its
-    path, None removes it; edits below it apply to what it put there. A directory that comes to hold nothing vanishes, as in
-    git.
+    Only trees on the paths are read and rebuilt, and unchanged ones are not written again. An edit replaces what is at
+    its path, None removes it; edits below it apply to what it put there. A directory that comes to hold nothing
+    vanishes, as in git.
 
     Raises:
         InvalidPath: If an edit puts something at a name that git does not allow in a tree.
@@ -339,7 +355,9 @@ def edit_tree(
         there = before[directory]
         edited = {name: entry for name, entry in changed[directory].items() if there.get(name) != entry}
         is_left = len(there) + sum(
-            (entry is not None) - (name in there) for name, entry in edited.items() if entry is None or name not in there
+            (entry is not None) - (name in there)
+            for name, entry in edited.items()
+            if entry is None or name not in there
         )
         if not directory:
             if not is_left:
@@ -369,7 +387,9 @@ def _write_edited(sink: ObjectSink, tree: Tree, edits: Mapping[bytes, tuple[int,
     return sink.add_sorted(edited if is_in_order else sort_tree(edited))
 
 
-def _plan_edits(edits: Mapping[TreePath, tuple[int, Oid] | None]) -> dict[TreePath, dict[bytes, tuple[int, Oid] | None]]:
+def _plan_edits(
+    edits: Mapping[TreePath, tuple[int, Oid] | None],
+) -> dict[TreePath, dict[bytes, tuple[int, Oid] | None]]:
     """Sort edits by directory; every directory on the way to one is there."""
     plan: dict[TreePath, dict[bytes, tuple[int, Oid] | None]] = {}
     for path, edit in edits.items():

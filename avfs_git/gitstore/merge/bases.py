@@ -1,10 +1,10 @@
 """Where two lines of history parted: the best common ancestors of two commits.
 
-Decided here: which ancestors count as best, with git's answer (`git merge-base --all`) as the measure, and that wrong clocks
-change the cost but not the result. Merges call it. Pure functions over a way to read commits, safe from any thread; nothing
-is kept between calls. The cost follows the commits walked, which are those newer than the oldest of the ancestors. After
-`_FAR` commits git is asked, which walks ten times as fast and has a commit-graph; where it cannot tell, the walk goes on
-here.
+Decided here: which ancestors count as best, with git's answer (`git merge-base --all`) as the measure, and that wrong
+clocks change the cost but not the result. Merges call it. Pure functions over a way to read commits, safe from any
+thread; nothing is kept between calls. The cost follows the commits walked, which are those newer than the oldest of the
+ancestors. After `_FAR` commits git is asked, which walks ten times as fast and has a commit-graph; where it cannot
+tell, the walk goes on here.
 """
 
 from __future__ import annotations

@@ -77,11 +77,14 @@ class GitEngine:
             for oid in (ours, theirs):
                 question.lend_history(oid)
             trees = [self._sink.read_commit(oid).tree for oid in (ours, theirs)]
-            # What git compares the sides with may be a merge of several; what it reads is told well enough by the first.
+            # What git compares the sides with may be a merge of several; what it reads is told well enough by the
+            # first.
             found = find_merge_bases(self._sink, ours, theirs) if bases is None else bases
             before = self._sink.read_commit(found[0]).tree if found else None
             tops = [question.commit(tree, oid) for tree, oid in zip(trees, (ours, theirs), strict=True)]
-            return self._ask(question, before, trees[0], trees[1], tops, {tops[0].hex(): our_label, tops[1].hex(): their_label})
+            return self._ask(
+                question, before, trees[0], trees[1], tops, {tops[0].hex(): our_label, tops[1].hex(): their_label}
+            )
 
     def merge_trees(self, base: Oid | None, ours: Oid | None, theirs: Oid | None, *, labels: Labels) -> MergedTrees:
         """Merge three trees, by commits of them that are made up; see `MergeEngine`."""
@@ -170,7 +173,9 @@ class GitEngine:
         content = _replace(made.read_blob(stage.oid), {name.encode(): label for name, label in names.items()})
         return replace(stage, oid=self._sink.add(KIND_BLOB, content, keep=True))
 
-    def _decide(self, made: DryWriter, attributes: TreeAttributes, conflict: TreeConflict, left: Entry | None) -> Entry | None:
+    def _decide(
+        self, made: DryWriter, attributes: TreeAttributes, conflict: TreeConflict, left: Entry | None
+    ) -> Entry | None:
         """Resolve a conflict about lines where one side is favored."""
         ours, theirs = conflict.ours, conflict.theirs
         if self._favor is MergeStrategy.NORMAL or ours is None or theirs is None:
@@ -214,7 +219,9 @@ class _Question:
 
     def commit(self, tree: Oid | None, *parents: Oid) -> Oid:
         """Make up a commit with an id that cannot be guessed."""
-        when_s = max((self._sink.read_links(parent).when_s for parent in parents if self._sink.exists(parent)), default=0)
+        when_s = max(
+            (self._sink.read_links(parent).when_s for parent in parents if self._sink.exists(parent)), default=0
+        )
         who = Signature("avfs", "avfs@localhost", when_s)
         if tree is None:
             tree = put_loose(self._git_dir, KIND_TREE, b"")
@@ -242,7 +249,7 @@ class _Question:
                 pending += [child for mode, child in self._sink.read_tree(oid).values() if mode == MODE_TREE]
 
     def lend_contents(self, changes: Sequence[_Changes], both: Iterable[TreePath]) -> None:
-        """Put the contents that git may read where it finds them: what both sides changed, and what may have been moved."""
+        """Put contents that git may read where it finds them: what both sides changed, and what may have been moved."""
         wanted: set[Oid] = set()
         for side in changes:
             for path, entries in side.items():

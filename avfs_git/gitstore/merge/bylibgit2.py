@@ -1,7 +1,7 @@
 """The merge engine that needs no git: trees are decided on here, libgit2 merges contents.
 
-Decided here: what stands for the base of two commits with several merge bases: a merge of those, as git makes one, oldest
-first, with its conflicts left in. One contract suite tests it beside `bygit`.
+Decided here: what stands for the base of two commits with several merge bases: a merge of those, as git makes one,
+oldest first, with its conflicts left in. One contract suite tests it beside `bygit`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class LibGit2Engine:
     def merge_trees(self, base: Oid | None, ours: Oid | None, theirs: Oid | None, *, labels: Labels) -> MergedTrees:
         """Merge three trees; see `MergeEngine`."""
         attributes = TreeAttributes(self._sink, ours, self._more)
-        return TreeMerge(self._sink, base, ours, theirs, labels=labels, merger=self._merger, attributes=attributes).run()
+        return TreeMerge(
+            self._sink, base, ours, theirs, labels=labels, merger=self._merger, attributes=attributes
+        ).run()
 
     def _merge(
         self,

@@ -112,11 +112,16 @@ class MergeEngine(Protocol):
     def merge(
         self, ours: Oid, theirs: Oid, *, our_label: bytes, their_label: bytes, bases: Sequence[Oid] | None = None
     ) -> MergedTrees:
-        """Merge the commit `theirs` into `ours`. `bases` are their merge bases, newest first, where the caller knows them.
+        """Merge the commit `theirs` into `ours`.
+
+        `bases` are their merge bases, newest first, where the caller knows them.
 
         Raises:
             GitFailed: If the engine is git, and git cannot merge them.
         """
 
     def merge_trees(self, base: Oid | None, ours: Oid | None, theirs: Oid | None, *, labels: Labels) -> MergedTrees:
-        """Merge three trees, without regard to history: the change of one commit, applied to another. A base of None is empty."""
+        """Merge three trees, without regard to history: the change of one commit, applied to another.
+
+        A base of None is empty.
+        """

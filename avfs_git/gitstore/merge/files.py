@@ -95,7 +95,9 @@ class FileMerger:
         """
         base = base or b""
         favor = MergeStrategy.UNION if driver is Driver.UNION else MergeStrategy.NORMAL if for_base else self.favor
-        if driver is Driver.BINARY or any(is_binary(content) or len(content) > _MAX_SIZE for content in (base, ours, theirs)):
+        if driver is Driver.BINARY or any(
+            is_binary(content) or len(content) > _MAX_SIZE for content in (base, ours, theirs)
+        ):
             if for_base:
                 return MergedContent(base, is_clean=False)
             is_decided = favor in (MergeStrategy.OURS, MergeStrategy.THEIRS)
@@ -115,10 +117,14 @@ def find_hunks(base: bytes | None, ours: bytes, theirs: bytes) -> tuple[Conflict
     if any(is_binary(content) for content in versions):
         return ()
     # Longer than any marker in the files, so that the markers tell where a conflict is.
-    size = max((len(found) for content in versions for found in _LIKE_MARKERS.findall(content)), default=0) + MARKER_SIZE
+    size = (
+        max((len(found) for content in versions for found in _LIKE_MARKERS.findall(content)), default=0) + MARKER_SIZE
+    )
     if size > _MAX_MARKER:
         return ()
-    merged = FileMerger(style=ConflictStyle.DIFF3).merge(*versions, Labels(b"base", b"ours", b"theirs"), marker_size=size)
+    merged = FileMerger(style=ConflictStyle.DIFF3).merge(
+        *versions, Labels(b"base", b"ours", b"theirs"), marker_size=size
+    )
     return () if merged.is_clean else _read_hunks(merged.content, size, versions)
 
 

@@ -3,7 +3,8 @@
 Decided here: what becomes of every path that a side changed. What only one changed, or both alike, is taken; only what
 each changed otherwise is looked at, and a path that neither touched is never read. A file that one side moved and the
 other changed is merged where it was moved to. Contents are merged by `files`. Called by `bylibgit2` with a sink that
-takes the new blobs and trees; the result is complete or an error is raised. One object is one merge, used by one thread.
+takes the new blobs and trees; the result is complete or an error is raised. One object is one merge, used by one
+thread.
 
 A conflict leaves something in the tree: content with markers, our version of what has no lines, the version that is
 left where the other side removed it, and under a name with the side's label what cannot have its own name.
@@ -63,7 +64,10 @@ class TreeMerge:
         attributes: TreeAttributes,
         depth: int = 0,
     ) -> None:
-        """Prepare a merge; a tree of None is the empty one. `depth` is 0, or how many merges this one makes a base for."""
+        """Prepare a merge; a tree of None is the empty one.
+
+        `depth` is 0, or how many merges this one makes a base for.
+        """
         self._sink = sink
         self._trees = (base, ours, theirs)
         self._labels = labels
@@ -104,7 +108,7 @@ class TreeMerge:
     # --- renames -----------------------------------------------------------------------------------------------
 
     def _follow_renames(self) -> None:
-        """Bring the versions of each file that a side moved and the other changed, removed or moved together at one path."""
+        """Join at one path the versions of each file that one side moved and the other changed, removed or moved."""
         moved = {side: self._find_renames(side) for side in _SIDES}
         for old in sorted(moved[OURS].keys() | moved[THEIRS].keys()):
             mine, yours = moved[OURS].get(old), moved[THEIRS].get(old)
@@ -133,7 +137,11 @@ class TreeMerge:
             return {}
         # Equal content first, which reads no file; similar content is looked for only of files that matter.
         equal = detect_renames(self._sink, [*deleted, *added], threshold=100)
-        left = [one for one in equal if one.kind is ChangeKind.ADDED or (one.kind is ChangeKind.DELETED and one.path in wanted)]
+        left = [
+            one
+            for one in equal
+            if one.kind is ChangeKind.ADDED or (one.kind is ChangeKind.DELETED and one.path in wanted)
+        ]
         pairs = [*equal, *detect_renames(self._sink, left)]
         return {one.old_path: one.path for one in pairs if one.kind is ChangeKind.RENAMED and one.old_path in wanted}
 
@@ -211,7 +219,10 @@ class TreeMerge:
     def _merge_entry(
         self, path: TreePath, stages: Sequence[Entry | None], names: Sequence[bytes]
     ) -> tuple[Entry | None, ConflictKind | None]:
-        """Merge two entries of one kind, into that of the base if a base has to do without; also name what is in conflict."""
+        """Merge two entries of one kind, into that of the base if a base has to do without.
+
+        Also name what is in conflict.
+        """
         base, ours, theirs = stages
         if ours is None or theirs is None:
             return ours or theirs, None
@@ -294,5 +305,7 @@ def _merge_modes(base: Entry | None, ours: Entry, theirs: Entry) -> tuple[int, C
 
 def _describe(path: bytes, found: _Path) -> TreeConflict:
     assert found.conflict is not None  # noqa: S101 - only paths in conflict are described
-    stages = [None if entry is None else Stage(name, *entry) for name, entry in zip(found.names, found.stages, strict=True)]
+    stages = [
+        None if entry is None else Stage(name, *entry) for name, entry in zip(found.names, found.stages, strict=True)
+    ]
     return TreeConflict(found.conflict, path, *stages)

@@ -1,7 +1,8 @@
 """A file of the host as the content of a blob: read, or only hashed.
 
-Decided here: that a file counts as read when it ends where its caller said; a caller that expects more behind that gets it up
-to there. Safe from any thread. A file that is written to at the same length is not noticed here: see `vfs.scan.steady`.
+Decided here: that a file counts as read when it ends where its caller said; a caller that expects more behind that gets
+it up to there. Safe from any thread. A file that is written to at the same length is not noticed here: see
+`vfs.scan.steady`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def start_blob_hash(size: int) -> _Hash:
 
 
 def hash_file(fd: int, size: int, *, goes_on: bool = False) -> Oid:
-    """Compute the id that the first `size` bytes of a file have as a blob, in bounded memory; with `goes_on`, there may be more.
+    """Compute the id that the first `size` bytes of a file have as a blob, in bounded memory.
+
+    With `goes_on`, there may be more.
 
     Raises:
         SizeChanged: If the file ends earlier, or goes on and may not.

@@ -1,8 +1,8 @@
 """A bounded cache whose hits cost one look-up.
 
-Decided here: which entries the cache keeps. It has two generations instead of a list in order of use: a hit moves its entry
-to the young one; when that is full it becomes the old one, and the cache drops the old one. Threads need no lock: each step is
-one operation on a dict, and a race costs at most a second reading.
+Decided here: which entries the cache keeps. It has two generations instead of a list in order of use: a hit moves its
+entry to the young one; when that is full it becomes the old one, and the cache drops the old one. Threads need no lock:
+each step is one operation on a dict, and a race costs at most a second reading.
 """
 
 from __future__ import annotations

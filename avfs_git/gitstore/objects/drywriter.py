@@ -1,7 +1,7 @@
 """Computing what a `packwriter.PackWriter` would write, and storing nothing: what a checkpoint or a merge would be.
 
-Decided here: what of it is kept in memory, to be read back. One `DryWriter` belongs to one thread. Nothing that it computed can
-be relied on to be in the store.
+Decided here: what of it is kept in memory, to be read back. One `DryWriter` belongs to one thread. Nothing that it
+computed can be relied on to be in the store.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """New objects and a store, read as one.
 
-Decided here: a look-up finds new objects before those of the store, and new trees stay in memory as values. `packwriter` stores
-new objects, `drywriter` only computes their ids. One `OverStore` belongs to one thread.
+Decided here: a look-up finds new objects before those of the store, and new trees stay in memory as values.
+`packwriter` stores new objects, `drywriter` only computes their ids. One `OverStore` belongs to one thread.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class OverStore(ABC):
         return self._remember(self.add(KIND_TREE, serialize_tree(tree, in_order=True)), tree)
 
     def add_sorted(self, tree: Tree) -> Oid:
-        """Take a tree whose entries are in git's order, with names that git allows, and return its id; it is not copied."""
+        """Take, without copying it, a tree with entries in git's order and names that git allows; return its id."""
         return self._remember(self.add(KIND_TREE, serialize_sorted(tree)), tree)
 
     def add_commit(self, commit: Commit) -> Oid:

@@ -1,12 +1,12 @@
 """The commits whose sidecar counts: this vault's own, and commits fetched with their sidecars on request.
 
-Decided here: whether the header `avfs-sidecar` of a commit means anything. It is only a pointer: every commit that a clone, a
-fetch, a push or an import brings may carry one. So the vault notes each commit that it makes in `avfs/commits`, which no git
-reads or writes, before a ref names the commit. `ObjectStore.read_commit` asks here.
+Decided here: whether the header `avfs-sidecar` of a commit means anything. It is only a pointer: every commit that a
+clone, a fetch, a push or an import brings may carry one. So the vault notes each commit that it makes in
+`avfs/commits`, which no git reads or writes, before a ref names the commit. `ObjectStore.read_commit` asks here.
 
-The file is a table of fixed slots that is found by the commit's id: looking one up is one read, noting one is one write and one
-fdatasync, for any number of commits. Usable from threads and processes; readers take no lock. A crash leaves a noted
-commit that does not exist, or half a slot, which equals no id.
+The file is a table of fixed slots that is found by the commit's id: looking one up is one read, noting one is one write
+and one fdatasync, for any number of commits. Usable from threads and processes; readers take no lock. A crash leaves a
+noted commit that does not exist, or half a slot, which equals no id.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ class OwnCommits:
         _check_header(self._path, os.pread(self._fd, _SLOT, 0))
 
     def add(self, commits: Mapping[Oid, Oid | None]) -> None:
-        """Note commits, each with its sidecar; on disk on return. In a repository without avfs's directory it does nothing.
+        """Note commits, each with its sidecar; on disk on return.
+
+        In a repository without avfs's directory it does nothing.
 
         Raises:
             HostError: If the disk refuses; nothing that was noted is gone.
@@ -145,7 +147,9 @@ def _locked(git_dir: Path) -> Iterator[bool]:
 
 def _check_header(path: bytes, header: bytes) -> None:
     if header != _MAGIC:
-        raise FormatUnsupported(os.fsdecode(path), header[:20].decode("ascii", "replace").strip("\n\0"), "avfs-commits 1")
+        raise FormatUnsupported(
+            os.fsdecode(path), header[:20].decode("ascii", "replace").strip("\n\0"), "avfs-commits 1"
+        )
 
 
 def _capacity(size: int) -> int:
@@ -167,7 +171,9 @@ def _find(window: bytes | bytearray, commit: bytes) -> tuple[int, bytes] | None:
 
 
 def _put_all(path: bytes, fd: int, commits: Mapping[Oid, Oid | None]) -> bool:
-    """Write commits to their slots; False if the table has to be made anew: to grow, or because a commit gets another sidecar.
+    """Write commits to their slots.
+
+    False if the table has to be made anew: to grow, or because a commit gets another sidecar.
 
     A slot may stand in two sectors of the disk, and a power cut would leave half of the former sidecar in it.
     """
@@ -224,7 +230,7 @@ def _lay_out(commits: Mapping[Oid, Oid | None], capacity: int) -> bytes | None:
 def list_sidecars(
     read: Read, tips: Iterable[Oid], is_known: Callable[[Oid], bool], *, limit: int | None = None
 ) -> dict[Oid, Commit]:
-    """List sidecar commits and those before them, without such as are known, and without what is not here; so many at most."""
+    """List at most `limit` sidecar commits and ancestors, without those that are known and those that are not here."""
     found: dict[Oid, Commit] = {}
     waiting = deque(tips)
     while waiting and (limit is None or len(found) < limit):
@@ -241,7 +247,8 @@ def list_sidecars(
 def find_commits(read: Read, tips: Iterable[Oid], sidecars: Mapping[Oid, Commit]) -> dict[Oid, Oid]:
     """Find the commits that name sidecars in their headers, among those that some lead to.
 
-    A commit is not older than its sidecar: so the walk ends where all are older than the first of these, by more than a day.
+    A commit is not older than its sidecar: so the walk ends where all are older than the first of these, by more than a
+    day.
     """
     oldest_s = min((commit.committer.when_s for commit in sidecars.values()), default=0) - _DAY_S
     found: dict[Oid, Oid] = {}

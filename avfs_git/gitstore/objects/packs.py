@@ -1,8 +1,8 @@
 """Packs that go: their objects stand in other packs, or killed writers have left them.
 
-Decided here: the index of a pack goes before the pack, and a reader that misses an object looks at the directory again; so each
-object is found at every instant. `repack` and `sweep` have the objects in another pack by then. Leftovers go after a day, longer
-than any writer takes. Called by maintenance, `gc` and the doctor, beside readers, writers and git.
+Decided here: the index of a pack goes before the pack, and a reader that misses an object looks at the directory again;
+so each object is found at every instant. `repack` and `sweep` have the objects in another pack by then. Leftovers go
+after a day, longer than any writer takes. Called by maintenance, `gc` and the doctor, beside readers, writers and git.
 """
 
 from __future__ import annotations
@@ -43,10 +43,12 @@ def is_left_hold(path: Path) -> bool:
 
 
 def remove_leftovers(store: ObjectStore, *, now_s: float) -> int:
-    """Remove what killed writers left beside the packs a day ago, longer than any writer takes; return how many files went.
+    """Remove what killed writers left beside the packs a day ago, longer than any writer takes.
 
-    That is temporary files of ours. A pack without an index may hold the only copy of an object: git indexes it, and then it is a
-    pack like any other. A pack that git cannot index stays; `doctor` names it.
+    Return how many files went.
+
+    That is temporary files of ours. A pack without an index may hold the only copy of an object: git indexes it, and
+    then it is a pack like any other. A pack that git cannot index stays; `doctor` names it.
     """
     directory = store.objects_dir / "pack"
     names = set(os.listdir(directory))

@@ -1,11 +1,11 @@
 """The packs of a repository: which are known, and reading an object from one.
 
-Decided here: when the directory is read again, which packs are kept open, and how objects are made of deltas. Called by `store`
-and by what packs are written, joined and swept with.
+Decided here: when the directory is read again, which packs are kept open, and how objects are made of deltas. Called by
+`store` and by what packs are written, joined and swept with.
 
-Usable from threads: a descriptor is closed when the last reader lets go of it, never under one. Files of a pack never change once
-they have their name; that git removes one at any time is expected, and shows as `FileNotFoundError` or as an object that is no
-longer found.
+Usable from threads: a descriptor is closed when the last reader lets go of it, never under one. Files of a pack never
+change once they have their name; that git removes one at any time is expected, and shows as `FileNotFoundError` or as
+an object that is no longer found.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _CHAIN_MAX = 4_096
 _MADE_MAX = 512 << 20
 """Bytes of a blob that a delta makes: git makes none of larger ones (`core.bigFileThreshold`)."""
 _MADE_KEPT = 16 << 20
-"""Bytes of objects that were made by deltas and are kept, because the next one often applies to them: none above a quarter."""
+"""Bytes of objects made from deltas to store, because the next delta often applies to them: none above a quarter."""
 _ENTRY = 400
 """Bytes that an object takes beside its content."""
 _OPEN_PACKS = 64
 _WINDOW, _HEAD_MAX, _DENSE = 1 << 16, 96, 16
-"""How much of a pack is read at once where many sizes are asked for, the bytes that tell one at most, and how many are many."""
+"""For many sizes of a pack: the bytes to read at once, the most bytes that tell one size, and how many are many."""
 _WHOLE_INDEX_ABOVE = 24
 """How many entries of an index are gone through in the time that one takes to be found."""
 
@@ -102,7 +102,7 @@ class Pack:
         return kind, inflate_entry(held.fd, offset, data, start, size)
 
     def _make(self, offset: int) -> tuple[int, bytes]:
-        """Make an object of which the pack holds a delta: down the chain by its headers, and up again with its content."""
+        """Make an object of which the pack holds a delta: down the chain by headers, and up again with the content."""
         held, made = self.file(), self._owner.made
         found: tuple[int, bytes] | None = None
         chain: list[tuple[int, int, int]] = []
@@ -133,7 +133,7 @@ class Pack:
         return kind, content
 
     def entry(self, offset: int) -> tuple[int, int, int, int | None]:
-        """Read the header of an entry: kind, size, where the content begins, and of a delta the offset of what it applies to."""
+        """Read an entry's header: kind, size, where the content begins, and for a delta the offset of its base."""
         data = os.pread(self.file().fd, 64, offset)
         kind, size, start = parse_entry_header(data)
         below: int | None
@@ -167,7 +167,9 @@ class Pack:
         raise BadPack("a chain of deltas is too long")
 
     def heads(self, offsets: Sequence[int]) -> list[tuple[int, int]]:
-        """Tell the kinds and sizes of the objects at ascending offsets, without reading them; of a delta, the size of its result.
+        """Tell the kinds and sizes of the objects at ascending offsets, without reading them.
+
+        Of a delta, the size of its result.
 
         Where they lie close together the pack is read in large pieces: a call for each would take longer.
 
@@ -297,7 +299,8 @@ class PackSet:
     def _list(self) -> bool:
         """Read the directory; False if what it holds may not be all: a pack has gone.
 
-        A listing that goes on while others join packs can lack both: the new pack came behind it, the old one went ahead of it.
+        A listing that goes on while others join packs can lack both: the new pack came behind it, the old one went
+        ahead of it.
         """
         try:
             listed = set(os.listdir(self.directory))

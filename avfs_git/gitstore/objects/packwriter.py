@@ -1,12 +1,13 @@
 """Writing the objects of one operation as one pack.
 
-Decided here: how objects are collected, compressed and made durable. One `PackWriter` belongs to one thread; any number of
-them, in any number of processes, work beside readers and git. From its start until `discard` it holds the objects of the
-repository (`gitstore.holding`): an object that it need not store again stays there until refs name it.
+Decided here: how objects are collected, compressed and made durable. One `PackWriter` belongs to one thread; any number
+of them, in any number of processes, work beside readers and git. From its start until `discard` it holds the objects of
+the repository (`gitstore.holding`): an object that it need not store again stays there until refs name it.
 
-Until `finish` nothing is visible, and a crash leaves at most `.tmp-avfs-*` files, which maintenance and the doctor remove.
-`finish` has the vault note the commits as its own (`owncommits`), syncs pack and index, renames the pack, then the index (git
-takes a pack for one only by its index), then syncs the directory. When `finish` returns, the objects survive a power cut.
+Until `finish` nothing is visible, and a crash leaves at most `.tmp-avfs-*` files, which maintenance and the doctor
+remove. `finish` has the vault note the commits as its own (`owncommits`), syncs pack and index, renames the pack, then
+the index (git takes a pack for one only by its index), then syncs the directory. When `finish` returns, the objects
+survive a power cut.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ _TREE_LEVEL = STORED
 
 
 def hold_pack(keep: Path) -> bool:
-    """Put git's own mark on a pack that is about to be visible; False if another process has, which means it to stay."""
+    """Put git's own mark on a pack that is about to be visible.
+
+    False if another process has, which means it to stay.
+    """
     try:
         fd = open_file(keep, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileExistsError:
@@ -181,7 +185,7 @@ class PackWriter(OverStore):
         return self.store.exists(oid) and self.store.freshen(oid) and self._is_whole(oid)
 
     def _is_whole(self, oid: Oid) -> bool:
-        """Tell whether the store's copy of a blob is what its id says: a damaged or forged one does not stand for ours."""
+        """Tell whether the store's copy of a blob matches its id: a damaged or forged copy does not replace ours."""
         try:
             for _ in self.store.stream_blob(oid):
                 pass
@@ -234,7 +238,9 @@ class PackWriter(OverStore):
         with host_errors("write a pack"):
             if self._file is None:
                 self._file = _open_temporary(self.store.objects_dir / "pack", _TEMPORARY_PACK)
-                os.lseek(self._file[0], packfile.PACK_HEADER.size, os.SEEK_SET)  # the header counts objects: it comes last
+                os.lseek(
+                    self._file[0], packfile.PACK_HEADER.size, os.SEEK_SET
+                )  # the header counts objects: it comes last
             fd = self._file[0]
             try:
                 write_all(fd, self._held)
@@ -260,7 +266,8 @@ class PackWriter(OverStore):
     def finish(self, *, hold: bool = False) -> Path | None:
         """Write the pack, durably, and return its path; None if it would be empty. On failure nothing is visible.
 
-        With `hold`, git does not collect it as garbage until `release` or `discard`: for as long as no ref names what it holds.
+        With `hold`, git does not collect it as garbage until `release` or `discard`: for as long as no ref names what
+        it holds.
         """
         if not self._offsets:
             self._give_up()

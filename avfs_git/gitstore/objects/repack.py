@@ -1,16 +1,17 @@
 """Joining packs, and storing what changed little as differences: what keeps a repository small while it is in use.
 
-Decided here: which packs are joined, and when. Called by maintenance; beside readers, writers, git and `gitstore.objects.sweep`,
-which excludes this by `holding.packs_to_oneself`.
+Decided here: which packs are joined, and when. Called by maintenance; beside readers, writers, git and
+`gitstore.objects.sweep`, which excludes this by `holding.packs_to_oneself`.
 
-git makes one pack of all objects of the chosen ones, whether anything reaches them or not, and looks for differences between
-them. So no object goes, and none becomes older: an operation that relies on one does not notice. The chosen packs are the
-smallest, as long as each is at most as big as those before it together, so that an object is copied a logarithmic number of
-times. The new pack holds all of their objects, is on disk and was read back before the first of them goes; its index goes
-before a pack does, and a reader that misses an object looks at the directory again. A crash leaves both.
+git makes one pack of all objects of the chosen ones, whether anything reaches them or not, and looks for differences
+between them. So no object goes, and none becomes older: an operation that relies on one does not notice. The chosen
+packs are the smallest, as long as each is at most as big as those before it together, so that an object is copied a
+logarithmic number of times. The new pack holds all of their objects, is on disk and was read back before the first of
+them goes; its index goes before a pack does, and a reader that misses an object looks at the directory again. A crash
+leaves both.
 
-Packs that git or a server marked stay (`.keep`, `.promisor`). No multi-pack-index is written: an index that lists a pack which
-goes would be wrong, and with a dozen packs it finds nothing faster. Where git keeps one, nothing is joined.
+Packs that git or a server marked stay (`.keep`, `.promisor`). No multi-pack-index is written: an index that lists a
+pack which goes would be wrong, and with a dozen packs it finds nothing faster. Where git keeps one, nothing is joined.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def _list_candidates(store: ObjectStore) -> list[tuple[int, Pack]]:
     for pack in store.packs.packs():
         with suppress(OSError):
             size = pack.path.stat().st_size
-            marked = any(pack.path.with_suffix(suffix).exists() for suffix in (".keep", ".promisor", ".mtimes", ".bitmap"))
+            marked = any(
+                pack.path.with_suffix(suffix).exists() for suffix in (".keep", ".promisor", ".mtimes", ".bitmap")
+            )
             if size <= _BIG_PACK and not marked:
                 found.append((size, pack))
     return sorted(found, key=lambda item: (item[0], item[1].path.name))

@@ -1,11 +1,12 @@
 """Reading the objects of a repository.
 
-Decided here: where an object is looked for (packs, then loose files, then repositories that this one borrows from, by libgit2),
-that another copy is read where one is damaged, that nothing is returned whose content is not what its id says, and what is kept
-in memory. Nothing else opens a pack or a loose object.
+Decided here: where an object is looked for (packs, then loose files, then repositories that this one borrows from, by
+libgit2), that another copy is read where one is damaged, that nothing is returned whose content is not what its id
+says, and what is kept in memory. Nothing else opens a pack or a loose object.
 
-Usable from threads. Git may repack and prune at any time: where a pack has gone, the directory is read again, once, before an
-object counts as missing. pygit2 is imported only where there are alternates: that import takes longer than most commands.
+Usable from threads. Git may repack and prune at any time: where a pack has gone, the directory is read again, once,
+before an object counts as missing. pygit2 is imported only where there are alternates: that import takes longer than
+most commands.
 """
 
 from __future__ import annotations
@@ -45,9 +46,11 @@ _KINDS = {name: kind for kind, name in KIND_NAMES.items()}
 
 SMALL_BLOB = 64 << 10
 _TREE_BYTES_KEPT, _FEW_TREE_BYTES = 40 << 20, 12 << 20
-"""Bytes of trees as they take memory, by an estimate: some 140,000 entries of ordinary names, or 40,000. An operation reads the
-same trees several times, and what does not fit into half of this is read from disk each time: a restore of 300 files spread over
-500,000 needs 18 MiB."""
+"""Bytes of trees as they take memory, by an estimate: some 140,000 entries of ordinary names, or 40,000.
+
+An operation reads the same trees several times, and what does not fit into half of this is read from disk each time: a
+restore of 300 files spread over 500,000 needs 18 MiB.
+"""
 _LARGE_TREE = 50_000
 _BLOB_BYTES_KEPT = 32 << 20
 _SIZES_KEPT = 64_000
@@ -64,7 +67,9 @@ def hash_object(kind: int, data: bytes) -> Oid:
 
 def wrong_kind(oid: Oid, found: int, expected: int) -> ObjectCorrupt:
     """Make the error about an object that is not of the kind that what refers to it says."""
-    return ObjectCorrupt(oid.hex(), f"it is a {KIND_NAMES[found].decode()} where a {KIND_NAMES[expected].decode()} was expected")
+    return ObjectCorrupt(
+        oid.hex(), f"it is a {KIND_NAMES[found].decode()} where a {KIND_NAMES[expected].decode()} was expected"
+    )
 
 
 def list_loose(objects_dir: Path) -> Iterator[Oid]:
@@ -105,7 +110,9 @@ class ObjectStore(Closing):
         self._blobs: GenerationCache[Oid, bytes] = GenerationCache(_BLOB_BYTES_KEPT, lambda blob: len(blob) + 100)
         self._commits: GenerationCache[Oid, Commit] = GenerationCache(_COMMIT_BYTES_KEPT, _weigh_commit)
         self._sizes: GenerationCache[Oid, int] = GenerationCache(_SIZES_KEPT, lambda _: 1)
-        self._links: GenerationCache[Oid, Links] = GenerationCache(_LINK_BYTES_KEPT, lambda links: 400 + 60 * len(links.parents))
+        self._links: GenerationCache[Oid, Links] = GenerationCache(
+            _LINK_BYTES_KEPT, lambda links: 400 + 60 * len(links.parents)
+        )
         self.own_commits = OwnCommits(git_dir, self.read)
         self.judge: Callable[[Tree], None] | None = None
         """Called with each tree that is read from disk; raises if the tree must not be shown. None if each may be."""
@@ -150,7 +157,10 @@ class ObjectStore(Closing):
         return found
 
     def _read_another(self, oid: Oid) -> tuple[int, bytes] | None:
-        """Read an object of which one copy is damaged from another pack, or from its own file; None if no copy is whole."""
+        """Read an object of which one copy is damaged from another pack, or from its own file.
+
+        None if no copy is whole.
+        """
         for pack, offset in self.packs.find_each(oid):
             with suppress(ObjectCorrupt, HostError), _read_errors(oid):
                 found = pack.read(offset)
@@ -204,8 +214,8 @@ class ObjectStore(Closing):
         """Read a commit; a cached commit costs a look-up, and two system calls if it has a sidecar.
 
         Its sidecar is what the vault has noted for it (`owncommits`), not what its header says: a commit from elsewhere
-        has none, nor has one whose sidecar is not here any more. One whose parents a shallow clone has left behind has none, as
-        git shows it.
+        has none, nor has one whose sidecar is not here any more. One whose parents a shallow clone has left behind has
+        none, as git shows it.
         """
         commit = self._commits.get(oid)
         # Another process may have let an old checkpoint forget its sidecar since.
@@ -245,7 +255,9 @@ class ObjectStore(Closing):
             result = run(self.git_dir, "merge-base", ["--all"], [ours.hex(), theirs.hex()])
         except GitFailed:
             return None
-        return [oid_of(line) for line in result.output.split()] if result.status in (0, 1) else None  # 1: they have none
+        return (
+            [oid_of(line) for line in result.output.split()] if result.status in (0, 1) else None
+        )  # 1: they have none
 
     def _read_shallow(self) -> frozenset[Oid]:
         """List the commits whose parents are left out of a shallow repository (gitrepository-layout: shallow)."""
@@ -348,7 +360,7 @@ class ObjectStore(Closing):
             yield from self._stream_first(oid, size)
 
     def _stream_whole(self, oid: Oid) -> Iterator[bytes]:
-        """Read a long blob of which there are several copies from one that is whole: twice, the first time to know that it is."""
+        """Read a long blob with several copies from one that is whole: twice, the first time to know that it is."""
         for pack, offset in self.packs.find_each(oid):
             with suppress(ObjectCorrupt, HostError), _read_errors(oid):
                 kind, size = pack.entry(offset)[:2]
@@ -472,7 +484,10 @@ class ObjectStore(Closing):
             return None
 
     def _has_alternates(self) -> bool:
-        """Tell whether objects may be elsewhere. Only then libgit2 is imported: it ends the process over some damaged packs."""
+        """Tell whether objects may be elsewhere.
+
+        Only then libgit2 is imported: it ends the process over some damaged packs.
+        """
         return (self.objects_dir / "info" / "alternates").exists()
 
     def _libgit2(self, *, anew: bool = False) -> pygit2.Odb:
@@ -529,7 +544,7 @@ class _read_errors:  # noqa: N801 - used as a context manager, and on every read
 
 @contextmanager
 def _libgit2_errors(oid: Oid) -> Iterator[None]:
-    """Turn what libgit2 raises into errors about an object: `KeyError` if it has none, anything else of a damaged one."""
+    """Turn libgit2's exceptions into errors about an object: `KeyError` means missing, any other means damaged."""
     import pygit2  # noqa: PLC0415 - most commands do without, see above
 
     try:

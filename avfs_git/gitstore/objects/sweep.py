@@ -1,28 +1,30 @@
 """Packing what is reachable into one pack, and dropping what is unreachable.
 
-Decided here: what counts as reachable, how long an unreachable object stays, and in which order files come and go. Called by
-`workspace.upkeep.garbage`. One process at a time does it; readers, writers and git go on meanwhile.
+Decided here: what counts as reachable, how long an unreachable object stays, and in which order files come and go.
+Called by `workspace.upkeep.garbage`. One process at a time does it; readers, writers and git go on meanwhile.
 
-Git finds what is reachable (from the refs at the start, from what the caller names, from the indexes and logs of its working
-trees) and writes it as one pack. An unreachable object stays for a grace time since its pack or file was last touched; of packs
-that go away it is put into a pack of its own, which is as old as they. Then files go:
+Git finds what is reachable (from the refs at the start, from what the caller names, from the indexes and logs of its
+working trees) and writes it as one pack. An unreachable object stays for a grace time since its pack or file was last
+touched; of packs that go away it is put into a pack of its own, which is as old as they. Then files go:
 
-- A pack whose objects are all in packs that stay can go at any time: a reader that misses an object looks at the directory again.
-- Objects are dropped only while no process holds any (`gitstore.holding`). By then refs may have moved: what they reach now, and
+- A pack whose objects are all in packs that stay can go at any time: a reader that misses an object looks at the
+  directory again.
+- Objects are dropped only while no process holds any (`gitstore.holding`). By then refs may have moved: what they reach
+  now, and
 the starting points did not, is asked for once more, and a pack that holds any of it stays.
 
-Of a partial clone (`remote.partial`) only what was made here is swept. Packs that came from the server (`.promisor`) stay with
-all they hold, joined when they are many, and so does all that anything in them names: a server that has promised an object may
-have forgotten it. What of the rest is reached is listed, because `pack-objects` would leave out what the server is said to
-have. Missing contents are no fault there; a missing commit or tree is one.
+Of a partial clone (`remote.partial`) only what was made here is swept. Packs that came from the server (`.promisor`)
+stay with all they hold, joined when they are many, and so does all that anything in them names: a server that has
+promised an object may have forgotten it. What of the rest is reached is listed, because `pack-objects` would leave out
+what the server is said to have. Missing contents are no fault there; a missing commit or tree is one.
 
-New packs are complete and on disk before the first old one goes, and the index of an old one goes before its pack. A crash
-leaves old and new.
+New packs are complete and on disk before the first old one goes, and the index of an old one goes before its pack. A
+crash leaves old and new.
 
-**Nothing goes unless what stays was counted and found whole.** One command of git lists what is reached (`rev-list`), another
-packs it (`pack-objects`), and the new pack has to hold all of the list. Each pack that stays is read back from the disk and
-compared with its checksum. A ref whose file holds no id, or that names a missing object, stops the sweep: nobody can tell what
-it kept.
+**Nothing goes unless what stays was counted and found whole.** One command of git lists what is reached (`rev-list`),
+another packs it (`pack-objects`), and the new pack has to hold all of the list. Each pack that stays is read back from
+the disk and compared with its checksum. A ref whose file holds no id, or that names a missing object, stops the sweep:
+nobody can tell what it kept.
 
 Git's commit-graph, which may name commits that go, is removed before they are.
 """
@@ -77,7 +79,7 @@ class Swept:
     dropped: int = 0
     """Unreachable objects that are gone."""
     dropped_bytes: int = 0
-    """What these take on disk, as far as a survey can tell: an object whose difference another one holds becomes larger."""
+    """Their size on disk, as far as a survey can tell: an object whose difference another one holds becomes larger."""
     waiting: int = 0
     """Unreachable objects that stay for now: they are too young, or a writer was at work."""
     reasons: list[str] = field(default_factory=list)
@@ -100,9 +102,9 @@ def sweep(
 ) -> Swept:
     """Pack what is reachable, and drop what is not and was not touched since `before_s`, in seconds since the epoch.
 
-    The caller has the packs to itself (`holding.packs_to_oneself`). `roots` names what stays beside what refs, indexes and logs
-    reach; it is called twice. With `deltas` git looks for differences between objects: smaller, and slower to read. With `lazy`
-    the contents of files may be on a server.
+    The caller has the packs to itself (`holding.packs_to_oneself`). `roots` names what stays beside what refs, indexes
+    and logs reach; it is called twice. With `deltas` git looks for differences between objects: smaller, and slower to
+    read. With `lazy` the contents of files may be on a server.
 
     Raises:
         GitFailed: If there is no git, or it finds the repository broken. Nothing is gone.
@@ -155,7 +157,9 @@ def sweep(
     return swept
 
 
-def survey(store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, before_s: float, lazy: bool = False) -> Swept:
+def survey(
+    store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, before_s: float, lazy: bool = False
+) -> Swept:
     """Tell what `sweep` would do, if these were all refs; changes nothing."""
     if (reason := _find_bar(store)) is not None:
         return Swept(reasons=[reason])
@@ -224,7 +228,7 @@ def check_connected(store: ObjectStore, roots: Iterable[Oid], *, lazy: bool = Fa
 
 
 def _read_git_files(git_dir: Path) -> Iterator[Oid]:
-    """Read the ids in git's files beside refs, of all working trees: HEAD, ORIG_HEAD, a merge or rebase under way, logs."""
+    """Read the ids in git's files beside refs, of all working trees: HEAD, ORIG_HEAD, a begun merge or rebase, logs."""
     yield from _ids_in(git_dir.glob("*HEAD*"))
     yield from read_ids_below(git_dir / "worktrees", indexes=False)  # git knows those
 
@@ -285,7 +289,7 @@ def _list_partly(store: ObjectStore, tips: set[Oid], kept: list[Pack]) -> set[Oi
 
 
 def _list_here(store: ObjectStore, old: list[Pack], reached: set[Oid], kept: list[Pack]) -> set[Oid]:
-    """List what of the objects that are reached is in packs that may go, or in files of its own, and in no pack that stays."""
+    """List the reached objects that are loose or in packs that may go, and in no pack that stays."""
     found = {oid for pack in old for oid in pack.index.oids() if oid in reached}
     found.update(oid for oid, _ in _loose_objects(store) if oid in reached)
     return found.difference(*(pack.index.oids() for pack in kept))
@@ -340,7 +344,10 @@ def _write_pack(
     mtime_s: float | None = None,
     is_promised: bool = False,
 ) -> Pack | None:
-    """Have git write what is reached from tips, or just these, as a pack; on disk on return. None if it would be empty."""
+    """Have git write what is reached from tips, or just these, as a pack; on disk on return.
+
+    None if it would be empty.
+    """
     if not tips:
         return None
     options = ["--local", *([] if deltas else ["--window=0"])]
@@ -353,22 +360,31 @@ def _write_pack(
 def make_pack(
     store: ObjectStore, options: Sequence[str], given: bytes, mtime_s: float | None = None, *, is_promised: bool = False
 ) -> Pack | None:
-    """Have git make a pack of what is given on its input; on disk, and read back, on return. None if it would be empty."""
+    """Have git make a pack of what is given on its input; on disk, and read back, on return.
+
+    None if it would be empty.
+    """
     directory = _clear_workshop(store)
     options = ["--non-empty", "--delta-base-offset", "--quiet", *options]
     try:
-        names = output_of(store.git_dir, "pack-objects", options, [str((directory / "new").absolute())], given=given).split()
+        names = output_of(
+            store.git_dir, "pack-objects", options, [str((directory / "new").absolute())], given=given
+        ).split()
         if len(names) > 1:
             raise GitFailed("pack-objects", "it wrote more than one pack")
         with host_errors("write a pack"):
-            return _install_pack(store, directory, names[0].decode("ascii"), mtime_s, is_promised=is_promised) if names else None
+            return (
+                _install_pack(store, directory, names[0].decode("ascii"), mtime_s, is_promised=is_promised)
+                if names
+                else None
+            )
     finally:
         with suppress(HostError):  # else the next one clears it
             _clear_workshop(store)
 
 
 def _clear_workshop(store: ObjectStore) -> Path:
-    """Make room for a new pack, where git does not look: in its own directory it would take anything with an index for a pack."""
+    """Make room for a new pack outside git's pack directory, where git takes anything with an index for a pack."""
     directory = store.git_dir / _WORKSHOP
     with host_errors("make room for a pack"):
         make_dirs_durably(directory, parents=False)  # a repository that was removed does not come back
@@ -393,7 +409,9 @@ def _install_pack(store: ObjectStore, directory: Path, name: str, mtime_s: float
     faults.reach("sweep.synced")
     if is_promised:  # before it is one: else what it names and is not here would be missing
         final.with_suffix(_PROMISED).touch()
-    for suffix in parts:  # the index last: with it the pack is one. What is there by that name holds the same, or is damaged.
+    for (
+        suffix
+    ) in parts:  # the index last: with it the pack is one. What is there by that name holds the same, or is damaged.
         os.rename(directory / f"new-{name}{suffix}", final.with_suffix(suffix))
     fsync_dir(final.parent)
     store.packs.refresh()
@@ -403,7 +421,9 @@ def _install_pack(store: ObjectStore, directory: Path, name: str, mtime_s: float
 def _join_promised(store: ObjectStore, kept: list[Pack]) -> list[Pack]:
     """Join the packs that came from a server, if they are many; give the packs that stay then."""
     promised = [
-        pack for pack in kept if pack.path.with_suffix(_PROMISED).exists() and not pack.path.with_suffix(".keep").exists()
+        pack
+        for pack in kept
+        if pack.path.with_suffix(_PROMISED).exists() and not pack.path.with_suffix(".keep").exists()
     ]
     promised.sort(key=lambda pack: pack.index.count, reverse=True)
     stay = [pack for pack in kept if pack not in promised]
@@ -425,7 +445,7 @@ def _join_promised(store: ObjectStore, kept: list[Pack]) -> list[Pack]:
 
 
 def _same_as(made: Pack | None, old: list[Pack]) -> Pack | None:
-    """Take a pack that was there for the one that was made, if it holds the same: nothing has changed since the last time."""
+    """Take an existing pack for the new one if it holds the same: nothing has changed since the last time."""
     for pack in old:
         if made is None or pack.path == made.path or pack.index.count != made.index.count:
             continue

@@ -1,9 +1,10 @@
 """The lock of a ref, which is git's: the process that creates `REF.lock` may move `REF`.
 
-Decided here: how avfs takes that lock so that a killed process leaves nothing for people to clean up. Git's lock file stays when
-git is killed. The new value of a ref is written to a file in `avfs/reftxn`, on which a flock is held, and that file is linked to
-`REF.lock`. So a lock of ours tells whether its owner lives: if the flock can be had, it does not, and the process that has the
-flock removes the lock, if the name still means that file. Called by `refs` alone; usable from threads and processes at once.
+Decided here: how avfs takes that lock so that a killed process leaves nothing for people to clean up. Git's lock file
+stays when git is killed. The new value of a ref is written to a file in `avfs/reftxn`, on which a flock is held, and
+that file is linked to `REF.lock`. So a lock of ours tells whether its owner lives: if the flock can be had, it does
+not, and the process that has the flock removes the lock, if the name still means that file. Called by `refs` alone;
+usable from threads and processes at once.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """Moving refs that have a file each into `packed-refs`.
 
-Decided here: which refs are moved, and in which order, beside git and processes of avfs that move refs. Called by maintenance.
-What a ref holds never changes, and a reader finds each ref at every instant: it reads the file first, `packed-refs` then.
+Decided here: which refs are moved, and in which order, beside git and processes of avfs that move refs. Called by
+maintenance. What a ref holds never changes, and a reader finds each ref at every instant: it reads the file first,
+`packed-refs` then.
 
-1. Under the lock of `packed-refs`, which each deletion of a ref takes too, the values are read and the new `packed-refs` is
-   written, synced, renamed; the directory is synced. From here on both places have each value.
+1. Under the lock of `packed-refs`, which each deletion of a ref takes too, the values are read and the new
+   `packed-refs` is written, synced, renamed; the directory is synced. From here on both places have each value.
 2. A few refs at a time are locked, except refs that another process has locked. Of these, each file goes whose value
    `packed-refs` has: while a ref is locked, no other process can take it out of `packed-refs`.
 
-git does the same (git-pack-refs(1)), but does not sync the directory between the two: on some file systems a power cut could take
-the new `packed-refs` and not the removal of the files. A crash leaves values in both places.
+git does the same (git-pack-refs(1)), but does not sync the directory between the two: on some file systems a power cut
+could take the new `packed-refs` and not the removal of the files. A crash leaves values in both places.
 """
 
 from __future__ import annotations
@@ -47,10 +48,15 @@ def list_packable(refs: RefStore, *, older_than_s: float) -> dict[str, int]:
     return found
 
 
-def pack_refs(refs: RefStore, *, older_than_s: float, removing: Callable[[Mapping[str, int]], object] = lambda _: None) -> int:
-    """Move refs that were not moved for so many seconds into `packed-refs`; on disk on return. Return how many files went.
+def pack_refs(
+    refs: RefStore, *, older_than_s: float, removing: Callable[[Mapping[str, int]], object] = lambda _: None
+) -> int:
+    """Move refs that were not moved for so many seconds into `packed-refs`; on disk on return.
 
-    `removing` is called before files go, with the names of their refs and the times of the files; what it raises stops it.
+    Return how many files went.
+
+    `removing` is called before files go, with the names of their refs and the times of the files; what it raises stops
+    it.
 
     Raises:
         RefLocked: If another program keeps `packed-refs` locked for 5 s.
@@ -97,7 +103,11 @@ def _write_packed(refs: RefStore, locks: RefLocks, chosen: Mapping[str, int]) ->
 
 
 def _remove_files(
-    refs: RefStore, locks: RefLocks, names: list[str], known: PackedRefs, removing: Callable[[Mapping[str, int]], object]
+    refs: RefStore,
+    locks: RefLocks,
+    names: list[str],
+    known: PackedRefs,
+    removing: Callable[[Mapping[str, int]], object],
 ) -> tuple[int, PackedRefs]:
     """Remove the files of refs that `packed-refs` holds with the same value, except of refs that are being moved.
 

@@ -1,15 +1,15 @@
 """Reading refs, and moving them by compare-and-swap.
 
-Decided here: how refs are checked, moved and made durable, beside git and beside other processes of avfs. Nothing else touches
-`refs/`, `packed-refs` or `HEAD`, but for `packing`, which moves values from the one to the other. Usable from threads and
-processes at once; `locks` has the locks.
+Decided here: how refs are checked, moved and made durable, beside git and beside other processes of avfs. Nothing else
+touches `refs/`, `packed-refs` or `HEAD`, but for `packing`, which moves values from the one to the other. Usable from
+threads and processes at once; `locks` has the locks.
 
-**The order** of `update`: write the new values and lock all refs; check all old values; sync the new values; let the caller
-announce the move; then for each change in the order given: rename `REF.lock` to `REF`, or remove `REF` (from `packed-refs`
-first, else the old value there would come back); sync its directory. A crash before the first rename changes nothing; later it
-leaves a prefix of the changes, in order. Where a ref is removed, `packed-refs` is locked from before the check to the end, as
-git does: else `git pack-refs` could bring it back. A failure after the first rename is taken back, again by compare-and-swap,
-so that the caller finds the old values.
+**The order** of `update`: write the new values and lock all refs; check all old values; sync the new values; let the
+caller announce the move; then for each change in the order given: rename `REF.lock` to `REF`, or remove `REF` (from
+`packed-refs` first, else the old value there would come back); sync its directory. A crash before the first rename
+changes nothing; later it leaves a prefix of the changes, in order. Where a ref is removed, `packed-refs` is locked from
+before the check to the end, as git does: else `git pack-refs` could bring it back. A failure after the first rename is
+taken back, again by compare-and-swap, so that the caller finds the old values.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ OWN_REFS = "refs/avfs"
 """Below this are the refs that avfs keeps for itself."""
 
 BAD_NAME = "git does not allow that name"
-"""Why a ref is damaged whose file has such a name, as a program that copies files makes it: git refuses to collect beside it."""
+"""Why a ref whose file has such a name is damaged: programs that copy files make it, and git refuses gc beside it."""
 
 _MAX_SYMBOLIC = 5
 _VALUE_MAX = 4096
@@ -67,7 +67,7 @@ class RefChange:
     new: Oid | None
     """What it is to hold; None: it is removed."""
     lasting: bool = False
-    """Whether it stays when the others are taken back: it harms nothing, and another process may count on it by then."""
+    """Whether it stays when the others are reverted: it harms nothing, and another process may rely on it by then."""
     forced: bool = False
     """Whether it moves from any value, and from none; `old` says nothing then."""
 
@@ -139,9 +139,13 @@ class RefStore:
         raise RefDamaged(name, "it is a symbolic ref that leads nowhere")
 
     def list(self, prefix: str = "refs/", *, symbolic: bool = True) -> dict[str, Oid]:
-        """Return all refs whose name starts so, in order of name; damaged ones are left out, and symbolic ones on request."""
+        """Return all refs whose name starts so, in order of name.
+
+        Damaged ones are left out, and symbolic ones on request.
+        """
         loose, damaged = self._walk(prefix)
-        # Loose ones first: one that git packs meanwhile is then found among the packed ones. Of a damaged one, that value is old.
+        # Loose ones first: one that git packs meanwhile is then found among the packed ones. Of a damaged one, that
+        # value is old.
         found = {name: oid for name, oid in self._read_packed().list(prefix).items() if name not in damaged}
         for name, value in loose.items():
             if isinstance(value, bytes):
@@ -179,14 +183,26 @@ class RefStore:
                 except RefDamaged as error:
                     found.append(error)
         named = self.list() | heads
-        missing = (RefDamaged(name, f"it names {oid.hex()}, which is missing") for name, oid in named.items() if not exists(oid))
+        missing = (
+            RefDamaged(name, f"it names {oid.hex()}, which is missing")
+            for name, oid in named.items()
+            if not exists(oid)
+        )
         return tuple(sorted([*found, *missing], key=lambda error: error.ref))
 
     def _read_heads(self, damaged: dict[str, str]) -> dict[str, Oid]:
-        """Read HEAD, and HEAD and the refs of git's working trees, as far as they hold ids; for a damaged one, say why."""
+        """Read HEAD, and HEAD and the refs of git's working trees, as far as they hold ids.
+
+        For a damaged one, say why.
+        """
         found: dict[str, Oid] = {}
-        trees = [place for place in self.git_dir.glob("worktrees/*") if any(place.glob("gitdir"))]  # else git never looks there
-        for path in (self.git_dir / "HEAD", *(path for place in trees for path in (place / "HEAD", *place.glob("refs/**/*")))):
+        trees = [
+            place for place in self.git_dir.glob("worktrees/*") if any(place.glob("gitdir"))
+        ]  # else git never looks there
+        for path in (
+            self.git_dir / "HEAD",
+            *(path for place in trees for path in (place / "HEAD", *place.glob("refs/**/*"))),
+        ):
             name = str(path.relative_to(self.git_dir))
             try:
                 value = None if _IGNORED.search(name) else self.read_loose(name)
@@ -333,7 +349,9 @@ class RefStore:
                 else:
                     # All removals share one file: a fork may have more labels than a process may open files.
                     removal = prepared = removal or stack.enter_context(self._locks.prepare(b""))
-                locks[change.name] = self._locks.take(stack, prepared, self._root + os.fsencode(change.name), change.name)
+                locks[change.name] = self._locks.take(
+                    stack, prepared, self._root + os.fsencode(change.name), change.name
+                )
                 if change.new is not None:
                     written.append(prepared)
             removes = any(change.new is None for change in changes)
@@ -385,7 +403,8 @@ class RefStore:
     def replace_config(self, change: Callable[[bytes], bytes]) -> None:
         """Replace the file `config` of the repository under git's lock for it; on disk on return.
 
-        `change` makes the new content of the old one, which is empty where there is no file. The same content is not written.
+        `change` makes the new content of the old one, which is empty where there is no file. The same content is not
+        written.
 
         Raises:
             RefLocked: If another program keeps it locked.
@@ -472,7 +491,8 @@ class RefStore:
         """Put on disk which refs a directory holds.
 
         A ref that has moved is not locked any more: `git pack-refs` may have packed it and removed the directory. Then
-        `packed-refs`, which git has written but whose name it does not sync, and the directory above have to be on the disk.
+        `packed-refs`, which git has written but whose name it does not sync, and the directory above have to be on the
+        disk.
         """
         try:
             fsync_dir(Path(os.fsdecode(directory)))
@@ -482,7 +502,9 @@ class RefStore:
             self._sync_dir(os.path.dirname(directory))
             fsync_dir(self.git_dir)
 
-    def _take_back(self, changes: Sequence[RefChange], locks: dict[str, Lock], cause: BaseException, *, has_packed: bool) -> None:
+    def _take_back(
+        self, changes: Sequence[RefChange], locks: dict[str, Lock], cause: BaseException, *, has_packed: bool
+    ) -> None:
         """Give refs their old values again, in reverse; a ref that was not moved is left alone.
 
         Raises:
@@ -514,7 +536,9 @@ class RefStore:
             if actual == change.old:
                 return  # it was not moved yet
             if actual != change.new:
-                raise RefConflict(change.name, maybe_hex(change.new), actual if isinstance(actual, str) else maybe_hex(actual))
+                raise RefConflict(
+                    change.name, maybe_hex(change.new), actual if isinstance(actual, str) else maybe_hex(actual)
+                )
             path = self._root + os.fsencode(change.name)
             if change.old is None:
                 if packed.get(change.name) is not None:
@@ -546,8 +570,8 @@ class RefStore:
     def _lock_packed(self, stack: ExitStack) -> None:
         """Keep git from packing refs until the stack ends.
 
-        `git pack-refs` reads a ref's file, and writes what it held into `packed-refs` later: a ref whose file is removed in
-        between would come back.
+        `git pack-refs` reads a ref's file, and writes what it held into `packed-refs` later: a ref whose file is
+        removed in between would come back.
         """
         prepared = stack.enter_context(self._locks.prepare(b""))
         self._locks.take(stack, prepared, self._root + b"packed-refs", "packed-refs")

@@ -1,17 +1,20 @@
 """Objects of a partial clone: missing contents are fetched when they are first read.
 
-Decided here: when something is fetched, what comes along, and what happens while the server cannot be reached. Trees and
-commits of such a vault are all here (git's `blob:none` filter). A missing blob is fetched with all others that the same
-directory lacks, so that a directory costs one request; a caller that knows more beforehand calls `fetch`. A program that reads
-one directory after the other (`grep -r`) gets more and more of what is around with each request, up to a bound. A size comes
-with its content: git's protocol tells sizes alone by a request that the git command does not make.
+Decided here: when something is fetched, what comes along, and what happens while the server cannot be reached. Trees
+and commits of such a vault are all here (git's `blob:none` filter). A missing blob is fetched with all others that the
+same directory lacks, so that a directory costs one request; a caller that knows more beforehand calls `fetch`. A
+program that reads one directory after the other (`grep -r`) gets more and more of what is around with each request, up
+to a bound. A size comes with its content: git's protocol tells sizes alone by a request that the git command does not
+make.
 
-A server that lacks contents says so of one at a time: the reader of that one gets the error, and all others are fetched without
-it. The same holds for contents that are not what they should be. Any other failed fetch is an error for the reader, never a
-wrong content; the same error is given again for a moment without asking, so that a program that reads many files ends soon.
+A server that lacks contents says so of one at a time: the reader of that one gets the error, and all others are fetched
+without it. The same holds for contents that are not what they should be. Any other failed fetch is an error for the
+reader, never a wrong content; the same error is given again for a moment without asking, so that a program that reads
+many files ends soon.
 
-Usable from threads, one of which fetches at a time. A thread that serves others calls `wait_elsewhere` and gets `NotYetHere`
-where it would have to wait. What was fetched is on disk and serves all forks; a crash leaves nothing that is believed.
+Usable from threads, one of which fetches at a time. A thread that serves others calls `wait_elsewhere` and gets
+`NotYetHere` where it would have to wait. What was fetched is on disk and serves all forks; a crash leaves nothing that
+is believed.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ _PATIENCE_S = 3.0
 _AT_ONCE = 5_000
 """No more blobs come along in one request."""
 _READ_ALONE = 2
-"""So many directories are read before more than one comes along, which a program that opens a file here and there is spared."""
+"""Directories read before more than one content comes along, which spares a program that opens files here and there."""
 _READ_AHEAD, _READ_GROWS = 32, 2
 """So many contents come along then, and how many times more with each further request."""
 _READ_MOST = 2_000
@@ -60,7 +63,10 @@ class PartialObjectStore(ObjectStore):
         self._fetching = threading.Lock()
         self._failed: tuple[float, RemoteError] | None = None
         self._lost: set[Oid] = set()
-        """What the server lacks, as it has said. Asked for again where it is wanted, and never together with other objects."""
+        """What the server lacks, as it has said.
+
+        Asked for again where it is wanted, and never together with other objects.
+        """
         self._reads, self._read_at = 0, 0.0
         self._thread = threading.local()
 
@@ -152,7 +158,10 @@ class PartialObjectStore(ObjectStore):
                 self._bring_now(missing)
 
     def _bring_now(self, oids: Sequence[Oid], needed: Oid | None = None) -> None:
-        """Bring objects that are missing, with the lock held. With `needed`, the others only come along with that one."""
+        """Bring objects that are missing, with the lock held.
+
+        With `needed`, the others only come along with that one.
+        """
         self._check_failed()
         lost: ObjectMissing | None = None
         for tries_left in reversed(range(_LOST_TRIES)):
@@ -196,12 +205,15 @@ class PartialObjectStore(ObjectStore):
             self._failed = None
 
     def _choose_around(self, oid: Oid, ahead: int) -> list[Oid]:
-        """Choose what comes along with a blob: what its directory lacks, and so much of what is below, beside and above it."""
+        """Choose what comes with a blob: what its directory lacks, then more below, beside and above, up to `ahead`."""
         found = self._find_tree(oid)
         if found is None:
             return [oid]
         here = {other: None for mode, other in found[1].values() if mode not in (MODE_TREE, MODE_GITLINK)}
-        wanted: dict[Oid, None] = {oid: None, **{other: None for other in here if other != oid and self._is_missing(other)}}
+        wanted: dict[Oid, None] = {
+            oid: None,
+            **{other: None for other in here if other != oid and self._is_missing(other)},
+        }
         most = max(ahead, len(wanted))
         seen: set[Oid] = set()
         looked_at = 0

@@ -1,7 +1,8 @@
 """Remotes of a repository: which URLs are accepted, and how remotes are kept.
 
-Decided here: what a URL may look like before git sees it, and that remotes stand in the repository's own `config`, so that
-plain git knows them, too. Of what else the configuration says about a remote (programs to run, refspecs) nothing is obeyed.
+Decided here: what a URL may look like before git sees it, and that remotes stand in the repository's own `config`, so
+that plain git knows them, too. Of what else the configuration says about a remote (programs to run, refspecs) nothing
+is obeyed.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def check_remote_name(name: str) -> str:
 
 
 def check_url(url: str, *, base: Path) -> str:
-    """Return the URL that git is given: `scheme://…`, `[user@]host:path` for ssh, or a path, which is made absolute from `base`.
+    """Return the URL for git: `scheme://…`, `[user@]host:path` for ssh, or a path, made absolute from `base`.
 
     Raises:
         InvalidInput: If git, or a program that it starts, could take it for something else than a URL.
@@ -100,7 +101,10 @@ def is_ssh(url: str) -> bool:
 
 
 def hide_secret(url: str) -> str:
-    """Show an address without what may be a secret: user information and queries; the user of `user@host:path` is no secret."""
+    """Show an address without what may be a secret: user information and queries.
+
+    The user of `user@host:path` is no secret.
+    """
     return _SCP_SECRET.sub("", hide_user(url))
 
 
@@ -112,7 +116,10 @@ def _refused(url: str, reason: str) -> InvalidInput:
 
 
 def list_remotes(git_dir: Path) -> list[ConfiguredRemote]:
-    """Read the remotes of a repository, by name; those without an address, or with a name that is not allowed, are left out."""
+    """Read the remotes of a repository, by name.
+
+    Those without an address, or with a name that is not allowed, are left out.
+    """
     values = read_config(git_dir)
     found = []
     for key, urls in values.items():
@@ -139,8 +146,8 @@ def add_remote(git_dir: Path, name: str, url: str) -> None:
 
     Raises:
         InvalidName: If none may have that name.
-        RemoteExists: If a remote has the name, or a name that differs in case only: where file names do not, the two would
-            share their refs.
+        RemoteExists: If a remote has the name, or a name that differs in case only: where file names do not, the two
+            would share their refs.
     """
     check_remote_name(name)
     for remote in list_remotes(git_dir):
@@ -158,7 +165,10 @@ def add_remote(git_dir: Path, name: str, url: str) -> None:
 
 
 def remove_remote(git_dir: Path, name: str) -> None:
-    """Remove a remote from the configuration; its refs stay, and a partial clone's filter for `add_remote`. On disk on return."""
+    """Remove a remote from the configuration; its refs stay, and a partial clone's filter for `add_remote`.
+
+    On disk on return.
+    """
     find_remote(git_dir, name)
     values = read_config(git_dir)
     is_server = values.get("extensions.partialclone", [""])[-1] == name

@@ -1,19 +1,19 @@
 """Running git against other repositories: what it and what it starts get, and what their words mean.
 
-Decided here: which commands are run, in which surroundings, what of the user's own settings and environment they see, how long
-a silent server is waited for, and which error a message stands for. Called by `transport`, from any thread,
+Decided here: which commands are run, in which surroundings, what of the user's own settings and environment they see,
+how long a silent server is waited for, and which error a message stands for. Called by `transport`, from any thread,
 without any lock; blocks for as long as the other side takes.
 
 **What git takes of memory** is bounded for each process, because a server chooses what git has to hold: a pack of some
 kilobytes can hold a delta that makes gigabytes.
 
-**The user's settings** that an exchange needs (credentials, ssh, proxies, certificates, `insteadOf`) are taken by name from the
-environment that the caller hands over and from the user's own git configuration; nothing else of either reaches git.
-For a directory of this machine none is needed, and none is read.
+**The user's settings** that an exchange needs (credentials, ssh, proxies, certificates, `insteadOf`) are taken by name
+from the environment that the caller hands over and from the user's own git configuration; nothing else of either
+reaches git. For a directory of this machine none is needed, and none is read.
 
-Nothing is kept here. A crash leaves children, most of which end with their pipes. A git that waits for a silent server does not:
-where a caller wants that, what is started is noted in the directory where it runs, and the process that finds that directory
-abandoned ends it (`end_noted`).
+Nothing is kept here. A crash leaves children, most of which end with their pipes. A git that waits for a silent server
+does not: where a caller wants that, what is started is noted in the directory where it runs, and the process that finds
+that directory abandoned ends it (`end_noted`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ QUIET_RECEIVE_PACK = (
     " -c receive.denyDeleteCurrent=refuse -c receive.autogc=false receive-pack"
 )
 """What takes a push into a repository of this machine without running its hooks or touching its working tree."""
-SHOWING_UPLOAD_PACK = "git -c 'transfer.hideRefs=!refs/avfs/sidecar' -c 'transfer.hideRefs=!refs/avfs/checkpoints' upload-pack"
+SHOWING_UPLOAD_PACK = (
+    "git -c 'transfer.hideRefs=!refs/avfs/sidecar' -c 'transfer.hideRefs=!refs/avfs/checkpoints' upload-pack"
+)
 """What answers a fetch from a vault that is asked for labels and sidecars: these are hidden from all others."""
 _OPTIONS: Mapping[str, re.Pattern[str]] = {
     "clone": re.compile(r"--bare|--no-local|--template=|--no-progress|--progress|--no-tags|--filter=blob:none"),
@@ -133,7 +135,9 @@ class Access:
         Git asks for a user and a password on the terminal only where the environment holds `GIT_TERMINAL_PROMPT=1`.
         """
         names = [name for name in environment or () if _FROM_USER.fullmatch(name) or _FOR_CONFIG.fullmatch(name)]
-        self.environment: Mapping[str, str] = {name: environment[name] for name in names} if environment is not None else {}
+        self.environment: Mapping[str, str] = (
+            {name: environment[name] for name in names} if environment is not None else {}
+        )
 
     @property
     def is_attended(self) -> bool:
@@ -187,7 +191,9 @@ def read_settings(directory: Path, url: str, access: Access) -> list[tuple[str, 
     environment = {name: value for name, value in access.environment.items() if _FOR_CONFIG.fullmatch(name)}
     # A missing git directory: git must not find a repository above the directory where it runs.
     environment |= {"GIT_DIR": os.fspath(directory / "none")}
-    ended = run(directory, ["config", "--list", "-z", "--includes", "--show-scope"], [], NO_ACCESS, environment, own_config=True)
+    ended = run(
+        directory, ["config", "--list", "-z", "--includes", "--show-scope"], [], NO_ACCESS, environment, own_config=True
+    )
     if ended.status:
         return []
     words = ended.output.decode("utf-8", "surrogateescape").split("\0")
@@ -258,8 +264,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start git, or another program that it would start, with an environment made anew and a bound on its memory.
 
-    `access` and `environment` are all that it gets; with `own_config` it sees the system's configuration, too. `given` is its
-    standard input. With `noted` it is noted in the directory, for `end_noted`.
+    `access` and `environment` are all that it gets; with `own_config` it sees the system's configuration, too. `given`
+    is its standard input. With `noted` it is noted in the directory, for `end_noted`.
     """
     names = {name: value for name, value in access.environment.items() if _FROM_USER.fullmatch(name)}
     program = shutil.which("git", path=names.get("PATH") or None)
@@ -272,7 +278,14 @@ def start(
     # GitPython adds to the environment that it inherits. `env -u` takes all of that away, and no value, which may be a
     # password, stands on a command line.
     inherited = [name for name in os.environ if name not in wanted]  # noqa: TID251 - names only, to take them away
-    bounded = ["/bin/sh", "-c", _BOUNDED, str(_most_memory() >> 10), program if words[0] == "git" else words[0], *words[1:]]
+    bounded = [
+        "/bin/sh",
+        "-c",
+        _BOUNDED,
+        str(_most_memory() >> 10),
+        program if words[0] == "git" else words[0],
+        *words[1:],
+    ]
     argv = ["env", *(f"-u{name}" for name in inherited), *bounded]
     held = _import_gitpython().Git(directory).execute(argv, as_process=True, env=wanted, istream=given)
     process: subprocess.Popen[bytes] = held.proc
@@ -357,7 +370,7 @@ class Silent(Exception):
 
 
 class _Patience:
-    """How long git may go on without doing anything: neither reading nor writing nor computing, nor any git that it started.
+    """How long git, with every git that it started, may go on without reading, writing or computing.
 
     What ssh does does not count: it keeps a connection alive to a server that hangs.
     """
@@ -432,13 +445,16 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _BAD_DATA = re.compile(
-    r"object [0-9a-f]{40}: |fsck|index-pack (?:died|failed|abnormal)|invalid index-pack|did not send all necessary objects"
-    r"|unpack-objects (?:died|failed)|pack has bad|unresolved delta|missing necessary objects|inflate|bad object|hash mismatch"
+    r"object [0-9a-f]{40}: |fsck|index-pack (?:died|failed|abnormal)|invalid index-pack"
+    r"|did not send all necessary objects"
+    r"|unpack-objects (?:died|failed)|pack has bad|unresolved delta|missing necessary objects|inflate|bad object"
+    r"|hash mismatch"
     r"|repository corruption|bad pack header|out of memory",
     re.IGNORECASE,
 )
 _UNREACHABLE = re.compile(
-    r"could not read from remote|unable to access|unable to connect|not appear to be a git repository|repository .* not found"
+    r"could not read from remote|unable to access|unable to connect|not appear to be a git repository"
+    r"|repository .* not found"
     r"|early EOF|hung up|could not resolve|connection (?:refused|reset|timed out|closed)|not found|does not exist"
     r"|unable to look up|returned error|Broken pipe|expected flush|protocol error|service not enabled|no such remote"
     r"|transport .* not allowed|remote error|RPC failed|invalid server response|unexpected disconnect",
@@ -487,12 +503,18 @@ def check_ended(ended: Ended, url: str) -> None:
     text = "\n".join(said)
     if any(_OTHER_IDS.search(line) for line in own):  # the other messages follow from it
         raise RemoteFormatUnsupported(shown)
-    for pattern, kind in ((_BAD_DATA, RemoteDataRefused), (_DENIED, RemoteAccessDenied), (_UNREACHABLE, RemoteUnreachable)):
+    for pattern, kind in (
+        (_BAD_DATA, RemoteDataRefused),
+        (_DENIED, RemoteAccessDenied),
+        (_UNREACHABLE, RemoteUnreachable),
+    ):
         line = next((line for line in own if pattern.search(line)), None)
         if line is None and pattern.search(text):
             line = next(line for line in said if pattern.search(line))
         if line is not None:
             raise kind(shown, line[:300])
-    failed = [line[7:] for line in said if line.startswith(("error: ", "fatal: "))]  # the first is the cause of the others
+    failed = [
+        line[7:] for line in said if line.startswith(("error: ", "fatal: "))
+    ]  # the first is the cause of the others
     reason = (failed[:1] or own[-1:] or [f"git ended with status {ended.status}"])[0][:300]
     raise RemoteError(f"the exchange with '{shown}' failed: {reason}", details={"url": shown, "reason": reason})

@@ -4,13 +4,14 @@ Decided here: which clone, fetch or push is made, and what is believed of what g
 `workspace.exchange` without any lock; blocks for as long as the other side takes. Usable from threads.
 
 **Git never sees the vault's configuration or refs.** Each exchange is made in a git directory of its own, below
-`avfs/exchange/` in the vault: its `config` is written here, its `packed-refs` hold what the other side may learn, and it
-borrows the objects of the vault. A fetch receives into that directory and moves only its refs. Packs move to the vault when
-they are whole and checked; the caller then moves the vault's refs, all at once. An exchange that is interrupted, or that fills
-the disk, leaves a directory that the next one removes, and at most packs that nothing refers to.
+`avfs/exchange/` in the vault: its `config` is written here, its `packed-refs` hold what the other side may learn, and
+it borrows the objects of the vault. A fetch receives into that directory and moves only its refs. Packs move to the
+vault when they are whole and checked; the caller then moves the vault's refs, all at once. An exchange that is
+interrupted, or that fills the disk, leaves a directory that the next one removes, and at most packs that nothing refers
+to.
 
-**What arrives** is checked by git as it comes (`fsckObjects`: ids, kinds, hostile names in trees and in `.gitmodules`) and on
-disk before the caller is told. Two harmless faults of old histories are let through.
+**What arrives** is checked by git as it comes (`fsckObjects`: ids, kinds, hostile names in trees and in `.gitmodules`)
+and on disk before the caller is told. Two harmless faults of old histories are let through.
 """
 
 from __future__ import annotations
@@ -108,7 +109,10 @@ _LAZY_CONFIG = b"""\
 _LOST = re.compile(r"(?:not our ref|unadvertised object|\bwant) ([0-9a-f]{40})\b")
 """How servers say that they do not have what is wanted: git, an older git, JGit."""
 _PATIENCE_S = 600.0
-"""So long a server may be silent in an exchange that a user asked for. Today's servers are never silent for more than 5 s."""
+"""So long a server may be silent in an exchange that a user asked for.
+
+Today's servers are never silent for more than 5 s.
+"""
 _LAZY_PATIENCE_S = 60.0
 """So long a program that reads a file of a partial clone waits for a server that says nothing."""
 
@@ -188,7 +192,8 @@ class Exchange:
 
     Attributes:
         url: The other repository.
-        patience_s: How long the other side may be silent before it is given up, in seconds, without a user at a terminal.
+        patience_s: How long the other side may be silent before it is given up, in seconds, without a user at a
+            terminal.
     """
 
     def __init__(
@@ -214,7 +219,9 @@ class Exchange:
         self.patience_s = _PATIENCE_S
 
     def fetch(self, specs: Sequence[str], *, upload_pack: str | None = None) -> tuple[str, ...]:
-        """Have git fetch; return what the server said. Then objects are judged and on disk in the vault, refs in `read_refs`.
+        """Have git fetch; return what the server said.
+
+        Then objects are judged and on disk in the vault, refs in `read_refs`.
 
         Refs that the other side no longer has are removed. `upload_pack` is the program that answers there.
         """
@@ -235,7 +242,13 @@ class Exchange:
         Raises:
             ObjectMissing: If the server says that it does not have one of them; then none has come.
         """
-        options = ["--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules", "--filter=blob:none"]
+        options = [
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+            "--no-recurse-submodules",
+            "--filter=blob:none",
+        ]
         with tempfile.TemporaryFile() as wanted:
             wanted.write(b"".join(oid.hex().encode("ascii") + b"\n" for oid in oids))
             wanted.seek(0)
@@ -248,7 +261,10 @@ class Exchange:
         self._take_in()
 
     def _take_in(self) -> None:
-        """Give the vault what a fetch has brought, in git's order: a pack is there when its index is. It is then on disk."""
+        """Give the vault what a fetch has brought, in git's order: a pack is there when its index is.
+
+        It is then on disk.
+        """
         came, packs = self._place / "objects" / "pack", self._git_dir / "objects" / "pack"
         with host_errors("store what was fetched"):
             self._take_in_loose()
@@ -267,7 +283,7 @@ class Exchange:
             release_pack(self._held.pop())
 
     def _take_in_loose(self) -> None:
-        """Give the vault what came as files of their own: a web server that runs no git (gitprotocol-http) hands out such."""
+        """Give the vault the loose objects that came: a web server that runs no git (gitprotocol-http) sends such."""
         source, target = self._place / "objects", self._git_dir / "objects"
         names = [oid.hex() for oid in list_loose(source)]
         if not names:
@@ -281,7 +297,9 @@ class Exchange:
             fsync_dir(target / name)
         fsync_dir(target)
 
-    def push(self, pushes: Sequence[Push], *, receive_pack: str | None = None) -> tuple[list[PushedRef], tuple[str, ...]]:
+    def push(
+        self, pushes: Sequence[Push], *, receive_pack: str | None = None
+    ) -> tuple[list[PushedRef], tuple[str, ...]]:
         """Have git push; say what became of each ref, and what the server said."""
         self._check_receiver()
         options = ["--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no"]
@@ -301,9 +319,10 @@ class Exchange:
         return done, ended.messages
 
     def _check_receiver(self) -> None:
-        """Refuse to push into a repository of this machine that belongs to another user, unless the user's own git trusts it.
+        """Refuse to push into another user's repository on this machine, unless the caller's own git trusts it.
 
-        What takes the push runs here and obeys its configuration and hooks. Newer versions of git refuse it by themselves.
+        What takes the push runs here and obeys its configuration and hooks. Newer versions of git refuse it by
+        themselves.
         """
         path = local_path(self.url)
         git_dir = find_git_dir(path) if path is not None else None
@@ -314,7 +333,9 @@ class Exchange:
             check_owner(common_dir(git_dir))
         except VaultUntrusted as error:
             denied = RemoteAccessDenied(hide_secret(self.url), str(error.details["reason"]))
-            denied.hint = f"If its hooks and settings may run as you: `git config --global --add safe.directory {path}`."
+            denied.hint = (
+                f"If its hooks and settings may run as you: `git config --global --add safe.directory {path}`."
+            )
             raise denied from error
 
     def read_refs(self) -> dict[str, Oid]:
@@ -328,13 +349,15 @@ class Exchange:
         return None
 
     def _source(self) -> str:
-        """Name the other side: by its address, or where git is to know that it has all that is missing here, as a remote."""
+        """Name the other side: by its URL, or as a remote where git must know that it has all that is missing here."""
         return LAZY_REMOTE if self._lazy else self.url
 
     def _progress_option(self) -> str:
         return "--progress" if self._progress is not None else "--no-progress"
 
-    def _git(self, verb: str, options: Sequence[str], operands: Sequence[str], *, given: IO[bytes] | None = None) -> Ended:
+    def _git(
+        self, verb: str, options: Sequence[str], operands: Sequence[str], *, given: IO[bytes] | None = None
+    ) -> Ended:
         environment = {
             "GIT_DIR": os.fspath(self._place),
             "GIT_CONFIG_GLOBAL": os.fspath(self._place / "settings"),
@@ -405,7 +428,8 @@ def open_exchange(
 ) -> Iterator[Exchange]:
     """Make a git directory for one exchange between a vault and the repository at a URL; it is gone afterwards.
 
-    Git knows of the vault's refs only `refs`. With `lazy` the vault may lack contents of files, which that repository has.
+    Git knows of the vault's refs only `refs`. With `lazy` the vault may lack contents of files, which that repository
+    has.
     """
     parent = git_dir.absolute() / "avfs" / "exchange"
     make_dirs_durably(parent)
@@ -444,7 +468,10 @@ def _end_started(place: Path) -> None:
 
 
 def _find_pushed(push: Push, told: Sequence[tuple[str, PushedRef]]) -> PushedRef | None:
-    """Find what became of a ref: the first line about it counts. A server may store what it is sent under another name."""
+    """Find what became of a ref: the first line about it counts.
+
+    A server may store what it is sent under another name.
+    """
     for _, ref in told:
         if ref.ref == push.ref:
             return ref
@@ -455,7 +482,10 @@ def _find_pushed(push: Push, told: Sequence[tuple[str, PushedRef]]) -> PushedRef
 
 
 def _parse_pushed(output: bytes) -> list[tuple[str, PushedRef]]:
-    """Read what `git push --porcelain` says: what was pushed, and what became of the ref. The server chooses some of the text."""
+    """Read what `git push --porcelain` says: what was pushed, and what became of the ref.
+
+    The server chooses some of the text.
+    """
     outcomes: dict[str, PushOutcome] = {
         " ": "updated",
         "+": "forced",

@@ -1,9 +1,9 @@
 """Attributes of paths, as `.gitattributes` files in a tree give them (gitattributes(5)).
 
-Decided here: how a line is read, which of several wins, and what macros stand for, all as git has it. Files come from one tree
-and, above them all, from the repository's own `info/attributes`; a user's and the system's are not asked. An attribute may name
-a program, but neither this module nor its callers start one. A `TreeAttributes` keeps what it read of one tree and belongs to
-one thread.
+Decided here: how a line is read, which of several wins, and what macros stand for, all as git has it. Files come from
+one tree and, above them all, from the repository's own `info/attributes`; a user's and the system's are not asked. An
+attribute may name a program, but neither this module nor its callers start one. A `TreeAttributes` keeps what it read
+of one tree and belongs to one thread.
 """
 
 from __future__ import annotations
@@ -100,14 +100,22 @@ class TreeAttributes:
     def _read(self, directory: TreePath) -> Sequence[_Line]:
         lines = self._lines.get(directory)
         if lines is None:
-            lines = self._lines[directory] = tuple(_parse(self.read_file(directory), directory, is_top=directory == ROOT))
+            lines = self._lines[directory] = tuple(
+                _parse(self.read_file(directory), directory, is_top=directory == ROOT)
+            )
         return lines
 
     def read_file(self, directory: TreePath) -> bytes:
         """Read the file in a directory; empty without a file that counts."""
-        entry = find_entry(self._source, self._tree, join(directory, ATTRIBUTES_NAME)) if self._tree is not None else None
+        entry = (
+            find_entry(self._source, self._tree, join(directory, ATTRIBUTES_NAME)) if self._tree is not None else None
+        )
         # A link is not followed, as git does not.
-        if entry is not None and entry[0] in (MODE_FILE, MODE_EXEC) and self._source.blob_size(entry[1]) <= FILE_MAX_BYTES:
+        if (
+            entry is not None
+            and entry[0] in (MODE_FILE, MODE_EXEC)
+            and self._source.blob_size(entry[1]) <= FILE_MAX_BYTES
+        ):
             return self._source.read_blob(entry[1])
         return b""
 
@@ -125,7 +133,9 @@ def _parse(content: bytes, directory: TreePath, *, is_top: bool) -> Iterator[_Li
             name = _first_word(pattern[len(_MACRO) :].lstrip(_BLANK))[0]
             if is_top and _NAME.fullmatch(name):
                 yield _Line(None, name, values)
-        elif not pattern.startswith(b"!") and b"\n" not in pattern:  # git knows none that take back, and rules none of many lines
+        elif (
+            not pattern.startswith(b"!") and b"\n" not in pattern
+        ):  # git knows none that take back, and rules none of many lines
             yield _Line(IgnoreRules.parse(_as_rule(pattern), directory), None, values)
 
 

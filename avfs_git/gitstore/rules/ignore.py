@@ -1,13 +1,13 @@
 """Which paths git would ignore: gitignore rules on byte paths, as `git check-ignore --no-index` has them.
 
 Decided here: how a rule is read, what it matches, and which of several rules wins. Scans and imports ask, and bring the
-content of the ignore files; nothing here touches a disk. An ignored directory hides everything below it from all rules, so
-that nothing below it can be taken back. Case counts (`core.ignoreCase` is off in a vault). An `Ignorer` keeps what it read
-and decided about each directory: make a new one when an ignore file changes. Threads may share one; at worst two of them do
-the same work.
+content of the ignore files; nothing here touches a disk. An ignored directory hides everything below it from all rules,
+so that nothing below it can be taken back. Case counts (`core.ignoreCase` is off in a vault). An `Ignorer` keeps what
+it read and decided about each directory: make a new one when an ignore file changes. Threads may share one; at worst
+two of them do the same work.
 
-Rules become patterns of `re` on bytes. Each piece between two stars is matched atomically at its first fit, which loses no
-match and keeps hostile rules (`*a*a*a*b`) from running for ever. No library does as git does:
+Rules become patterns of `re` on bytes. Each piece between two stars is matched atomically at its first fit, which loses
+no match and keeps hostile rules (`*a*a*a*b`) from running for ever. No library does as git does:
 docs/decisions/own-ignore-rules.md.
 """
 
@@ -25,8 +25,11 @@ _BOM: Final = b"\xef\xbb\xbf"
 _SLASH: Final = ord("/")
 _BACKSLASH: Final = ord("\\")
 IGNORE_FILE_MAX: Final = 256 << 10
-"""Bytes of an ignore file that is obeyed: some 20,000 rules. Taking a larger one apart would take minutes, so all that git does
-not track below it counts as ignored, and stays beside history."""
+"""Bytes of an ignore file that is obeyed: some 20,000 rules.
+
+Taking a larger one apart would take minutes, so all that git does not track below it counts as ignored, and stays
+beside history.
+"""
 IGNORE_FILE_READ: Final = IGNORE_FILE_MAX + 1
 """So many bytes of an ignore file are read."""
 _PATH_MAX: Final = 4096
@@ -42,13 +45,15 @@ ReadIgnoreFile = Callable[[TreePath], bytes | None]
 class Ignorer:
     """The verdict on any path of a workspace.
 
-    `read_ignore_file` reads the `.gitignore` of a directory. `exclude` are rules that every `.gitignore` overrules, as in
-    `info/exclude`. `git_version` is the git to agree with, by default the installed one. It is asked only about a rule with a
-    slash and with `**` right after literal text: git from 2.52 on takes the stars of `a**/b` for one, as its manual says;
-    before, `a**/b` matched `ab` and `a/x/b` too.
+    `read_ignore_file` reads the `.gitignore` of a directory. `exclude` are rules that every `.gitignore` overrules, as
+    in `info/exclude`. `git_version` is the git to agree with, by default the installed one. It is asked only about a
+    rule with a slash and with `**` right after literal text: git from 2.52 on takes the stars of `a**/b` for one, as
+    its manual says; before, `a**/b` matched `ab` and `a/x/b` too.
     """
 
-    def __init__(self, read_ignore_file: ReadIgnoreFile, exclude: bytes = b"", *, git_version: GitVersion | None = None) -> None:
+    def __init__(
+        self, read_ignore_file: ReadIgnoreFile, exclude: bytes = b"", *, git_version: GitVersion | None = None
+    ) -> None:
         self._read = read_ignore_file
         self._git_version = git_version
         self._tables: dict[bytes, _Table] = {}

@@ -1,11 +1,11 @@
 """Working beneath a directory by descriptors: no step follows a symbolic link, no path gets too long.
 
-Decided here: how a directory below another is reached (one component at a time, `O_NOFOLLOW`), how many descriptors stay open
-(`DescriptorPool`), and how a rename with flags is spelled (`rename_at`). Used for every tree that others may change at the same
-time.
+Decided here: how a directory below another is reached (one component at a time, `O_NOFOLLOW`), how many descriptors
+stay open (`DescriptorPool`), and how a rename with flags is spelled (`rename_at`). Used for every tree that others may
+change at the same time.
 
-Any thread may call; a `Descriptor` is closed when its last holder lets go, so that the pool never closes one in use. Nothing
-here is durable: see `host.files.durable`.
+Any thread may call; a `Descriptor` is closed when its last holder lets go, so that the pool never closes one in use.
+Nothing here is durable: see `host.files.durable`.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Holder(Protocol):
 class DescriptorPool:
     """A bound on how many descriptors a process keeps open at leisure.
 
-    Holders are asked to let go in the order in which they came; one whose descriptor was used meanwhile gets a second chance.
-    The pool itself keeps neither a holder nor a descriptor alive.
+    Holders are asked to let go in the order in which they came; one whose descriptor was used meanwhile gets a second
+    chance. The pool itself keeps neither a holder nor a descriptor alive.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -111,7 +111,9 @@ POOL = DescriptorPool()
 
 
 def open_at(directory: int | None, name: bytes, flags: int, mode: int = 0o666) -> int:
-    """Open an entry of a directory (None: the current one), never a link's target; makes room when too many files are open.
+    """Open an entry of a directory (None: the current one), never a link's target.
+
+    Makes room when too many files are open.
 
     `O_NOATIME` is dropped where the kernel refuses it, as for another user's file.
     """
@@ -184,7 +186,15 @@ def chmod_at(directory: int | None, name: bytes, mode: int) -> None:
 
 # --- renames with flags ----------------------------------------------------------------------------------
 
-_SYSCALL_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "ppc64le": 357, "s390x": 347, "armv7l": 382, "i686": 353}
+_SYSCALL_RENAMEAT2 = {
+    "x86_64": 316,
+    "aarch64": 276,
+    "riscv64": 276,
+    "ppc64le": 357,
+    "s390x": 347,
+    "armv7l": 382,
+    "i686": 353,
+}
 
 
 def _load_renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
@@ -206,7 +216,9 @@ _renameat2 = _load_renameat2()
 
 
 def rename_at(source: int, old: bytes, target: int, new: bytes, flags: int = 0) -> None:
-    """Rename an entry of one open directory into another; flags as `RENAME_NOREPLACE`, `RENAME_EXCHANGE`, `RENAME_WHITEOUT`.
+    """Rename an entry of one open directory into another.
+
+    Flags as `RENAME_NOREPLACE`, `RENAME_EXCHANGE`, `RENAME_WHITEOUT`.
 
     Raises:
         OSError: EINVAL where the file system does not know a flag, ENOSYS where the system does not.

@@ -1,8 +1,8 @@
 """Writing files so that they are there, whole, after a power cut.
 
-Decided here: the order of write, fsync and rename, and that a directory is synced after a name in it came or went (else the
-rename is lost, though the file's content is on the disk). Functions without state, safe from any thread; two writers of one
-file each write their own temporary file, and the last rename wins.
+Decided here: the order of write, fsync and rename, and that a directory is synced after a name in it came or went (else
+the rename is lost, though the file's content is on the disk). Functions without state, safe from any thread; two
+writers of one file each write their own temporary file, and the last rename wins.
 
 A crash leaves the old content or the new, and perhaps a `.NAME.XXXXXXXX.tmp` beside it.
 """
@@ -45,8 +45,8 @@ def write_file_atomically(
 ) -> None:
     """Replace a file's content: all of it or nothing; on disk on return if durable. On failure the old content stays.
 
-    The file gets those of the permissions `mode` that its directory has (`modes`), `despite_umask` also where a group may only
-    read the directory.
+    The file gets those of the permissions `mode` that its directory has (`modes`), `despite_umask` also where a group
+    may only read the directory.
     """
     with host_errors(f"write '{path}'"):
         directory, name = os.path.split(os.fsencode(path))
@@ -83,10 +83,12 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
 
 
 def sync_file(fd: int, *, data_only: bool = False) -> None:
-    """Force to disk what an open file holds, or which names an open directory holds; with `data_only`, without the file's times.
+    """Force to disk what an open file holds, or which names an open directory holds.
 
-    Where XFS has shut down, because its disk fails, `fsync` of a directory succeeds: the changes in memory were dropped, so
-    there is nothing to write. `fstat` fails there.
+    With `data_only`, without the file's times.
+
+    Where XFS has shut down, because its disk fails, `fsync` of a directory succeeds: the changes in memory were
+    dropped, so there is nothing to write. `fstat` fails there.
     """
     (os.fdatasync if data_only else os.fsync)(fd)
     os.fstat(fd)

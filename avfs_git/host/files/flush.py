@@ -1,11 +1,11 @@
 """Writing out what programs have changed in memory, and waiting for what they write.
 
-Decided here: which system calls do that, and when it is done. Never called by the process that serves the file system in
-question, which would wait for itself. Fails silently: its callers want to see more, not to save.
+Decided here: which system calls do that, and when it is done. Never called by the process that serves the file system
+in question, which would wait for itself. Fails silently: its callers want to see more, not to save.
 
-Of a FUSE file system, the kernel sends the pages to the server and does not wait until they are written. So the server is asked
-something afterwards: requests wait in one line, and the answer comes when those before it are done. The line has room for so
-many writes at once; hence one question for each time that many pages are under way.
+Of a FUSE file system, the kernel sends the pages to the server and does not wait until they are written. So the server
+is asked something afterwards: requests wait in one line, and the answer comes when those before it are done. The line
+has room for so many writes at once; hence one question for each time that many pages are under way.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ _WAIT_BEFORE, _WRITE = 1, 2  # sync_file_range(2)
 _IN_LINE = 12
 """So many writes stand in line at least: what a kernel allows a server that asks for no more."""
 _UNTOLD = 2 * 125
-"""So many pages more may be under way than the kernel says: each processor adds up to 125 to the sum later (`mm/vmstat.c`), and
-two take part, the one that sends and the one that is told of the end."""
+"""Pages that may be under way beyond the kernel's count: two processors each add up to 125 later (`mm/vmstat.c`).
+
+One of the two sends, the other is told of the end.
+"""
 
 _QUESTIONS_MAX = 4096
 """So many are asked at the most, a tenth of a second: what is under way may be all another disk's."""
 
 
 def flush_file_system(directory: str, device: int) -> bool:
-    """Write out the changed pages of all files on the file system of a directory, if it is the one of that device number."""
+    """Write out the changed pages of all files on a directory's file system, if it has the device number `device`."""
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -50,10 +52,10 @@ def flush_file_system(directory: str, device: int) -> bool:
 def show_later_writes(fd: int) -> bool:
     """Make every later write to a file move its time of change, also a write to memory that a program has mapped.
 
-    A page that is changed already may be written again without the system noticing. So where a process has the file open for
-    writing, or mapped, its changed pages are sent to the disk, without waiting, and with that the next write is noticed. A
-    lease for reading tells whether a process has it open, and is given back at once: a process that opens the file in between
-    waits for that long, and this process gets SIGIO, which its caller has blocked.
+    A page that is changed already may be written again without the system noticing. So where a process has the file
+    open for writing, or mapped, its changed pages are sent to the disk, without waiting, and with that the next write
+    is noticed. A lease for reading tells whether a process has it open, and is given back at once: a process that opens
+    the file in between waits for that long, and this process gets SIGIO, which its caller has blocked.
 
     True if no process has the file open for writing, or mapped for that. Raises OSError if the disk fails.
     """
@@ -73,8 +75,8 @@ def show_later_writes(fd: int) -> bool:
 def begin_writing(fd: int, offset: int, size: int) -> None:
     """Send a piece of a file to the disk, and do not wait for it; a size of 0 means up to the end.
 
-    Else an `fsync` at the end finds all of the file, and every process that makes, removes or renames something in the same
-    file system waits for the journal, which waits for that. What the disk refuses, the `fsync` tells.
+    Else an `fsync` at the end finds all of the file, and every process that makes, removes or renames something in the
+    same file system waits for the journal, which waits for that. What the disk refuses, the `fsync` tells.
     """
     _libc.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), _WRITE)
 
@@ -82,9 +84,9 @@ def begin_writing(fd: int, offset: int, size: int) -> None:
 def await_writes(fd: int) -> None:
     """Wait until every write to a file that has begun is done.
 
-    A write moves the times of a file when it begins, and a read before its end sees half of it. A writer holds the lock of the
-    inode; so does a process that looks for data (`SEEK_DATA`: ext4, btrfs, f2fs, tmpfs). XFS lets no process read meanwhile.
-    Moves the place in the file that `read` goes on from.
+    A write moves the times of a file when it begins, and a read before its end sees half of it. A writer holds the lock
+    of the inode; so does a process that looks for data (`SEEK_DATA`: ext4, btrfs, f2fs, tmpfs). XFS lets no process
+    read meanwhile. Moves the place in the file that `read` goes on from.
     """
     with suppress(OSError):  # ENXIO of an empty file; EINVAL where it is not known
         os.lseek(fd, 0, os.SEEK_DATA)
@@ -97,4 +99,6 @@ def _pages_under_way() -> int:
             lines = file.read().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith((b"Writeback:", b"WritebackTmp:"))) // _PAGE_KIB
+    return (
+        sum(int(line.split()[1]) for line in lines if line.startswith((b"Writeback:", b"WritebackTmp:"))) // _PAGE_KIB
+    )

@@ -1,8 +1,8 @@
 """Taking away the last name of a file, without waiting until the disk has its room back.
 
 Decided here: freeing the room of a large file takes the kernel 0.3 s for each GiB, within unlink(2). A thread that
-others wait for leaves that to another one: a descriptor keeps the file until its name is gone, and the other thread closes
-it. On a disk that has little left the room is freed at once, because the next write may need it.
+others wait for leaves that to another one: a descriptor keeps the file until its name is gone, and the other thread
+closes it. On a disk that has little left the room is freed at once, because the next write may need it.
 
 Called by `vfs` with the lock of a tree. After a crash the kernel has closed the descriptor: nothing is left behind.
 """

@@ -1,8 +1,9 @@
 """Permissions of what avfs makes: those of the directory that it is made in.
 
-Decided here: that a file or directory of a vault is open to those who may use the directory above it, so that one choice, at
-the top of a vault, holds for everything in it. A directory that a group may write to is shared on purpose: there the umask of a
-process, which is meant for its own files, does not count. Functions without state, safe from any thread.
+Decided here: that a file or directory of a vault is open to those who may use the directory above it, so that one
+choice, at the top of a vault, holds for everything in it. A directory that a group may write to is shared on purpose:
+there the umask of a process, which is meant for its own files, does not count. Functions without state, safe from any
+thread.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import os
 import stat
 
 _RESTRICTED = 0o066
-"""What a private directory does not allow others. Passing through is allowed: it is needed for a shared vault in a home."""
+"""What a private directory does not allow others.
+
+Passing through is allowed: it is needed for a shared vault in a home.
+"""
 
 
 def mode_below(directory: bytes | str | os.PathLike[str]) -> int:
@@ -59,7 +63,9 @@ def _parent(path: bytes | str | os.PathLike[str]) -> bytes:
 
 
 def is_open(directory: os.PathLike[str]) -> bool:
-    """Tell whether a directory of the caller's can be read or written by other users; one that they may pass through is not open.
+    """Tell whether a directory of the caller's can be read or written by other users.
+
+    One that they may pass through is not open.
 
     Raises OSError.
     """

@@ -1,7 +1,8 @@
 """Reading a small file of avfs's own: anything but a regular file is refused, and no reader waits for it.
 
-A repository that came from elsewhere, or a program that may write to a vault, can put a pipe, a device or a symbolic link where
-avfs has a file. All files of a vault, a home or a session are opened here, or the same way. Safe from any thread.
+A repository that came from elsewhere, or a program that may write to a vault, can put a pipe, a device or a symbolic
+link where avfs has a file. All files of a vault, a home or a session are opened here, or the same way. Safe from any
+thread.
 """
 
 from __future__ import annotations

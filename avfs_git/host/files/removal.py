@@ -1,8 +1,9 @@
 """Removing a directory with all that is below it.
 
-Unlike `shutil.rmtree`, no depth, no length of a path and no mode of the user's own directories is in the way. Symbolic links
-are removed, never followed. A removal ends with EBUSY at what is mounted below the directory, and does not enter it. Several
-processes may remove one directory at once; a killed one leaves less than there was, and the next call goes on.
+Unlike `shutil.rmtree`, no depth, no length of a path and no mode of the user's own directories is in the way. Symbolic
+links are removed, never followed. A removal ends with EBUSY at what is mounted below the directory, and does not enter
+it. Several processes may remove one directory at once; a killed one leaves less than there was, and the next call goes
+on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _ATTEMPTS = 100
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and everything in it; does nothing if it is not there. What goes before a failure stays away."""
+    """Remove a directory and everything in it; does nothing if it is not there.
+
+    What goes before a failure stays away.
+    """
     _remove_dir(None, os.fsencode(path))
 
 
@@ -47,7 +51,7 @@ def _unlink(directory: int, name: bytes) -> bool:
 
 def _remove_dir(directory: int | None, name: bytes) -> None:
     frames: list[tuple[int, bytes, list[tuple[bytes, bool]]]] = []
-    """Of each directory that is being emptied: its descriptor, its name in the one above, and the entries that are left."""
+    """Of each directory being emptied: its descriptor, its name in the one above, and the entries that are left."""
 
     def enter(above: int | None, child: bytes) -> None:
         with suppress(FileNotFoundError):  # another process removes it, too
@@ -56,7 +60,9 @@ def _remove_dir(directory: int | None, name: bytes) -> None:
             if os.fstat(here).st_dev != os.fstat(frames[0][0]).st_dev:  # something is mounted there
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), child)
             with os.scandir(here) as entries:
-                frames[-1][2].extend((os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries)
+                frames[-1][2].extend(
+                    (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries
+                )
 
     attempts = _ATTEMPTS
     try:

@@ -1,8 +1,9 @@
 """A seal under what avfs keeps where commands can write: who changes it has to know a key that lies elsewhere.
 
-Decided here: what a seal is (HMAC-SHA256) and how its key is kept: 32 random bytes in a file of the user's home of avfs, mode
-0600, made at the first use. `proxy.policy.approvals` seals approvals, `workspace.exchange.userhooks` the list of hooks that the
-owner enabled. Any thread and process may use one; the key survives a power cut before the first seal counts.
+Decided here: what a seal is (HMAC-SHA256) and how its key is kept: 32 random bytes in a file of the user's home of
+avfs, mode 0600, made at the first use. `proxy.policy.approvals` seals approvals, `workspace.exchange.userhooks` the
+list of hooks that the owner enabled. Any thread and process may use one; the key survives a power cut before the first
+seal counts.
 
 A program of the same user that is not isolated can read the key: a seal keeps out edits, not a forger.
 """
@@ -60,7 +61,12 @@ class Seal:
         with os.fdopen(fd, "rb") as file:
             found = os.fstat(fd)
             key = file.read(_KEY_BYTES + 1)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077 or len(key) != _KEY_BYTES:
+        if (
+            not stat.S_ISREG(found.st_mode)
+            or found.st_uid != os.geteuid()
+            or found.st_mode & 0o077
+            or len(key) != _KEY_BYTES
+        ):
             raise PermissionError(1, "it is not a key that only its user can read")
         return key
 

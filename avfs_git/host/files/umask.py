@@ -1,8 +1,8 @@
 """The umask of a thread, and of a process that others work for.
 
-Decided here: how a server's thread makes files with the umask of the process that asked for them. On Linux the umask belongs to
-a structure that threads share until one of them asks for its own; the other threads, which serve with a umask of 0, are not
-disturbed.
+Decided here: how a server's thread makes files with the umask of the process that asked for them. On Linux the umask
+belongs to a structure that threads share until one of them asks for its own; the other threads, which serve with a
+umask of 0, are not disturbed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ def have_own_umask() -> bool:
 
 
 def read_umask() -> int:
-    """Tell the umask of this process without touching it; the usual one where the system does not say (Linux before 4.7)."""
+    """Tell the umask of this process without touching it.
+
+    The usual one where the system does not say (Linux before 4.7).
+    """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:

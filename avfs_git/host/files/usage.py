@@ -1,7 +1,7 @@
 """How much of a disk directories take.
 
-Decided here: that blocks are counted, also of directories, and that what cannot be read does not count. `sdk` and `gc` call it;
-it takes no lock, so that the answer is rough while others write.
+Decided here: that blocks are counted, also of directories, and that what cannot be read does not count. `sdk` and `gc`
+call it; it takes no lock, so that the answer is rough while others write.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Extended attributes, bytes in and out.
 
-Decided here: how an entry of an open directory is named for the xattr calls, which know no directory descriptors (`entry_of`),
-and which errors mean "there are none". Any thread may call; nothing here is durable.
+Decided here: how an entry of an open directory is named for the xattr calls, which know no directory descriptors
+(`entry_of`), and which errors mean "there are none". Any thread may call; nothing here is durable.
 """
 
 from __future__ import annotations

@@ -1,1 +1,4 @@
-"""Locks between processes: of workspaces, which name their holder, of names, of open files. The kernel frees them at a death."""
+"""Locks between processes: of workspaces, which name their holder, of names, of open files.
+
+The kernel frees them at a death.
+"""

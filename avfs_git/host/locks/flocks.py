@@ -1,8 +1,8 @@
 """Locks of open files, which the kernel drops when the file is closed, also by the death of its process.
 
-Decided here: how long such a lock is waited for, and how often it is tried meanwhile; and a lock that any number of processes
-share, each with a number, and that others ask for without taking it. What is locked, and for whom, is said where these are
-called. From any thread; nothing is kept.
+Decided here: how long such a lock is waited for, and how often it is tried meanwhile; and a lock that any number of
+processes share, each with a number, and that others ask for without taking it. What is locked, and for whom, is said
+where these are called. From any thread; nothing is kept.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def _try_for(wait_s: float, lock: Callable[[], object]) -> bool:
 
 @contextmanager
 def directory_shared(path: Path, number: int) -> Iterator[None]:
-    """Share a lock on a directory for a block: `find_shared` gives its number. It and `directory_held` do not see each other.
+    """Share a lock on a directory for a block: `find_shared` gives its number.
+
+    It and `directory_held` do not see each other.
 
     Raises:
         OSError: If the file system has no such locks.

@@ -1,18 +1,20 @@
 """The lock file of a workspace: its holder, and how often the workspace has changed.
 
-Decided here: how processes exclude each other from a workspace, and how a process learns cheaply that another wrote meanwhile.
-The lock is flock(2): the kernel drops it when its holder dies. The file has the layout of `docs/design/format.md`, "lock"; each
-process maps it. How long a lock is waited for: `LOCK_TIMEOUT_S`; what a message says of the holder: `Holder`.
+Decided here: how processes exclude each other from a workspace, and how a process learns cheaply that another wrote
+meanwhile. The lock is flock(2): the kernel drops it when its holder dies. The file has the layout of
+`docs/design/format.md`, "lock"; each process maps it. How long a lock is waited for: `LOCK_TIMEOUT_S`; what a message
+says of the holder: `Holder`.
 
-- The *epoch* grows with each change, and is odd during one: an odd epoch without a holder means that the holder died in a change.
+- The *epoch* grows with each change, and is odd during one: an odd epoch without a holder means that the holder died in
+  a change.
 - The *clean epoch* is the epoch at which the last capture had recorded everything, with the commit that did.
 - *Retired*: the workspace was put away, so no process may write there any more.
-- The *session* that keeps the lock while it lives: other processes ask it instead of waiting. It may be stale, like the holder's
-  record: only the flock counts.
+- The *session* that keeps the lock while it lives: other processes ask it instead of waiting. It may be stale, like the
+  holder's record: only the flock counts.
 
-One `LockFile` serves one process, from any thread; taking it is reentrant within a thread. A process that keeps the lock
-(`keep`) may fork: its child has the same lock and the same counters. A process that may not write to the file has a
-`ReadingLock`, which excludes writers and writes nothing. A `LookingLock` excludes no process.
+One `LockFile` serves one process, from any thread; taking it is reentrant within a thread. A process that keeps the
+lock (`keep`) may fork: its child has the same lock and the same counters. A process that may not write to the file has
+a `ReadingLock`, which excludes writers and writes nothing. A `LookingLock` excludes no process.
 """
 
 from __future__ import annotations
@@ -85,8 +87,8 @@ class LockFile(Closing):
     Raises OSError from any method if the file system fails.
 
     Attributes:
-        left: The dead session that this process continues, or None. While the file still names it, `acquire` waits as for any
-            process: the holder is another process that looks, not that session.
+        left: The dead session that this process continues, or None. While the file still names it, `acquire` waits as
+            for any process: the holder is another process that looks, not that session.
     """
 
     _kind = fcntl.LOCK_EX
@@ -179,7 +181,9 @@ class LockFile(Closing):
         self._thread_lock.release()
 
     def keep(self, session: str) -> None:
-        """Keep the lock between other processes from now on, also when every thread has released it. Called with the lock held.
+        """Keep the lock between other processes from now on, also when every thread has released it.
+
+        Called with the lock held.
 
         `session` tells other processes who keeps it: an id of at most 24 ASCII letters and digits.
         """
@@ -209,7 +213,7 @@ class LockFile(Closing):
         return bool(self._map[_OPERATING])
 
     def mark_operating(self, *, operating: bool, is_moving: bool = False) -> None:
-        """Say whether an operation is in progress, and whether it changes something that must not be seen before it is done.
+        """Say whether an operation is in progress, and whether it changes what must not be seen before it is done.
 
         The next holder reads it after a kill.
         """
@@ -217,7 +221,7 @@ class LockFile(Closing):
 
     @property
     def is_moving(self) -> bool:
-        """Whether the operation under way must not be seen half done, so that a process which only looks waits for it."""
+        """Whether the current operation must not be seen half done, so that a process that only looks waits for it."""
         return self._map[_OPERATING] == 2
 
     def sign(self, *, command: str | None = None) -> None:
@@ -229,13 +233,13 @@ class LockFile(Closing):
         self._map[_OWNER_AT:_SIZE] = record[:_OWNER_MAX].ljust(_SIZE - _OWNER_AT, b"\0")
 
     def name_above(self, pid: int) -> None:
-        """Write down the process above the command for which the lock was signed: what comes from that would wait for itself."""
+        """Note the process above the command that the lock was signed for: what comes from it would wait for itself."""
         with suppress(OSError):  # then it waits
             self._map[_ABOVE_AT:_SIZE] = _look_at(pid)[0]
 
     @contextmanager
     def signed(self, holder: Holder) -> Iterator[None]:
-        """Name another holder while the block runs: the client for which a session works, and for which other processes wait."""
+        """Name another holder for a block: the client that a session works for and that other processes wait for."""
         before = self._map[_OWNER_AT:_SIZE]
         self._sign(holder)
         try:
@@ -252,7 +256,10 @@ class LockFile(Closing):
 
     @property
     def is_callers(self) -> bool:
-        """Whether the lock is held for a command that this process is part of, and would wait for. As meaningful as `holder`."""
+        """Whether the lock is held for a command that this process is part of, and would wait for.
+
+        As meaningful as `holder`.
+        """
         named, pid = self._map[_ABOVE_AT:_SIZE], os.getppid()
         with suppress(OSError):
             while pid and any(named):
@@ -312,7 +319,10 @@ class LockFile(Closing):
 
     @contextmanager
     def retiring(self) -> Iterator[None]:
-        """Retire it for a block that puts away what it guards; if that fails, other than by `LeftInForce`, it is as before."""
+        """Retire it for a block that puts away what it guards.
+
+        If that fails, other than by `LeftInForce`, it is as before.
+        """
         self.retire()
         try:
             yield
@@ -326,8 +336,8 @@ class LockFile(Closing):
 class ReadingLock(LockFile):
     """The lock of a process that may not write to its file: held together with other readers, never with a writer.
 
-    Writes nothing: it has no `keep`, `begin_change`, `mark_clean` or `retire`. Without a file, nothing has changed yet; each call
-    looks for the file again, because another user may have made it.
+    Writes nothing: it has no `keep`, `begin_change`, `mark_clean` or `retire`. Without a file, nothing has changed yet;
+    each call looks for the file again, because another user may have made it.
     """
 
     _kind = fcntl.LOCK_SH
@@ -404,7 +414,7 @@ class ReadingLock(LockFile):
 
 
 class LookingLock(ReadingLock):
-    """The lock of a process that only looks while others may write: `acquire` always succeeds, and excludes no process."""
+    """The lock of a process that only looks while others write: `acquire` always succeeds, and excludes no process."""
 
     def _lock_file(self, timeout_s: float) -> bool:
         del timeout_s

@@ -1,8 +1,8 @@
 """Directories in the making: one process fills such a directory, and a later one removes what a dead process has left.
 
-Decided here: a lock on the directory (flock(2)) tells that its process lives. The number of a process does not: in another PID
-namespace, as in a container that shares a home, it is that of another process, or of none. Called from any thread. A crash leaves
-the directory without the lock.
+Decided here: a lock on the directory (flock(2)) tells that its process lives. The number of a process does not: in
+another PID namespace, as in a container that shares a home, it is that of another process, or of none. Called from any
+thread. A crash leaves the directory without the lock.
 """
 
 from __future__ import annotations

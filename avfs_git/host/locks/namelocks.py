@@ -1,8 +1,8 @@
 """Locks of names: one thread of one process at a time holds a name, and all names are in one file.
 
 Decided here: a name is a byte of the lock file, chosen by the name's hash, under an open file description lock
-(fcntl_locking(2), F_OFD_SETLK). The kernel releases it when its holder dies, and no file is left for each name that was ever
-used. Two names with the same byte wait for each other and do no other harm. The file stays empty.
+(fcntl_locking(2), F_OFD_SETLK). The kernel releases it when its holder dies, and no file is left for each name that was
+ever used. Two names with the same byte wait for each other and do no other harm. The file stays empty.
 
 Called from any thread. A thread may take a name again that it holds.
 """

@@ -1,10 +1,10 @@
 """Mounting and unmounting FUSE file systems, and the table of mounts.
 
-Decided here: how a live tree gets onto a directory: root asks the kernel, other users the set-uid helper `fusermount3`. Nothing
-of the tree is executed as another user or as a device (`nosuid`, `nodev`). Any thread may call. A mount outlives the process
-that made it; a process that finds one whose server is gone (`is_dead`) unmounts it. A mount that stands over the one that the
-caller means, or in it, stays (`MountCovered`). What only one of the ways needs is imported there: a session starts in as many
-milliseconds as its imports take.
+Decided here: how a live tree gets onto a directory: root asks the kernel, other users the set-uid helper `fusermount3`.
+Nothing of the tree is executed as another user or as a device (`nosuid`, `nodev`). Any thread may call. A mount
+outlives the process that made it; a process that finds one whose server is gone (`is_dead`) unmounts it. A mount that
+stands over the one that the caller means, or in it, stays (`MountCovered`). What only one of the ways needs is imported
+there: a session starts in as many milliseconds as its imports take.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ class Mounted(NamedTuple):
 
 
 def list_mounts(process: int | str = "self") -> list[Mounted]:
-    """List what is mounted in the mount namespace of a process, in the order in which it was. See proc_pid_mountinfo(5)."""
+    """List what is mounted in the mount namespace of a process, in the order in which it was.
+
+    See proc_pid_mountinfo(5).
+    """
     found = []
     for line in Path(f"/proc/{process}/mountinfo").read_bytes().splitlines():
         before, _, after = line.partition(b" - ")
@@ -80,7 +83,9 @@ def _unescape(text: bytes) -> bytes:
 def list_mounts_below(directory: Path) -> list[bytes]:
     """List the paths from a directory to the mounts below it."""
     return [
-        os.fsencode(found.directory.relative_to(directory)) for found in list_mounts() if directory in found.directory.parents
+        os.fsencode(found.directory.relative_to(directory))
+        for found in list_mounts()
+        if directory in found.directory.parents
     ]
 
 
@@ -123,15 +128,18 @@ def mount_fuse(
 ) -> int:
     """Mount a FUSE file system; give the descriptor on which the kernel speaks to its server.
 
-    The kernel checks permissions itself (`default_permissions`), except where only root can come in, who may do everything:
-    then it asks the server what access(2) says. Else it would ask for the attributes of a directory again after each change of
-    what is in it, only to check.
+    The kernel checks permissions itself (`default_permissions`), except where only root can come in, who may do
+    everything: then it asks the server what access(2) says. Else it would ask for the attributes of a directory again
+    after each change of what is in it, only to check.
 
-    `source` and `subtype` are what the mount table shows, the latter after `fuse.`. With `read_only` the kernel refuses every
-    change. `allow_other` lets in other users than the one who mounts; for ordinary users only if the machine allows it.
+    `source` and `subtype` are what the mount table shows, the latter after `fuse.`. With `read_only` the kernel refuses
+    every change. `allow_other` lets in other users than the one who mounts; for ordinary users only if the machine
+    allows it.
     """
     if os.geteuid() == 0:
-        return _mount_as_root(directory, source, subtype, read_only=read_only, allow_other=allow_other, max_read=max_read)
+        return _mount_as_root(
+            directory, source, subtype, read_only=read_only, allow_other=allow_other, max_read=max_read
+        )
     options = ["rw" if not read_only else "ro", "nosuid", "nodev", "default_permissions", f"max_read={max_read}"]
     if allow_other:
         options.append("allow_other")
@@ -139,7 +147,9 @@ def mount_fuse(
     return mount_by_helper(directory, [*options, f"subtype={subtype}", f"fsname={escaped}"])
 
 
-def _mount_as_root(directory: Path, source: str, subtype: str, *, read_only: bool, allow_other: bool, max_read: int) -> int:
+def _mount_as_root(
+    directory: Path, source: str, subtype: str, *, read_only: bool, allow_other: bool, max_read: int
+) -> int:
     import ctypes  # noqa: PLC0415 - only where root mounts
 
     fd = _open_device()
@@ -172,7 +182,9 @@ def _open_device() -> int:
 
 
 def check_device() -> None:
-    """Check that this user may open the device of FUSE, before anything is made for a mount. The helper opens it as the user.
+    """Check that this user may open the device of FUSE, before anything is made for a mount.
+
+    The helper opens it as the user.
 
     Raises:
         FuseUnavailable: If not, or if an ordinary user lacks the set-uid program.
@@ -198,7 +210,9 @@ def find_helper() -> str:
 
 
 def mount_by_helper(directory: Path, options: Sequence[str], *, user: int | None = None) -> int:
-    """Mount a FUSE file system as an ordinary user does: with the set-uid program of FUSE. Root may do so as another `user`.
+    """Mount a FUSE file system as an ordinary user does: with the set-uid program of FUSE.
+
+    Root may do so as another `user`.
 
     Raises:
         FuseUnavailable: If there is no such program, or it may not use the device.
@@ -240,8 +254,8 @@ def mount_by_helper(directory: Path, options: Sequence[str], *, user: int | None
 def unmount(mounted: Mounted, *, lazy: bool = False) -> None:
     """Take a mount away; with `lazy` also one in use, which vanishes from the tree now and ends with its last user.
 
-    The kernel unmounts what a path leads to. The check that nothing covers the mount comes directly before; a mount that another
-    process places there in between is not noticed.
+    The kernel unmounts what a path leads to. The check that nothing covers the mount comes directly before; a mount
+    that another process places there in between is not noticed.
 
     Raises:
         MountCovered: If another mount stands over it, or in it; both stay.
@@ -273,7 +287,9 @@ def _refuse_covered(mounted: Mounted) -> None:
 
 def _refuse(mounted: Mounted, other: Mounted | None) -> None:
     if other is not None:
-        raise MountCovered(os.fspath(mounted.directory), os.fspath(other.directory), kind=other.kind, source=other.source)
+        raise MountCovered(
+            os.fspath(mounted.directory), os.fspath(other.directory), kind=other.kind, source=other.source
+        )
 
 
 def _unmount_path(directory: Path, *, lazy: bool) -> None:
@@ -310,9 +326,10 @@ def _unmount_as_root(place: Path, flags: int) -> None:
 def detach(mounted: Mounted) -> None:
     """Take a mount out of sight at once, also while programs use it; nothing is done where another process was faster.
 
-    Another process may have detached it and mounted something there since the caller looked: that stays. Root detaches the mount
-    that it has open, so that a mount in its place is safe. The helper of an ordinary user takes a path: processes of avfs lock
-    the directory above it meanwhile. A mount that is placed over it after the check is not noticed, as in `unmount`.
+    Another process may have detached it and mounted something there since the caller looked: that stays. Root detaches
+    the mount that it has open, so that a mount in its place is safe. The helper of an ordinary user takes a path:
+    processes of avfs lock the directory above it meanwhile. A mount that is placed over it after the check is not
+    noticed, as in `unmount`.
 
     Raises:
         MountCovered: If another mount stands over it, or in it: the kernel detaches that, too. Both stay.
@@ -334,7 +351,9 @@ def detach(mounted: Mounted) -> None:
         if mounted in list_mounts():
             if isinstance(error, MountError):
                 raise
-            raise MountError(f"cannot unmount '{mounted.directory}': {error.strerror}", details={"errno": error.errno}) from error
+            raise MountError(
+                f"cannot unmount '{mounted.directory}': {error.strerror}", details={"errno": error.errno}
+            ) from error
 
 
 def _detach_opened(mounted: Mounted) -> None:
@@ -349,8 +368,8 @@ def _detach_opened(mounted: Mounted) -> None:
 def hold_conversation(mounted: Mounted) -> int | None:
     """Open what ends the conversation between a mount and its server (`cut_off`); the caller closes it.
 
-    Device numbers are reused as soon as a mount has ended; what is open belongs to the mount that it was opened for. None if
-    that is gone, for a user who has not mounted it, or if FUSE's control file system is not there.
+    Device numbers are reused as soon as a mount has ended; what is open belongs to the mount that it was opened for.
+    None if that is gone, for a user who has not mounted it, or if FUSE's control file system is not there.
     """
     try:
         fd = os.open(f"/sys/fs/fuse/connections/{mounted.device[1]}/abort", os.O_WRONLY | os.O_CLOEXEC)

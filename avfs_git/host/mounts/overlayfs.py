@@ -1,8 +1,8 @@
 """The kernel's overlayfs: its options, mounting it, and what can be learnt of it from outside.
 
-Decided here: how layers are spelled for mount(2), how to find out whether any overlayfs, wherever it is mounted, writes to a
-directory, and how its end is seen. A mount outlives the process that made it, also one that was detached and that a program
-still uses: no mount table lists that, so that the kernel itself is asked. Root only; any thread may call.
+Decided here: how layers are spelled for mount(2), how to find out whether any overlayfs, wherever it is mounted, writes
+to a directory, and how its end is seen. A mount outlives the process that made it, also one that was detached and that
+a program still uses: no mount table lists that, so that the kernel itself is asked. Root only; any thread may call.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def mark_options(is_trusted: bool) -> tuple[str, ...]:
     """Give the options for the marks of an upper layer.
 
     Args:
-        is_trusted: Whether they are root's, so that the kernel renames directories of the lower layer. Each file keeps its own
-            content up there (`metacopy=off`): no reader of the layer has to look for it elsewhere.
+        is_trusted: Whether they are root's, so that the kernel renames directories of the lower layer. Each file keeps
+            its own content up there (`metacopy=off`): no reader of the layer has to look for it elsewhere.
     """
     if is_trusted:
         return ("redirect_dir=on", "metacopy=off", "xino=auto", "index=off")
@@ -40,7 +40,9 @@ def mark_options(is_trusted: bool) -> tuple[str, ...]:
 def layer_options(lower: Sequence[Path], upper: Path, work: Path, options: Sequence[str]) -> str:
     """Spell the layers of an overlayfs, the topmost lower one first, and further options for mount(2)."""
     layers = ":".join(_escape(path, ",:") for path in lower)
-    return ",".join([f"lowerdir={layers}", f"upperdir={_escape(upper, ',')}", f"workdir={_escape(work, ',')}", *options])
+    return ",".join(
+        [f"lowerdir={layers}", f"upperdir={_escape(upper, ',')}", f"workdir={_escape(work, ',')}", *options]
+    )
 
 
 def _escape(path: Path, special: str) -> str:
@@ -81,8 +83,8 @@ def clear_volatile(work: Path) -> None:
 def is_upper_used(upper: Path) -> bool:
     """Tell whether an overlayfs, in any mount namespace and also if it is detached, has a directory as its upper layer.
 
-    The kernel allows one at a time if it is asked to be strict, and looks at that first; the mount that is asked for here
-    cannot succeed. False also where this user may not ask: then this user made no such mount.
+    The kernel allows one at a time if it is asked to be strict, and looks at that first; the mount that is asked for
+    here cannot succeed. False also where this user may not ask: then this user made no such mount.
     """
     options = layer_options([upper], upper, Path(_ELSEWHERE), ("index=on", "userxattr"))
     return _mount("avfs", os.fspath(upper), options) == errno.EBUSY
@@ -112,15 +114,18 @@ def _mount(source: str, target: str, options: str) -> int:
 def watch_end(directory: Path) -> int:
     """Watch for the end of the file system at a directory; gives a descriptor that becomes readable when it is gone.
 
-    That is when its last user in any mount namespace is done. The watch itself keeps nothing. The descriptor is the caller's;
-    nothing is ever to be read from it, so that each process that has a copy sees the same.
+    That is when its last user in any mount namespace is done. The watch itself keeps nothing. The descriptor is the
+    caller's; nothing is ever to be read from it, so that each process that has a copy sees the same.
     """
     import ctypes  # noqa: PLC0415 - as above
 
     libc = ctypes.CDLL(None, use_errno=True)
     fd = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
     # The kernel tells of an end whatever is asked for; something has to be.
-    if fd >= 0 and libc.inotify_add_watch(fd, os.fsencode(directory), ctypes.c_uint32(_IN_DELETE_SELF | _IN_ONLYDIR)) >= 0:
+    if (
+        fd >= 0
+        and libc.inotify_add_watch(fd, os.fsencode(directory), ctypes.c_uint32(_IN_DELETE_SELF | _IN_ONLYDIR)) >= 0
+    ):
         return int(fd)
     number = ctypes.get_errno()
     if fd >= 0:

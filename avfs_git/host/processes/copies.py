@@ -1,12 +1,12 @@
 """The programs that use a mount, and the copies of it that other mount namespaces have.
 
-Decided here: when a mount that was taken away lives on only because a namespace was made meanwhile. A new mount namespace
-(a container, a sandbox, `unshare --mount`) begins with copies of all mounts there are, and unmounting one of them leaves the
-others. So the file system, and with it its server, goes on for as long as that namespace, although no program there may ever
-have looked at it. `session` asks.
+Decided here: when a mount that was taken away lives on only because a namespace was made meanwhile. A new mount
+namespace (a container, a sandbox, `unshare --mount`) begins with copies of all mounts there are, and unmounting one of
+them leaves the others. So the file system, and with it its server, goes on for as long as that namespace, although no
+program there may ever have looked at it. `session` asks.
 
-Everything is read from /proc, and no file system is asked: the server of one may be the caller. Processes that may not be
-looked at are passed over. Any thread may call.
+Everything is read from /proc, and no file system is asked: the server of one may be the caller. Processes that may not
+be looked at are passed over. Any thread may call.
 
 A mount of overlayfs has no server that could leave: there, unused copies are taken away, by a thread that
 enters their namespaces (`remove_copies`).
@@ -38,10 +38,12 @@ def is_copy(found: Mounted, mounted: Mounted) -> bool:
 
 
 def find_copy_users(mounted: Mounted) -> list[str] | None:
-    """List the users of a mount that is gone here and has copies elsewhere, as `NAME (pid N)`; None if it has no copies.
+    """List the users of a mount that is gone here and has copies elsewhere, as `NAME (pid N)`.
 
-    Programs that used it before it went are known by its number, which the kernel gives to another mount as soon as it is
-    free. Users of that mount are not counted. A detached mount cannot be told apart from it.
+    None if it has no copies.
+
+    Programs that used it before it went are known by its number, which the kernel gives to another mount as soon as it
+    is free. Users of that mount are not counted. A detached mount cannot be told apart from it.
     """
     processes = _list_processes()
     seen = _look(mounted, processes)
@@ -52,7 +54,9 @@ def find_copy_users(mounted: Mounted) -> list[str] | None:
         if any(str(copy) in union.options for copy in seen.directories):
             return [f"overlayfs at {union.directory} (pid {process if process != 'self' else os.getpid()})"]
     users = _find_users(processes, seen.numbers, mounted)
-    if users and not seen.numbers <= (still := _look(mounted, processes).numbers):  # meanwhile others have got some of them
+    if users and not seen.numbers <= (
+        still := _look(mounted, processes).numbers
+    ):  # meanwhile others have got some of them
         users = _find_users(processes, seen.numbers & still, mounted)
     return users
 
@@ -117,13 +121,18 @@ def _other_namespaces(processes: list[str]) -> Iterator[tuple[str, list[Mounted]
 def find_copies(is_meant: Callable[[Mounted], bool]) -> list[tuple[str, Mounted]]:
     """List the mounts of other mount namespaces that are meant, each with a process that is there."""
     return [
-        (process, mounted) for process, mounts in _other_namespaces(_list_processes()) for mounted in mounts if is_meant(mounted)
+        (process, mounted)
+        for process, mounts in _other_namespaces(_list_processes())
+        for mounted in mounts
+        if is_meant(mounted)
     ]
 
 
 def describe_copies(mounted: Mounted) -> list[str]:
     """Name for each copy of a mount a process that is in its namespace."""
-    return [f"the mount namespace of {describe(process)}" for process, _ in find_copies(partial(is_copy, mounted=mounted))]
+    return [
+        f"the mount namespace of {describe(process)}" for process, _ in find_copies(partial(is_copy, mounted=mounted))
+    ]
 
 
 def remove_copies(is_meant: Callable[[Mounted], bool]) -> None:

@@ -1,10 +1,11 @@
 """Descriptors: those that come over a socket, and the table of all.
 
-Decided here: what comes is closed in programs that this one starts. `socket.recv_fds` takes the flag for that and does not
-pass it on. Called by both ends of the control socket; from any thread. Facts about the messages: unix(7), cmsg(3).
+Decided here: what comes is closed in programs that this one starts. `socket.recv_fds` takes the flag for that and does
+not pass it on. Called by both ends of the control socket; from any thread. Facts about the messages: unix(7), cmsg(3).
 
-And when the kernel makes the table of a process larger, which it does whenever the number of descriptors passes the next
-power of two. With several threads, the one that opens it waits until every processor was idle once: for tens of milliseconds.
+And when the kernel makes the table of a process larger, which it does whenever the number of descriptors passes the
+next power of two. With several threads, the one that opens it waits until every processor was idle once: for tens of
+milliseconds.
 """
 
 from __future__ import annotations
@@ -42,7 +43,13 @@ def receive_descriptors(source: socket.socket, bytes_max: int, descriptors_max: 
 
 
 def make_room() -> None:
-    """Have room for descriptors from now on. Called by a process with one thread, after fork(2), which takes room away."""
+    """Have room for descriptors from now on.
+
+    Called by a process with one thread, after fork(2), which takes room away.
+    """
     most = min(_ROOM, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    with suppress(OSError), closing_fd(os.open("/", os.O_PATH | os.O_CLOEXEC)) as fd:  # it is no more than a preparation
+    with (
+        suppress(OSError),
+        closing_fd(os.open("/", os.O_PATH | os.O_CLOEXEC)) as fd,
+    ):  # it is no more than a preparation
         os.close(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, most - 1))

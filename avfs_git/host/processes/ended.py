@@ -1,7 +1,8 @@
 """Whether the result of an operation is still wanted, asked while a program works for it.
 
 Decided here: how a caller's function reaches the code that waits for the program. It holds for the thread that called
-`ended_when`. A session sets it for an operation that only reads; `gitstore.gitcommand` kills its git when the client has gone.
+`ended_when`. A session sets it for an operation that only reads; `gitstore.gitcommand` kills its git when the client
+has gone.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Running a program on the terminal of this process, and waiting for it.
 
-Decided here: the program stays in this process's group, as a command that a shell runs. So the terminal sends Ctrl-C, Ctrl-Z and
-changes of its size to the program itself, and the job control of the shell covers both. A signal that another process sends to
-this one is passed on, and so is the SIGHUP of a terminal that is gone; another one from the terminal is not, because the program
-has it already. This process stops when the program has stopped, by Ctrl-Z or by itself, and not before: the shell would take the
-terminal back from a program that reads from it, or has to restore its settings first. Called by the main thread. Keeps nothing.
+Decided here: the program stays in this process's group, as a command that a shell runs. So the terminal sends Ctrl-C,
+Ctrl-Z and changes of its size to the program itself, and the job control of the shell covers both. A signal that
+another process sends to this one is passed on, and so is the SIGHUP of a terminal that is gone; another one from the
+terminal is not, because the program has it already. This process stops when the program has stopped, by Ctrl-Z or by
+itself, and not before: the shell would take the terminal back from a program that reads from it, or has to restore its
+settings first. Called by the main thread. Keeps nothing.
 """
 
 from __future__ import annotations
@@ -85,7 +86,9 @@ class Started(NamedTuple):
 
 
 def run_beside(programs: Sequence[Started]) -> Iterator[tuple[int, Finished]]:
-    """Run programs at the same time, without input; give the number of each and how it ended, in the order of their ends.
+    """Run programs at the same time, without input.
+
+    Give the number of each and how it ended, in the order of their ends.
 
     Each signal that this process gets meanwhile is passed on to all of them.
     """

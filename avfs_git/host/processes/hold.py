@@ -2,17 +2,18 @@
 
     python -I -S avfs_git/host/processes/hold.py SERVER MOST_S DEVICE NUMBER...
 
-Decided here: which programs are held, how, and for how long. `held` starts this module as a process of its own. That finds the
-programs that have something of the mount open or mapped, or work in it, and stops all their threads with `PTRACE_SEIZE` and
-`PTRACE_INTERRUPT` (ptrace(2)): no parent or shell is told, and no signal is sent. It never lets go: it ends, and the kernel lets
-all go on and gives them the signals that came meanwhile. So nothing stays stopped, however this process ends: killed by `held`,
-with the process that started it, or by its own timer, whatever it is waiting for. Only a program that stops this process
-itself, by its id or by freezing its control group, keeps them stopped as long.
+Decided here: which programs are held, how, and for how long. `held` starts this module as a process of its own. That
+finds the programs that have something of the mount open or mapped, or work in it, and stops all their threads with
+`PTRACE_SEIZE` and `PTRACE_INTERRUPT` (ptrace(2)): no parent or shell is told, and no signal is sent. It never lets go:
+it ends, and the kernel lets all go on and gives them the signals that came meanwhile. So nothing stays stopped, however
+this process ends: killed by `held`, with the process that started it, or by its own timer, whatever it is waiting for.
+Only a program that stops this process itself, by its id or by freezing its control group, keeps them stopped as long.
 
-What a held program can notice: a few system calls that wait (`epoll_wait`, `semop`, `msgrcv`, a read of an inotify descriptor:
-signal(7) lists them) return EINTR, as after SIGSTOP and SIGCONT. These are not held: a program that another one traces (a tracer
-that is held itself stops it at its next system call), one outside of this PID namespace and those below it, one that first opens
-a file later; and nothing where the system refuses (Yama's scope 3). So the caller looks whether something changed in the end.
+What a held program can notice: a few system calls that wait (`epoll_wait`, `semop`, `msgrcv`, a read of an inotify
+descriptor: signal(7) lists them) return EINTR, as after SIGSTOP and SIGCONT. These are not held: a program that another
+one traces (a tracer that is held itself stops it at its next system call), one outside of this PID namespace and those
+below it, one that first opens a file later; and nothing where the system refuses (Yama's scope 3). So the caller looks
+whether something changed in the end.
 
 For root. Must not import avfs: each hold begins with the start of this process.
 """
@@ -36,7 +37,10 @@ _MOST_S = 0.2
 _SEARCH_S = 2.0
 """How long to look for them at most."""
 _STOP_S = 0.02
-"""How long to wait until they have stopped. One that is in a system call, as fsync(2), stops at its end: it runs nothing else."""
+"""How long to wait until they have stopped.
+
+One that is in a system call, as fsync(2), stops at its end: it runs nothing else.
+"""
 _PAUSE_S = 0.0002
 _FIRST = -20
 """The priority of what programs wait for."""
@@ -55,10 +59,13 @@ _DEFAULT = (signal.SIGALRM, signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signa
 def held(numbers: Iterable[int], device: tuple[int, int], *, most_s: float = _MOST_S) -> Iterator[None]:
     """Hold the programs that use a mount while the block runs, those that can be held, and for `most_s` at most.
 
-    A mount is given by its numbers in all mount namespaces, and the device of its file system. The caller itself goes on.
+    A mount is given by its numbers in all mount namespaces, and the device of its file system. The caller itself goes
+    on.
     """
     name = "{:02x}:{:02x}".format(*device)
-    process, reading = _start([sys.executable, "-I", "-S", __file__, str(os.getpid()), str(most_s), name, *map(str, numbers)])
+    process, reading = _start(
+        [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(most_s), name, *map(str, numbers)]
+    )
     try:
         if process:
             os.read(reading, 1)  # until they are held, or that process has ended
@@ -67,15 +74,20 @@ def held(numbers: Iterable[int], device: tuple[int, int], *, most_s: float = _MO
     finally:
         if process:
             os.close(reading)
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):  # the system reaps where SIGCHLD is ignored
+            with contextlib.suppress(
+                ProcessLookupError, ChildProcessError
+            ):  # the system reaps where SIGCHLD is ignored
                 os.kill(process, signal.SIGKILL)
                 os.waitpid(process, 0)
 
 
 def _start(argv: list[str]) -> tuple[int, int]:
-    """Start the process that holds; give it and what it writes to when it does. 0 if there are too many processes or open files.
+    """Start the process that holds.
 
-    It has a session of its own: a signal that stops the caller's process group would stop its timer, and so all that it holds.
+    Give it and what it writes to when it does. 0 if there are too many processes or open files.
+
+    It has a session of its own: a signal that stops the caller's process group would stop its timer, and so all that it
+    holds.
     """
     process = 0
     try:
@@ -112,9 +124,12 @@ def _hurrying() -> Iterator[None]:
 
 
 def uses(process: bytes, numbers: AbstractSet[int], mapped: bytes) -> bool:
-    """Whether a process has a file or directory of a mount open, mapped, or as its directory or root; False if that is not told.
+    """Whether a process has a file or directory of a mount open, mapped, or as its directory or root.
 
-    `process` is its directory in /proc, `mapped` how its maps name the file system. No file system is asked: a server may ask.
+    False if that is not told.
+
+    `process` is its directory in /proc, `mapped` how its maps name the file system. No file system is asked: a server
+    may ask.
     """
     marks = [b"%s%d\n" % (_MOUNT_ID, number) for number in numbers]
     for link in (b"/cwd", b"/root"):

@@ -1,9 +1,9 @@
 """What a process passes on to those that it starts, as values that can be compared.
 
-Decided here: what makes two processes alike for a process that one of them starts instead of the other: users and groups,
-rights, the namespaces and the control group they are in, their root, limits and place in the queue for a processor. All of
-it belongs to a thread on Linux and may change at any time. The environment and the umask, which are given to a process as easily
-as they are inherited, are not among it. Functions without state, from any thread.
+Decided here: what makes two processes alike for a process that one of them starts instead of the other: users and
+groups, rights, the namespaces and the control group they are in, their root, limits and place in the queue for a
+processor. All of it belongs to a thread on Linux and may change at any time. The environment and the umask, which are
+given to a process as easily as they are inherited, are not among it. Functions without state, from any thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from contextlib import suppress
 from avfs_git.host.files.closing import closing_fd
 
 _SAME = frozenset(
-    b"Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp Seccomp_filters Cpus_allowed Mems_allowed".split()
+    b"Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp Seccomp_filters Cpus_allowed "
+    b"Mems_allowed".split()
 )
 """Lines of /proc/PID/status that count: proc_pid_status(5)."""
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts")
@@ -50,7 +51,11 @@ def read_inherited(pid: int, thread: int) -> tuple[object, int]:
         [_read(f"{place}/{name}") for name in _TEXTS],
         _label(place),
         (root.st_dev, root.st_ino),
-        (os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority, os.getpriority(os.PRIO_PROCESS, thread)),
+        (
+            os.sched_getscheduler(thread),
+            os.sched_getparam(thread).sched_priority,
+            os.getpriority(os.PRIO_PROCESS, thread),
+        ),
     )
     return seen, umask
 

@@ -1,14 +1,14 @@
 """The process at the other end of a Unix socket.
 
-Decided here: how a server tells, by the kernel's word alone, that a client is the same user in the same namespaces. A process
-that is kept apart (a container, a command under bubblewrap) may reach a socket through the file system or a descriptor; its user
-is the same, its PID or mount namespace is not. `session.control.control` calls this for each connection, in its own thread; and
-how a client (`session.control.client`) tells that the server is no other user's.
+Decided here: how a server tells, by the kernel's word alone, that a client is the same user in the same namespaces. A
+process that is kept apart (a container, a command under bubblewrap) may reach a socket through the file system or a
+descriptor; its user is the same, its PID or mount namespace is not. `session.control.control` calls this for each
+connection, in its own thread; and how a client (`session.control.client`) tells that the server is no other user's.
 
-A process is looked up in /proc by its number, which the kernel gives to another process when the first one has ended. So its
-namespaces count only if a pidfd says afterwards that it still lives. SO_PEERPIDFD (Linux 6.5) gives the pidfd of the very process
-that connected; on older kernels the number is opened, which leaves a gap: a client that ends between its connect(2) and that
-moment, and whose number goes to a process of the server's own user and namespaces.
+A process is looked up in /proc by its number, which the kernel gives to another process when the first one has ended.
+So its namespaces count only if a pidfd says afterwards that it still lives. SO_PEERPIDFD (Linux 6.5) gives the pidfd of
+the very process that connected; on older kernels the number is opened, which leaves a gap: a client that ends between
+its connect(2) and that moment, and whose number goes to a process of the server's own user and namespaces.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def identify_peer(connection: socket.socket) -> Peer:
 def is_servers_own(connection: socket.socket, path: Path) -> bool:
     """Tell a client whether this user's own process listens at a socket; for root, also one of the directory's owner.
 
-    Where several users may write in a vault, one of them could listen in the place of another one's session: it would be handed
-    descriptors, and believed. The kernel names the process that called listen(2).
+    Where several users may write in a vault, one of them could listen in the place of another one's session: it would
+    be handed descriptors, and believed. The kernel names the process that called listen(2).
     """
     _, uid = _read_credentials(connection)
     return uid == os.geteuid() or (os.geteuid() == 0 and uid == os.stat(path.parent).st_uid)

@@ -1,8 +1,8 @@
 """Other processes: telling one from a later one of the same number, and what one does.
 
-Decided here: a process is known by its number and the time at which it started, because numbers come again; how a program is
-started with variables of its own. Called by `session`, `gitstore` and `workspace`, from any thread. What is read from /proc and
-may not be read there is passed over.
+Decided here: a process is known by its number and the time at which it started, because numbers come again; how a
+program is started with variables of its own. Called by `session`, `gitstore` and `workspace`, from any thread. What is
+read from /proc and may not be read there is passed over.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from avfs_git.host.processes.inherited import is_proc_ours
 
 _FUSE_WAIT = b"request_wait_answer"
-"""The function of Linux in which a request that its server has received is waited for, also by a thread that was killed."""
+"""The Linux function that waits for the answer to a request that its server has received, also in a killed thread."""
 
 
 def spell_with(variables: Mapping[str, str], argv: Sequence[str]) -> list[str]:
@@ -26,7 +26,10 @@ def spell_with(variables: Mapping[str, str], argv: Sequence[str]) -> list[str]:
 
 
 def _read_stat(pid: int) -> tuple[bytes, list[bytes]] | None:
-    """Read the name of a process and the fields behind that, from its state on (proc_pid_stat(5)); None if there is none."""
+    """Read the name of a process and the fields behind that, from its state on (proc_pid_stat(5)).
+
+    None if there is none.
+    """
     try:
         head, _, rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")
     except OSError:
@@ -76,17 +79,27 @@ def send_signal(pid: int, started: int, number: signal.Signals) -> bool:
 
 
 def find_survivors(pid: int) -> set[int]:
-    """List the threads of a process whose first thread has ended; none while that lives, and none when all have ended."""
+    """List the threads of a process whose first thread has ended.
+
+    None while that lives, and none when all have ended.
+    """
     found = _read_stat(pid)
     try:
         # A killed process stays as a zombie until its last thread is done in the kernel.
-        return set(map(int, os.listdir(f"/proc/{pid}/task"))) - {pid} if found is not None and found[1][0] == b"Z" else set()
+        return (
+            set(map(int, os.listdir(f"/proc/{pid}/task"))) - {pid}
+            if found is not None and found[1][0] == b"Z"
+            else set()
+        )
     except OSError:
         return set()
 
 
 def list_family(pid: int) -> list[int]:
-    """List a process and all that it started and that has not left it, parents first; only itself where that is not told."""
+    """List a process and all that it started and that has not left it, parents first.
+
+    Only itself where that is not told.
+    """
     found = [pid]
     for each in found:
         try:
@@ -99,11 +112,13 @@ def list_family(pid: int) -> list[int]:
 
 def list_stopped(pid: int) -> list[int]:
     """List a process and its descendants that are stopped, by a signal or a debugger; none where that is not told."""
-    return [each for each in list_family(pid) if (found := _read_stat(each)) is not None and found[1][0] in (b"T", b"t")]
+    return [
+        each for each in list_family(pid) if (found := _read_stat(each)) is not None and found[1][0] in (b"T", b"t")
+    ]
 
 
 def measure_work(pid: int) -> tuple[bytes, int, int] | None:
-    """Tell what a process is called, how many bytes it has read and written, and its processor time in ticks of the clock.
+    """Tell a process's name, the bytes it has read and written, and its processor time in clock ticks.
 
     Gives None where that is not told.
     """
@@ -119,7 +134,10 @@ def measure_work(pid: int) -> tuple[bytes, int, int] | None:
 
 
 def waits_for_fuse(pid: int, thread: int) -> bool:
-    """Tell whether a thread is in the kernel and waits for the answer of a FUSE server; False also where that is not told."""
+    """Tell whether a thread is in the kernel and waits for the answer of a FUSE server.
+
+    False also where that is not told.
+    """
     try:
         return Path(f"/proc/{pid}/task/{thread}/wchan").read_bytes() == _FUSE_WAIT
     except OSError:
@@ -136,15 +154,20 @@ _ENDS_BY_DEFAULT = sum(
 
 
 def is_being_killed(thread: int) -> bool:
-    """Tell whether a thread got a signal that ends it, and that it cannot handle any more; False also where that is not told.
+    """Tell whether a thread got a signal that ends it, and that it cannot handle any more.
 
-    The kernel adds a SIGKILL to what a thread got where its process is ended by another signal, but for those that leave a core.
+    False also where that is not told.
+
+    The kernel adds a SIGKILL to what a thread got where its process is ended by another signal, but for those that
+    leave a core.
     """
     try:
         if not is_proc_ours():
             return False
         status = Path(f"/proc/{thread}/status").read_bytes()
-        fields = dict(line.split(b":", 1) for line in status.splitlines() if line.startswith((b"Sig", b"Shd", b"Tracer")))
+        fields = dict(
+            line.split(b":", 1) for line in status.splitlines() if line.startswith((b"Sig", b"Shd", b"Tracer"))
+        )
         got, shared, blocked, ignored, handled = (
             int(fields[name], 16) for name in (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
         )

@@ -1,9 +1,10 @@
 """Being told that files and directories change: inotify(7), by inode.
 
-Decided here: what is watched of a file and of a directory, and that whatever is told stays in the kernel until it is asked for:
-nobody waits for it, and a program that opens a watched file pays for one short note. Of a file it is told that it is opened, for
-whatever purpose, written to, or that its attributes change, whichever of its names that goes by; of a directory, that names in
-it come and go. What is written to memory that somebody has mapped is not told; it was opened before.
+Decided here: what is watched of a file and of a directory, and that whatever is told stays in the kernel until it is
+asked for: nobody waits for it, and a program that opens a watched file pays for one short note. Of a file it is told
+that it is opened, for whatever purpose, written to, or that its attributes change, whichever of its names that goes by;
+of a directory, that names in it come and go. What is written to memory that somebody has mapped is not told; it was
+opened before.
 
 The kernel keeps so many notes (`fs.inotify.max_queued_events`). When there were more, that is told and nothing else
 (`Watches.read`). An inode that is watched stays in memory. One thread uses it; another process must not.

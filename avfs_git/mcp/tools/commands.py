@@ -1,6 +1,7 @@
 """The tools that run commands, and what the policy says to them.
 
-Decided here: how a command is named, and what the model reads of its result. `tool` asks the user where the policy wants that.
+Decided here: how a command is named, and what the model reads of its result. `tool` asks the user where the policy
+wants that.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from avfs_git.sdk import Workspace
 _MAX_OUTPUT = 12_000
 """Bytes of each stream in the answer; the whole of it is in a file of the vault."""
 _Shell = Annotated[str | None, Field(description="Text for bash.")]
-_Argv = Annotated[list[str], Field(description="A program and its arguments instead, without a shell.", max_length=10_000)]
+_Argv = Annotated[
+    list[str], Field(description="A program and its arguments instead, without a shell.", max_length=10_000)
+]
 
 tools = Toolbox()
 
@@ -68,8 +71,8 @@ def exec(  # noqa: A001 - the verb's name
 ) -> ExecResult:
     """Run a command in a fork's files, under the vault's policy, and commit what it changed.
 
-    Give `command` (text for a shell) or `argv`. A command that fails is a result, too: see `exit_code`. The user may be asked
-    for approval. `undo` takes back what it changed in the fork.
+    Give `command` (text for a shell) or `argv`. A command that fails is a result, too: see `exit_code`. The user may be
+    asked for approval. `undo` takes back what it changed in the fork.
     """
     if (command is None) == (not argv):
         raise InvalidInput("give `command` or `argv`, and not both")
@@ -108,5 +111,8 @@ def approvals(
     all: Annotated[bool, Field(description="Also those that are over.")] = False,  # noqa: A002 - the option's name
     vault: VaultName = None,
 ) -> Approvals:
-    """List the commands that wait for a person, or were granted and have not run yet. Only a person grants or denies them."""
+    """List the commands that wait for a person, or were granted and have not run yet.
+
+    Only a person grants or denies them.
+    """
     return {"approvals": call.vault(vault).policy.approvals(every=all)}

@@ -1,7 +1,8 @@
 """The tools for files, with the names that clients know from other servers.
 
-Decided here: how much of a file or a directory one answer holds. A file is read in pieces, in bounded memory; `next_offset` says
-where the next piece begins. Names of arguments in two cases (`dryRun`) are the names that models have learnt.
+Decided here: how much of a file or a directory one answer holds. A file is read in pieces, in bounded memory;
+`next_offset` says where the next piece begins. Names of arguments in two cases (`dryRun`) are the names that models
+have learnt.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _NODES = 1000
 _FOUND = 1000
 _TEXT = 300
 """Characters of a line that matches: the lines of generated files are long."""
-_Excluded = Annotated[list[str], Field(description="Names or paths to leave out, with `*`, `?` and `[…]`.", max_length=100)]
+_Excluded = Annotated[
+    list[str], Field(description="Names or paths to leave out, with `*`, `?` and `[…]`.", max_length=100)
+]
 
 tools = Toolbox()
 
@@ -108,7 +111,9 @@ class Found(TypedDict):
 class Edit(BaseModel):
     """One replacement."""
 
-    old_text: str = Field(alias="oldText", min_length=1, description="The text to replace, exactly; it occurs once in the file.")
+    old_text: str = Field(
+        alias="oldText", min_length=1, description="The text to replace, exactly; it occurs once in the file."
+    )
     new_text: str = Field(alias="newText", description="The text instead.")
 
 
@@ -142,7 +147,9 @@ def read_text_file(
 
 
 @tools.tool("Read several text files", READS, render=_contents)
-def read_multiple_files(workspace: Workspace, paths: Annotated[list[str], Field(min_length=1, max_length=50)]) -> TextFiles:
+def read_multiple_files(
+    workspace: Workspace, paths: Annotated[list[str], Field(min_length=1, max_length=50)]
+) -> TextFiles:
     """Read several files of a fork at once; each gets an equal share of the answer.
 
     A file that cannot be read is listed in `failed`, and the others are read.
@@ -174,7 +181,13 @@ def _read(workspace: Workspace, path: str, *, head: int | None, tail: int | None
     end = offset + len(kept)
     is_over = head is None and not more and len(kept) == len(data)
     whole = None if is_over or end >= size else end
-    return {"path": tree_path, "content": kept, "size": max(size, end) if kept else size, "offset": offset, "next_offset": whole}
+    return {
+        "path": tree_path,
+        "content": kept,
+        "size": max(size, end) if kept else size,
+        "offset": offset,
+        "next_offset": whole,
+    }
 
 
 def _first(pieces: Iterator[bytes], offset: int, room: int) -> tuple[bytes, bool]:
@@ -236,7 +249,8 @@ def write_file(
     path: TreePath,
     content: Annotated[str, Field(description="The whole new content.")],
     expect: Annotated[
-        str | None, Field(description="Write only if the file still has this `oid`; an empty text if no file may be there.")
+        str | None,
+        Field(description="Write only if the file still has this `oid`; an empty text if no file may be there."),
     ] = None,
 ) -> FileInfo:
     """Write a file, with missing directories. It replaces what was there; `undo` brings it back."""
@@ -270,7 +284,9 @@ def _names(record: Record) -> str:
     marks = {"directory": "[DIR]", "file": "[FILE]", "symlink": "[LINK]", "gitlink": "[REPO]"}
     lines = [f"{marks.get(entry['kind'], '[OTHER]')} {entry['name']}" for entry in record["entries"]]
     if record["next_offset"] is not None:
-        lines.append(f"[{record['next_offset']} of {record['total']} entries; go on with offset={record['next_offset']}]")
+        lines.append(
+            f"[{record['next_offset']} of {record['total']} entries; go on with offset={record['next_offset']}]"
+        )
     return "\n".join(lines) or "[the directory is empty]"
 
 
@@ -354,7 +370,9 @@ def _paths(record: Record) -> str:
 @tools.tool("Find files by name", READS, render=_paths)
 def search_files(
     workspace: Workspace,
-    pattern: Annotated[str, Field(description="A path with `*`, `?`, `[…]`, and `**` for any directories, as in `**/*.py`.")],
+    pattern: Annotated[
+        str, Field(description="A path with `*`, `?`, `[…]`, and `**` for any directories, as in `**/*.py`.")
+    ],
     path: TreePath = "/",
     excludePatterns: _Excluded = [],  # noqa: B006, N803 - as above
 ) -> Found:
@@ -371,7 +389,9 @@ def search_files(
 
 
 def _lines(record: Record) -> str:
-    lines = [f"{file['path']}:{line['number']}:{line['text'][:_TEXT]}" for file in record["files"] for line in file["lines"]]
+    lines = [
+        f"{file['path']}:{line['number']}:{line['text'][:_TEXT]}" for file in record["files"] for line in file["lines"]
+    ]
     return "\n".join(lines) or "nothing matches"
 
 
@@ -412,7 +432,7 @@ def search(
 
 @tools.tool("Describe a file or directory", READS)
 def get_file_info(workspace: Workspace, path: TreePath) -> FileInfo:
-    """Describe an entry: kind, mode, size, time, and the `oid` of a file's content, which `write_file` takes as `expect`."""
+    """Describe an entry: kind, mode, size, time, and the `oid` of a file's content, for `expect` of `write_file`."""
     info = workspace.stat(path)
     return workspace.stat(path, with_oid=True) if info.kind is Kind.FILE else info
 

@@ -59,7 +59,9 @@ def fork_create(
     Try risky work in one; `merge` takes it over, `fork_delete` drops it.
     """
     opened = call.vault(vault)
-    opened.fork(name, source=source if source is not None or at is not None else call.scope.choose(vault, None)[1], at=at)
+    opened.fork(
+        name, source=source if source is not None or at is not None else call.scope.choose(vault, None)[1], at=at
+    )
     return {"vault": opened.name, "fork": opened.fork_info(name)}
 
 
@@ -76,7 +78,10 @@ def fork_rename(
     new_name: Annotated[str, Field(description="Its new name: any name of a branch in git.")],
     vault: VaultName = None,
 ) -> ForkInfo:
-    """Rename a fork that is not mounted. Its checkpoints, labels and files stay as they are; undoing it brings the name back."""
+    """Rename a fork that is not mounted.
+
+    Its checkpoints, labels and files stay as they are; undoing it brings the name back.
+    """
     return call.vault(vault).rename_fork(name, new_name, by=call.scope.choose(vault, None)[1])
 
 
@@ -85,7 +90,8 @@ def merge(
     call: Call,
     source: Annotated[str, Field(description="The fork, checkpoint or commit to merge.")],
     strategy: Annotated[
-        Literal["normal", "ours", "theirs", "union"], Field(description="What becomes of lines that both sides changed.")
+        Literal["normal", "ours", "theirs", "union"],
+        Field(description="What becomes of lines that both sides changed."),
     ] = "normal",
     mode: Literal["normal", "no_ff", "ff_only", "squash"] = "normal",
     message: Annotated[str | None, Field(description="Of the commit.")] = None,
@@ -111,7 +117,8 @@ def resolve(
     workspace: Workspace,
     path: TreePath,
     side: Annotated[
-        Literal["ours", "theirs", "union"] | None, Field(description="Take this side; the file as it is now if not given.")
+        Literal["ours", "theirs", "union"] | None,
+        Field(description="Take this side; the file as it is now if not given."),
     ] = None,
 ) -> MergeProgress:
     """Resolve a path of a merge in progress; the answer has the conflicts that are left."""

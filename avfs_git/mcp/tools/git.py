@@ -88,7 +88,9 @@ def _show_status(record: Record) -> str:
     lines += [f"{change['kind']:>9}: {change['path']}" for change in record["changed_files"]]
     lines += [f"{change['kind']:>9}: {change['path']} (beside history)" for change in record["sidecar_changed"]]
     if record["merging"] is not None:
-        lines.append(f"merging {record['merging']['source']}: {len(record['merging']['unresolved'])} conflicts to resolve")
+        lines.append(
+            f"merging {record['merging']['source']}: {len(record['merging']['unresolved'])} conflicts to resolve"
+        )
     return "\n".join(lines)
 
 
@@ -101,7 +103,9 @@ def git_status(workspace: Workspace) -> Status:
 @tools.tool("Show uncommitted changes as a patch", READS, render=show_changes)
 def git_diff(
     workspace: Workspace,
-    target: Annotated[str | None, Field(description="Compare with this state; with the last checkpoint if not given.")] = None,
+    target: Annotated[
+        str | None, Field(description="Compare with this state; with the last checkpoint if not given.")
+    ] = None,
     paths: Paths = [],  # noqa: B006 - pydantic copies it
     context: _Context = 3,
 ) -> Changes:
@@ -128,7 +132,9 @@ def _show_log(record: Record) -> str:
         checkpoint = entry["checkpoint"]
         labels = f" ({', '.join(checkpoint['labels'])})" if checkpoint["labels"] else ""
         subject = (checkpoint["message"].splitlines() or [""])[0]
-        lines.append(f"{checkpoint['id'][:12]} {checkpoint['created_at']} {checkpoint['author']['name']}{labels}: {subject}")
+        lines.append(
+            f"{checkpoint['id'][:12]} {checkpoint['created_at']} {checkpoint['author']['name']}{labels}: {subject}"
+        )
     return "\n".join(lines) or "no commits"
 
 
@@ -139,7 +145,9 @@ def git_log(workspace: Workspace, max_count: Annotated[int, Field(ge=1, le=1000)
 
 
 @tools.tool("Show the versions of a path", READS)
-def path_history(workspace: Workspace, path: TreePath, max_count: Annotated[int, Field(ge=1, le=1000)] = 20) -> PathHistory:
+def path_history(
+    workspace: Workspace, path: TreePath, max_count: Annotated[int, Field(ge=1, le=1000)] = 20
+) -> PathHistory:
     """List the versions of one file or directory in a fork's history, the newest first."""
     found = workspace.path_versions(path, limit=max_count)
     return {"path": path.encode("utf-8", "surrogateescape"), "versions": found}
@@ -148,7 +156,9 @@ def path_history(workspace: Workspace, path: TreePath, max_count: Annotated[int,
 def _show_commit(record: Record) -> str:
     checkpoint = record["details"]["checkpoint"]
     author = checkpoint["author"]
-    head = f"commit {checkpoint['id']}\nAuthor: {author['name']} <{author['email']}>\nDate: {checkpoint['created_at']}\n"
+    head = (
+        f"commit {checkpoint['id']}\nAuthor: {author['name']} <{author['email']}>\nDate: {checkpoint['created_at']}\n"
+    )
     return f"{head}\n{checkpoint['message']}\n\n{record['changes']['patch']}"
 
 

@@ -1,7 +1,8 @@
 """Files as resources: `avfs://VAULT/FORK/PATH`.
 
-Decided here: what a resource is: a file of a fork as it is now, as text where it is UTF-8, or the names in a directory. A slash
-in a fork's name is written `%2F`. Paths that lead out of the workspace match nothing; a file above 4 MiB is refused.
+Decided here: what a resource is: a file of a fork as it is now, as text where it is UTF-8, or the names in a directory.
+A slash in a fork's name is written `%2F`. Paths that lead out of the workspace match nothing; a file above 4 MiB is
+refused.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def _type_of(uri: str, content: str | bytes) -> str:
     guessed = mimetypes.guess_type(uri.rpartition("/")[2])[0]
     if isinstance(content, bytes):
         return guessed or "application/octet-stream"
-    return guessed if guessed is not None and guessed.startswith(("text/", "application/", "image/svg")) else "text/plain"
+    return (
+        guessed if guessed is not None and guessed.startswith(("text/", "application/", "image/svg")) else "text/plain"
+    )
 
 
 def add_resources(server: MCPServer, scope: Scope) -> None:

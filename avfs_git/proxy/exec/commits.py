@@ -1,8 +1,8 @@
 """What a command's run commits: before it what was uncommitted, after it what it changed.
 
-Decided here: what counts as the command's doing, the words of its commit and note, and what is recorded where no commit is made.
-`execute` calls this, in one thread. Its process has the workspace locked (`held`), or a session has, which is asked then. What is
-committed is durable when a call returns.
+Decided here: what counts as the command's doing, the words of its commit and note, and what is recorded where no commit
+is made. `execute` calls this, in one thread. Its process has the workspace locked (`held`), or a session has, which is
+asked then. What is committed is durable when a call returns.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ class Commits:
             status = self._status(held=held)
             if status.changed_files or status.sidecar_changed:
                 run.before = status
-                run.warnings += self._record_changes(None, held=held)  # what the command changes is an operation of its own
+                run.warnings += self._record_changes(
+                    None, held=held
+                )  # what the command changes is an operation of its own
         run.head = opened.vault.read_head(opened.fork)
 
     def take_delta(
@@ -115,7 +117,9 @@ class Commits:
         """Commit what the command changed, and tell what that is."""
         command, opened = run.command, self._opened
         wants_commit = command.commit and (finished.exit_code == 0 or command.commit_failed)
-        wants_commit = wants_commit and find_under_way(opened.vault, opened.fork) is None  # git could not end or give up that
+        wants_commit = (
+            wants_commit and find_under_way(opened.vault, opened.fork) is None
+        )  # git could not end or give up that
         refused = self._find_excess(held=held) if wants_commit and not run.readonly else None
         wants_commit = wants_commit and refused is None
         began, subject = CommandStart(run.head, run.ran, run.since), _make_subject(run, finished)
@@ -160,7 +164,7 @@ class Commits:
         return commit, self._with_renames(changed), saved.sidecar_changed
 
     def _find_excess(self, *, held: bool) -> QuotaExceeded | None:
-        """Find the quota that allows no commit: that of the vault, or of a workspace whose writes nothing has refused."""
+        """Find the quota that allows no commit: the vault's, or a workspace's of which nothing has refused writes."""
         full = find_full(self._opened.vault)
         if full is not None or not held:
             return full
@@ -187,8 +191,13 @@ class Commits:
             head = parents[0] if parents else run.head
         moves = list_moves_inside(vault, self._opened.fork, run.head, head) if head is not None else []
         if not CommandStart(run.head, run.ran).made(moves):
-            what = "another program's git moved the branch while the command ran, which is an operation of its own in the log"
-            run.warnings.append(Warning("exec.git_beside", f"{what}; what that program did not commit counts as the command's"))
+            what = (
+                "another program's git moved the branch while the command ran, which is an operation of its own "
+                "in the log"
+            )
+            run.warnings.append(
+                Warning("exec.git_beside", f"{what}; what that program did not commit counts as the command's")
+            )
             return None
         return head if moves else None
 
@@ -229,7 +238,9 @@ class Commits:
         result: CheckpointResult = self._do(self._opened, operations.save_checkpoint, **options)
         return result
 
-    def _record_changes(self, description: str | None, *, held: bool, command: CommandStart | None = None) -> tuple[Warning, ...]:
+    def _record_changes(
+        self, description: str | None, *, held: bool, command: CommandStart | None = None
+    ) -> tuple[Warning, ...]:
         """Record changes to files of which no commit is made, so that undo takes them back."""
         if held:
             with self._opened.locked() as locked:
@@ -264,6 +275,8 @@ def _make_subject(run: Run, finished: Finished) -> str:
     if run.command.message is not None:
         shown = " ".join(run.command.message.encode("utf-8", "replace").decode().split())
     else:
-        how = "" if finished.exit_code == 0 else " (timed out)" if finished.timed_out else f" (exit {finished.exit_code})"
+        how = (
+            "" if finished.exit_code == 0 else " (timed out)" if finished.timed_out else f" (exit {finished.exit_code})"
+        )
         shown = f"exec{how}: {run.redactor.headline(run.request)}"
     return shown if len(shown) <= _SUBJECT_MAX else shown[: _SUBJECT_MAX - 1] + "…"

@@ -1,8 +1,8 @@
 """What a command changed: the difference between the workspace before it and after it.
 
-Decided here: that the answer comes from what is committed where the workspace was clean before the command, and else from a
-comparison of what was uncommitted before with what is uncommitted after, so that a change by another process is never the
-command's. Pure functions.
+Decided here: that the answer comes from what is committed where the workspace was clean before the command, and else
+from a comparison of what was uncommitted before with what is uncommitted after, so that a change by another process is
+never the command's. Pure functions.
 """
 
 from __future__ import annotations
@@ -59,4 +59,8 @@ def _kind(was: _State, now: _State) -> ChangeKind:
     if was[0] == now[0]:
         return ChangeKind.MODE
     # The kind of an entry is in the upper bits of its mode.
-    return ChangeKind.TYPE if was[1] is not None and now[1] is not None and was[1] >> 12 != now[1] >> 12 else ChangeKind.MODIFIED
+    return (
+        ChangeKind.TYPE
+        if was[1] is not None and now[1] is not None and was[1] >> 12 != now[1] >> 12
+        else ChangeKind.MODIFIED
+    )

@@ -1,6 +1,7 @@
 """The request and the result of `exec`: the fields of the envelope.
 
-Decided here: the names, meanings and defaults of these fields. `records` converts them to JSON. Values without behaviour.
+Decided here: the names, meanings and defaults of these fields. `records` converts them to JSON. Values without
+behaviour.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class View(StrEnum):
 
 @value_class
 class Command:
-    """A command to run in a workspace: exactly one of `argv` and `shell`, and the options that `sdk.options` explains."""
+    """A command to run in a workspace: either `argv` or `shell`, and the options that `sdk.options` explains."""
 
     argv: tuple[bytes, ...] | None = None
     shell: str | None = None
@@ -63,7 +64,10 @@ class ExecResult:
     command: str
     command_mode: Literal["argv", "shell"]
     exit_code: int
-    """The command's status; 128 + N if signal N killed it, 124 if it timed out, 126 or 127 if it could not be executed."""
+    """The command's status.
+
+    128 + N if signal N killed it, 124 if it timed out, 126 or 127 if it could not be executed.
+    """
     signal: int | None
     timed_out: bool
     interrupted: bool

@@ -1,10 +1,10 @@
 """What a command gets of avfs's own environment.
 
-Decided here: under isolation a list of variables that programs need to find their files, and what the policy adds to it; else
-everything but what looks like a secret (`redaction`). What the caller names comes in either way. A command without a terminal
-also gets variables by which an editor or a question of git ends at once, instead of at the time limit. `execute` asks for each
-command; the values themselves are never read here: the process above the command inherits them (`host.processes.runner`), and
-gets the names.
+Decided here: under isolation a list of variables that programs need to find their files, and what the policy adds to
+it; else everything but what looks like a secret (`redaction`). What the caller names comes in either way. A command
+without a terminal also gets variables by which an editor or a question of git ends at once, instead of at the time
+limit. `execute` asks for each command; the values themselves are never read here: the process above the command
+inherits them (`host.processes.runner`), and gets the names.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def divide(redactor: Redactor, *, isolate: bool, isolated: Sequence[str] = (), l
     kept, left_out = [], []
     for key in os.environb:  # names only
         name = os.fsdecode(key)
-        is_usual = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) if isolate else not redactor.is_secret(name)
+        is_usual = (
+            any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) if isolate else not redactor.is_secret(name)
+        )
         if is_usual or name in let_in:
             kept.append(key)
         else:

@@ -1,17 +1,18 @@
 """One command from request to envelope: policy, baseline, backend, run, delta, commit.
 
-Decided here: the order of these steps, and what is true after each. `sdk` makes an `Executor` for a workspace and consumes what
-`run` yields.
+Decided here: the order of these steps, and what is true after each. `sdk` makes an `Executor` for a workspace and
+consumes what `run` yields.
 
 1. The policy lets the command in (`gate`), or nothing happens.
-2. A command that is decided to only read runs on a read-only view: the kernel refuses what the decision was wrong about, and
-   steps 3 and 6 have nothing to do. Where no such view can be mounted, it runs like any other command.
-3. What is uncommitted is saved, if the policy wants that; else it is noted, so that it is not taken for the command's doing.
+2. A command that is decided to only read runs on a read-only view: the kernel refuses what the decision was wrong
+   about, and steps 3 and 6 have nothing to do. Where no such view can be mounted, it runs like any other command.
+3. What is uncommitted is saved, if the policy wants that; else it is noted, so that it is not taken for the command's
+   doing.
 4. A backend shows the workspace. Where this process shows it, it holds the workspace's lock until the end, and so does
-   the process above the command: if this one is killed, no process works in the workspace until the command is dead, too.
-   Where a session shows it, the session has the lock.
-5. The command runs. The lock says that a change is under way: whoever opens the workspace after a crash looks at all of it,
-   and finds what the command did as uncommitted changes.
+   the process above the command: if this one is killed, no process works in the workspace until the command is dead,
+   too. Where a session shows it, the session has the lock.
+5. The command runs. The lock says that a change is under way: whoever opens the workspace after a crash looks at all of
+   it, and finds what the command did as uncommitted changes.
 6. What changed is committed: one commit a command, none if nothing changed.
 
 A generator that is given up kills its command; what it changed stays uncommitted. One thread at a time.
@@ -57,7 +58,14 @@ from avfs_git.proxy.exec.given import make_argv, make_request, open_stdin, read_
 from avfs_git.proxy.exec.output import Captured
 from avfs_git.proxy.exec.run import NOT_FOUND, Finished, Late, Output, Stop, run_command
 from avfs_git.proxy.exec.steplog import Step, StepLog
-from avfs_git.proxy.exec.view import WAY_OUT, gets_readonly_view, may_lack_writing, may_search, may_use_git, saves_before
+from avfs_git.proxy.exec.view import (
+    WAY_OUT,
+    gets_readonly_view,
+    may_lack_writing,
+    may_search,
+    may_use_git,
+    saves_before,
+)
 from avfs_git.proxy.policy.decision import Action
 from avfs_git.proxy.policy.gate import Gate
 from avfs_git.values import replace, value_class
@@ -78,7 +86,9 @@ else:
     terminals = LazyModule("avfs_git.host.terminals")
 
 
-_OF_SHELLS = frozenset({"cd", "export", "source", ".", "alias", "set", "unset", "ulimit", "umask", "eval", "pushd", "popd"})
+_OF_SHELLS = frozenset(
+    {"cd", "export", "source", ".", "alias", "set", "unset", "ulimit", "umask", "eval", "pushd", "popd"}
+)
 """Commands that only a shell has."""
 _PAUSE_S = 0.02
 
@@ -123,7 +133,10 @@ class Executor:
             kept.close()
 
     def warm(self, idle_s: float) -> bool:
-        """Keep the base mounted when this process ends, until it is idle for so long; False where that cannot be done."""
+        """Keep the base mounted when this process ends, until it is idle for so long.
+
+        False where that cannot be done.
+        """
         opened = self._place.opened
         base = base_of(opened)
         if base is None:
@@ -168,7 +181,8 @@ class Executor:
     ) -> Generator[Output, None, ExecResult]:
         """Run a command; yields what it writes as it comes, and returns how it ended and what it changed.
 
-        `stop` ends it before its time. `terminal` is that of a command that is to have one, where the caller resizes it.
+        `stop` ends it before its time. `terminal` is that of a command that is to have one, where the caller resizes
+        it.
 
         Raises:
             CommandDenied: If the policy forbids it.
@@ -200,7 +214,10 @@ class Executor:
                 raise
         run.readonly, run.head = False, None
         run.reasons.clear()
-        what = "no read-only view can be mounted here: the command ran on a writable one, as a command that changes files does"
+        what = (
+            "no read-only view can be mounted here: the command ran on a writable one, as a command that changes "
+            "files does"
+        )
         run.warnings.append(Warning("exec.no_read_only_view", what))
         return (yield from self._show(run))
 
@@ -275,7 +292,9 @@ class Executor:
         """Run a command on the first of some backends that this process can show; None if it takes a session."""
         self._commits.note_before(run, held=True)
         lowers = self._place.lowers
-        backend = self._reuse(run) or open_held(left, locked, lowers, run.root, readonly=run.readonly, reasons=run.reasons)
+        backend = self._reuse(run) or open_held(
+            left, locked, lowers, run.root, readonly=run.readonly, reasons=run.reasons
+        )
         if backend is None:
             return None
         try:
@@ -314,7 +333,10 @@ class Executor:
         return None
 
     def _in(self, backend: Backend, run: Run, locked: LockedWorkspace | None) -> Generator[Output, None, ExecResult]:
-        """Run a command where it is shown, and commit its changes. A caller that holds the workspace passes it as `locked`."""
+        """Run a command where it is shown, and commit its changes.
+
+        A caller that holds the workspace passes it as `locked`.
+        """
         opened = self._place.opened
         command = run.command
         held = locked is not None
@@ -415,7 +437,8 @@ class Executor:
     def _index_for(self, backend: Backend, run: Run) -> Late | None:
         """Have git's index brought up when a command's git comes to read it, and where nothing can tell that, now.
 
-        A `grep -r` opens every file such that it does not wait, `.git` as well; held back by a lease it would be told EAGAIN.
+        A `grep -r` opens every file such that it does not wait, `.git` as well; held back by a lease it would be told
+        EAGAIN.
         """
         if not may_use_git(run.command, run.decision):
             return None
@@ -441,13 +464,24 @@ class Executor:
         if root.parent == root:
             raise InvalidInput("the workspace cannot be shown at '/'", hint="Name another directory.")
         if served is not None and served.root != root:
-            raise BackendUnavailable(command.backend, (f"the workspace is mounted at '{served.root}', and is used there",))
+            raise BackendUnavailable(
+                command.backend, (f"the workspace is mounted at '{served.root}', and is used there",)
+            )
         return root
 
-    def _environment(self, run: Run, root: Path, named: Collection[str], traced: Mapping[str, str]) -> dict[bytes, bytes]:
-        """Spell the variables that a command gets beside its inherited ones; `named` are all that it inherits or is given."""
+    def _environment(
+        self, run: Run, root: Path, named: Collection[str], traced: Mapping[str, str]
+    ) -> dict[bytes, bytes]:
+        """Spell the variables that a command gets beside its inherited ones.
+
+        `named` are all that it inherits or is given.
+        """
         opened = self._place.opened
-        own = {"AVFS_VAULT": os.fspath(opened.vault.git_dir), "AVFS_FORK": opened.fork, "AVFS_MOUNTPOINT": os.fspath(root)}
+        own = {
+            "AVFS_VAULT": os.fspath(opened.vault.git_dir),
+            "AVFS_FORK": opened.fork,
+            "AVFS_MOUNTPOINT": os.fspath(root),
+        }
         if opened.state.author is not None:  # the fork's own, for the commits that git makes
             for who in ("AUTHOR", "COMMITTER"):
                 own[f"GIT_{who}_NAME"], own[f"GIT_{who}_EMAIL"] = opened.state.author
@@ -455,7 +489,9 @@ class Executor:
             own["GIT_OPTIONAL_LOCKS"] = "0"  # `git status` does not try to write the index then
         if run.terminal is None:
             own |= without_terminal(named)
-        return {os.fsencode(name): os.fsencode(value) for name, value in {**own, **dict(run.command.env), **traced}.items()}
+        return {
+            os.fsencode(name): os.fsencode(value) for name, value in {**own, **dict(run.command.env), **traced}.items()
+        }
 
     # --- after --------------------------------------------------------------------------------------------------
 
@@ -538,11 +574,17 @@ class Executor:
             what = f"the file of the output holds the first {command.max_output_file:,} bytes: see `--max-output-file`"
             run.warnings.append(Warning("exec.output_cut", what))
         if finished.is_stuck:
-            what = "a process of the command waits in the kernel and cannot be killed: it may still change files when that ends"
+            what = (
+                "a process of the command waits in the kernel and cannot be killed: it may still change files "
+                "when that ends"
+            )
             run.warnings.append(Warning("exec.stuck", what))
         named = os.fsencode(self._place.opened.vault.git_dir) + b"/"
         if command.isolate and finished.exit_code and named in _complaints(command, streams):
-            what = "git cannot write to the vault in an isolated command: what one changes is committed when it has succeeded"
+            what = (
+                "git cannot write to the vault in an isolated command: what one changes is committed when it has "
+                "succeeded"
+            )
             run.warnings.append(Warning("exec.isolated_git", what))
         if run.readonly and not command.readonly and may_lack_writing(finished, streams):
             run.warnings.append(Warning("exec.read_only_view", WAY_OUT))

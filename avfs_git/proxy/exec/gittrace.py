@@ -1,9 +1,10 @@
 """When git ran in a command: this tells the command's own commits from commits that another program makes beside it.
 
-Decided here: that git itself is asked. In a tree that other programs use, too, a command gets the variable `GIT_TRACE2`, by which
-each of its gits leaves a file: the name has the start, the last line the end (git's api-trace2). Git's log of a branch has
-seconds, so that two gits of one second cannot be told apart. `execute` makes one `GitTrace` for a command, in one thread. The
-files lie in a private temporary directory and go with `end`; those of a killed process go as `host.lockedplace` says.
+Decided here: that git itself is asked. In a tree that other programs use, too, a command gets the variable
+`GIT_TRACE2`, by which each of its gits leaves a file: the name has the start, the last line the end (git's api-trace2).
+Git's log of a branch has seconds, so that two gits of one second cannot be told apart. `execute` makes one `GitTrace`
+for a command, in one thread. The files lie in a private temporary directory and go with `end`; those of a killed
+process go as `host.lockedplace` says.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a command is made of: the request that the policy decides about, its arguments, what it reads.
 
-Decided here: which options of a command are part of its request, and so of an approval's fingerprint and of the audit log; and
-how its standard input is opened. `execute` calls it. Keeps nothing.
+Decided here: which options of a command are part of its request, and so of an approval's fingerprint and of the audit
+log; and how its standard input is opened. `execute` calls it. Keeps nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def make_request(command: Command, *, vault: Path, fork: str, root: Path) -> Req
         if number is not None and number <= 0:
             raise InvalidInput(f"the {what} must be a positive number")
     if command.network and not command.isolate:
-        raise InvalidInput("the network is given to isolated commands, and this one has it: isolate it, or leave that out")
+        raise InvalidInput(
+            "the network is given to isolated commands, and this one has it: isolate it, or leave that out"
+        )
     if command.message is not None and not command.commit:
         raise InvalidInput("a message is for the commit of the changes, and they are to stay uncommitted")
     options = [(name, str(value)) for name in _OPTIONS if (value := getattr(command, name)) != getattr(_DEFAULTS, name)]

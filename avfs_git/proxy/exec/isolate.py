@@ -1,17 +1,19 @@
-"""Isolation, asked for by name: a command under bubblewrap, which sees its workspace and the machine's programs and nothing else.
+"""Isolation, asked for by name: a command under bubblewrap that sees only its workspace and the machine's programs.
 
-Decided here: what an isolated command can see and reach. This is a boundary, unlike the policy; docs/design/security.md names
-what it holds against, with the test for each.
+Decided here: what an isolated command can see and reach. This is a boundary, unlike the policy; docs/design/security.md
+names what it holds against, with the test for each.
 
-- Files: the root is an empty tmpfs into which the places of `_SYSTEM`, `_ETC`, `_TOOLS` and of the setting `isolate.show` are
-  bound read-only, and the workspace writable. So homes, `/run`, other workspaces and vaults, and sockets in them, are not there.
-- The vault: what git needs to read history, read-only, with a configuration without remotes. avfs's own directory is not there.
-- Processes: namespaces of their own for PIDs, users, IPC, host name, control groups and, unless it is asked for, the network; no
-  capabilities, no new privileges, no terminal but one of its own, no descriptors but 0 to 2, and the system calls of `syscalls`
-  refused.
+- Files: the root is an empty tmpfs into which the places of `_SYSTEM`, `_ETC`, `_TOOLS` and of the setting
+  `isolate.show` are bound read-only, and the workspace writable. So homes, `/run`, other workspaces and vaults, and
+  sockets in them, are not there.
+- The vault: what git needs to read history, read-only, with a configuration without remotes. avfs's own directory is
+  not there.
+- Processes: namespaces of their own for PIDs, users, IPC, host name, control groups and, unless it is asked for, the
+  network; no capabilities, no new privileges, no terminal but one of its own, no descriptors but 0 to 2, and the system
+  calls of `syscalls` refused.
 
-Bubblewrap says on a descriptor whether it came as far as to execute the command, so that its own failure is not taken for the
-command's.
+Bubblewrap says on a descriptor whether it came as far as to execute the command, so that its own failure is not taken
+for the command's.
 """
 
 from __future__ import annotations
@@ -38,12 +40,32 @@ _ETC = """
     locale.gen localtime lsb-release magic mime.types networks nsswitch.conf openssl os-release passwd perl pki/ca-trust
     pki/tls/certs profile profile.d protocols resolv.conf services shells ssl/certs ssl/openssl.cnf terminfo timezone
 """.split()  # noqa: SIM905 - reads best as one text
-_TOOLS = (".cargo/bin", ".rustup", ".nvm", ".local/bin", ".local/lib", ".pyenv", ".asdf", ".bun/bin", ".deno/bin", "go/bin")
+_TOOLS = (
+    ".cargo/bin",
+    ".rustup",
+    ".nvm",
+    ".local/bin",
+    ".local/lib",
+    ".pyenv",
+    ".asdf",
+    ".bun/bin",
+    ".deno/bin",
+    "go/bin",
+)
 _RESOLVERS = ("/run/systemd/resolve", "/run/resolvconf")
 _OF_GIT = ("HEAD", "objects", "refs", "packed-refs", "shallow", "info/grafts")
 _CONFIG = frozenset(
     "core." + name
-    for name in ("repositoryformatversion", "filemode", "bare", "symlinks", "ignorecase", "precomposeunicode", "autocrlf", "eol")
+    for name in (
+        "repositoryformatversion",
+        "filemode",
+        "bare",
+        "symlinks",
+        "ignorecase",
+        "precomposeunicode",
+        "autocrlf",
+        "eol",
+    )
 ) | {"core.checkstat", "core.quotepath", "extensions.objectformat", "extensions.refstorage", "extensions.partialclone"}
 """What an isolated git is told of the vault's configuration: the rest may name servers with passwords, and programs."""
 _FIRST_HANDLE = 3
@@ -74,7 +96,8 @@ class Sandbox:
         """Wrap a command.
 
         `hide` are directories that stay hidden inside a shown one; `show` are further places to show, read-only. With
-        `has_terminal`, the command makes its standard input the terminal of a session of its own: Ctrl-C spares bubblewrap.
+        `has_terminal`, the command makes its standard input the terminal of a session of its own: Ctrl-C spares
+        bubblewrap.
 
         Raises:
             IsolationUnavailable: If bubblewrap is not installed.
@@ -82,14 +105,25 @@ class Sandbox:
         """
         program = shutil.which("bwrap")
         if program is None:
-            raise IsolationUnavailable("bubblewrap is not installed", hint="Install it, on Debian with `apt install bubblewrap`.")
+            raise IsolationUnavailable(
+                "bubblewrap is not installed", hint="Install it, on Debian with `apt install bubblewrap`."
+            )
         if has_terminal:
             if shutil.which("setsid") is None:
-                raise IsolationUnavailable("setsid is not installed", hint="Install util-linux, or leave out the terminal.")
+                raise IsolationUnavailable(
+                    "setsid is not installed", hint="Install util-linux, or leave out the terminal."
+                )
             argv = (b"setsid", b"--ctty", *argv)
         self.handles: list[int] = []
         try:
-            options = [program, "--die-with-parent", "--new-session", "--unshare-user-try", "--unshare-pid", "--unshare-ipc"]
+            options = [
+                program,
+                "--die-with-parent",
+                "--new-session",
+                "--unshare-user-try",
+                "--unshare-pid",
+                "--unshare-ipc",
+            ]
             options += ["--unshare-uts", "--unshare-cgroup-try", "--cap-drop", "ALL"]
             if not network:
                 options += ["--unshare-net"]
@@ -170,5 +204,7 @@ def _config_of(git_dir: Path) -> bytes:
     for key, values in read_config(git_dir).items():
         section, _, name = key.partition(".")
         if key in _CONFIG:
-            lines += [f"[{section}]\n\t{name} = ".encode() + quote_value(os.fsencode(value)) + b"\n" for value in values]
+            lines += [
+                f"[{section}]\n\t{name} = ".encode() + quote_value(os.fsencode(value)) + b"\n" for value in values
+            ]
     return b"".join(lines)

@@ -1,8 +1,8 @@
 """What a command writes: kept in memory up to a limit, and beyond that whole in a file.
 
-Decided here: that of a long output its head and its tail are kept, and that everything else is in a spill file whose path the
-result names. One `Captured` serves one stream and one thread. A spill file that cannot be written is given up: the command
-must not fail because its output is long.
+Decided here: that of a long output its head and its tail are kept, and that everything else is in a spill file whose
+path the result names. One `Captured` serves one stream and one thread. A spill file that cannot be written is given up:
+the command must not fail because its output is long.
 """
 
 from __future__ import annotations

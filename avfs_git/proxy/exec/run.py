@@ -1,11 +1,11 @@
 """Running one command to its end: its streams, its time limit, the signals that reach it.
 
-Decided here: what happens when a command lasts too long (SIGTERM to every process that comes from it, a grace, SIGKILL), what
-is read of its output and when that is complete, and which status it has. The result does not wait for a pipe that somebody
-keeps open: when the command has ended, what it left behind is killed (see `host.processes.runner`), and what is in the pipes
-then is all there is. With a terminal there is one stream, which is both of its outputs. What is to be done only if the command
-reads a certain file (`Late`) is done while it waits in open(2).
-Called by `execute` in one thread; another one may call `Stop.stop` at any time.
+Decided here: what happens when a command lasts too long (SIGTERM to every process that comes from it, a grace,
+SIGKILL), what is read of its output and when that is complete, and which status it has. The result does not wait for a
+pipe that somebody keeps open: when the command has ended, what it left behind is killed (see `host.processes.runner`),
+and what is in the pipes then is all there is. With a terminal there is one stream, which is both of its outputs. What
+is to be done only if the command reads a certain file (`Late`) is done while it waits in open(2). Called by `execute`
+in one thread; another one may call `Stop.stop` at any time.
 """
 
 from __future__ import annotations
@@ -75,8 +75,11 @@ class Late:
     file: Path | None
     """The file; None where nothing can tell when it is read: then it is done before the command starts."""
     do: Callable[[Callable[[], None]], object]
-    """Does it, in the thread that watches the command. What it raises ends the command. It calls what it is given now and then,
-    and passes on what that raises: the command's time is up, or its end was asked for."""
+    """Does it, in the thread that watches the command.
+
+    What it raises ends the command. It calls what it is given now and then, and passes on what that raises: the
+    command's time is up, or its end was asked for.
+    """
 
 
 class _TimeIsUp(Exception):
@@ -99,7 +102,10 @@ class Stop:
         return self._reading
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Send the command a signal; if it is still there after the grace, it is killed. May be called by a signal's handler."""
+        """Send the command a signal; if it is still there after the grace, it is killed.
+
+        May be called by a signal's handler.
+        """
         with suppress(OSError):  # it is full of such wishes, or closed
             os.write(self._writing, bytes([number]))
 
@@ -131,9 +137,9 @@ def run_command(
 ) -> Generator[Output, None, Finished]:
     """Run a command; yields what it writes as it comes, and returns how it ended.
 
-    The command gets `more` as descriptors 3 and up. With `terminal`, that is its standard streams, and what stands on `stdin` is
-    typed there. `timeout_ms` None is no limit; `grace_ms` is the time to end by itself. `late` is done at once where the system
-    cannot tell when its file is read.
+    The command gets `more` as descriptors 3 and up. With `terminal`, that is its standard streams, and what stands on
+    `stdin` is typed there. `timeout_ms` None is no limit; `grace_ms` is the time to end by itself. `late` is done at
+    once where the system cannot tell when its file is read.
     """
     channels = _Pipes(stdin) if terminal is None else _AtTerminal(stdin, terminal)
     began = time.monotonic()
@@ -142,7 +148,9 @@ def run_command(
     try:
         try:
             watch = _Watch(began, timeout_ms, stop)
-            has_terminal = terminal is not None and not launch.is_sandboxed  # below bubblewrap, its first program takes it
+            has_terminal = (
+                terminal is not None and not launch.is_sandboxed
+            )  # below bubblewrap, its first program takes it
             start = partial(runner.start, launch, (*channels.given, *more), has_terminal=has_terminal)
             if late is None or not _start_late(start, late, watch):
                 start()
@@ -277,7 +285,9 @@ class _Command:
     ) -> None:
         self._runner = runner
         self._streams = dict(zip(channels.read, streams, strict=False))
-        self._names: dict[int, Literal["stdout", "stderr"]] = dict(zip(channels.read, ("stdout", "stderr"), strict=False))
+        self._names: dict[int, Literal["stdout", "stderr"]] = dict(
+            zip(channels.read, ("stdout", "stderr"), strict=False)
+        )
         self._watch = watch
         self._deadline = watch.deadline
         self._grace_s = grace_ms / 1000
@@ -318,7 +328,13 @@ class _Command:
         number = -status if status < 0 else None
         exit_code = TIMED_OUT if self._timed_out else 128 + number if number is not None else status
         return Finished(
-            exit_code, number, self._timed_out, self._interrupted, duration_ms, self._ended.left, is_stuck=self._is_stuck
+            exit_code,
+            number,
+            self._timed_out,
+            self._interrupted,
+            duration_ms,
+            self._ended.left,
+            is_stuck=self._is_stuck,
         )
 
     def _heed_runner(self) -> None:
@@ -378,7 +394,9 @@ class _Command:
                 self._kill_at = self._kill_at or time.monotonic() + self._grace_s
 
     def _read(self, fd: int, *, to_the_end: bool = False) -> Generator[Output, None, None]:
-        left = 2 * _PIPE_SIZE  # more than a pipe holds: whoever has it from the command and still writes is not waited for
+        left = (
+            2 * _PIPE_SIZE
+        )  # more than a pipe holds: whoever has it from the command and still writes is not waited for
         while left > 0:
             try:
                 piece = os.read(fd, _PIECE)

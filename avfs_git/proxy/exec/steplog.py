@@ -1,9 +1,9 @@
 """What was run in a prepared session: where it began, and the state before each of its commands.
 
-Decided here: that this is kept beside the workspace (`commands`, a JSON document a line; docs/design/format.md), so that a
-session of the command line is the same from one program to the next, and what survives: all of it, until `end`. A command adds
-a line, whatever was run before; one that was cut short by the death of its process is passed over. Whoever writes holds the
-workspace, or is alone.
+Decided here: that this is kept beside the workspace (`commands`, a JSON document a line; docs/design/format.md), so
+that a session of the command line is the same from one program to the next, and what survives: all of it, until `end`.
+A command adds a line, whatever was run before; one that was cut short by the death of its process is passed over.
+Whoever writes holds the workspace, or is alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The system calls that an isolated command does not get: a filter for seccomp(2), as bubblewrap takes it.
 
-Decided here: which calls. They are kernel interfaces that reach beyond namespaces (the keyrings of the user, the kernel's
-tracing) or that few programs need and many break-outs began with (io_uring, user namespaces, userfaultfd). Each answers ENOSYS,
-after which programs do without; so does every call of another architecture that the processor knows, because its numbers
-mean other calls. Sockets are made of few families: others, such as AF_VSOCK, do not know network namespaces. Pure functions.
+Decided here: which calls. They are kernel interfaces that reach beyond namespaces (the keyrings of the user, the
+kernel's tracing) or that few programs need and many break-outs began with (io_uring, user namespaces, userfaultfd).
+Each answers ENOSYS, after which programs do without; so does every call of another architecture that the processor
+knows, because its numbers mean other calls. Sockets are made of few families: others, such as AF_VSOCK, do not know
+network namespaces. Pure functions.
 """
 
 from __future__ import annotations
@@ -70,7 +71,12 @@ def make_filter(machine: str) -> bytes | None:
     sockets += [(_JEQ, len(_FAMILIES) - place + len(clones), 0, family) for place, family in enumerate(_FAMILIES)]
     sockets.append((_RET, 0, 0, _RET_ERRNO | _EAFNOSUPPORT))
     numbers, rest = sorted(refused.values()), len(sockets) + len(clones)
-    steps = [(_LD_ABS, 0, 0, _ARCH_AT), (_JEQ, 1, 0, arch), (_RET, 0, 0, _RET_ERRNO | _ENOSYS), (_LD_ABS, 0, 0, _NUMBER_AT)]
+    steps = [
+        (_LD_ABS, 0, 0, _ARCH_AT),
+        (_JEQ, 1, 0, arch),
+        (_RET, 0, 0, _RET_ERRNO | _ENOSYS),
+        (_LD_ABS, 0, 0, _NUMBER_AT),
+    ]
     steps.append((_JGE, len(numbers) + rest + 1, 0, _X32))
     steps += [(_JEQ, len(numbers) - place + rest, 0, number) for place, number in enumerate(numbers)]
     steps += [*sockets, *clones, (_RET, 0, 0, _RET_ALLOW), (_RET, 0, 0, _RET_ERRNO | _ENOSYS)]

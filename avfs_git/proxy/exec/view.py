@@ -1,7 +1,7 @@
 """Which view of the workspace a command gets, and what follows from that.
 
-Decided here: when a view is read-only, when what is uncommitted is saved before a command, and what is guessed of its text where
-a wrong guess costs time only. `execute` asks. Pure functions, but for a look whether the vault is lazy.
+Decided here: when a view is read-only, when what is uncommitted is saved before a command, and what is guessed of its
+text where a wrong guess costs time only. `execute` asks. Pure functions, but for a look whether the vault is lazy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SAVING = (Action.ALLOW_WITH_CHECKPOINT, Action.REQUIRE_APPROVAL)
 
 
 def gets_readonly_view(command: Command, decision: Decision, git_dir: Path) -> bool:
-    """Whether a command is to run on a read-only view: it was asked for, or the policy lets it in because it only reads.
+    """Tell whether a command gets a read-only view: it was asked for, or the policy admits it because it only reads.
 
     A rule that wants a checkpoint before expects changes. Git that reads a partial clone stores there what it fetches.
     """
@@ -40,7 +40,8 @@ def gets_readonly_view(command: Command, decision: Decision, git_dir: Path) -> b
 def saves_before(command: Command, decision: Decision) -> bool:
     """Whether what is uncommitted is saved before a command on a writable view.
 
-    The policy lets in without that what only reads; it gets such a view only where the kernel cannot enforce that, or is not to.
+    The policy lets in without that what only reads; it gets such a view only where the kernel cannot enforce that, or
+    is not to.
     """
     return command.checkpoint and (decision.action in _SAVING or _only_reads(decision))
 
@@ -48,7 +49,8 @@ def saves_before(command: Command, decision: Decision) -> bool:
 def may_lack_writing(finished: Finished, streams: tuple[Captured, Captured]) -> bool:
     """Whether a command may have failed because it could not write; no system call tells for certain.
 
-    It says so in its own words, or failed with some others. `grep` and `diff` have a status for what they found, and no words.
+    It says so in its own words, or failed with some others. `grep` and `diff` have a status for what they found, and no
+    words.
     """
     said = any(os.strerror(errno.EROFS).encode() in stream.data() for stream in streams)
     return said or bool(finished.exit_code and streams[1].size)
@@ -57,8 +59,8 @@ def may_lack_writing(finished: Finished, streams: tuple[Captured, Captured]) -> 
 def may_use_git(command: Command, decision: Decision) -> bool:
     """Whether git may read its index in a command, which is then to be there and to show the present head.
 
-    That costs what the tree has the first time, and what the index takes to be read and written from then on. Of a command
-    that is proven to only read, every program is known: where none is git, nothing asks.
+    That costs what the tree has the first time, and what the index takes to be read and written from then on. Of a
+    command that is proven to only read, every program is known: where none is git, nothing asks.
     """
     return not _only_reads(decision) or _names_git(command)
 

@@ -1,16 +1,17 @@
 """Approvals: a person's yes or no to one exact command, once.
 
-Decided here: how an approval is kept (`avfs/approvals/ID.json`), what a token is, when it counts. A token is `ID.SECRET`; the
-file holds only the hash of the secret, so that reading the file gives no token. It is bound to the request's fingerprint, which
-names the vault, the fork, the command, its directory, its environment, what it reads and its options.
+Decided here: how an approval is kept (`avfs/approvals/ID.json`), what a token is, when it counts. A token is
+`ID.SECRET`; the file holds only the hash of the secret, so that reading the file gives no token. It is bound to the
+request's fingerprint, which names the vault, the fork, the command, its directory, its environment, what it reads and
+its options.
 
-The record holds all that a person has to see before a yes: the whole command, and the values of variables, save those whose names
-look like secrets. Each record is sealed (`host.files.seal`), as commands may be able to write the file; one whose seal is
-broken is refused. An old record that is put back has a whole seal: `gate` finds its use in the audit log.
+The record holds all that a person has to see before a yes: the whole command, and the values of variables, save those
+whose names look like secrets. Each record is sealed (`host.files.seal`), as commands may be able to write the file; one
+whose seal is broken is refused. An old record that is put back has a whole seal: `gate` finds its use in the audit log.
 
-Every change is made under one lock and forced to disk before it counts: of two that use one token at once, one gets it, and
-a used token stays used after a crash. Records that are over are removed after a week; the audit log keeps what happened.
-`gate` asks and uses, and grants and denies for people; any thread and process may.
+Every change is made under one lock and forced to disk before it counts: of two that use one token at once, one gets it,
+and a used token stays used after a crash. Records that are over are removed after a week; the audit log keeps what
+happened. `gate` asks and uses, and grants and denies for people; any thread and process may.
 
 What this protects, and against whom, is said in docs/guides/policy.md: a program that runs as the same user, and is not
 isolated, can write these files.
@@ -45,14 +46,19 @@ WAITS_NS = 24 * 3600 * 10**9
 COUNTS_NS = 3600 * 10**9
 """So long a granted approval can be used."""
 SAME_CALL_NS = 30 * 10**9
-"""So long the call of a tool that used an approval is let in again: a harness may run several hooks of avfs for one call, and
-ends each after 30 s."""
+"""How long the call of a tool that used an approval is let in again.
+
+A harness may run several hooks of avfs for one call, and ends each after 30 s.
+"""
 KEPT_NS = 7 * 24 * 3600 * 10**9
 """So long a record is kept after it is over."""
 MAX_PENDING = 100
 """So many requests wait at most; the oldest gives way, so that an agent in a loop does not fill the disk."""
 MAX_TEXT = 1 << 17
-"""Longer commands get no approval, in characters: no person can read them. It is also the kernel's limit for one argument."""
+"""Longer commands get no approval, in characters: no person can read them.
+
+It is also the kernel's limit for one argument.
+"""
 
 _VERSION = 2
 _ID = re.compile(r"[0-9a-f]{12}")
@@ -109,8 +115,8 @@ class Approvals:
     def ask(self, request: Request, decision: Decision, *, is_secret: Callable[[str], bool]) -> tuple[Approval, str]:
         """Record that a request waits for a person. Gives the record and the token, which is kept nowhere.
 
-        An earlier one for the same request that still waits is replaced. The values of variables for which `is_secret` is true
-        are not kept.
+        An earlier one for the same request that still waits is replaced. The values of variables for which `is_secret`
+        is true are not kept.
         """
         secret = os.urandom(16).hex()
         now = self._clock()
@@ -169,7 +175,9 @@ class Approvals:
         """
         id_, _, secret = token.partition(".")
         if not _ID.fullmatch(id_):
-            raise ApprovalRefused(id_[:40], "it is no token", hint="A token is what a command that needs approval answers with.")
+            raise ApprovalRefused(
+                id_[:40], "it is no token", hint="A token is what a command that needs approval answers with."
+            )
         with self._locked():
             try:
                 approval, hashed = self._read(id_)
@@ -289,7 +297,7 @@ class Approvals:
             try:
                 found.append(self._read(name))
             except (ApprovalNotFound, ApprovalRefused, PermissionError):
-                pass  # another file, one that was removed meanwhile, that something else than avfs wrote, or of another member
+                pass  # another file, removed meanwhile, or written by another program or member
         return found
 
     def _read(self, id_: str) -> tuple[Approval, str]:
@@ -302,7 +310,9 @@ class Approvals:
             if found["version"] != _VERSION:
                 raise ApprovalNotFound(id_)
             if found["id"] != id_ or not self._seal.holds(self._sealed(found), seal):
-                raise ApprovalRefused(id_, "its record was changed by something else than avfs, or sealed in another home")
+                raise ApprovalRefused(
+                    id_, "its record was changed by something else than avfs, or sealed in another home"
+                )
             del found["version"]
             hashed = str(found.pop("secret_sha256"))
             for name in ("env", "options"):

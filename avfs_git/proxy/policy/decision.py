@@ -1,7 +1,8 @@
 """A request to run a command, and what the policy says to it.
 
-Decided here: what identifies a request (its fingerprint, to which an approval is bound) and what a decision holds. Values
-without behaviour of their own; `policy.decide` makes decisions, `gate.admit` enforces them, `execute` runs what was let in.
+Decided here: what identifies a request (its fingerprint, to which an approval is bound) and what a decision holds.
+Values without behaviour of their own; `policy.decide` makes decisions, `gate.admit` enforces them, `execute` runs what
+was let in.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Request:
     stdin_sha256: str | None = None
     """The hash of what it reads, where all of that is known before it runs."""
     mountpoint: str | None = None
-    """The absolute path at which the command sees the workspace, where that is known before: paths below it are inside."""
+    """The absolute path at which the command sees the workspace, if known before: paths below it are inside."""
 
     @property
     def has_terminal(self) -> bool:

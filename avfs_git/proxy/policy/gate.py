@@ -1,10 +1,12 @@
 """Letting a command in: the policy's decision, the approval that it may need, and a line in the audit log for each.
 
-Decided here: the order of policy, approval and audit, and that a command that cannot be recorded does not run. Whoever runs
-commands calls `admit` before anything is mounted or saved, and `completed` when the command has ended; a dry run calls `look`.
-One `Gate` serves one vault and any number of threads; what must be exclusive between processes is so in `approvals` and `audit`.
+Decided here: the order of policy, approval and audit, and that a command that cannot be recorded does not run. Whoever
+runs commands calls `admit` before anything is mounted or saved, and `completed` when the command has ended; a dry run
+calls `look`. One `Gate` serves one vault and any number of threads; what must be exclusive between processes is so in
+`approvals` and `audit`.
 
-A crash between the use of an approval and the run leaves the approval used: a person is asked again, and nothing runs twice.
+A crash between the use of an approval and the run leaves the approval used: a person is asked again, and nothing runs
+twice.
 """
 
 from __future__ import annotations
@@ -63,14 +65,17 @@ class Gate:
         return policies.decide(request, self.policy())
 
     def consult(self, request: Request, *, harness: str, asks_itself: bool = True, call: str | None = None) -> Decision:
-        """Decide about a command that a coding agent's harness runs; a refusal, a question or a used yes is in the audit log.
+        """Decide about a command that a coding agent's harness runs.
+
+        A refusal, a question or a used yes is in the audit log.
 
         Args:
             request: The command.
             harness: The harness, which runs the command by itself.
-            asks_itself: Whether it can ask a person. Else a request waits for a person's word, as one of `admit` does, and the
-                same command is let in once when it was granted, as by `allow_with_checkpoint`.
-            call: What names the harness's call of a tool: the hook of one call may run twice, and both get the same answer.
+            asks_itself: Whether it can ask a person. Else a request waits for a person's word, as one of `admit` does,
+                and the same command is let in once when it was granted, as by `allow_with_checkpoint`.
+            call: What names the harness's call of a tool: the hook of one call may run twice, and both get the same
+                answer.
 
         Returns:
             The decision, with the id of the approval that waits or was used.
@@ -79,7 +84,9 @@ class Gate:
             PolicyInvalid: If a policy file cannot be understood.
             HostError: If the log or an approval cannot be written.
         """
-        request = replace(request, options=(*request.options, ("harness", harness)))  # grants for `avfs exec` do not count
+        request = replace(
+            request, options=(*request.options, ("harness", harness))
+        )  # grants for `avfs exec` do not count
         decision = self.look(request)
         event = {Action.DENY: "hook_denied", Action.REQUIRE_APPROVAL: "hook_asked"}.get(decision.action)
         if event is None:
@@ -100,8 +107,8 @@ class Gate:
         A token that is given where none is needed is left unused.
 
         Returns:
-            The decision: `allow`, `allow_with_checkpoint`, or `require_approval` with the id of the approval that was used;
-            before that last one runs, the workspace is saved as for `allow_with_checkpoint`.
+            The decision: `allow`, `allow_with_checkpoint`, or `require_approval` with the id of the approval that was
+            used; before that last one runs, the workspace is saved as for `allow_with_checkpoint`.
 
         Raises:
             PolicyInvalid: If a policy file cannot be understood.
@@ -212,7 +219,9 @@ class Gate:
         self.audit.append(event, fork=approval.fork, details=facts)
         return approval
 
-    def _record(self, event: str, request: Request, decision: Decision, more: Mapping[str, object] | None = None) -> None:
+    def _record(
+        self, event: str, request: Request, decision: Decision, more: Mapping[str, object] | None = None
+    ) -> None:
         redactor = self.secrets.redactor()
         facts = {
             "command": redactor.command(request),

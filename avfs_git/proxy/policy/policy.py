@@ -1,14 +1,14 @@
 """Rules about commands: where they come from, how they are merged, and what they decide.
 
-Decided here: the format of policy files (docs/guides/policy.md is the user's text), the built-in rules, and the order in which
-scopes are asked. `load` reads files, `decide` is a pure function; both may be called from any thread. Nothing here enforces
-anything (`gate` does).
+Decided here: the format of policy files (docs/guides/policy.md is the user's text), the built-in rules, and the order
+in which scopes are asked. `load` reads files, `decide` is a pure function; both may be called from any thread. Nothing
+here enforces anything (`gate` does).
 
-A command is taken apart into findings (`classify`), each with one category. Each finding is decided by itself: by the first rule
-of the user's file that matches it, else by the first built-in one. The vault's file is asked beside them and can only make that
-stricter, because whoever works in the vault may be able to write it; the user's file can name vaults that it trusts, whose
-rules are then asked first. The decision is the strictest of all findings, so that no part of a command is let in by
-what stands beside it.
+A command is taken apart into findings (`classify`), each with one category. Each finding is decided by itself: by the
+first rule of the user's file that matches it, else by the first built-in one. The vault's file is asked beside them and
+can only make that stricter, because whoever works in the vault may be able to write it; the user's file can name vaults
+that it trusts, whose rules are then asked first. The decision is the strictest of all findings, so that no part of a
+command is let in by what stands beside it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ class Rule:
     arguments: tuple[str, ...] = ()
     """Patterns for arguments."""
     paths: tuple[str, ...] = ()
-    """Patterns for paths from the root of the workspace, or absolute ones; `**` stands for any number of directories."""
+    """Patterns for paths from the root of the workspace, or absolute ones.
+
+    `**` stands for any number of directories.
+    """
 
 
 @value_class
@@ -100,7 +103,11 @@ class Policy:
 
     def rules(self) -> tuple[tuple[Scope, Rule], ...]:
         """List every rule with its scope, in the order in which they are asked."""
-        scopes: tuple[tuple[Scope, tuple[Rule, ...]], ...] = (USER, self.user), (BUILT_IN, BUILT_IN_RULES), (VAULT, self.vault)
+        scopes: tuple[tuple[Scope, tuple[Rule, ...]], ...] = (
+            (USER, self.user),
+            (BUILT_IN, BUILT_IN_RULES),
+            (VAULT, self.vault),
+        )
         if self.vault_is_trusted:
             scopes = (scopes[-1], *scopes[:-1])
         return tuple((scope, rule) for scope, rules in scopes for rule in rules)
@@ -126,14 +133,18 @@ BUILT_IN_RULES = (
 
 
 def load(*, user: Path | None, vault: Path | None, vault_root: Path) -> Policy:
-    """Read the policy of a vault. `vault_root` tells whether the user's file trusts the vault's; none of the files need exist.
+    """Read the policy of a vault.
+
+    `vault_root` tells whether the user's file trusts the vault's; none of the files need exist.
 
     Raises:
         PolicyInvalid: If a file cannot be read or understood: then no command runs.
     """
     own = _read(user, USER)
     theirs = _read(vault, VAULT)
-    trusted = own is not None and any(os.path.realpath(name) == os.path.realpath(vault_root) for name in own.trusted_vaults)
+    trusted = own is not None and any(
+        os.path.realpath(name) == os.path.realpath(vault_root) for name in own.trusted_vaults
+    )
     return Policy(
         user=own.rules if own else (),
         vault=theirs.rules if theirs else (),
@@ -201,8 +212,8 @@ def _judge(finding: Finding, policy: Policy, matched: set[tuple[Scope, str]]) ->
 def matches(rule: Rule, finding: Finding) -> bool:
     """Whether all conditions of a rule hold of a finding.
 
-    A rule that lets something in must fit every argument and every path that it speaks of, and all of them must be known; for one
-    that keeps something out, one is enough.
+    A rule that lets something in must fit every argument and every path that it speaks of, and all of them must be
+    known; for one that keeps something out, one is enough.
     """
     lenient = rule.action in _LENIENT
     if rule.categories and finding.category not in rule.categories:
@@ -222,7 +233,9 @@ def matches(rule: Rule, finding: Finding) -> bool:
 
 
 def _has_words(command: tuple[str, ...], words: tuple[str, ...]) -> bool:
-    return len(command) >= len(words) and all(_fits(have, (want,), _compile) for have, want in zip(command, words, strict=False))
+    return len(command) >= len(words) and all(
+        _fits(have, (want,), _compile) for have, want in zip(command, words, strict=False)
+    )
 
 
 def _fits(text: str, patterns: Iterable[str], compiled: Callable[[str], Glob]) -> bool:
@@ -281,7 +294,8 @@ def _read(path: Path | None, scope: str) -> PolicyFile | None:
 def parse(data: bytes, scope: str) -> PolicyFile:
     """Read the text of a policy file. Unknown keys are refused: a misspelled condition must not widen a rule.
 
-    The same text means the same for each command; the file is read anew for each, and nothing is concluded from its times.
+    The same text means the same for each command; the file is read anew for each, and nothing is concluded from its
+    times.
 
     Raises:
         ValueError: If it cannot be understood; the message says where.
@@ -318,7 +332,9 @@ def _parse_secrets(top: Mapping[str, object]) -> Secrets:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ValueError(f"'patterns' of [redact] has {quote(pattern)}, which is no regular expression: {error}") from error
+            raise ValueError(
+                f"'patterns' of [redact] has {quote(pattern)}, which is no regular expression: {error}"
+            ) from error
     names, allowed, isolated = (_texts(environment, key, "[environment]") for key in ("secrets", "allow", "isolated"))
     return Secrets(names, allowed, isolated, patterns)
 

@@ -1,8 +1,9 @@
 """What looks like a secret: names of environment variables, and parts of a command's text.
 
-Decided here: the default patterns of both, and how a text is shown without its secrets. The policy's `[environment]` and
-`[redact]` tables extend them (`policy`). `environment` asks about names. Everything that avfs stores of a command's text goes
-through `Redactor.command`: commit subjects, notes, the audit log, the steps of a session. Pure functions; any thread.
+Decided here: the default patterns of both, and how a text is shown without its secrets. The policy's `[environment]`
+and `[redact]` tables extend them (`policy`). `environment` asks about names. Everything that avfs stores of a command's
+text goes through `Redactor.command`: commit subjects, notes, the audit log, the steps of a session. Pure functions; any
+thread.
 
 Patterns find what is commonly a secret. A secret that looks like any other word is not found.
 """
@@ -18,20 +19,35 @@ from avfs_git.patterns import compiled
 from avfs_git.proxy.policy.decision import Request
 
 SECRET_NAMES = (
-    *("*TOKEN", "*TOKENS", "*TOKEN_*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*_PWD", "*_PASS", "*_PAT"),
+    *(
+        "*TOKEN",
+        "*TOKENS",
+        "*TOKEN_*",
+        "*SECRET*",
+        "*PASSWORD*",
+        "*PASSWD*",
+        "*PASSPHRASE*",
+        "*_PWD",
+        "*_PASS",
+        "*_PAT",
+    ),
     *("*APIKEY*", "*API_KEY*", "*ACCESS_KEY*", "*PRIVATE_KEY*", "*_KEY", "*CREDENTIAL*", "*_AUTH"),
 )
-"""Variables whose names match look like secrets, in any case of letters. `SSH_AUTH_SOCK` names a socket and does not match."""
+"""Variables whose names match look like secrets, in any case of letters.
+
+`SSH_AUTH_SOCK` names a socket and does not match.
+"""
 HIDDEN = "***"
 """What stands for a secret."""
 
 _NAME = r"(?:token|secret|passw(?:or)?d|passphrase|api[-_]?key|access[-_]?key|private[-_]?key|credentials?)"
-# Each repetition has a bound or cannot begin inside of another one, so that a long text takes time in proportion to its length.
+# Each repetition has a bound or cannot begin inside of another one, so that a long text takes time in proportion to its
+# length.
 _OPTION = rf"(?<![\w-])--?(?:[a-z0-9_-]{{0,40}}[-_])?{_NAME}"
 _PLAIN = r"\\.|[^\s'\"\\]"
 _VALUE = (
-    # A word of a shell. What is quoted behind its beginning counts without blanks: else a quote that ends a text around the word
-    # would begin one that hides all up to the next.
+    # A word of a shell. What is quoted behind its beginning counts without blanks: else a quote that ends a text around
+    # the word would begin one that hides all up to the next.
     rf"(?:'[^']*'|\"(?:\\.|[^\"\\])*\"|{_PLAIN})"
     rf"(?:'[^'\s]*'|\"(?:\\\S|[^\"\\\s])*\"|{_PLAIN})*"
 )
@@ -57,7 +73,20 @@ _HEADLINE_WORD = compiled(r"[A-Za-z0-9_./][A-Za-z0-9_.+/-]*")
 _HEADLINE_WORDS = 3
 _PLAIN_ASSIGNMENT = compiled(r"[A-Za-z_][A-Za-z0-9_]*=[^'\"\\$`()]*")
 _SIGNS = (
-    *("token", "secret", "passw", "passphrase", "key", "credential", "://", "authorization", "cookie", "bearer", "-u", "eyj"),
+    *(
+        "token",
+        "secret",
+        "passw",
+        "passphrase",
+        "key",
+        "credential",
+        "://",
+        "authorization",
+        "cookie",
+        "bearer",
+        "-u",
+        "eyj",
+    ),
     *("gh", "glpat", "xox", "npm_", "pypi", "hf_", "dop_v1", "rk", "sk", "akia", "asia", "aiza"),
 )
 """A text with none of these fits none of the patterns: to look for them costs less than to compile one expression."""
@@ -71,8 +100,8 @@ class Redactor:
     def __init__(self, *, names: Iterable[str] = (), allowed: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
         """Add to the defaults.
 
-        `names` are further patterns, as in file names; `allowed` are patterns of names that are no secrets all the same;
-        `patterns` are further regular expressions for secrets in texts.
+        `names` are further patterns, as in file names; `allowed` are patterns of names that are no secrets all the
+        same; `patterns` are further regular expressions for secrets in texts.
         """
         self._names = _joined((*SECRET_NAMES, *names))
         self._allowed = _joined(tuple(allowed))

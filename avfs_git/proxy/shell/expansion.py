@@ -1,7 +1,8 @@
 """What a shell text comes to, and its words as bash would expand them.
 
-Decided here: which expansions are understood, what is known of a word that holds some, and what of them evaluates a variable's
-value. `shell` alone calls this: its reader of statements is the only subclass of `WordReader`. Used by one thread.
+Decided here: which expansions are understood, what is known of a word that holds some, and what of them evaluates a
+variable's value. `shell` alone calls this: its reader of statements is the only subclass of `WordReader`. Used by one
+thread.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Where the paths of a command lie: in the workspace, outside of it, or somewhere that is not known before it runs.
 
-Decided here: how a word becomes a location, and which places outside may be read, or written, without a question. `shell` and
-`classify` call this. Pure functions: nothing is looked up, so that a symbolic link that leads outside is not seen.
+Decided here: how a word becomes a location, and which places outside may be read, or written, without a question.
+`shell` and `classify` call this. Pure functions: nothing is looked up, so that a symbolic link that leads outside is
+not seen.
 
-A location is a text: `:` and a path from the root of the workspace, an absolute path outside, or `NOWHERE`. Where `UNKNOWN`
-stands in it, it may turn out as any other.
+A location is a text: `:` and a path from the root of the workspace, an absolute path outside, or `NOWHERE`. Where
+`UNKNOWN` stands in it, it may turn out as any other.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Which variables a shell text sets, and where what it gives them is known; and the names of the functions that it defines.
+"""The variables that a shell text sets, where their values are known, and the names of the functions it defines.
 
-Decided here: when a variable has, at some place of a text, the one value that the text gives it: it is set once, by a plain
-assignment that has surely happened there, and nothing else in the text can set it. Everything else that sets variables (loops,
-defaults, arithmetic, `read`, `printf -v`, `eval`, …) makes its value unknown. `shell` alone calls this. Used by one thread.
+Decided here: when a variable has, at some place of a text, the one value that the text gives it: it is set once, by a
+plain assignment that has surely happened there, and nothing else in the text can set it. Everything else that sets
+variables (loops, defaults, arithmetic, `read`, `printf -v`, `eval`, …) makes its value unknown. `shell` alone calls
+this. Used by one thread.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from avfs_git.patterns import compiled
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-_SETTERS = frozenset("read mapfile readarray getopts printf local declare typeset export readonly let unset wait".split())  # noqa: SIM905 - reads best as one text
+_SETTERS = frozenset(
+    """read mapfile readarray getopts printf local declare typeset export readonly let
+    unset wait""".split()  # noqa: SIM905 - reads best as one text
+)
 """Commands that give values to variables which they are told the names of."""
 _HIDDEN_SETTERS = frozenset("eval source . trap alias coproc enable".split())  # noqa: SIM905 - the same
 """Commands behind which the value of no variable is known."""
@@ -60,7 +64,9 @@ class Settings:
         if node.type == "variable_assignment":
             value = node.child_by_field_name("value")
             # Neither an element of an array nor an addition to what was there.
-            plain = name is not None and name.type == "variable_name" and all(self._text(c) != "+=" for c in node.children)
+            plain = (
+                name is not None and name.type == "variable_name" and all(self._text(c) != "+=" for c in node.children)
+            )
             self._set(self._text(name).partition("[")[0] if name else "", value if plain else None)
         elif node.type == "for_statement":
             variable = node.child_by_field_name("variable")

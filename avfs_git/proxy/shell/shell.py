@@ -1,11 +1,12 @@
 """Shell text taken apart into the simple commands that it may run.
 
-Decided here: which statements of bash are understood, where each command may run, and what it reads. `grammar` parses the text,
-`expansion` reads its words. Only `classify` calls this. What the commands mean is not known here.
+Decided here: which statements of bash are understood, where each command may run, and what it reads. `grammar` parses
+the text, `expansion` reads its words. Only `classify` calls this. What the commands mean is not known here.
 
-The reader would rather give up than guess: text that does not parse, a construct that is not in its table, a substitution that
-the grammar hides in a word, each is a `problem`, and whoever has one must expect anything. Every command that stands anywhere
-is listed, in the order of the text, whether it would run or not: those in substitutions, functions, branches, here-documents.
+The reader would rather give up than guess: text that does not parse, a construct that is not in its table, a
+substitution that the grammar hides in a word, each is a `problem`, and whoever has one must expect anything. Every
+command that stands anywhere is listed, in the order of the text, whether it would run or not: those in substitutions,
+functions, branches, here-documents.
 
 Pure functions, safe from any thread.
 """
@@ -43,7 +44,9 @@ def parse(
     """Take a text apart."""
     script = Script()
     if len(text) > MAX_TEXT or "\0" in text or RESERVED.search(text):
-        script.problems.append("it is too long" if len(text) > MAX_TEXT else "it holds characters that no command needs")
+        script.problems.append(
+            "it is too long" if len(text) > MAX_TEXT else "it holds characters that no command needs"
+        )
         return script
     tree = read_tree(text)
     if tree is None or tree.root_node.descendant_count > _MAX_NODES:
@@ -55,9 +58,10 @@ def parse(
 
 _STATEMENTS = frozenset(
     """program redirected_statement for_statement c_style_for_statement while_statement do_group if_statement
-    elif_clause else_clause case_statement case_item function_definition compound_statement subshell pipeline list negated_command
-    test_command variable_assignments unary_expression binary_expression postfix_expression parenthesized_expression
-    ternary_expression subscript arithmetic_expansion heredoc_body comment""".split()  # noqa: SIM905 - names read best as one text
+    elif_clause else_clause case_statement case_item function_definition compound_statement subshell pipeline
+    list negated_command test_command variable_assignments unary_expression binary_expression postfix_expression
+    parenthesized_expression ternary_expression subscript arithmetic_expansion heredoc_body
+    comment""".split()  # noqa: SIM905 - names read best as one text
 )
 _WORDS = frozenset(
     """word number string translated_string raw_string ansi_c_string concatenation simple_expansion expansion
@@ -109,7 +113,10 @@ class _Reader(WordReader):
             self._script.problems.append("it is nested too deeply")
 
     def _check_gaps(self, root: Node) -> None:
-        """Give up where the grammar passes over a substitution between two parts; quoted texts and documents look themselves."""
+        """Give up where the grammar passes over a substitution between two parts.
+
+        Quoted texts and documents look themselves.
+        """
         pending = [root]
         while pending:
             node = pending.pop()
@@ -127,7 +134,7 @@ class _Reader(WordReader):
                 raise NotUnderstood("it hides a substitution between its parts")
 
     def _check_end(self, node: Node) -> None:
-        """Give up where a here-document ends for the grammar at another line than for bash: what follows would be hidden.
+        """Give up where a here-document ends at another line for the grammar than for bash: what follows is hidden.
 
         The grammar gets some letters as others (`grammar.read_tree`), and joins no lines.
         """
@@ -219,7 +226,9 @@ class _Reader(WordReader):
             if body is not None:
                 self._visit(body, depth + 1)
             self._directories |= start
-        self._bound[name] = outer if outer is not None else UNKNOWN  # behind the loop it is one of them, or was never set
+        self._bound[name] = (
+            outer if outer is not None else UNKNOWN
+        )  # behind the loop it is one of them, or was never set
 
     def _test(self, node: Node, depth: int) -> None:
         """`[ … ]` and `[[ … ]]`: which of them evaluate what a variable holds."""
@@ -229,7 +238,9 @@ class _Reader(WordReader):
             part = pending.pop()
             operator = next((self._text(child) for child in part.children if child.type == "test_operator"), "")
             operands = [child for child in part.named_children if child.type != "test_operator"]
-            if operator in {"-v", "-R"} and not all(re.fullmatch(r"[A-Za-z_]\w*", self._text(each)) for each in operands):
+            if operator in {"-v", "-R"} and not all(
+                re.fullmatch(r"[A-Za-z_]\w*", self._text(each)) for each in operands
+            ):
                 self._evaluates(part)
             elif operator in {"-eq", "-ne", "-lt", "-le", "-gt", "-ge"} and not is_single:
                 if not all(re.fullmatch(r"\d+|\$[?#]|\$\{#\w+\}", self._text(each)) for each in operands):
@@ -321,7 +332,9 @@ class _Reader(WordReader):
         del self._script.named[before:]  # text, not names of files
         at, plain = body.start_byte, ""
         for child in body.named_children:  # what the grammar passes over, it has not looked into
-            plain += self._source[at : child.start_byte] + (self._text(child) if child.type == "heredoc_content" else " ")
+            plain += self._source[at : child.start_byte] + (
+                self._text(child) if child.type == "heredoc_content" else " "
+            )
             at = child.end_byte
         if HIDDEN.search(re.sub(r"\\.", "", plain + self._source[at : body.end_byte], flags=re.DOTALL)):
             self._read_again(body)
@@ -388,7 +401,9 @@ class _Reader(WordReader):
             target = UNKNOWN
         if len(operands) > 1 or target == "-" or re.match(r"[-+]\d", target) or (operands and operands[0].is_pattern):
             target = UNKNOWN
-        if not re.match(r"\.{0,2}/|\.{1,2}$", target) and ("CDPATH" in self._settings.values or "CDPATH" in self._variables):
+        if not re.match(r"\.{0,2}/|\.{1,2}$", target) and (
+            "CDPATH" in self._settings.values or "CDPATH" in self._variables
+        ):
             target = UNKNOWN
         self._directories = frozenset(locations.locate(target, each, self._mountpoint) for each in self._directories)
         if any(UNKNOWN in each for each in self._directories):

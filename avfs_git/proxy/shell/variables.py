@@ -1,7 +1,7 @@
 """Variables of the environment that change what programs do.
 
-Decided here: which names make a program run a command, load code or take options, and which of git's settings are harmless.
-`classify` and `checks` ask. Pure functions.
+Decided here: which names make a program run a command, load code or take options, and which of git's settings are
+harmless. `classify` and `checks` ask. Pure functions.
 """
 
 from __future__ import annotations

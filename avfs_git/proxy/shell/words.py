@@ -1,8 +1,8 @@
 """Words of a shell text: what of them is known before they run.
 
-Decided here: how a word is written down while it is put together, and what it comes to in the end. What is quoted in it is
-marked, so that patterns and braces count only where bash lets them. `expansion` and `shell` put words together; `classify` and
-its helpers know what they mean to a command. Pure functions, safe from any thread.
+Decided here: how a word is written down while it is put together, and what it comes to in the end. What is quoted in it
+is marked, so that patterns and braces count only where bash lets them. `expansion` and `shell` put words together;
+`classify` and its helpers know what they mean to a command. Pure functions, safe from any thread.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def quoted(text: str) -> str:
 def finish(marked: str, text: str, *, splits: bool = False) -> Word:
     """Make a word of what was put together."""
     is_pattern = any(char in marked for char in "*?[")
-    value = re.sub(r"^/\$\w+(?=[^/]*$)", UNKNOWN, marked).translate(_UNQUOTE)  # without a slash behind it, hardly a path
+    value = re.sub(r"^/\$\w+(?=[^/]*$)", UNKNOWN, marked).translate(
+        _UNQUOTE
+    )  # without a slash behind it, hardly a path
     if home := _HOME_VALUE.match(marked):  # bash expands it there, too
         value = f"{home[1]}{HOME}{value[home.end() :]}"
     is_known = not any(mark in value for mark in (UNKNOWN, PLAIN, GLOB)) and home is None
@@ -104,7 +106,10 @@ _ANSI_NAMES = {"a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "
 
 
 def decode_ansi(text: str) -> str:
-    """Read the escapes of `$'…'`; what cannot be a character of a word is unknown. What comes back is not marked yet."""
+    """Read the escapes of `$'…'`; what cannot be a character of a word is unknown.
+
+    What comes back is not marked yet.
+    """
 
     def replace(match: re.Match[str]) -> str:
         code = match[1]

@@ -1,10 +1,11 @@
 """What happens in a vault, in the order of time: for dashboards and for programs that wait for agents.
 
-Decided here: an event is an entry of the operation log or of the audit log: nothing is recorded twice. `Events` reads what is new
-when one of the files has changed, which it checks five times a second; nothing runs beside the caller. An operation is told once
-its refs have moved: operations of different forks may come in another order than their numbers, so a follower reads the last
-numbers again. A cursor stays good across processes; an operation that was on its way when the event with the cursor was given may
-be left out by the next reader. One thread iterates; `close` may be called from any.
+Decided here: an event is an entry of the operation log or of the audit log: nothing is recorded twice. `Events` reads
+what is new when one of the files has changed, which it checks five times a second; nothing runs beside the caller. An
+operation is told once its refs have moved: operations of different forks may come in another order than their numbers,
+so a follower reads the last numbers again. A cursor stays good across processes; an operation that was on its way when
+the event with the cursor was given may be left out by the next reader. One thread iterates; `close` may be called from
+any.
 """
 
 from __future__ import annotations
@@ -87,8 +88,12 @@ class Events(Closing):
             self._seen = {record.id for record in self._since(operation - _AGAIN)}
             return operation, entries[0].seq if entries else 0
         operation_text, _, entry_text = since.partition(".")
-        if not (operation_text.isascii() and operation_text.isdigit() and entry_text.isascii() and entry_text.isdigit()):
-            raise InvalidInput(f"{quote(since)} is no cursor of events", hint="It is the `cursor` of an event, or 'end'.")
+        if not (
+            operation_text.isascii() and operation_text.isdigit() and entry_text.isascii() and entry_text.isdigit()
+        ):
+            raise InvalidInput(
+                f"{quote(since)} is no cursor of events", hint="It is the `cursor` of an event, or 'end'."
+            )
         operation = int(operation_text)
         self._seen = {record.id for record in self._since(operation - _AGAIN) if record.id <= operation}
         return operation, int(entry_text)
@@ -124,14 +129,18 @@ class Events(Closing):
         """Merge both by time; each event gets the cursor behind it."""
         operation, entry = self._operation, self._entry
         self._follow_renames(records)
-        made = [Event("", record.created_at_ns, record.kind, record.fork, record.to_operation(), {}) for record in records]
+        made = [
+            Event("", record.created_at_ns, record.kind, record.fork, record.to_operation(), {}) for record in records
+        ]
         told = [
             Event("", held.at_ns, held.event, held.fork, None, {"seq": held.seq, **held.details})
             for held in entries
             if OPERATION not in held.details  # the operation log has it
         ]
         found: list[Event] = []
-        for event in heapq.merge(made, told, key=lambda event: event.at_ns):  # the entries of each log stay in its order
+        for event in heapq.merge(
+            made, told, key=lambda event: event.at_ns
+        ):  # the entries of each log stay in its order
             if event.operation is not None:
                 operation = max(operation, event.operation.id)
             else:

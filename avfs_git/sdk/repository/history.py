@@ -62,7 +62,10 @@ class VaultHistory:
         return compare.diff_commits(self._core, left, right, fork=of, paths=chosen, context=context, patches=patches)
 
     def operations(self, *, fork: str | None = None, limit: int = 50) -> list[Operation]:
-        """List operations, newest first. What git did in live trees is recorded first, with the file changes before it."""
+        """List operations, newest first.
+
+        What git did in live trees is recorded first, with the file changes before it.
+        """
         self._dispatch.record_unrecorded(fork)
         return self._core.oplog.list_operations(fork, limit)
 
@@ -90,7 +93,8 @@ class VaultHistory:
 
         Args:
             fork: Only events of this fork.
-            since: Begin behind the event with this `cursor`, or at the `end` of the logs; by default with the oldest entry kept.
+            since: Begin behind the event with this `cursor`, or at the `end` of the logs; by default with the oldest
+                entry kept.
             follow: Wait for new events, until the iterator is closed.
 
         Raises:
@@ -102,15 +106,15 @@ class VaultHistory:
     def undo(self, *, fork: str | None = None, dry_run: bool = False) -> UndoResult:
         """Undo the last operation on a fork, with its files. Can be repeated; `redo` does the operation again.
 
-        File changes since the last operation are an operation of their own, which is undone first. So is deleting another
-        fork with this one at hand, or making one in which nothing was done since and that is not mounted. The present state is
-        saved first.
+        File changes since the last operation are an operation of their own, which is undone first. So is deleting
+        another fork with this one at hand, or making one in which nothing was done since and that is not mounted. The
+        present state is saved first.
 
         Args:
-            fork: The fork. If not given: the default fork, or, in a vault whose HEAD names no default fork, such as that of a
-                clone, the fork whose deletion with no fork at hand is the newest operation of the vault.
-            dry_run: Only tell which operation comes next, and which files would change. Changes that are not in the log yet are
-                recorded there.
+            fork: The fork. If not given: the default fork, or, in a vault whose HEAD names no default fork, such as
+                that of a clone, the fork whose deletion with no fork at hand is the newest operation of the vault.
+            dry_run: Only tell which operation comes next, and which files would change. Changes that are not in the log
+                yet are recorded there.
 
         Raises:
             NothingToUndo: If there is no operation.

@@ -1,6 +1,7 @@
 """The policy of a vault: its rules, what waits for a person, and the audit log.
 
-Decided here: nothing; each method is one call of `proxy`. Got from `Vault.policy`; safe from several threads and processes.
+Decided here: nothing; each method is one call of `proxy`. Got from `Vault.policy`; safe from several threads and
+processes.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class VaultPolicy:
         harness: str | None = None,
         asks_itself: bool = True,
     ) -> Decision:
-        """Decide about a command without running it, and explain the decision. Nothing is recorded, unless a harness asks.
+        """Decide about a command without running it, and explain the decision.
+
+        Nothing is recorded, unless a harness asks.
 
         Args:
             argv: The program and its arguments.
@@ -78,8 +81,8 @@ class VaultPolicy:
             terminal: Whether it would get a terminal, at which anything may be typed.
             mountpoint: The host directory at which it sees the workspace; where `Workspace.exec` shows it if not given.
             harness: The coding agent's harness that heeds the decision: a refusal or a question is in the audit log.
-            asks_itself: Whether that harness can ask a person; else what needs approval waits in `approvals`, and the same
-                command is let in once when a person has granted it.
+            asks_itself: Whether that harness can ask a person; else what needs approval waits in `approvals`, and the
+                same command is let in once when a person has granted it.
 
         Raises:
             InvalidInput: Unless exactly one of `argv` and `shell` is given.
@@ -101,7 +104,11 @@ class VaultPolicy:
             has_stdin=terminal,
             mountpoint=os.fspath(mountpoint) if mountpoint is not None else None,
         )
-        return self.gate.look(asked) if harness is None else self.gate.consult(asked, harness=harness, asks_itself=asks_itself)
+        return (
+            self.gate.look(asked)
+            if harness is None
+            else self.gate.consult(asked, harness=harness, asks_itself=asks_itself)
+        )
 
     def approvals(self, *, every: bool = False) -> list[Approval]:
         """List pending and granted requests, newest first; `every` adds requests that are denied, used or expired."""
@@ -145,7 +152,7 @@ class VaultPolicy:
         paths: Sequence[PathLike] = (),
         files: bool = False,
     ) -> list[AuditEntry]:
-        """List entries of the audit log, newest first: operations, commands, and what the policy and people said to these.
+        """List audit log entries, newest first: operations, commands, and what the policy and people said to these.
 
         Args:
             limit: List at most so many.
@@ -172,7 +179,10 @@ class VaultPolicy:
         paths: Sequence[PathLike] = (),
         files: bool = False,
     ) -> Iterator[AuditEntry]:
-        """Iterate over the `last` entries, the oldest first, then wait for each new one. The conditions are those of `audit`."""
+        """Iterate over the `last` entries, the oldest first, then wait for each new one.
+
+        The conditions are those of `audit`.
+        """
         self._note_missing()
         query, log = self._query(None, None, fork, events, outcomes, paths), self._log(files)
         stamp, seen = log.stamp(), next((entry.seq for entry in log.walk()), 0)
@@ -190,7 +200,9 @@ class VaultPolicy:
             stamp = log.stamp()
 
     def verify_audit(self, *, files: bool = False) -> int:
-        """Check that no line of the audit log, or of that of file events, was changed or removed. Returns the number of lines.
+        """Check that no line of the audit log, or of that of file events, was changed or removed.
+
+        Returns the number of lines.
 
         Raises:
             AuditDamaged: If a line was changed or removed.
@@ -199,7 +211,9 @@ class VaultPolicy:
         return self._log(files).verify()
 
     def release_audit(self, *, keep_days: int, dry_run: bool = False, files: bool = False) -> AuditEntry | None:
-        """Remove the lines of the audit log that are older than so many days; it keeps a line that says which these were.
+        """Remove the lines of the audit log that are older than so many days.
+
+        It keeps a line that says which these were.
 
         Args:
             keep_days: Days of which lines stay; a line stays with a newer one before it.
@@ -207,7 +221,8 @@ class VaultPolicy:
             files: Remove lines of file events instead.
 
         Returns:
-            The event `audit_released`: the first and last number, and the hash of the last line. None if no line is older.
+            The event `audit_released`: the first and last number, and the hash of the last line. None if no line is
+                older.
 
         Raises:
             AuditDamaged: If a line was changed, or removed from between others. Nothing is removed then.

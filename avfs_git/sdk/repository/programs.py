@@ -1,7 +1,8 @@
 """The programs of the user's that an open vault runs: hooks at the ends of operations, plug-ins before changes.
 
-Decided here: when they are run at all. Where none was ever enabled that costs a look on disk each. Called by `sdk.dispatch` and
-`sdk.repository.upkeep`; safe from several threads. The processes of plug-ins end with the vault; nothing else survives.
+Decided here: when they are run at all. Where none was ever enabled that costs a look on disk each. Called by
+`sdk.dispatch` and `sdk.repository.upkeep`; safe from several threads. The processes of plug-ins end with the vault;
+nothing else survives.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class Programs:
             HookRefused, PluginRefused, PluginFailed: If the hook or a plug-in does not want the operation.
         """
         if name in _ASKED and (check := self.find_check(fork)) is not None:
-            check(Change(_ASKED[name], None, facts={key: value for key, value in facts.items() if isinstance(value, str)}))
+            check(
+                Change(_ASKED[name], None, facts={key: value for key, value in facts.items() if isinstance(value, str)})
+            )
         if not self._runs_hooks or (not self._core.layout.hooks.is_dir() and self.hooks.is_empty()):
             return ()
         return userhooks.run_hook(self._core, self.hooks, name, fork, facts)

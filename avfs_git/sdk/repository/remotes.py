@@ -178,7 +178,9 @@ class VaultRemotes:
         )
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
-    def prefetch(self, paths: Sequence[PathLike] = (), *, fork: str | None = None, at: str | None = None) -> PrefetchResult:
+    def prefetch(
+        self, paths: Sequence[PathLike] = (), *, fork: str | None = None, at: str | None = None
+    ) -> PrefetchResult:
         """Fetch the contents of files into a partial clone. Contents that are there cost nothing.
 
         Args:

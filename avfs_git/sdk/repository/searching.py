@@ -1,7 +1,7 @@
 """Looking through the workspaces of several forks of a vault: grep, search, find.
 
-Decided here: names and arguments of the public API for them, and that a fork which lacks a path is passed over if another has it.
-Callers may use several threads and processes.
+Decided here: names and arguments of the public API for them, and that a fork which lacks a path is passed over if
+another has it. Callers may use several threads and processes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ class VaultSearch:
         def list_forks(self) -> list[ForkInfo]: ...  # noqa: D102 - as above
 
     def grep(
-        self, pattern: str | bytes, paths: Sequence[PathLike] = (), *, forks: Sequence[str] = (), **options: Unpack[GrepOptions]
+        self,
+        pattern: str | bytes,
+        paths: Sequence[PathLike] = (),
+        *,
+        forks: Sequence[str] = (),
+        **options: Unpack[GrepOptions],
     ) -> list[GrepResult]:
         """Search the workspaces of several forks, all of them if none is named: `Workspace.grep` of each.
 
@@ -49,7 +54,12 @@ class VaultSearch:
         return grep.grep(objects, states, query)
 
     def grep_stream(
-        self, pattern: str | bytes, paths: Sequence[PathLike] = (), *, forks: Sequence[str] = (), **options: Unpack[GrepOptions]
+        self,
+        pattern: str | bytes,
+        paths: Sequence[PathLike] = (),
+        *,
+        forks: Sequence[str] = (),
+        **options: Unpack[GrepOptions],
     ) -> Generator[GrepHit]:
         """Find what `grep` finds, and give each match as git finds it: `Workspace.grep_stream` of several forks.
 

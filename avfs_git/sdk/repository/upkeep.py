@@ -47,7 +47,7 @@ class VaultUpkeep:
         return userhooks.disable_hook(self._core, self._dispatch.programs.hooks, name)
 
     def install_hooks(self) -> list[HookInfo]:
-        """Install the hook that protects avfs's refs from pushes into this vault, and make the directory for the owner's hooks.
+        """Install the hook that keeps pushes into this vault off avfs's refs, and make the owner's hook directory.
 
         Raises:
             InvalidInput: If another hook for pushes is installed, which stays.
@@ -63,8 +63,8 @@ class VaultUpkeep:
 
         Args:
             name: The name of an entry point in the group `avfs.plugins`, or the name that a file gets.
-            file: A plug-in in Lua (`.lua`) or WebAssembly (`.wasm`, or `.wat` for its text). It is copied: a later change of the
-                file has no effect.
+            file: A plug-in in Lua (`.lua`) or WebAssembly (`.wasm`, or `.wat` for its text). It is copied: a later
+                change of the file has no effect.
 
         Raises:
             InvalidInput: If the name or the file cannot be used, or no entry point has the name.
@@ -108,7 +108,9 @@ class VaultUpkeep:
         return self._core.fork_config(forkinfo.fork_info(self._core, fork).name).read()
 
     def set_config(self, key: str, value: str, *, fork: str | None = None) -> None:
-        """Change a setting of the vault, or of one fork, which then has its own. A quota holds in mounted forks at once.
+        """Change a setting of the vault, or of one fork, which then has its own.
+
+        A quota holds in mounted forks at once.
 
         Raises:
             InvalidInput: If there is no such setting, a fork cannot have it, or it cannot have that value.
@@ -139,8 +141,8 @@ class VaultUpkeep:
     ) -> GarbageResult:
         """Free space used by old operations, states that only undo kept, and unreachable objects.
 
-        Safe beside other processes and mounts. The vault's settings (`gc.keep_days` and so on) are the defaults. Promisor objects
-        of a partial clone stay.
+        Safe beside other processes and mounts. The vault's settings (`gc.keep_days` and so on) are the defaults.
+        Promisor objects of a partial clone stay.
 
         Args:
             keep_days: Keep operations of so many days undoable.
@@ -152,7 +154,9 @@ class VaultUpkeep:
         Raises:
             ObjectMissing, ObjectCorrupt: If the history is damaged; nothing is removed.
         """
-        limits = garbage.read_limits(self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days)
+        limits = garbage.read_limits(
+            self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days
+        )
         return garbage.collect_garbage(self._core, limits, in_use=self._shown, dry_run=dry_run, deltas=compact)
 
     def prune(
@@ -167,15 +171,16 @@ class VaultUpkeep:
     ) -> GarbageResult:
         """Forget old operations now, and free what only undo needed. Checkpoints of forks, and labels, stay.
 
-        With several limits, avfs forgets operations that are beyond `keep_operations` and also older than `older_than_days`, and
-        more if `max_bytes` demands it. Safe beside other processes and mounts.
+        With several limits, avfs forgets operations that are beyond `keep_operations` and also older than
+        `older_than_days`, and more if `max_bytes` demands it. Safe beside other processes and mounts.
 
         Args:
             keep_operations: Keep so many of the last operations undoable; at least one.
             older_than_days: Forget only operations that are older.
             max_bytes: Forget more, the oldest first, until what only undo needs takes no more than so much on disk.
-            sidecars: Forget ignored files of the same age, too, in checkpoints that have no label and that no fork or operation
-                stands on: a restore of these leaves ignored files as they are. Not of forks that another process has.
+            sidecars: Forget ignored files of the same age, too, in checkpoints that have no label and that no fork or
+                operation stands on: a restore of these leaves ignored files as they are. Not of forks that another
+                process has.
             grace_s: Keep unreachable objects that were touched in so many seconds.
             dry_run: Only report what would be removed.
 
@@ -208,8 +213,8 @@ class VaultUpkeep:
     def maintain(self, *, dry_run: bool = False, every_step: bool = False) -> MaintenanceResult:
         """Do the maintenance that is due: the vault stays small and fast as it grows.
 
-        avfs starts it by itself, in a process in the background, unless the setting `maintenance.auto` is `0`. Safe beside other
-        processes, mounts and git. Steps that fail change nothing, and are named by warnings.
+        avfs starts it by itself, in a process in the background, unless the setting `maintenance.auto` is `0`. Safe
+        beside other processes, mounts and git. Steps that fail change nothing, and are named by warnings.
 
         Args:
             dry_run: Only tell what is due, and what the last run did.

@@ -1,1 +1,4 @@
-"""Forks for programs: one for the time of a run, or several of which one is picked. `cli.commands.running` calls this."""
+"""Forks for programs: one for the time of a run, or several of which one is picked.
+
+`cli.commands.running` calls this.
+"""

@@ -1,9 +1,9 @@
 """Several runs of one program in forks of one state, and the record of them: what came of each, until one is picked.
 
-Decided here: the record is `attempts/VAULT/NAME.json` in the home, beside a directory with the output of each attempt. It is
-replaced as a whole, and goes with the vault. `cli.commands.running` calls this. The forks are forks like any other: the record
-only says which belong together, and may be deleted. A fork that was made anew under the name of an attempt is none, nor is a
-branch that git has put elsewhere since: whose that is, is not known.
+Decided here: the record is `attempts/VAULT/NAME.json` in the home, beside a directory with the output of each attempt.
+It is replaced as a whole, and goes with the vault. `cli.commands.running` calls this. The forks are forks like any
+other: the record only says which belong together, and may be deleted. A fork that was made anew under the name of an
+attempt is none, nor is a branch that git has put elsewhere since: whose that is, is not known.
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ def read_record(home: Home, vault: Vault, name: str | None = None) -> Attempts:
 
 def _is_under_way(vault: Vault, record: Attempts, mounted: Container[str]) -> bool:
     """Tell whether a program of a run is still at work: the forks of a run that was killed are not mounted for long."""
-    return any(attempt.exit_code is None and attempt.fork in mounted and has_fork(vault, attempt) for attempt in record.attempts)
+    return any(
+        attempt.exit_code is None and attempt.fork in mounted and has_fork(vault, attempt)
+        for attempt in record.attempts
+    )
 
 
 def _read(path: Path) -> Attempts:
@@ -106,7 +109,10 @@ def _read(path: Path) -> Attempts:
 
 
 def find_made(vault: Vault, fork: str) -> int | None:
-    """Tell when a fork was made, in nanoseconds since the epoch; None if that is not known, as of a branch that git made."""
+    """Tell when a fork was made, in nanoseconds since the epoch.
+
+    None if that is not known, as of a branch that git made.
+    """
     made = identity.find_making(vault._core, fork)  # noqa: SLF001 - the two are one interface
     return made.created_at_ns if made is not None else None
 
@@ -117,7 +123,10 @@ def has_fork(vault: Vault, attempt: Attempt) -> bool:
 
 
 def compare(vault: Vault, attempt: Attempt) -> Diff | None:
-    """Compare what an attempt has now, saved or not, with what it began with, without lines; None if its fork is gone."""
+    """Compare what an attempt has now, saved or not, with what it began with, without lines.
+
+    None if its fork is gone.
+    """
     if not has_fork(vault, attempt):
         return None
     head = vault.fork_info(attempt.fork).head
@@ -140,11 +149,13 @@ class Picked(NamedTuple):
     deleted: Sequence[str]
     """The forks of the others."""
     remade: Sequence[str]
-    """Forks that have the name of another attempt's, and stay: they were made anew since, or git has moved their branch."""
+    """Forks with the name of another attempt's that stay: they were made anew since, or git has moved their branch."""
 
 
 def pick(vault: Vault, record: Attempts, number: int, *, by: str | None = None) -> Picked:
-    """Keep the fork of one attempt, and delete those of the others; `Vault.undo` of each, or of the fork `by`, restores them.
+    """Keep the fork of one attempt, and delete those of the others.
+
+    `Vault.undo` of each, or of the fork `by`, restores them.
 
     Raises:
         InvalidInput: If there is no such attempt, or its fork is gone.

@@ -1,10 +1,10 @@
 """A fork for the time of one program: how it begins, and what becomes of it at the end.
 
-Decided here: where a fork that is made for a program is mounted (`mounts/VAULT/FORK` in the home), how it is called if the caller
-gives no name, that a fork that was made for a program and in which nothing changed is deleted again, and that the end of a run
-touches no fork but that of the run: where that was deleted meanwhile, another one may have its name.
-`cli.commands.running.run` calls it. After a crash the fork is one like any other:
-mounted or not, with everything that was written.
+Decided here: where a fork that is made for a program is mounted (`mounts/VAULT/FORK` in the home), how it is called if
+the caller gives no name, that a fork that was made for a program and in which nothing changed is deleted again, and
+that the end of a run touches no fork but that of the run: where that was deleted meanwhile, another one may have its
+name. `cli.commands.running.run` calls it. After a crash the fork is one like any other: mounted or not, with everything
+that was written.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Run:
         below: The directory of the tree in which the program starts.
     """
 
-    def __init__(self, vault: Vault, session: Session, *, below: str, is_new: bool, stays_mounted: bool = False) -> None:
+    def __init__(
+        self, vault: Vault, session: Session, *, below: str, is_new: bool, stays_mounted: bool = False
+    ) -> None:
         self.vault = vault
         self.session = session
         self.fork = session.fork
@@ -88,7 +90,9 @@ class Run:
         found = self.vault.find_session(self.fork) or self.session
         if found.info().state == SessionState.UNMOUNTING:  # a program has it in a mount namespace of its own
             return f"--vault {shlex.quote(self.vault.name)} unmount --force {shlex.quote(self.fork)}"
-        verb = "stop" if self.vault.has_fork(self.fork) else "unmount"  # nothing is saved on a branch that git has taken away
+        verb = (
+            "stop" if self.vault.has_fork(self.fork) else "unmount"
+        )  # nothing is saved on a branch that git has taken away
         return f"{verb} {shlex.quote(os.fspath(found.path))}"
 
     def directory(self) -> Path:
@@ -123,10 +127,18 @@ class Run:
         if self.vault.has_fork(self.fork):
             text += "; the fork that has its name now was made since, and stays as it is"
         elif self.session.info().state != SessionState.ENDED:
-            text += ", or its branch renamed; what is not committed is in its tree, and the commands that are named bring it back"
+            text += (
+                ", or its branch renamed; what is not committed is in its tree, and the commands that are named "
+                "bring it back"
+            )
         is_mounted = self.session.info().state != SessionState.ENDED
         return RunEnd(
-            "gone", Diff(self.start, "", ()), (), pushed=False, mounted=is_mounted, warnings=(Warning("run.gone", text),)
+            "gone",
+            Diff(self.start, "", ()),
+            (),
+            pushed=False,
+            mounted=is_mounted,
+            warnings=(Warning("run.gone", text),),
         )
 
     def _end(self, *, keep: bool, discard: bool) -> RunEnd:
@@ -140,7 +152,9 @@ class Run:
         gone = not mounted and (discard or (self._is_new and not keep and self.session.is_untouched()))
         if gone:
             try:
-                removed = self.session.remove(discard=discard)  # it looks again: another process may have written meanwhile
+                removed = self.session.remove(
+                    discard=discard
+                )  # it looks again: another process may have written meanwhile
             except WorkspaceBusy as error:  # another process works in it, or has mounted it elsewhere
                 removed, mounted = None, isinstance(error, WorkspaceMounted)
                 warnings += (self._warn_kept(error.message),)
@@ -150,7 +164,10 @@ class Run:
             if removed is not None:
                 warnings = tuple(dict.fromkeys((*warnings, *removed.warnings)))
                 if removed.left_in_git:
-                    text = f"the fork '{self.fork}' is kept: git in it has put work elsewhere: {', '.join(removed.left_in_git)}"
+                    text = (
+                        f"the fork '{self.fork}' is kept: git in it has put work elsewhere: "
+                        f"{', '.join(removed.left_in_git)}"
+                    )
                     warnings += (Warning("run.left_in_git", text),)
         outcome: RunOutcome = "kept" if not gone else "discarded" if discard else "unchanged"
         return RunEnd(outcome, diff, made, pushed, mounted, warnings)
@@ -170,7 +187,9 @@ class Run:
             return True, warnings
         except MountError as error:  # another mount is in it, or the same tree is mounted elsewhere, too
             return True, (*warnings, Warning("run.still_mounted", error.message))
-        return False, warnings + self.session.checkpoint(_LAST, step=True).warnings  # what a program wrote between the two
+        return False, warnings + self.session.checkpoint(
+            _LAST, step=True
+        ).warnings  # what a program wrote between the two
 
     def _compare(self, head: str | None) -> Diff:
         if head is None or not self.start:
@@ -203,7 +222,9 @@ def begin_in_directory(home: Home, source: Path, *, name: str | None, program: s
         try:
             session = home.fork_directory(source, None, branch=name or make_name(program), made_for=made_for)
         except MountPointUnusable as error:
-            error.hint = f"Run it in the directory of a project; that of the vaults, '{home.home}', must lie outside of it."
+            error.hint = (
+                f"Run it in the directory of a project; that of the vaults, '{home.home}', must lie outside of it."
+            )
             raise
         except ForkExists:
             if name is not None or not last:
@@ -214,14 +235,18 @@ def begin_in_directory(home: Home, source: Path, *, name: str | None, program: s
 
 
 def find_maker(vault: Vault, fork: str) -> str | None:
-    """Tell for which program a fork was made, as `made_for` named it; None for any other fork, and for one that was restored."""
+    """Tell for which program a fork was made, as `made_for` named it.
+
+    None for any other fork, and for one that was restored.
+    """
     return clones.find_maker(vault._core, fork)  # noqa: SLF001 - the two are one interface
 
 
 def _find_below(home: Home, session: Session, source: Path) -> str:
     """Find a directory in the tree that was forked: of the mount that it lies in, or of the clone.
 
-    Only a fork of a mount has a parent, and a mount that another one covers is not what was forked. A mount may lie in its clone.
+    Only a fork of a mount has a parent, and a mount that another one covers is not what was forked. A mount may lie in
+    its clone.
     """
     shown = home.session_at(source) if session.vault.fork_info(session.fork).parent is not None else None
     top = (shown.path if shown is not None else session.vault.origin()) or source
@@ -260,6 +285,8 @@ def resume(vault: Vault, fork: str, *, below: str) -> Run:
 
 def make_name(program: str) -> str:
     """Make a name for a fork: that of the program, and four random letters."""
-    stem = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in Path(program).name).strip("-")[:30]
+    stem = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in Path(program).name).strip(
+        "-"
+    )[:30]
     name = f"{stem or 'run'}-{os.urandom(2).hex()}"
     return name if is_fork_name(name) else f"run-{os.urandom(2).hex()}"

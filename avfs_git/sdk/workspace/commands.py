@@ -1,7 +1,8 @@
 """Running commands in a workspace: what `Workspace.exec` and its like are made of.
 
-Decided here: how a workspace becomes a place for commands, and what a prepared session is: a workspace that stays shown, and the
-state before each of its commands. One thread at a time uses a session. Its mounts and processes end with this process.
+Decided here: how a workspace becomes a place for commands, and what a prepared session is: a workspace that stays
+shown, and the state before each of its commands. One thread at a time uses a session. Its mounts and processes end with
+this process.
 """
 
 from __future__ import annotations
@@ -175,8 +176,8 @@ class Running:
 class Prepared(Closing):
     """A workspace that is kept ready for many commands, and the commands that ran in it since `Workspace.prepare`.
 
-    This process keeps it shown until `close`, or the end of a `with` block. The session lasts until `finish`, also beyond this
-    process: the next `prepare` continues it.
+    This process keeps it shown until `close`, or the end of a `with` block. The session lasts until `finish`, also
+    beyond this process: the next `prepare` continues it.
     """
 
     def __init__(self, at: ForkHandle, states: WorkspaceStates) -> None:
@@ -256,7 +257,12 @@ def run_command(
     with span("exec", at) as note:
         result = yield from (executor or make_executor(at)).run(command, stop, terminal)
         note(result)
-    facts = {"command": result.command, "exit_code": result.exit_code, "timed_out": result.timed_out, "commit": result.commit}
+    facts = {
+        "command": result.command,
+        "exit_code": result.exit_code,
+        "timed_out": result.timed_out,
+        "commit": result.commit,
+    }
     heard = at.dispatch.programs.run_hook("post-exec", at.fork, facts)
     return replace(result, warnings=(*result.warnings, *heard)) if heard else result
 

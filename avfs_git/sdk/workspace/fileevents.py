@@ -1,8 +1,9 @@
 """What programs do to the files of a live tree, while they do it: for monitors, indexers, and programs that rebuild.
 
-Decided here: how a program iterates over the events, and what it is told when the server of the tree is replaced: that events
-may be missing, then those of the next one. The end of the mount ends the iteration. The session that shows the tree tells the
-events (`session.control.listening`). One thread iterates; `close` may be called from any. Nothing of it survives the process.
+Decided here: how a program iterates over the events, and what it is told when the server of the tree is replaced: that
+events may be missing, then those of the next one. The end of the mount ends the iteration. The session that shows the
+tree tells the events (`session.control.listening`). One thread iterates; `close` may be called from any. Nothing of it
+survives the process.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class FileEvents(Closing):
-    """The file events of one live tree, from the call that made this on: iterate over it, which waits for the next one."""
+    """The file events of one live tree since the call that made this: iterate over it, which waits for the next one."""
 
     def __init__(self, dispatch: Dispatch, opened: OpenWorkspace) -> None:
         self._dispatch = dispatch

@@ -1,8 +1,8 @@
 """The files of a workspace: reading, writing, editing and listing them, and copies in and out.
 
-Decided here: names and arguments of the public API for files, what an edit needs to be certain, what a pattern of names means.
-Each method is one operation, which `sdk.dispatch` does here, or in the session that mounts the workspace. Callers may use
-several threads and processes. An edit is one write: a crash leaves the file as it was, or edited.
+Decided here: names and arguments of the public API for files, what an edit needs to be certain, what a pattern of names
+means. Each method is one operation, which `sdk.dispatch` does here, or in the session that mounts the workspace.
+Callers may use several threads and processes. An edit is one write: a crash leaves the file as it was, or edited.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class WorkspaceFiles:
             path: The file.
             data: Its new content.
             append: Add `data` at the end of the present content.
-            expect: Write only if the present content has this id (`stat(..., with_oid=True).oid`); `""` if no file may exist.
+            expect: Write only if the present content has this id (`stat(..., with_oid=True).oid`); `""` if no file may
+                exist.
             parents: Make missing directories.
             executable: Set or clear the executable bits; None keeps them.
 
@@ -115,7 +116,9 @@ class WorkspaceFiles:
 
         return self._at.change(put, "write", path)
 
-    def write_from(self, path: PathLike, chunks: Iterable[bytes], *, append: bool = False, expect: str | None = None) -> FileInfo:
+    def write_from(
+        self, path: PathLike, chunks: Iterable[bytes], *, append: bool = False, expect: str | None = None
+    ) -> FileInfo:
         """Write what an iterable yields to a file, in bounded memory; otherwise as `write`.
 
         All of it is taken first: other processes use the workspace for as long as it takes to arrive.
@@ -152,7 +155,9 @@ class WorkspaceFiles:
             raise InvalidInput(f"character {error.start} of the text cannot be written in UTF-8") from error
         return self.write(path, data, expect=expect)
 
-    def edit(self, path: PathLike, *edits: tuple[str, str], replace_all: bool = False, dry_run: bool = False) -> EditResult:
+    def edit(
+        self, path: PathLike, *edits: tuple[str, str], replace_all: bool = False, dry_run: bool = False
+    ) -> EditResult:
         """Replace texts in a file: all of them, in the given order, or none.
 
         Args:
@@ -162,7 +167,8 @@ class WorkspaceFiles:
             dry_run: Only report the result.
 
         Raises:
-            PathUnsuitable: If an old text does not occur, or occurs more than once; or if the file is not text in UTF-8.
+            PathUnsuitable: If an old text does not occur, or occurs more than once; or if the file is not text in
+                UTF-8.
             ContentChanged: If another process changed the file meanwhile; nothing is written.
             PathNotFound: If nothing is at the path.
         """
@@ -183,7 +189,9 @@ class WorkspaceFiles:
         import difflib  # noqa: PLC0415 - only edits need it
 
         name = show_path(tree_path)
-        lines = difflib.unified_diff(before.splitlines(keepends=True), text.splitlines(keepends=True), f"a/{name}", f"b/{name}")
+        lines = difflib.unified_diff(
+            before.splitlines(keepends=True), text.splitlines(keepends=True), f"a/{name}", f"b/{name}"
+        )
         patch = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
         file = None if dry_run else self.write(tree_path, text.encode(), expect=info.oid)
         return EditResult(tree_path, replacements, patch.encode(), file)
@@ -205,8 +213,8 @@ class WorkspaceFiles:
         """Find entries below a directory whose path matches a pattern; only directories that may lead to one are read.
 
         Args:
-            pattern: Names with `*`, `?` and `[…]`, separated by slashes; `**` stands for any number of directories, and at the
-                end for everything below.
+            pattern: Names with `*`, `?` and `[…]`, separated by slashes; `**` stands for any number of directories, and
+                at the end for everything below.
             path: The directory.
 
         Raises:
@@ -232,7 +240,8 @@ class WorkspaceFiles:
     def list_dir(self, path: PathLike = "/", *, sizes: bool = True) -> list[FileInfo]:
         """Describe the entries of a directory, sorted by name; of anything else, itself.
 
-        Without `sizes`, a partial clone asks no server: a size that it does not know is 0, and such a link has no target.
+        Without `sizes`, a partial clone asks no server: a size that it does not know is 0, and such a link has no
+        target.
         """
         return self._at.run(operations.list_dir, parse_tree_path(path), sizes=sizes)
 
@@ -257,20 +266,29 @@ class WorkspaceFiles:
 
     def make_dir(self, path: PathLike, *, parents: bool = False) -> None:
         """Make a directory; with `parents`, also missing parents, and an existing directory is no error."""
-        self._at.change(lambda: self._at.run(operations.make_dir, parse_tree_path(path), parents=parents), "make directory", path)
+        self._at.change(
+            lambda: self._at.run(operations.make_dir, parse_tree_path(path), parents=parents), "make directory", path
+        )
 
-    def remove(self, path: PathLike, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None) -> None:
+    def remove(
+        self, path: PathLike, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None
+    ) -> None:
         """Remove a file, a symbolic link, an empty directory or, with `recursive`, any directory."""
         tree_path = parse_tree_path(path)
         self._at.change(
-            lambda: self._at.run(operations.remove, tree_path, recursive=recursive, missing_ok=missing_ok, expect=expect),
+            lambda: self._at.run(
+                operations.remove, tree_path, recursive=recursive, missing_ok=missing_ok, expect=expect
+            ),
             "remove",
             path,
             in_steps=recursive,
         )
 
     def copy(self, source: PathLike, destination: PathLike, *, recursive: bool = False) -> FileInfo:
-        """Copy a file or, with `recursive`, a directory; into the destination if that is a directory. Nothing is overwritten."""
+        """Copy a file or, with `recursive`, a directory; into the destination if that is a directory.
+
+        Nothing is overwritten.
+        """
         origin, target = parse_tree_path(source), parse_tree_path(destination)
         return self._at.change(
             lambda: self._at.run(operations.copy, origin, target, recursive), "copy", source, in_steps=recursive
@@ -296,18 +314,25 @@ class WorkspaceFiles:
     def link(self, source: PathLike, destination: PathLike) -> None:
         """Make a hard link to a file."""
         self._at.change(
-            lambda: self._at.run(operations.link, parse_tree_path(source), parse_tree_path(destination)), "link", destination
+            lambda: self._at.run(operations.link, parse_tree_path(source), parse_tree_path(destination)),
+            "link",
+            destination,
         )
 
     def import_path(
         self, source: Path, path: PathLike = "/", *, recursive: bool = True, max_depth: int | None = None
     ) -> TransferResult:
-        """Copy a file or directory of the host into the workspace. Symbolic links that lead out of the source are skipped."""
+        """Copy a file or directory of the host into the workspace.
+
+        Symbolic links that lead out of the source are skipped.
+        """
         source, tree_path = Path(source), parse_tree_path(path)
 
         def bring() -> TransferResult:
             if self._at.opened.lock.session is None:
-                return transfer.import_path(self._at.opened, source, tree_path, recursive=recursive, max_depth=max_depth)
+                return transfer.import_path(
+                    self._at.opened, source, tree_path, recursive=recursive, max_depth=max_depth
+                )
             if self._is_below(source, tree_path):
                 raise PathUnsuitable(os.fsencode(source), "holds the live tree that it would be copied into")
             with client.opened_source(source) as handle:
@@ -328,7 +353,13 @@ class WorkspaceFiles:
         return self._at.change(unpack, "unpack into", path, in_steps=True)
 
     def export_path(
-        self, path: PathLike, destination: Path, *, recursive: bool = True, max_depth: int | None = None, overwrite: bool = False
+        self,
+        path: PathLike,
+        destination: Path,
+        *,
+        recursive: bool = True,
+        max_depth: int | None = None,
+        overwrite: bool = False,
     ) -> TransferResult:
         """Copy a file or directory of the workspace to the host."""
         tree_path, destination = parse_tree_path(path), Path(destination)
@@ -345,7 +376,9 @@ class WorkspaceFiles:
                 raise PathUnsuitable(os.fsencode(destination), "is inside of what would be copied")
         with client.opened_above(destination) as (handle, rest):
             shown = str(destination)
-            return self._at.run(operations.export_opened, tree_path, handle, rest, recursive, max_depth, overwrite, shown)
+            return self._at.run(
+                operations.export_opened, tree_path, handle, rest, recursive, max_depth, overwrite, shown
+            )
 
     def _is_below(self, source: Path, path: TreePath) -> bool:
         """Tell whether a path of the workspace is seen below a directory of the host, or is it."""
@@ -357,12 +390,17 @@ class WorkspaceFiles:
         )
 
     def _find_trees(self) -> list[_Shown]:
-        """List where programs see the workspace, also by `mount --bind`: a copy from or to there is one of the workspace itself.
+        """List where programs see the workspace, also by `mount --bind`.
 
-        Only a caller whose own path leads into a tree may look into it: the tree does not answer while a restore holds it.
+        A copy from or to such a place is a copy from or to the workspace itself.
+
+        Only a caller whose own path leads into a tree may look into it: the tree does not answer while a restore holds
+        it.
         """
         found = stop.find_sessions(self._at.core.layout.sessions, fork=self.fork)
-        mounts = [mount for session in found if session.is_workspace and session.is_visible for mount in session.find_mounts()]
+        mounts = [
+            mount for session in found if session.is_workspace and session.is_visible for mount in session.find_mounts()
+        ]
         return [_Shown(mount.directory, mount.root) for mount in mounts]
 
     def export_tar(self, path: PathLike, file: BinaryIO) -> TransferResult:

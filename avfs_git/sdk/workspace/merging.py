@@ -1,8 +1,8 @@
 """Merging into a fork: other forks, single commits, other places for its own commits.
 
-Decided here: names and arguments of the public API for it, and what a merge stands for: saving the other side, the owner's hooks,
-the merge. `sdk.dispatch` runs each step in this process, or in the session that mounts the workspace. Callers may use several
-threads and processes.
+Decided here: names and arguments of the public API for it, and what a merge stands for: saving the other side, the
+owner's hooks, the merge. `sdk.dispatch` runs each step in this process, or in the session that mounts the workspace.
+Callers may use several threads and processes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, RefConflict, quote
-from avfs_git.model import MergeMode, MergeOptions, MergeProgress, MergeResult, MergeStrategy, RewriteResult, UndoResult, Warning
+from avfs_git.model import (
+    MergeMode,
+    MergeOptions,
+    MergeProgress,
+    MergeResult,
+    MergeStrategy,
+    RewriteResult,
+    UndoResult,
+    Warning,
+)
 from avfs_git.paths import PathLike, parse_tree_path
 from avfs_git.sdk.handle import holding_objects
 from avfs_git.sdk.parts import client, forkinfo, gitmoves, operations, overlap, remotes, revisions, upstreams
@@ -56,8 +65,8 @@ class WorkspaceMerging:
     ) -> MergeResult:
         """Merge another fork, or any state, into this fork. It can be undone.
 
-        Uncommitted changes of both forks are committed first. Ignored files of this workspace stay; new ones of the source are
-        added. Costs what the two sides changed.
+        Uncommitted changes of both forks are committed first. Ignored files of this workspace stay; new ones of the
+        source are added. Costs what the two sides changed.
 
         Args:
             source: A fork, label or commit.
@@ -65,8 +74,8 @@ class WorkspaceMerging:
             mode: Whether to make a merge commit.
             message: Message of the merge commit.
             dry_run: Only report the result, for this workspace as it is and the committed state of the source.
-            on_conflict: `report` leaves this fork as it is, and the outcome is `conflicted`; `workspace` writes the conflicts
-                into the files, with markers, until `continue_merge` or `abort_merge`.
+            on_conflict: `report` leaves this fork as it is, and the outcome is `conflicted`; `workspace` writes the
+                conflicts into the files, with markers, until `continue_merge` or `abort_merge`.
 
         Raises:
             MergeInProgress: If another merge is in progress in this workspace.
@@ -83,14 +92,18 @@ class WorkspaceMerging:
     def _merge(self, options: MergeOptions, *, dry_run: bool = False) -> MergeResult:
         source = options.source
         if not dry_run:  # before anything is saved, or a hook is run
-            self._at.run(operations.check_merge, revisions.resolve_source(self._at.core, source, fork=self.fork), options)
+            self._at.run(
+                operations.check_merge, revisions.resolve_source(self._at.core, source, fork=self.fork), options
+            )
             if options.mode is MergeMode.FF_ONLY:
                 changed = self._at.dispatch.resolve_with_changes(source, self.fork)
                 if changed is not None:
                     self._at.run(operations.check_merge, changed, options)
         oid, warnings = self._at.dispatch.save_and_resolve(source, self.fork, save=not dry_run)
         if not dry_run:
-            warnings += self._at.dispatch.programs.run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})
+            warnings += self._at.dispatch.programs.run_hook(
+                "pre-merge", self.fork, {"source": source, "commit": oid.hex()}
+            )
         result = self._at.run(operations.plan_merge if dry_run else operations.merge_commit, oid, options)
         if not dry_run and result.outcome != "up_to_date":
             facts = {"source": source, "commit": result.commit, "outcome": result.outcome}
@@ -109,24 +122,24 @@ class WorkspaceMerging:
     ) -> list[MergeResult]:
         """Update this fork from its upstream, keeping its own changes. One undo takes all of it back.
 
-        It merges, in this order: commits that others pushed to its branch in the vault; the branch of its name on the vault's
-        remote, which is fetched; the branch of the clone that it was made from. Without any of these, the fork that it was made
-        from. Of several remotes, it is `origin`. The remote
-        whose branch the fork follows is fetched, too.
+        It merges, in this order: commits that others pushed to its branch in the vault; the branch of its name on the
+        vault's remote, which is fetched; the branch of the clone that it was made from. Without any of these, the fork
+        that it was made from. Of several remotes, it is `origin`. The remote whose branch the fork follows is fetched,
+        too.
 
         Args:
             strategy: As for `merge`.
             on_conflict: As for `merge`.
-            upstream: A branch of a remote, as `origin/main`: from now on the fork is updated from it instead of the branch of the
-                clone that it was made from.
+            upstream: A branch of a remote, as `origin/main`: from now on the fork is updated from it instead of the
+                branch of the clone that it was made from.
             progress: Called with the progress of the fetch, as by `Vault.fetch`.
 
         Returns:
             The merges that were needed, in order; the last one may have conflicts. Empty without an upstream.
 
         Raises:
-            NoUpstream: If the clone no longer has the branch that the fork was made from, and nothing else is merged; or if no
-                remote has the branch `upstream`.
+            NoUpstream: If the clone no longer has the branch that the fork was made from, and nothing else is merged;
+                or if no remote has the branch `upstream`.
             RemoteError: If the remote cannot be reached or read.
             RefConflict: If others move the fork's branch again and again.
             AvfsError: As `merge`. Earlier merges stay, and the error names them, also in its detail `merged`.
@@ -147,7 +160,7 @@ class WorkspaceMerging:
         return merges
 
     def _catch_up(self, options: MergeOptions) -> MergeResult | None:
-        """Merge what others have put on the fork's branch, if its workspace does not have that, between the owner's hooks."""
+        """Merge what others have put on the fork's branch and its workspace lacks, between the owner's hooks."""
         run_hook = self._at.dispatch.programs.run_hook
         for left in reversed(range(_TRIES)):
             theirs = self._at.run(operations.find_behind)
@@ -194,7 +207,8 @@ class WorkspaceMerging:
             mode: As for `merge`.
             message: Message of each merge commit.
             dry_run: Only report the results, for committed states.
-            on_conflict: As for `merge`. With `workspace`, the first conflict ends it; forks without a result are not merged yet.
+            on_conflict: As for `merge`. With `workspace`, the first conflict ends it; forks without a result are not
+                merged yet.
 
         Raises:
             AvfsError: As `merge`. Earlier merges stay, and the error names them, also in its detail `merged`.
@@ -226,7 +240,9 @@ class WorkspaceMerging:
         results = []
         for number in order:
             with _naming_merged(results):
-                done = self.merge(sources[number], strategy=strategy, mode=mode, message=message, on_conflict=on_conflict)
+                done = self.merge(
+                    sources[number], strategy=strategy, mode=mode, message=message, on_conflict=on_conflict
+                )
             told = (*told, *resolved[number][1], *done.warnings)
             results.append(replace(done, warnings=tuple(dict.fromkeys(told))))
             told = ()
@@ -237,15 +253,19 @@ class WorkspaceMerging:
     @noted("cherry_pick")
     @holding_objects
     def cherry_pick(
-        self, picked: Sequence[str], *, strategy: MergeStrategy | str = MergeStrategy.NORMAL, on_conflict: str = "report"
+        self,
+        picked: Sequence[str],
+        *,
+        strategy: MergeStrategy | str = MergeStrategy.NORMAL,
+        on_conflict: str = "report",
     ) -> RewriteResult:
         """Apply the changes of single commits to this fork, in the given order. It can be undone.
 
         Args:
             picked: Labels or commits of any fork.
             strategy: How lines that both sides changed are merged.
-            on_conflict: `report` raises; `workspace` writes the conflicts of a commit into the files, with markers, until
-                `continue_rewrite` or `abort_merge`.
+            on_conflict: `report` raises; `workspace` writes the conflicts of a commit into the files, with markers,
+                until `continue_rewrite` or `abort_merge`.
 
         Raises:
             MergeInProgress: If a merge is in progress in this workspace.
@@ -276,7 +296,8 @@ class WorkspaceMerging:
             onto: A fork, label or commit.
             strategy: How lines that both sides changed are merged.
             on_conflict: As for `cherry_pick`.
-            was: A state that `onto` had before it was rewritten: commits up to it are not this fork's own, and are left out.
+            was: A state that `onto` had before it was rewritten: commits up to it are not this fork's own, and are left
+                out.
 
         Raises:
             MergeInProgress: If a merge is in progress in this workspace.
@@ -349,8 +370,8 @@ class WorkspaceMerging:
         """Continue the rebase or cherry-pick in progress, to its end or the next conflict.
 
         Args:
-            skip: Skip the commit in conflict, resolved or not. Changes since the conflict are saved as a commit outside of the
-                branch, which the result names as `saved`.
+            skip: Skip the commit in conflict, resolved or not. Changes since the conflict are saved as a commit outside
+                of the branch, which the result names as `saved`.
 
         Raises:
             NoMergeInProgress: If none is in progress.
@@ -362,7 +383,9 @@ class WorkspaceMerging:
 
     @noted("merge_abort")
     def abort_merge(self) -> UndoResult:
-        """Abort the merge, rebase or cherry-pick: restore the files from before. Changes since then are saved as a commit.
+        """Abort the merge, rebase or cherry-pick: restore the files from before.
+
+        Changes since then are saved as a commit.
 
         Raises:
             NoMergeInProgress: If none is in progress.
@@ -399,7 +422,9 @@ class WorkspaceMerging:
         if gone is not None:
             dispatch.tell([Warning("update.upstream_gone", gone.message)])
         if names and default is None and not found:
-            hint = f"Pull from one of them, as with `avfs pull {shlex.quote(self.fork)} --remote {shlex.quote(names[0])}`."
+            hint = (
+                f"Pull from one of them, as with `avfs pull {shlex.quote(self.fork)} --remote {shlex.quote(names[0])}`."
+            )
             raise InvalidInput("this vault has several remotes", hint=hint)
         return found, followed
 

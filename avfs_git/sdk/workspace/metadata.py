@@ -1,8 +1,8 @@
 """Tags and metadata of the files and directories of a workspace.
 
-Decided here: names and arguments of the public API for them. What they are, `workspace.files.metadata` decides: extended
-attributes, which checkpoints keep and forks, renames and merges carry. Each method is one operation, which `sdk.dispatch` does
-here, or in the session that mounts the workspace. Callers may use several threads and processes.
+Decided here: names and arguments of the public API for them. What they are, `workspace.files.metadata` decides:
+extended attributes, which checkpoints keep and forks, renames and merges carry. Each method is one operation, which
+`sdk.dispatch` does here, or in the session that mounts the workspace. Callers may use several threads and processes.
 """
 
 from __future__ import annotations

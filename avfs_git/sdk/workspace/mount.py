@@ -1,8 +1,8 @@
 """A mount as its user sees it: what it is, and how it ends.
 
-Decided here: that `stop` saves first, and unmounts only what is saved, and that the end of a mount touches the fork that was
-mounted, and no other that has its name since. The next process that lists the vault's sessions cleans up what a crash leaves of
-one (`avfs_git.session.life.record`).
+Decided here: that `stop` saves first, and unmounts only what is saved, and that the end of a mount touches the fork
+that was mounted, and no other that has its name since. The next process that lists the vault's sessions cleans up what
+a crash leaves of one (`avfs_git.session.life.record`).
 """
 
 from __future__ import annotations
@@ -94,19 +94,21 @@ class Mount:
         return self._save(lambda at: WorkspaceStates(at)._save(None, _LAST, keeps_message=False, with_files=False))  # noqa: SLF001 - the two are one interface
 
     def is_untouched(self) -> bool:
-        """Tell whether its fork, which the caller saved just now, holds what it held when it was made, and nothing else."""
+        """Tell whether its fork, which the caller saved just now, holds exactly what it held when it was made."""
         return clones.is_untouched(self._dispatch.core, self.fork)
 
     def is_pushed(self) -> bool:
         """Tell whether the clone that its vault was made of has all commits of its fork; False without a clone."""
         return clones.is_pushed(self._dispatch.core, self.fork)
 
-    def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False, by: str | None = None) -> RemoveResult:
-        """End a fork that `Home.fork_directory` made: save a last checkpoint, unmount, and delete the fork if it was pushed.
+    def remove(
+        self, *, discard: bool = False, lazy: bool = False, force: bool = False, by: str | None = None
+    ) -> RemoveResult:
+        """End a fork of `Home.fork_directory`: save a last checkpoint, unmount, and delete it if it was pushed.
 
-        A fork stays in the vault if it has commits that the clone lacks, a repository inside it is new or has new commits, or git
-        in it has put work on another branch, or into the stash or the index.
-        `Vault.undo` restores a deleted fork.
+        A fork stays in the vault if it has commits that the clone lacks, a repository inside it is new or has new
+        commits, or git in it has put work on another branch, or into the stash or the index. `Vault.undo` restores a
+        deleted fork.
 
         Args:
             discard: Delete the fork in any case.
@@ -136,7 +138,9 @@ class Mount:
                     raise ForkNotFound(self.fork, vault=core.name)
                 if discard:
                     return True
-                saved = checkpoint.save_checkpoint(locked, requests.CheckpointRequest(description=_LAST))  # of changes since
+                saved = checkpoint.save_checkpoint(
+                    locked, requests.CheckpointRequest(description=_LAST)
+                )  # of changes since
                 told = tuple(dict.fromkeys((*told, *saved.warnings)))
                 pushed = clones.is_pushed(core, self.fork)
                 left = clones.list_left_in_git(core, self.fork)
@@ -177,8 +181,8 @@ class Mount:
     def stop(self, *, checkpoint: bool = True, lazy: bool = False, force: bool = False) -> UnmountResult:
         """Save a last checkpoint and unmount.
 
-        If the checkpoint fails, its error is raised and the mount stays. A second checkpoint saves what programs write between
-        the first one and the end of the mount; if a hook or plug-in refuses that one, a warning says so.
+        If the checkpoint fails, its error is raised and the mount stays. A second checkpoint saves what programs write
+        between the first one and the end of the mount; if a hook or plug-in refuses that one, a warning says so.
 
         Args:
             checkpoint: Save checkpoints; a read-only mount has none.
@@ -187,7 +191,8 @@ class Mount:
 
         Raises:
             MountBusy: If programs use the mount, without `lazy` or `force`; the checkpoint is made, the mount stays.
-            HookRefused, PluginRefused, PluginFailed: If a hook or plug-in does not want the checkpoint; the mount stays.
+            HookRefused, PluginRefused, PluginFailed: If a hook or plug-in does not want the checkpoint; the mount
+                stays.
         """
         info = self.info()
         if info.state == SessionState.ENDED or info.readonly or not checkpoint:
@@ -207,4 +212,6 @@ class Mount:
             what = f"what programs wrote at the end is in no checkpoint, and stays in the workspace: {refused.message}"
             return replace(ended, checkpoint=saved, warnings=(*ended.warnings, Warning("session.not_saved", what)))
         last = saved if later.outcome == "unchanged" else later
-        return replace(ended, checkpoint=replace(last, warnings=tuple(dict.fromkeys((*saved.warnings, *later.warnings)))))
+        return replace(
+            ended, checkpoint=replace(last, warnings=tuple(dict.fromkeys((*saved.warnings, *later.warnings))))
+        )

@@ -1,8 +1,8 @@
 """Looking through the files of a workspace: grep, search, find.
 
-Decided here: names and arguments of the public API for them, and what their options mean. `sdk.repository.searching` does the
-same for several forks. Each method looks at one state; callers may use several threads and processes. Nothing is written but the
-index of `search`, which can be made again.
+Decided here: names and arguments of the public API for them, and what their options mean. `sdk.repository.searching`
+does the same for several forks. Each method looks at one state; callers may use several threads and processes. Nothing
+is written but the index of `search`, which can be made again.
 """
 
 from __future__ import annotations
@@ -42,12 +42,19 @@ class WorkspaceSearch:
     """The fork."""
 
     def grep(
-        self, pattern: str | bytes, paths: Sequence[PathLike] = (), *, at: str | None = None, **options: Unpack[GrepOptions]
+        self,
+        pattern: str | bytes,
+        paths: Sequence[PathLike] = (),
+        *,
+        at: str | None = None,
+        **options: Unpack[GrepOptions],
     ) -> GrepResult:
-        """Find the lines of files that match a pattern, in the workspace as it is or in another state. Reads no checkout.
+        """Find the lines of files that match a pattern, in the workspace as it is or in another state.
 
-        Git searches: what a binary file is, and what the pattern means, is as in `git grep -E`. Symbolic links and submodules
-        are not searched.
+        Reads no checkout.
+
+        Git searches: what a binary file is, and what the pattern means, is as in `git grep -E`. Symbolic links and
+        submodules are not searched.
 
         Args:
             pattern: A regular expression; several are separated by newlines.
@@ -67,7 +74,12 @@ class WorkspaceSearch:
         return grep.grep(objects, states, query)[0]
 
     def grep_stream(
-        self, pattern: str | bytes, paths: Sequence[PathLike] = (), *, at: str | None = None, **options: Unpack[GrepOptions]
+        self,
+        pattern: str | bytes,
+        paths: Sequence[PathLike] = (),
+        *,
+        at: str | None = None,
+        **options: Unpack[GrepOptions],
     ) -> Generator[GrepHit]:
         """Find what `grep` finds, and give each match as git finds it: however many there are, none is kept.
 
@@ -92,12 +104,15 @@ class WorkspaceSearch:
     def _look(self, objects: lent.LentObjects, query: GrepQuery, at: str | None = None) -> lent.State:
         return self._at.look(objects, at, paths=query.paths, ignored=query.ignored)
 
-    def search(self, words: str, paths: Sequence[PathLike] = (), *, at: str | None = None, limit: int = 20) -> SearchResult:
+    def search(
+        self, words: str, paths: Sequence[PathLike] = (), *, at: str | None = None, limit: int = 20
+    ) -> SearchResult:
         """Find the files that have all of some words, the best first, with a line of each. Reads no checkout.
 
-        A word is letters, digits and underscores; case and accents do not count. The parts of identifiers are words, too:
-        `tree` finds `parseTree` and `parse_tree`, and `pars*` finds both. Binary files, symbolic links and ignored files are not
-        searched. The vault keeps an index, in which each content stands once for all forks and checkpoints.
+        A word is letters, digits and underscores; case and accents do not count. The parts of identifiers are words,
+        too: `tree` finds `parseTree` and `parse_tree`, and `pars*` finds both. Binary files, symbolic links and ignored
+        files are not searched. The vault keeps an index, in which each content stands once for all forks and
+        checkpoints.
 
         Args:
             words: The words.
@@ -121,10 +136,11 @@ class WorkspaceSearch:
     def search_history(
         self, words: str, paths: Sequence[PathLike] = (), *, at: str | None = None, limit: int = 20
     ) -> HistorySearchResult:
-        """Find contents with all of some words that are gone: which commit removed each, with its author, the newest first.
+        """Find removed contents with all of some words: which commit removed each, with its author, newest first.
 
-        A content is found where a commit has nothing at its path any more, or a content without the words. Changes that are not
-        committed do not count. The first search of a history costs each of its commits, later ones the new commits.
+        A content is found where a commit has nothing at its path any more, or a content without the words. Changes that
+        are not committed do not count. The first search of a history costs each of its commits, later ones the new
+        commits.
 
         Args:
             words: The words, as for `search`.
@@ -188,7 +204,11 @@ def make_grep_query(pattern: str | bytes, paths: Sequence[PathLike], options: Gr
     Raises:
         InvalidInput: If an option cannot mean anything.
     """
-    fixed, perl, outcome = options.get("fixed", False), options.get("perl", False), options.get("outcome", GrepOutcome.LINES)
+    fixed, perl, outcome = (
+        options.get("fixed", False),
+        options.get("perl", False),
+        options.get("outcome", GrepOutcome.LINES),
+    )
     if fixed and perl:
         raise InvalidInput("a pattern is either a text or a Perl-compatible regular expression")
     try:

@@ -1,7 +1,7 @@
 """The states of a fork: checkpoints, history, undo.
 
-Decided here: names and arguments of the public API for them. Each method is one operation; `sdk.dispatch` runs it in this
-process, or in the session that mounts the workspace. Callers may use several threads and processes.
+Decided here: names and arguments of the public API for them. Each method is one operation; `sdk.dispatch` runs it in
+this process, or in the session that mounts the workspace. Callers may use several threads and processes.
 """
 
 from __future__ import annotations
@@ -53,15 +53,17 @@ class WorkspaceStates:
 
     @noted("checkpoint")
     @traced
-    def checkpoint(self, label: str | None = None, *, description: str | None = None, step: bool = False) -> CheckpointResult:
+    def checkpoint(
+        self, label: str | None = None, *, description: str | None = None, step: bool = False
+    ) -> CheckpointResult:
         """Commit all changes. Durable when it returns; costs what changed.
 
         Args:
             label: A name for the checkpoint.
-            description: The commit's message. If nothing changed, an empty commit records it, unless the last commit has the
-                same message.
-            step: Save one step of a program, such as a tool call: make no commit if nothing changed, and let one `undo` take
-                back the commit and the files.
+            description: The commit's message. If nothing changed, an empty commit records it, unless the last commit
+                has the same message.
+            step: Save one step of a program, such as a tool call: make no commit if nothing changed, and let one `undo`
+                take back the commit and the files.
 
         Raises:
             CheckpointExists: If the label is taken.
@@ -69,7 +71,9 @@ class WorkspaceStates:
         """
         return self._save(label, description, keeps_message=not step, with_files=step)
 
-    def _save(self, label: str | None, description: str | None, *, keeps_message: bool, with_files: bool) -> CheckpointResult:
+    def _save(
+        self, label: str | None, description: str | None, *, keeps_message: bool, with_files: bool
+    ) -> CheckpointResult:
         vaultroom.check_not_full(self._at.dispatch.core)
         save = partial(
             self._at.run,
@@ -95,7 +99,8 @@ class WorkspaceStates:
     def add(self, *paths: PathLike, force: bool = False) -> CheckpointResult:
         """Add files of the sidecar to history, by a checkpoint. Other uncommitted changes are saved before it.
 
-        A file that was ignored at a checkpoint stays in the sidecar until it is added, even if no rule ignores it any longer.
+        A file that was ignored at a checkpoint stays in the sidecar until it is added, even if no rule ignores it any
+        longer.
 
         Args:
             paths: Files, or directories for all files below them.
@@ -161,7 +166,9 @@ class WorkspaceStates:
     ) -> Diff:
         """Compare two states; by default the head and the present workspace."""
         if new is not None:
-            left, right = (revisions.resolve_revision(self._at.core, name, fork=self.fork) for name in (old or "HEAD", new))
+            left, right = (
+                revisions.resolve_revision(self._at.core, name, fork=self.fork) for name in (old or "HEAD", new)
+            )
             chosen = parse_tree_paths(paths)
             return compare.diff_commits(
                 self._at.core, left, right, fork=self.fork, paths=chosen, context=context, patches=patches
@@ -223,7 +230,8 @@ class WorkspaceStates:
 
         Args:
             path: The file.
-            at: The checkpoint or fork whose file is meant, by default the last checkpoint: what is not saved came from no commit.
+            at: The checkpoint or fork whose file is meant, by default the last checkpoint: what is not saved came from
+                no commit.
 
         Raises:
             PathNotFound: If nothing is at the path in that state.
@@ -240,7 +248,11 @@ class WorkspaceStates:
         tree_path = parse_tree_path(path)
         if (version is None) == (at is None):
             raise InvalidInput("name either a version or a checkpoint")
-        target = history.find_version(self._at.core, self.fork, tree_path, version).checkpoint if version is not None else str(at)
+        target = (
+            history.find_version(self._at.core, self.fork, tree_path, version).checkpoint
+            if version is not None
+            else str(at)
+        )
         oid = revisions.resolve_revision(self._at.core, target, fork=self.fork)
         return self._at.run(operations.restore_state, oid, [tree_path], False, at or f"version {version}", "checkout")
 
@@ -274,8 +286,8 @@ class WorkspaceStates:
     def undo_operation(self, number: int, *, dry_run: bool = False) -> UndoResult:
         """Undo one operation on this fork, and keep what was done after it; `undo` takes that back.
 
-        The changes of the operation are merged out of the files. Uncommitted changes are saved first. Ignored files stay, with a
-        warning. If nothing of its changes is left, nothing changes.
+        The changes of the operation are merged out of the files. Uncommitted changes are saved first. Ignored files
+        stay, with a warning. If nothing of its changes is left, nothing changes.
 
         Args:
             number: The operation's number in the log.

@@ -1,7 +1,8 @@
 """The place of a session's socket.
 
-Decided here: how it is made for its owner only, and how a path that is too long for the system is spelled. `process` makes
-it before the workspace's lock names the session, long before it is served: clients that connect wait. `client` connects.
+Decided here: how it is made for its owner only, and how a path that is too long for the system is spelled. `process`
+makes it before the workspace's lock names the session, long before it is served: clients that connect wait. `client`
+connects.
 """
 
 from __future__ import annotations

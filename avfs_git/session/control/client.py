@@ -1,17 +1,17 @@
 """Doing an operation where the workspace is: in this process, or in the session that has it mounted.
 
-Decided here: how that is found out, and what happens when a session starts, ends or dies meanwhile. `sdk` calls `run` with a
-function of `session.control.operations`. A workspace that is not mounted costs a look at one byte: a session writes its id
-into the lock file that every process has mapped. An id that is there is believed when its socket answers; if it does not and
-the lock can be had, the session died, and the id is removed.
+Decided here: how that is found out, and what happens when a session starts, ends or dies meanwhile. `sdk` calls `run`
+with a function of `session.control.operations`. A workspace that is not mounted costs a look at one byte: a session
+writes its id into the lock file that every process has mapped. An id that is there is believed when its socket answers;
+if it does not and the lock can be had, the session died, and the id is removed.
 
-A `Sessions` belongs to one vault and may be used from any thread; a connection serves one call at a time and is kept for the
-next. It holds no state worth keeping. A child of fork(2) opens its own connections.
+A `Sessions` belongs to one vault and may be used from any thread; a connection serves one call at a time and is kept
+for the next. It holds no state worth keeping. A child of fork(2) opens its own connections.
 
-A session that is stopped or hangs is not waited for by what only looks: that is done here, on the state that is on disk, and a
-warning names the fork. It counts as such a one when the kernel says that it is stopped, or when it does not even say hello for
-`_SILENT_S`; a session that is only slow says hello. A change waits as for any other holder, and is told for whom. Of a change
-that a session was asked for before it was stopped, the outcome is not known.
+A session that is stopped or hangs is not waited for by what only looks: that is done here, on the state that is on
+disk, and a warning names the fork. It counts as such a one when the kernel says that it is stopped, or when it does not
+even say hello for `_SILENT_S`; a session that is only slow says hello. A change waits as for any other holder, and is
+told for whom. Of a change that a session was asked for before it was stopped, the outcome is not known.
 
 When the process of a session dies in a call, the next one answers at the same socket: operations that may be repeated
 are, once; so is what it had not read. A checkpoint is found in the vault. Of all others the outcome is not known.
@@ -67,7 +67,10 @@ _STOPPED_S = 1.0
 _SILENT_FOR_S = 5.0
 """For so long it is not asked again by looks."""
 _DEATHS_MAX = 5
-"""So many servers may die over an operation that can be done again, however long that takes; then it is a matter of time."""
+"""So many servers may die over an operation that can be done again, however long that takes.
+
+Then it is a matter of time.
+"""
 _PIECE = 1 << 20
 
 
@@ -85,13 +88,14 @@ class Sessions:
     ) -> None:
         """Know where sessions are.
 
-        `wait_s` is how long to wait for a session that does something else. `attend` starts another process for the session of
-        that id, which died and whose mount goes on. `on_wait` is called when another client's operation, or a session that does
-        not answer, has to be waited for. `on_warnings` is told of a session that was not waited for.
+        `wait_s` is how long to wait for a session that does something else. `attend` starts another process for the
+        session of that id, which died and whose mount goes on. `on_wait` is called when another client's operation, or
+        a session that does not answer, has to be waited for. `on_warnings` is told of a session that was not waited
+        for.
         """
         self._on_warnings = on_warnings
         self._silent_until: dict[str, float] = {}
-        """Until when a session that did not answer is not asked what only looks, so that many looks do not wait many times."""
+        """Until when a session that did not answer gets no read-only requests, so that many of them wait only once."""
         self._attend = attend
         self._on_wait = on_wait
         self._directory = directory
@@ -141,7 +145,9 @@ class Sessions:
                 return self._look_past(opened, session, lambda looking: function(looking, *args, **kwargs), operation)
 
     def listen(self, opened: OpenWorkspace) -> Connection | None:
-        """Open a connection on which file events come (`session.control.listening`); None if the workspace is not mounted.
+        """Open a connection on which file events come (`session.control.listening`).
+
+        None if the workspace is not mounted.
 
         Raises:
             NoFileEvents: If the live tree tells none.
@@ -170,17 +176,20 @@ class Sessions:
         return None
 
     def _renew_git_dir(self, opened: OpenWorkspace) -> None:
-        """Have git's directory of a mounted tree made anew where another program, as `git worktree remove`, has removed it."""
+        """Have a mounted tree's git directory made anew if another program, as `git worktree remove`, removed it."""
         shown = next((each for each in find_sessions(self._directory, fork=opened.fork) if each.is_workspace), None)
         if shown is None or shown.state() != SessionState.MOUNTED:
             return
         try:
-            was_gone = self._run(TABLE[renew_git_dir.__name__], False, opened, renew_git_dir, os.fspath(shown.directory))
+            was_gone = self._run(
+                TABLE[renew_git_dir.__name__], False, opened, renew_git_dir, os.fspath(shown.directory)
+            )
         except (AvfsError, Silent):  # then the operation at hand fails for the same reason, or does without
             return
         if was_gone and self._on_warnings is not None:
             text = (
-                f"another program has removed git's directory of the live tree of '{opened.fork}', as `git worktree remove` "
+                f"another program has removed git's directory of the live tree of '{opened.fork}', as `git worktree "
+                "remove` "
                 "does: avfs has made it anew, without what was staged; `avfs undo` brings deleted files back"
             )
             self._on_warnings((Warning("git.worktree_removed", text),))
@@ -216,7 +225,9 @@ class Sessions:
             if flush is not None and not looks:  # programs may be kept waiting, which is no reason not to look
                 _check_awake(connection)
                 flush()  # so that little is left for when its turn has come
-            before = before or _Before(opened, given.get("label") if operation.name == save_checkpoint.__name__ else None)
+            before = before or _Before(
+                opened, given.get("label") if operation.name == save_checkpoint.__name__ else None
+            )
             silence = _Silence(
                 partial(self._tell, opened, looks=looks),
                 is_patient=not looks,
@@ -274,7 +285,9 @@ class Sessions:
             return True
         return False
 
-    def _look_past(self, opened: OpenWorkspace, session: str, action: Callable[[OpenWorkspace], _T], operation: Operation) -> _T:
+    def _look_past(
+        self, opened: OpenWorkspace, session: str, action: Callable[[OpenWorkspace], _T], operation: Operation
+    ) -> _T:
         """Do what only looks beside a session that does not answer, and warn of that.
 
         Raises:
@@ -351,13 +364,18 @@ class Sessions:
 class _Silence:
     """Decides how long a session may say nothing; see `connection.OnSilence`.
 
-    Its caller is told once for whom it waits. The wait ends after `limit_s` if `is_over` says so then, else after as long again;
-    and where the session is known to be stopped: at once where it is waited for impatiently, else when it has been for
-    `_STOPPED_S`.
+    Its caller is told once for whom it waits. The wait ends after `limit_s` if `is_over` says so then, else after as
+    long again; and where the session is known to be stopped: at once where it is waited for impatiently, else when it
+    has been for `_STOPPED_S`.
     """
 
     def __init__(
-        self, tell: Callable[[], object], *, is_patient: bool, limit_s: float, is_over: Callable[[], bool] = lambda: True
+        self,
+        tell: Callable[[], object],
+        *,
+        is_patient: bool,
+        limit_s: float,
+        is_over: Callable[[], bool] = lambda: True,
     ) -> None:
         self._tell = tell
         self._stopped_max = _STOPPED_S / SILENCE_S if is_patient else 1
@@ -385,7 +403,7 @@ class _Silence:
 
 
 def _check_awake(connection: Connection) -> None:
-    """Raise `Silent` if a session stays stopped: what flushes its files waits in the kernel then, and heeds no signal."""
+    """Raise `Silent` if a session stays stopped: a flush of its files then waits in the kernel and heeds no signal."""
     silence = _Silence(lambda: None, is_patient=True, limit_s=math.inf)
     try:
         while connection.list_stopped():
@@ -420,7 +438,7 @@ def _wait_until(end: float, opened: OpenWorkspace, session: str) -> None:
 
 
 class _Before:
-    """What was there before a checkpoint with a label was asked for, by which one is known whose acknowledgement was lost.
+    """The state before a labelled checkpoint was asked for, to recognise one whose acknowledgement was lost.
 
     One without a label is asked for again: if it was made, the second finds nothing to do.
     """
@@ -432,7 +450,9 @@ class _Before:
         self._held = self._read()
 
     def _read(self) -> Oid | None:
-        return self._opened.vault.refs.read(label_ref(self._opened.fork, self._label)) if self._label is not None else None
+        return (
+            self._opened.vault.refs.read(label_ref(self._opened.fork, self._label)) if self._label is not None else None
+        )
 
     def find_made(self) -> CheckpointResult | None:
         """Find the checkpoint; None if it was not made, or the label was taken before."""
@@ -443,7 +463,7 @@ class _Before:
         return CheckpointResult("unchanged" if oid == self._head else "created", checkpoint, ())
 
 
-# --- contents -----------------------------------------------------------------------------------------------------------
+# --- contents ---------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

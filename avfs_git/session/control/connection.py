@@ -1,7 +1,8 @@
 """A connection to a session: one request at a time, and its answer.
 
-Decided here: which process is believed at the other end, and what the end of a connection says of a request. `client` and
-`step` use it, one thread at a time. It needs no vault, so that `step` loads little with it. Nothing of it survives the process.
+Decided here: which process is believed at the other end, and what the end of a connection says of a request. `client`
+and `step` use it, one thread at a time. It needs no vault, so that `step` loads little with it. Nothing of it survives
+the process.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ SILENCE_S = 0.2
 
 
 def give_up_after(seconds: float) -> OnSilence:
-    """Make what raises `Silent` when nothing came for so long. A wait in which this process was stopped, too, is not counted."""
+    """Make what raises `Silent` when nothing came for so long.
+
+    A wait in which this process was stopped, too, is not counted.
+    """
     left = [seconds]
 
     def count(_: Connection) -> None:
@@ -72,7 +76,9 @@ class Connection:
                 self.socket.connect(address)
             if not is_servers_own(self.socket, path):
                 raise PermissionError(errno.EPERM, "another user answers there", os.fspath(path))
-            self.served: Served = self.ask("hello", {"umask": int}, {"umask": read_umask()}, Served, on_silence=on_silence)
+            self.served: Served = self.ask(
+                "hello", {"umask": int}, {"umask": read_umask()}, Served, on_silence=on_silence
+            )
         except (Unread, Lost, SessionEnding) as error:
             self.close()
             raise ConnectionError("the session ended") from error
@@ -135,7 +141,7 @@ class Connection:
             incoming.close()
 
     def list_stopped(self) -> list[int]:
-        """List the processes of the session that are known to be stopped: waiting is in vain until they are continued."""
+        """List the session's processes that are known to be stopped: waiting is in vain until they are continued."""
         pid = read_peer_pid(self.socket)
         return list_stopped(pid) if pid else []
 

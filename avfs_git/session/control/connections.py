@@ -1,8 +1,9 @@
 """The connections of a control socket: which clients are let in, how many, and lines in and out.
 
-Decided here: no client can hold up another: a thread serves each. A connection of another user is closed; one of another
-namespace is told so (`host.processes.peers`). A client that is too many takes the place of the one that was silent for longest. A
-line and a request's descriptors are bounded, and so is the time for half a line where others want the place.
+Decided here: no client can hold up another: a thread serves each. A connection of another user is closed; one of
+another namespace is told so (`host.processes.peers`). A client that is too many takes the place of the one that was
+silent for longest. A line and a request's descriptors are bounded, and so is the time for half a line where others want
+the place.
 
 `control.ControlServer` makes one `Clients`. A `Client` belongs to its thread, but for `cut`, which any thread may call.
 """
@@ -124,7 +125,10 @@ class Clients:
         self._thread.start()
 
     def close(self) -> None:
-        """Let the clients take the answers that are under way, and drop them. Called when no request is carried out any more."""
+        """Let the clients take the answers that are under way, and drop them.
+
+        Called when no request is carried out any more.
+        """
         os.eventfd_write(self._wake, 1)
         self._thread.join()
         self._listener.close()

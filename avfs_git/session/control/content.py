@@ -1,7 +1,8 @@
 """What a file holds, as operations get and give it: bytes in a message, or an open file beside it.
 
-Decided here: from which size on it is a file, and which files of a client are taken. `session.control.operations` calls this in
-the thread that works, `session.control.client` and `sdk` for their side. An open file has no name: a crash leaves nothing.
+Decided here: from which size on it is a file, and which files of a client are taken. `session.control.operations` calls
+this in the thread that works, `session.control.client` and `sdk` for their side. An open file has no name: a crash
+leaves nothing.
 """
 
 from __future__ import annotations

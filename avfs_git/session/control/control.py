@@ -1,26 +1,28 @@
 """The control socket of a session: operations on a mounted workspace, carried out where the workspace is.
 
-Decided here: in which order and in which thread requests are carried out, while programs use the workspace. `connections` decides
-who may ask, `operations` what there is to ask for; docs/reference/control.md is the normative protocol. The process that serves a
-tree makes a `ControlServer` when it holds the workspace (`OpenWorkspace.serve`, or `take_over` after a server was killed) and
-calls `start`; it calls `close` when the tree is unmounted, before it gives the workspace back. The listening socket belongs to
-the process above and outlives the server: clients of a server that was killed find the next one.
+Decided here: in which order and in which thread requests are carried out, while programs use the workspace.
+`connections` decides who may ask, `operations` what there is to ask for; docs/reference/control.md is the normative
+protocol. The process that serves a tree makes a `ControlServer` when it holds the workspace (`OpenWorkspace.serve`, or
+`take_over` after a server was killed) and calls `start`; it calls `close` when the tree is unmounted, before it gives
+the workspace back. The listening socket belongs to the process above and outlives the server: clients of a server that
+was killed find the next one.
 
-A thread of each client carries out what the client asks for, one request after the other, in the order in which they came.
-None of these threads serves requests of the kernel, so that they may tell the kernel what to forget. While an operation changes
-files, the lock file says so (`is_operating`), and for which client: the next server, after a kill, makes the kernel forget
-everything, and a process that waits for the workspace can name the client.
+A thread of each client carries out what the client asks for, one request after the other, in the order in which they
+came. None of these threads serves requests of the kernel, so that they may tell the kernel what to forget. While an
+operation changes files, the lock file says so (`is_operating`), and for which client: the next server, after a kill,
+makes the kernel forget everything, and a process that waits for the workspace can name the client.
 
-An operation that only looks waits `_LOOK_S` for its turn; then it is done beside the one that runs (`workspace.opened.beside`),
-with the workspace opened anew. Locks:
+An operation that only looks waits `_LOOK_S` for its turn; then it is done beside the one that runs
+(`workspace.opened.beside`), with the workspace opened anew. Locks:
 
 - the workspace lock is held by the thread whose turn it is, from `_change` on; a look never takes it;
-- the guard of the tree keeps one moment together, for programs, operations and looks; what is reported of changes, and which
-  operation keeps programs waiting, is written with it;
+- the guard of the tree keeps one moment together, for programs, operations and looks; what is reported of changes, and
+  which operation keeps programs waiting, is written with it;
 - `_lock` guards which requests wait and which one runs; no file is touched with it.
 
-A request that changes something waits for its turn for as long as its client said, then it is refused as busy; one whose client
-has gone is not begun, and a git that runs for it is killed. Nothing survives but what the operations write.
+A request that changes something waits for its turn for as long as its client said, then it is refused as busy; one
+whose client has gone is not begun, and a git that runs for it is killed. Nothing survives but what the operations
+write.
 """
 
 from __future__ import annotations
@@ -129,9 +131,9 @@ class ControlServer:
     ) -> None:
         """Prepare to serve.
 
-        `end` begins to unmount and returns; it is called after the answer to a `stop` whose final checkpoint is safe. `changed`
-        is called after each operation that may have moved the branch, when the workspace is free again. `events` tells what
-        programs do to files; None if that is not known. The listener stays open.
+        `end` begins to unmount and returns; it is called after the answer to a `stop` whose final checkpoint is safe.
+        `changed` is called after each operation that may have moved the branch, when the workspace is free again.
+        `events` tells what programs do to files; None if that is not known. The listener stays open.
         """
         self._clients = Clients(listener, self._serve)
         self._opened = opened
@@ -160,7 +162,10 @@ class ControlServer:
         self._opened.lock.mark_operating(operating=False)
 
     def close(self) -> None:
-        """Stop serving: what is being done is finished and answered, what waits is not begun. A second call does nothing."""
+        """Stop serving: what is being done is finished and answered, what waits is not begun.
+
+        A second call does nothing.
+        """
         if self._is_closing:
             return
         with self._lock:
@@ -208,7 +213,9 @@ class ControlServer:
                 return wire.pack_message({"v": wire.VERSION, "id": number, "ok": True}, "result", body, out), None
             if request.name == "listen":
                 queued = self._listeners.begin()
-                answer = wire.pack_message({"v": wire.VERSION, "id": number, "ok": True}, "result", None, wire.Outgoing())
+                answer = wire.pack_message(
+                    {"v": wire.VERSION, "id": number, "ok": True}, "result", None, wire.Outgoing()
+                )
                 return answer, partial(self._listeners.serve, client, queued)
             with self._lock:
                 self._taken += 1
@@ -345,7 +352,9 @@ class ControlServer:
             said = bytearray()
         if bytes(said) != wire.FLUSHED + b"\n":
             client.is_over = True  # what it sends from now on cannot be told from the rest of its answer
-            _LOG.warning("a client did not write out what programs have mapped; a checkpoint may hold older pages of that")
+            _LOG.warning(
+                "a client did not write out what programs have mapped; a checkpoint may hold older pages of that"
+            )
 
     def _change(self, function: Callable[[], Any], operation: Operation) -> Any:
         """Do something to the workspace, then tell the kernel what it must forget."""
@@ -364,8 +373,8 @@ class ControlServer:
                 with watch:
                     return function()
         finally:
-            # Also after a failure: what was changed and put back has been changed. Without the workspace's lock: a request for
-            # `.git` may wait for that, while the kernel waits for the request before it forgets.
+            # Also after a failure: what was changed and put back has been changed. Without the workspace's lock: a
+            # request for `.git` may wait for that, while the kernel waits for the request before it forgets.
             reach("control.changed")
             if kernel is not None:
                 watch.tell(kernel)
@@ -397,7 +406,9 @@ def _read_request(client: Client, message: Mapping[str, Any], incoming: wire.Inc
     else:
         raise InvalidInput(f"this session knows no operation '{name[:100]}'", hint="Is it of an older version of avfs?")
     if not needed <= given.keys() <= hints.keys():
-        raise InvalidInput(f"'{name}' does not take these arguments", details={"arguments": sorted(map(str, given))[:50]})
+        raise InvalidInput(
+            f"'{name}' does not take these arguments", details={"arguments": sorted(map(str, given))[:50]}
+        )
     try:
         request.arguments = {key: wire.codec_of(hints[key])[1](value, incoming) for key, value in given.items()}
     except wire.NotUnderstood as error:

@@ -1,9 +1,9 @@
-"""What a kernel that shows a workspace must forget after the workspace was changed by another way than through the mount.
+"""What a kernel that shows a workspace must forget after the workspace changed other than through the mount.
 
-Decided here: which names and nodes those are. `session.control.control` makes a `Watch` for each operation; while it watches, it
-notes what the merged view reports from this thread, under the guard of the view; `tell` sends it to the kernel afterwards, from
-a thread that serves no request and *without* the guard: the kernel takes the lock of a directory for it, which a program may
-hold that waits for a request that waits for the guard.
+Decided here: which names and nodes those are. `session.control.control` makes a `Watch` for each operation; while it
+watches, it notes what the merged view reports from this thread, under the guard of the view; `tell` sends it to the
+kernel afterwards, from a thread that serves no request and *without* the guard: the kernel takes the lock of a
+directory for it, which a program may hold that waits for a request that waits for the guard.
 
 A name is forgotten where it means something else than before: a directory that only has another mode or time stays, for
 it may be a program's working directory. What the kernel answers meanwhile from its cache is sound: it
@@ -75,7 +75,9 @@ class Watch:
     def tell(self, kernel: Forgetter) -> None:
         """Let the kernel forget what was noted. Called after the block, without the guard."""
         if self._merged.nodes.git_file is not None:
-            kernel.forget_content(self._merged.nodes.git_file.ino)  # so that the next git asks, and its index follows the branch
+            kernel.forget_content(
+                self._merged.nodes.git_file.ino
+            )  # so that the next git asks, and its index follows the branch
         if not self._paths and not self._names:
             return
         names, contents = self._names, {ino: None for ino, _ in self._names}

@@ -1,13 +1,13 @@
 """File events on a connection: what programs do in a live tree, sent to each client that listens.
 
-Decided here: that no listener can hold up the tree. The thread that answers the kernel puts an event into the queue of each
-listener and goes on; the client's own thread sends them. A queue that is full takes no more: what is left out is counted, and
-the number stands in the stream where those events would be (`dropped`). A client that dies is noticed within `_LOOK_S`; its
-queue goes with it. docs/reference/control.md is the normative text.
+Decided here: that no listener can hold up the tree. The thread that answers the kernel puts an event into the queue of
+each listener and goes on; the client's own thread sends them. A queue that is full takes no more: what is left out is
+counted, and the number stands in the stream where those events would be (`dropped`). A client that dies is noticed
+within `_LOOK_S`; its queue goes with it. docs/reference/control.md is the normative text.
 
-`session.control.control` makes one `Listeners` for its session, with what tells the events (`EventSource`), and calls `serve` in
-the thread of a client; `close` lets each thread send what is queued. Nothing survives the server: the client connects again, and
-the SDK says in the stream that events may be missing.
+`session.control.control` makes one `Listeners` for its session, with what tells the events (`EventSource`), and calls
+`serve` in the thread of a client; `close` lets each thread send what is queued. Nothing survives the server: the client
+connects again, and the SDK says in the stream that events may be missing.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ class Listeners:
         """
         if self._source is None:
             raise NoFileEvents(
-                self._fork, "the backend of its mount tells none", "Trees through FUSE tell them: mount it without `--backend`."
+                self._fork,
+                "the backend of its mount tells none",
+                "Trees through FUSE tell them: mount it without `--backend`.",
             )
         made = EventQueue()
         with self._lock:
@@ -163,7 +165,10 @@ class Listeners:
 
 
 def _pack(events: list[FileEvent]) -> bytes:
-    """Write events as one line. No part of it is an attachment: lines follow each other without a request between them."""
+    """Write events as one line.
+
+    No part of it is an attachment: lines follow each other without a request between them.
+    """
     spelled = [{name: _spell(value) for name, value in as_dict(event).items()} for event in events]
     return json.dumps({"v": wire.VERSION, "events": spelled}, separators=(",", ":")).encode("ascii") + b"\n"
 

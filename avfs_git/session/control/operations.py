@@ -1,14 +1,14 @@
 """What can be asked of a workspace: one function each, run in this process or, where it is mounted, in its session.
 
 Decided here: what each operation does, and what programs in a live tree see of it meanwhile. Each is a function of an
-`OpenWorkspace` and typed arguments; its name and its signature are all that the control socket needs (`session.control.table`),
-so that another operation is another function here. `sdk` calls `session.control.client.run` with one of them, the control thread
-of a session calls it by name.
+`OpenWorkspace` and typed arguments; its name and its signature are all that the control socket needs
+(`session.control.table`), so that another operation is another function here. `sdk` calls `session.control.client.run`
+with one of them, the control thread of a session calls it by name.
 
 Assumed: any number of threads and processes in a workspace that is not served, one at a time in a served one, where
-programs change files meanwhile. What must be one moment for them holds the guard of the merged view (`_barrier`): a comparison
-reads what it has found, and between saving the last uncommitted work and replacing it no program may write. Nothing here
-waits for a program or a client while it holds that.
+programs change files meanwhile. What must be one moment for them holds the guard of the merged view (`_barrier`): a
+comparison reads what it has found, and between saving the last uncommitted work and replacing it no program may write.
+Nothing here waits for a program or a client while it holds that.
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ _once = operation()
 
 
 def _barrier(opened: OpenWorkspace) -> AbstractContextManager[object]:
-    """Keep programs in a live tree waiting for as long as the block runs; what they have mapped is written out before."""
+    """Keep programs in a live tree waiting for as long as the block runs.
+
+    What they have mapped is written out before.
+    """
     if opened.flush_pages is not None:
         opened.flush_pages()
         opened.flush_pages = None  # the server, which writes a program's pages, waits, too
@@ -105,7 +108,8 @@ def _stops_programs(opened: OpenWorkspace) -> bool:
 def _standstill(opened: OpenWorkspace) -> Iterator[tuple[LockedWorkspace, tuple[Warning, ...]]]:
     """Keep programs in a live tree waiting while the block runs; give what was left out of what was recorded before.
 
-    What is uncommitted is recorded while programs go on. While they wait, the block reads only what they changed since then.
+    What is uncommitted is recorded while programs go on. While they wait, the block reads only what they changed since
+    then.
     """
     with opened.locked() as locked:
         told = changes.record_changes(locked) if _stops_programs(opened) else ()
@@ -121,7 +125,10 @@ def _replace(opened: OpenWorkspace, action: Callable[[LockedWorkspace], _Told]) 
 
 
 def _compare(opened: OpenWorkspace, action: Callable[[LockedWorkspace], _T]) -> _T:
-    """Compare something with the files of a workspace, while programs go on; where they change what is compared, they wait."""
+    """Compare something with the files of a workspace, while programs go on.
+
+    Where they change what is compared, they wait.
+    """
     with opened.locked(to_read=True, is_patient=False) as locked:
         with contextlib.suppress(FileChanging):
             return action(locked)
@@ -191,7 +198,9 @@ def write(
     """Make a file hold a content."""
     files = Files(opened)
     if content.handle is None:
-        return files.write(path, content.data or b"", append=append, expect=expect, parents=parents, executable=executable)
+        return files.write(
+            path, content.data or b"", append=append, expect=expect, parents=parents, executable=executable
+        )
     pieces = read_pieces(check_given(opened, content.handle))
     return files.write(path, pieces, append=append, expect=expect, parents=parents, executable=executable)
 
@@ -228,7 +237,10 @@ def save_checkpoint(
     command: CommandStart | None = None,
     skips_unreadable: bool = False,
 ) -> CheckpointResult:
-    """Commit what changed, or record it in the middle of a rebase of git's. Writing to disk keeps no program waiting."""
+    """Commit what changed, or record it in the middle of a rebase of git's.
+
+    Writing to disk keeps no program waiting.
+    """
     with opened.locked() as locked:
         request = CheckpointRequest(
             label=label,
@@ -290,9 +302,13 @@ def revert_path(opened: OpenWorkspace, path: TreePath) -> RestoreResult:
 
 
 @operation(repeatable=True, flushes=True, changes=False)
-def diff_workspace(opened: OpenWorkspace, old: str | None, paths: Sequence[TreePath], context: int, patches: bool) -> Diff:
+def diff_workspace(
+    opened: OpenWorkspace, old: str | None, paths: Sequence[TreePath], context: int, patches: bool
+) -> Diff:
     """Compare a state with the workspace as it is."""
-    return _compare(opened, lambda locked: compare.diff_workspace(locked, old, paths=paths, context=context, patches=patches))
+    return _compare(
+        opened, lambda locked: compare.diff_workspace(locked, old, paths=paths, context=context, patches=patches)
+    )
 
 
 @operation(repeatable=True, flushes=True, changes=False)
@@ -360,7 +376,9 @@ def renew_git_dir(opened: OpenWorkspace, directory: str) -> bool:
 
 @operation(repeatable=True, flushes=True)
 def save_aside(opened: OpenWorkspace) -> Oid | None:
-    """Save what is uncommitted as a commit that no branch holds, to try something with it; None if nothing is uncommitted.
+    """Save what is uncommitted as a commit that no branch holds, to try something with it.
+
+    None if nothing is uncommitted.
 
     It stays uncommitted, and the next operation on the fork records it.
     """
@@ -383,7 +401,10 @@ def merge_commit(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> M
 
 @_repeatable
 def find_behind(opened: OpenWorkspace) -> Oid | None:
-    """Name the commit that others have put on the fork's branch; None if the workspace has it. It waits for its turn."""
+    """Name the commit that others have put on the fork's branch; None if the workspace has it.
+
+    It waits for its turn.
+    """
     with opened.locked() as locked:
         return catchup.find_behind(locked)
 
@@ -393,7 +414,9 @@ def catch_up(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> Merge
     """Merge what others have put on the fork's branch."""
     with _standstill(opened) as (locked, told):
         result = catchup.catch_up(locked, theirs, options)
-    return replace(result, warnings=merge.join_warnings(told, result.warnings)) if result is not None and told else result
+    return (
+        replace(result, warnings=merge.join_warnings(told, result.warnings)) if result is not None and told else result
+    )
 
 
 @operation(repeatable=True)
@@ -410,7 +433,9 @@ def plan_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> Mer
 
 
 @operation(flushes=True)
-def pick_commits(opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, in_workspace: bool) -> RewriteResult:
+def pick_commits(
+    opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, in_workspace: bool
+) -> RewriteResult:
     """Put what single commits changed onto the fork."""
     return _replace(opened, lambda locked: rewrite.pick_commits(locked, picked, strategy, in_workspace=in_workspace))
 
@@ -422,7 +447,10 @@ def check_rebase(
     strategy: MergeStrategy = MergeStrategy.NORMAL,
     was: Oid | None = None,
 ) -> None:
-    """Refuse a rebase that cannot be made, at all or onto a state, before the other side is saved. It waits for its turn."""
+    """Refuse a rebase that cannot be made, at all or onto a state, before the other side is saved.
+
+    It waits for its turn.
+    """
     if onto is None:
         with opened.locked() as locked:
             rewrite.check_rebase(locked)
@@ -436,7 +464,9 @@ def rebase(
     opened: OpenWorkspace, onto: Oid, name: str, strategy: MergeStrategy, in_workspace: bool, was: Oid | None = None
 ) -> RewriteResult:
     """Put the fork's own commits onto another commit."""
-    return _replace(opened, lambda locked: rewrite.rebase(locked, onto, name, strategy, in_workspace=in_workspace, was=was))
+    return _replace(
+        opened, lambda locked: rewrite.rebase(locked, onto, name, strategy, in_workspace=in_workspace, was=was)
+    )
 
 
 @operation(flushes=True)
@@ -453,7 +483,9 @@ def squash_commits(opened: OpenWorkspace, first: Oid, last: Oid, message: str | 
 
 
 @operation(flushes=True)
-def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, content: Content | None) -> MergeProgress:
+def resolve_path(
+    opened: OpenWorkspace, path: TreePath, take_side: str | None, content: Content | None
+) -> MergeProgress:
     """Decide on a path in conflict, and tell what is left."""
     data = content.data if content is not None else None
     if content is not None and content.handle is not None:

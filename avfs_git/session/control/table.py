@@ -1,10 +1,11 @@
 """The table of operations: what a workspace can be asked for by name.
 
-Decided here: what is known of an operation beside its function. `session.control.operations` fills the table; `sdk.dispatch`, the
-client and the control thread of a session look into it. `session.control.wire` carries the types of a signature.
+Decided here: what is known of an operation beside its function. `session.control.operations` fills the table;
+`sdk.dispatch`, the client and the control thread of a session look into it. `session.control.wire` carries the types of
+a signature.
 
-`repeatable` operations may be asked again when the answer was lost with the process that gave it: doing them twice is as
-doing them once. `flushes` says that what programs have mapped into memory is to be written out first.
+`repeatable` operations may be asked again when the answer was lost with the process that gave it: doing them twice is
+as doing them once. `flushes` says that what programs have mapped into memory is to be written out first.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The language of the control socket: one JSON line each way, large things on descriptors beside it.
 
 Decided here: how each type of a signature becomes JSON and comes back, how errors do, and what a message may hold;
-docs/reference/control.md is the normative text. Both ends call it: `session.control.client` writes requests and reads answers,
-`session.control.control` the other way round. Codecs are made from type hints when a type is first met and kept; everything
-here is safe from any thread, touches no disk and no lock, and believes nothing that it reads: what does not fit raises
-`NotUnderstood`.
+docs/reference/control.md is the normative text. Both ends call it: `session.control.client` writes requests and reads
+answers, `session.control.control` the other way round. Codecs are made from type hints when a type is first met and
+kept; everything here is safe from any thread, touches no disk and no lock, and believes nothing that it reads: what
+does not fit raises `NotUnderstood`.
 
 Bytes are base64. Bytes above a few KiB, and arguments or results that are long as JSON, stand in the *attachment*: a
 memory file that is sealed, so that its reader cannot be made to wait or be cut short. A `Handle` is an
@@ -32,8 +32,11 @@ from avfs_git.values import value_class
 
 VERSION = 1
 FLUSH = b'{"v": 1, "flush": true}'
-"""What a session sends, before an answer, to a client that has said that it `flushes`: it is to have the kernel write out the
-pages of the mount that programs have changed in memory. The session cannot: the kernel sends those pages to it."""
+"""What a session sends, before an answer, to a client that has said that it `flushes`.
+
+The client is to have the kernel write out the pages of the mount that programs have changed in memory. The session
+cannot do that: the kernel sends those pages to it.
+"""
 FLUSHED = b'{"v": 1, "flushed": true}'
 """What the client sends then."""
 LINE_MAX = 256 << 10
@@ -54,7 +57,10 @@ class NotUnderstood(ValueError):
 
 @value_class
 class Handle:
-    """An open file that goes with a message. As an argument it is the caller's, who closes it; as a result, the receiver's."""
+    """An open file that goes with a message.
+
+    As an argument it is the caller's, who closes it; as a result, the receiver's.
+    """
 
     fd: int
 
@@ -352,7 +358,9 @@ def _decode_tree(value: Json, into: Incoming) -> TreeNode:
 
 
 def pack_message(head: dict[str, Json], field: str, body: Json, out: Outgoing) -> tuple[bytes, list[int]]:
-    """Write a message as its line and the descriptors that go with it; the first is the caller's to close if `attached` is set.
+    """Write a message as its line and the descriptors that go with it.
+
+    The first is the caller's to close if `attached` is set.
 
     `field` is the name of the body; `out` has what was put aside when the body was encoded.
     """

@@ -1,18 +1,21 @@
 """The end of a mount, seen and carried out by the server of its tree.
 
-Decided here: when a session ends, and in which steps. It ends when a signal comes (SIGTERM, SIGINT, SIGHUP), when a client of the
-control socket asks for it, when the mount is gone from the mount table, and soon after the vault below it was removed or moved.
+Decided here: when a session ends, and in which steps. It ends when a signal comes (SIGTERM, SIGINT, SIGHUP), when a
+client of the control socket asks for it, when the mount is gone from the mount table, and soon after the vault below it
+was removed or moved.
 
-1. The mount is taken away. While programs use the tree this is tried for `_PATIENCE_S`, then the mount is detached: out of sight
-   at once, and served until its last user is done. Only the mount table tells that it is gone. While another mount stands over
-   it, or in it, it is served.
-2. The kernel ends the conversation when no program uses the tree any more, and the server returns. Where other mount namespaces
-   have copies of the mount the kernel does not: then the server leaves, or the copies go (`host.processes.copies`).
+1. The mount is taken away. While programs use the tree this is tried for `_PATIENCE_S`, then the mount is detached: out
+   of sight at once, and served until its last user is done. Only the mount table tells that it is gone. While another
+   mount stands over it, or in it, it is served.
+2. The kernel ends the conversation when no program uses the tree any more, and the server returns. Where other mount
+   namespaces have copies of the mount the kernel does not: then the server leaves, or the copies go
+   (`host.processes.copies`).
 3. A signal that comes more than `_SECOND_S` after the first takes the tree from its users.
 
-Each server makes one `Ending`. One thread does all of it, so that the serving thread can answer what unmounting asks. The
-interpreter writes each signal to a descriptor: a handler in Python would run only when the serving thread comes back from the
-kernel, which may wait there for ever. Nothing survives a crash: the next server sees for itself that the mount is gone.
+Each server makes one `Ending`. One thread does all of it, so that the serving thread can answer what unmounting asks.
+The interpreter writes each signal to a descriptor: a handler in Python would run only when the serving thread comes
+back from the kernel, which may wait there for ever. Nothing survives a crash: the next server sees for itself that the
+mount is gone.
 """
 
 from __future__ import annotations
@@ -75,9 +78,9 @@ class Ending:
     ) -> None:
         """Prepare to watch.
 
-        `is_rooted`, called every few seconds, tells whether the vault is where it was. `begin` is called when the end begins,
-        from the thread that watches. `leave` lets the server return although the kernel may still ask. `remove_copies` takes away
-        unused copies in other mount namespaces, where the server cannot leave.
+        `is_rooted`, called every few seconds, tells whether the vault is where it was. `begin` is called when the end
+        begins, from the thread that watches. `leave` lets the server return although the kernel may still ask.
+        `remove_copies` takes away unused copies in other mount namespaces, where the server cannot leave.
         """
         self._session = session
         self._mark = f"@{session}:".encode()
@@ -180,7 +183,7 @@ class Ending:
                 self._pause(None)
 
     def _pause(self, seconds: float | None, *, or_change: bool = False) -> bytes:
-        """Wait until the end is asked for, the mount table changes (`or_change`), or the time is up; tell which it was."""
+        """Wait until the end is asked for, the mount table changes (`or_change`) or time is up; tell which it was."""
         end = None if seconds is None else time.monotonic() + seconds
         poll = select.poll()
         poll.register(self._reading, select.POLLIN)

@@ -1,10 +1,10 @@
 """The log of a session's process, in a file of bounded size.
 
-Decided here: standard error and the log are one file, so that a crash of the interpreter is told too, and a log that grows
-beyond `_MAX` begins anew. Supervisor and server write to it at once, each line with one system call.
+Decided here: standard error and the log are one file, so that a crash of the interpreter is told too, and a log that
+grows beyond `_MAX` begins anew. Supervisor and server write to it at once, each line with one system call.
 
-The session calls `open_log` first of all, and `format_log` when programs can use the tree, because `logging` takes a while to
-load. What goes wrong before that is written to the same file, without a time.
+The session calls `open_log` first of all, and `format_log` when programs can use the tree, because `logging` takes a
+while to load. What goes wrong before that is written to the same file, without a time.
 """
 
 from __future__ import annotations

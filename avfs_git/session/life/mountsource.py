@@ -1,7 +1,8 @@
 """How a mount table names the mounts of sessions: fork, session and vault in the text of the source.
 
-Decided here: that text. Any process finds the session of a directory by it, without a record. Another vault's session can have
-the same id: `life.record` tells whether a mount is that of a given record. Keeps nothing, and reads at most the table of mounts.
+Decided here: that text. Any process finds the session of a directory by it, without a record. Another vault's session
+can have the same id: `life.record` tells whether a mount is that of a given record. Keeps nothing, and reads at most
+the table of mounts.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def vault_of_source(source: str) -> Path | None:
 
 def is_ours(mounted: Mounted) -> bool:
     """Whether a mount is one of a session."""
-    return mounted.kind == f"fuse.{SUBTYPE}" or (mounted.kind == "overlay" and session_of_source(mounted.source) is not None)
+    return mounted.kind == f"fuse.{SUBTYPE}" or (
+        mounted.kind == "overlay" and session_of_source(mounted.source) is not None
+    )
 
 
 def find_mount_around(directory: Path) -> Mounted | None:

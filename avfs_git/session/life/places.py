@@ -1,6 +1,7 @@
 """Where the files of sessions are, in the vault.
 
-Decided here: the names of the files of one session. docs/design/format.md is the normative text. From any thread or process.
+Decided here: the names of the files of one session. docs/design/format.md is the normative text. From any thread or
+process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The directory of a mount: the default one, and whether a directory is fit.
 
-Decided here: nothing is mounted over anything (a directory with entries, another mount, the vault), a missing directory is made,
-and a dead mount of ours in the way is detached. The starter calls `default_directory` and `resolve`; the process of a session
-calls the rest. Paths are resolved: the kernel's mount table, with which they are compared, knows no symbolic links.
+Decided here: nothing is mounted over anything (a directory with entries, another mount, the vault), a missing directory
+is made, and a dead mount of ours in the way is detached. The starter calls `default_directory` and `resolve`; the
+process of a session calls the rest. Paths are resolved: the kernel's mount table, with which they are compared, knows
+no symbolic links.
 """
 
 from __future__ import annotations
@@ -111,10 +112,10 @@ def _occupied(directory: Path, mounted: Mounted) -> MountPointUnusable:
 
 @contextmanager
 def claimed(directory: Path, *, wait_s: float) -> Iterator[None]:
-    """Keep others that mount at a directory away for a block: they may be of other vaults and homes, and share no other lock.
+    """Keep other mounting processes off a directory for a block: in other vaults and homes they share no other lock.
 
-    Each process that has found the directory free locks the directory itself, and looks again: where another one was faster, this
-    is another directory, the top of its mount.
+    Each process that has found the directory free locks the directory itself, and looks again: where another one was
+    faster, this is another directory, the top of its mount.
 
     Raises:
         MountPointUnusable: If something was mounted there meanwhile.

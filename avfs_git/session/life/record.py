@@ -1,16 +1,16 @@
 """The records of a vault's sessions: writing them, finding which sessions live, and cleaning up after dead ones.
 
-Decided here: `avfs/sessions/ID/` (docs/design/format.md is the normative text), when a session is alive, and what is done about
-a dead one. A session holds a flock on its `lock` from before its first step until after its last; a process that can have that
-lock has met a dead one. So neither a process ID that was given again nor another boot can deceive. The process of a session calls
-`begin`; all others call `list_sessions`, which cleans up: it detaches the mount, removes the directories that were made for it,
-and then the record, so that a cleaner that dies is followed by the next.
+Decided here: `avfs/sessions/ID/` (docs/design/format.md is the normative text), when a session is alive, and what is
+done about a dead one. A session holds a flock on its `lock` from before its first step until after its last; a process
+that can have that lock has met a dead one. So neither a process ID that was given again nor another boot can deceive.
+The process of a session calls `begin`; all others call `list_sessions`, which cleans up: it detaches the mount, removes
+the directories that were made for it, and then the record, so that a cleaner that dies is followed by the next.
 
-A mount of overlayfs needs no process: programs go on when its session died. It is left as it is, and its session is *unattended*
-until another process attends to it (`take_over`), or its last user is done.
+A mount of overlayfs needs no process: programs go on when its session died. It is left as it is, and its session is
+*unattended* until another process attends to it (`take_over`), or its last user is done.
 
-Making a session and cleaning up are done under the flock on `guard`: else a session that has made its directory and not yet
-taken its lock would look dead.
+Making a session and cleaning up are done under the flock on `guard`: else a session that has made its directory and not
+yet taken its lock would look dead.
 
 Functions without state, from any thread or process. Nothing is forced to disk: no session outlives the machine.
 """
@@ -80,7 +80,10 @@ class SessionRecord:
     backend: str = SessionBackend.FUSE.value
     backend_reasons: tuple[str, ...] = ()
     upper: str | None = None
-    """The upper layer that the kernel writes to by itself, from the directory of all sessions; None where a process serves it."""
+    """The upper layer that the kernel writes to by itself, from the directory of all sessions.
+
+    None where a process serves it.
+    """
 
 
 class FoundSession:
@@ -141,7 +144,9 @@ class FoundSession:
                 time.sleep(_PAUSE_S)
         base = self.record.at
         which = f", which shows its base {base[:12]} and" if base is not None else ", which"
-        raise WorkspaceBusy(fork, f"session {self.record.id}{which} does not answer", pid=self.record.pid, stopped=stopped)
+        raise WorkspaceBusy(
+            fork, f"session {self.record.id}{which} does not answer", pid=self.record.pid, stopped=stopped
+        )
 
     def info(self, vault: str) -> SessionInfo:
         """Describe it to callers."""
@@ -169,7 +174,10 @@ def _mount_namespace() -> int:
 
 
 def _shows(mounted: Mounted, place: SessionPlace) -> bool:
-    """Whether a mount is that of a session. A stranger's vault may hold a record under the id of another vault's session."""
+    """Whether a mount is that of a session.
+
+    A stranger's vault may hold a record under the id of another vault's session.
+    """
     if session_of_source(mounted.source) != place.id:
         return False
     vault, sessions = vault_of_source(mounted.source), place.root.parent
@@ -214,7 +222,10 @@ class HeldSession:
         return os.path.samestat(found, os.fstat(self.lock_fd))
 
     def end(self, *, keep_log: bool) -> None:
-        """Remove everything on disk and give up the lock. Fails at nothing: what stays is cleaned up by the next one."""
+        """Remove everything on disk and give up the lock.
+
+        Fails at nothing: what stays is cleaned up by the next one.
+        """
         _discard(self.place, keep_log=keep_log)
         reach("session.discarded")
         with suppress(OSError):
@@ -353,8 +364,8 @@ def find_workspace_session(sessions: Path, fork: str) -> FoundSession | None:
 def await_ending(sessions: Path, *, fork: str, directory: Path | None, timeout_s: float) -> FoundSession | None:
     """Wait for sessions whose mount is gone and that are about to end; those that live are left alone.
 
-    The session that serves the workspace of `fork` has to give it back. What was mounted at `directory` may be about to remove
-    the directory; it is not waited for for long, because it may as well be in use.
+    The session that serves the workspace of `fork` has to give it back. What was mounted at `directory` may be about to
+    remove the directory; it is not waited for for long, because it may as well be in use.
 
     Returns:
         The session of the workspace, if it did not end in time; else None.
@@ -444,8 +455,8 @@ def is_dead(place: SessionPlace) -> bool:
 def read_record(place: SessionPlace, *, is_own: bool = True) -> SessionRecord | None:
     """Read a record; None if there is none that makes sense, as in a copy of a vault, where it speaks of the other one.
 
-    Another user's counts for root only, if `is_own`: a session of that user's must not have this one unmount, remove or end
-    something.
+    Another user's counts for root only, if `is_own`: a session of that user's must not have this one unmount, remove or
+    end something.
     """
     try:
         with os.fdopen(open_plain(place.record), "rb") as file:

@@ -1,7 +1,7 @@
 """What a starter asks of a session's process: one JSON object on its standard input, or the same sent to a nursery.
 
-Decided here: its fields. Both sides run the same code (see `__main__`), so it has no version. The values are plain: strings,
-numbers, tuples.
+Decided here: its fields. Both sides run the same code (see `__main__`), so it has no version. The values are plain:
+strings, numbers, tuples.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Request:
         backend: How to show the tree, one of `model.SessionBackend`.
         backend_reasons: Why no better backend is used.
         is_shared: It ends with its last user (`session.life.users`); the leash is held until the starter is one.
-        base: The base of the workspace, for overlayfs: the commit, the sidecar commit (as the workspace's state names them), and
-            where the two are mounted; None for each that is not there.
+        base: The base of the workspace, for overlayfs: the commit, the sidecar commit (as the workspace's state names
+            them), and where the two are mounted; None for each that is not there.
         base_fd: Counts this process as a user of that mount; None if there is none. It stays the starter's, too.
         is_foreign: Whether nothing in the vault may run a program, see `OpenVault`.
         home: The home of avfs whose plug-ins are asked (`workspace.plugins.enabled`); None to ask none.

@@ -1,14 +1,15 @@
 """Ending a session from outside: unmounting, detaching, cutting off.
 
-Decided here: how hard a mount is taken away, and what is waited for. Any process and thread of a user who may unmount calls it;
-the process of the session notices and cleans up after itself. When a plain end returns, the workspace is free, and so
-is the place of its base if it was the last user.
+Decided here: how hard a mount is taken away, and what is waited for. Any process and thread of a user who may unmount
+calls it; the process of the session notices and cleans up after itself. When a plain end returns, the workspace is
+free, and so is the place of its base if it was the last user.
 
-- Plain: only if no program uses the tree, as `umount` does; programs that use it are named. Programs in other mount namespaces
-  have the mount under their own and do not count: for them it is the lazy way.
+- Plain: only if no program uses the tree, as `umount` does; programs that use it are named. Programs in other mount
+  namespaces have the mount under their own and do not count: for them it is the lazy way.
 - Lazy: it is out of sight at once. Programs that use it go on, and the session with them, until they are done.
-- Force: the same, and then it is taken from them: what they do next in the tree fails. What they wrote before is kept, except
-  pages that the kernel still had to write back. A mount of overlayfs cannot be taken from programs: there force is as plain.
+- Force: the same, and then it is taken from them: what they do next in the tree fails. What they wrote before is kept,
+  except pages that the kernel still had to write back. A mount of overlayfs cannot be taken from programs: there force
+  is as plain.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ _END_S = 15.0
 """How long a session may take to end once it is unused: it finishes what it has begun."""
 _LAZY_S = 0.5
 _BASE_S = 2.0
-"""How long a base may take to end after its last user; with a program in it, or a server that is stopped, it takes longer."""
+"""How long a base may take to end after its last user.
+
+With a program in it, or a server that is stopped, it takes longer.
+"""
 _COPIES_AFTER_S = 1.0
 """When to look for users in other mount namespaces; without any, the session ends sooner."""
 _COPIES_SOON_S = 0.1
@@ -57,7 +61,8 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
     Raises:
         MountBusy: If programs use it; it stays as it is.
         MountCovered: If another mount stands over it, or in it; both stay.
-        MountError: If this user may not, or, unless by force, if the tree is also mounted at another directory; it stays at both.
+        MountError: If this user may not, or, unless by force, if the tree is also mounted at another directory; it
+            stays at both.
         SessionFailed: If the process of the session does not end.
     """
     mounts = session.find_mounts()
@@ -118,7 +123,9 @@ def _end(
         _cut_off(session, conversation)
         return "cut_off", users
     if session.record.upper is not None:
-        for left in list_sessions(session.place.root.parent):  # clears up after one that had no process any more to do so
+        for left in list_sessions(
+            session.place.root.parent
+        ):  # clears up after one that had no process any more to do so
             if left.is_base and left.is_visible:
                 _await_base(left)
     return "unmounted", users
@@ -193,7 +200,10 @@ def _has_ended_within(session: FoundSession, seconds: float) -> bool:
 
 
 def _await_end(session: FoundSession, seconds: float, mounted: Mounted | None = None) -> list[str]:
-    """Wait for the end; given the mount, which is gone from here, only until users of it elsewhere are found, and list them."""
+    """Wait for the end.
+
+    Given the mount, which is gone from here, only until users of it elsewhere are found, and list them.
+    """
     if mounted is not None and session.record.upper is not None and not _has_ended_within(session, _COPIES_SOON_S):
         remove_copies(lambda found: is_copy(found, mounted))  # as its process does, if it has one
     if mounted is not None and not _has_ended_within(session, _COPIES_AFTER_S):

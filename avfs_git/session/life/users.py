@@ -1,12 +1,12 @@
 """The users of a mount that several processes share, counted by a lock: the mount ends with the last of them.
 
-Decided here: a user is a process that holds a shared lock on the session's file `users`. A process that dies in any way loses
-its locks, so it is not counted. The session waits until it has the file for itself; from then on no process can become a user,
-and one that comes takes another mount. So no mount ends under a process that was told that it is there.
+Decided here: a user is a process that holds a shared lock on the session's file `users`. A process that dies in any way
+loses its locks, so it is not counted. The session waits until it has the file for itself; from then on no process can
+become a user, and one that comes takes another mount. So no mount ends under a process that was told that it is there.
 
-The file holds for how many seconds the mount is to stay without users, and its time of modification says when a process last
-became one. Users call `begin_use` and close what it gives; any thread may. A server of the session calls `await_unused` in a
-thread of its own; after a kill the next server does. Nothing survives the session.
+The file holds for how many seconds the mount is to stay without users, and its time of modification says when a process
+last became one. Users call `begin_use` and close what it gives; any thread may. A server of the session calls
+`await_unused` in a thread of its own; after a kill the next server does. Nothing survives the session.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def is_unused(place: SessionPlace) -> bool:
 
 
 def await_unused(place: SessionPlace, starter_fd: int | None) -> None:
-    """Wait until a mount has no users any more, and had none for as long as it is to stay. No one can become a user then.
+    """Wait until a mount has no users any more, and had none for as long as it is to stay.
+
+    No one can become a user then.
 
     The process that started the session closes the other end of `starter_fd` when it counts as a user.
     """

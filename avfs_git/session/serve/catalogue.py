@@ -5,14 +5,14 @@
     commits/ID                  any commit; listed are the heads of the forks. A shortened id, of seven letters or more,
                                 is a symbolic link to the whole one
 
-Decided here: these names. A fork's name may hold `/`: then it stands in directories. A label that cannot be a file's name is
-spelled as in its ref. Everything else is read-only: a fork is written to where it is mounted, by the session that holds its
-workspace, so that checkpoints, locks and open files have one master. The link of a fork that is not mounted leads through
-`.live/NAME`, which no directory lists: the kernel looks it up only to follow the link, and that mounts the fork. So `ls -l forks`
-mounts nothing. Where no fork can be mounted, such a fork is its head, read-only.
+Decided here: these names. A fork's name may hold `/`: then it stands in directories. A label that cannot be a file's
+name is spelled as in its ref. Everything else is read-only: a fork is written to where it is mounted, by the session
+that holds its workspace, so that checkpoints, locks and open files have one master. The link of a fork that is not
+mounted leads through `.live/NAME`, which no directory lists: the kernel looks it up only to follow the link, and that
+mounts the fork. So `ls -l forks` mounts nothing. Where no fork can be mounted, such a fork is its head, read-only.
 
-`fuse.composite` asks here each time the kernel asks, on its one thread; each answer is read from the vault, and nothing is
-remembered.
+`fuse.composite` asks here each time the kernel asks, on its one thread; each answer is read from the vault, and nothing
+is remembered.
 """
 
 from __future__ import annotations

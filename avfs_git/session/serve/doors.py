@@ -1,12 +1,13 @@
 """Forks that a program walks into through the mount of a whole vault: they are mounted then, for reading and writing.
 
-Decided here: such a fork gets a session of its own, as `avfs mount` makes it, at its place among the mounts of the home, so that
-programs meet the same locks, control socket and checkpoints however it came to be mounted. That session ends with the mount of
-the vault. `catalogue` calls `enter` on the one thread of `fuse.composite`: other programs in the mount of the vault wait
-until the fork is there. Nothing here touches that mount, which no server would answer meanwhile.
+Decided here: such a fork gets a session of its own, as `avfs mount` makes it, at its place among the mounts of the
+home, so that programs meet the same locks, control socket and checkpoints however it came to be mounted. That session
+ends with the mount of the vault. `catalogue` calls `enter` on the one thread of `fuse.composite`: other programs in the
+mount of the vault wait until the fork is there. Nothing here touches that mount, which no server would answer
+meanwhile.
 
-The leash of those sessions is a pipe whose other end every process of the vault's session holds, so that the death of one
-server, after which another goes on, ends none of them.
+The leash of those sessions is a pipe whose other end every process of the vault's session holds, so that the death of
+one server, after which another goes on, ends none of them.
 """
 
 from __future__ import annotations
@@ -26,16 +27,18 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 _LOG = LazyLogger(__name__)
 _PATIENCE_S = 2.0
-"""How long a fork that other processes work in is waited for: so long programs elsewhere in the vault's mount may wait."""
+"""How long to wait for a fork that other processes use: programs elsewhere in the vault's mount may wait as long."""
 
 
 def enter(vault: OpenVault, request: Request, mounts: Path, leash: int, fork: str) -> Path:
     """Give the directory at which a fork is mounted, and mount it below `mounts` if it is not.
 
-    `request` is that of the session of the whole vault. `leash` is the reading end of a pipe: sessions end with the other.
+    `request` is that of the session of the whole vault. `leash` is the reading end of a pipe: sessions end with the
+    other.
 
     Raises:
-        OSError: EBUSY if other processes work in it, or something is in the way; EIO if it cannot be mounted: the log says why.
+        OSError: EBUSY if other processes work in it, or something is in the way; EIO if it cannot be mounted: the log
+            says why.
     """
     try:
         found = find_mounted(vault, fork) or _mount(vault, request, mounts, leash, fork)

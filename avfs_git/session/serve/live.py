@@ -1,9 +1,9 @@
 """A session whose tree its own servers show, through FUSE: a workspace, a commit, or the whole vault.
 
-Decided here: how such a mount is made, and the order of steps in a server: first what answers the kernel, then the record,
-then the control socket. `process` calls `mount`; the supervisor calls `LiveTree.serve` in each server that it forks, which has
-every descriptor that was opened before (`fuse.handover.supervisor`). Nothing here survives a crash but the mount, the record and
-the `Handover`.
+Decided here: how such a mount is made, and the order of steps in a server: first what answers the kernel, then the
+record, then the control socket. `process` calls `mount`; the supervisor calls `LiveTree.serve` in each server that it
+forks, which has every descriptor that was opened before (`fuse.handover.supervisor`). Nothing here survives a crash but
+the mount, the record and the `Handover`.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class LiveTree:
         ending = session.begin_server(handover, leave=self._channel.leave)
         if ending is None:
             return
-        # The kernel has applied the program's umask. Not set earlier: what the session itself makes (a workspace, its lock) is
-        # as open as the user who mounted it wants.
+        # The kernel has applied the program's umask. Not set earlier: what the session itself makes (a workspace, its
+        # lock) is as open as the user who mounted it wants.
         if session.request.is_workspace:  # else the server makes nothing but sessions of its own (`doors`)
             os.umask(0)
         sys.setswitchinterval(_SWITCH_S)

@@ -1,17 +1,18 @@
 """The process that sessions come from: it has imported all that they need, and forks one for each request.
 
-Decided here: a session from here is what its starter would have started as a program. Environment, umask and descriptors come
-with the request; all else that is inherited (`host.processes.inherited`), the code on disk and the module path have to be the
-nursery's own. The nursery compares them itself for each request: a process that gave up rights after it began a nursery must
-not get at them through it. Where something differs it refuses, and the starter goes another way.
+Decided here: a session from here is what its starter would have started as a program. Environment, umask and
+descriptors come with the request; all else that is inherited (`host.processes.inherited`), the code on disk and the
+module path have to be the nursery's own. The nursery compares them itself for each request: a process that gave up
+rights after it began a nursery must not get at them through it. Where something differs it refuses, and the starter
+goes another way.
 
-It is nobody's child, so that its starter has no child that it does not know of. It opens nothing of a vault, has one thread, and
-ends when its starter closes the socket, dies, or asks for nothing for a minute. Sessions outlive it; a fork has nothing of
-another's request.
+It is nobody's child, so that its starter has no child that it does not know of. It opens nothing of a vault, has one
+thread, and ends when its starter closes the socket, dies, or asks for nothing for a minute. Sessions outlive it; a fork
+has nothing of another's request.
 
-`nursery_client` is the starter's end; `__main__` calls `live`. A request is one packet of one byte, with process ID and user by
-the kernel's word, and descriptors: memory that holds a `marshal` value (both ends are the same interpreter), and those of the
-session's `Request`. Nothing survives a crash: a starter that gets no answer goes another way.
+`nursery_client` is the starter's end; `__main__` calls `live`. A request is one packet of one byte, with process ID and
+user by the kernel's word, and descriptors: memory that holds a `marshal` value (both ends are the same interpreter),
+and those of the session's `Request`. Nothing survives a crash: a starter that gets no answer goes another way.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class _RefusedError(Exception):
 def live(fd: int, path: Sequence[str], idle_s: float) -> NoReturn:
     """Be a nursery and fork a session for each request, or be one of these, to the end.
 
-    The interpreter finishes nothing then: nothing is open that has to be closed, and in a fork of the starter nothing may be.
+    The interpreter finishes nothing then: nothing is open that has to be closed, and in a fork of the starter nothing
+    may be.
 
     `path` is where Python finds its modules here. After `idle_s` without a request it ends.
     """
@@ -174,8 +176,8 @@ def _take_name(program: Sequence[str]) -> None:
         start, end, env_start, env_end = map(int, fields[45:49])  # from arg_start on: proc_pid_stat(5)
         words = b"\0".join(map(os.fsencode, program))
         if len(words) >= end - start and end == env_start < env_end:
-            # In a fork of the starter the room is that of its own command line. Where that does not end with a zero, the kernel
-            # shows what follows up to the next one, too; there stood the environment.
+            # In a fork of the starter the room is that of its own command line. Where that does not end with a zero,
+            # the kernel shows what follows up to the next one, too; there stood the environment.
             words, end = words.replace(b"\0", b" "), env_end
         if 0 < start < end:
             # The last byte has to be one, else the kernel goes on to show what follows.
@@ -183,7 +185,7 @@ def _take_name(program: Sequence[str]) -> None:
 
 
 def _load_rest() -> None:
-    """Import what a session imports while it is used already, and do what each would do for itself on its way to the mount."""
+    """Import what sessions import while they are used, and do what each would do for itself on its way to the mount."""
     of_root = process.NEEDED_ON_OVERLAYFS if os.geteuid() == 0 else ()
     for name in (*process.NEEDED, *of_root, "logging", "socket"):
         import_module(name)

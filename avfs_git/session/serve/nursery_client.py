@@ -1,14 +1,14 @@
 """The starter's end of a nursery (see `nursery`, which is that process).
 
-Decided here: when there is one. A process that mounts something begins one with its first session, which comes from there too,
-so that one start of an interpreter serves both; later sessions cost a fork. A process that never mounts has none.
-`starting_early` begins it while the caller still imports what it needs itself. A nursery is a program of its own, because
-nothing is known of the threads and the memory of the process that it serves.
+Decided here: when there is one. A process that mounts something begins one with its first session, which comes from
+there too, so that one start of an interpreter serves both; later sessions cost a fork. A process that never mounts has
+none. `starting_early` begins it while the caller still imports what it needs itself. A nursery is a program of its own,
+because nothing is known of the threads and the memory of the process that it serves.
 
-A nursery belongs to one process: a fork of that lets go of it. It ends by itself, and may be killed at any time; the next session
-begins another. One that refuses a session is given up for another; where that refuses as well, the session is a program of its
-own, as it is where no nursery can be had. Any thread may call; a thread that sends holds up others for a few system calls, and
-none while a session starts. Nothing of it is on disk.
+A nursery belongs to one process: a fork of that lets go of it. It ends by itself, and may be killed at any time; the
+next session begins another. One that refuses a session is given up for another; where that refuses as well, the session
+is a program of its own, as it is where no nursery can be had. Any thread may call; a thread that sends holds up others
+for a few system calls, and none while a session starts. Nothing of it is on disk.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Nursery:
     def __init__(self, program: Sequence[str], path: Sequence[str], *, idle_s: float = 60.0) -> None:
         """Begin it. It takes requests from now on, and serves them as soon as it is there.
 
-        `program` is the command line of sessions, without what tells one from another; `path` is where they find their modules.
-        After `idle_s` without a request it ends.
+        `program` is the command line of sessions, without what tells one from another; `path` is where they find their
+        modules. After `idle_s` without a request it ends.
         """
         self.has_served = False
         self._path = list(path)
@@ -67,8 +67,8 @@ class Nursery:
     def ask(self, request: Mapping[str, object], program: Sequence[str], handed: Mapping[str, int]) -> bool:
         """Ask for a session; False if the nursery is gone, or stopped.
 
-        `program` is the command line that the list of processes is to show; `handed` has the descriptors in `request` by field
-        name.
+        `program` is the command line that the list of processes is to show; `handed` has the descriptors in `request`
+        by field name.
         """
         given = {
             "request": dict(request),
@@ -162,7 +162,7 @@ def _put(data: bytes) -> int:
     return memory
 
 
-# --- the one of this process ----------------------------------------------------------------------------------------------
+# --- the one of this process ------------------------------------------------------------------------------------------
 
 
 class _Own:

@@ -1,12 +1,13 @@
 """A session through libfuse: the same tree where the kernel's own protocol cannot be spoken.
 
-Decided here: how a session lives without a process above its server. libfuse mounts by itself and keeps the descriptor of the
-mount, so that no other server can go on after this one: a process that is killed leaves a dead mount. `process` calls `serve`
-when the workspace is open, in place of a supervisor. Record, lock, control socket, signals and end are as in `live`.
+Decided here: how a session lives without a process above its server. libfuse mounts by itself and keeps the descriptor
+of the mount, so that no other server can go on after this one: a process that is killed leaves a dead mount. `process`
+calls `serve` when the workspace is open, in place of a supervisor. Record, lock, control socket, signals and end are as
+in `live`.
 
-libfuse has a thread; the control socket and the watch for the end have theirs. The kernel keeps nothing of this tree beyond one
-call (`fuse.portable`), so that nothing has to be told to it. The guard of the tree is the barrier of a checkpoint, as in `live`.
-Nothing survives a crash but what is on disk.
+libfuse has a thread; the control socket and the watch for the end have theirs. The kernel keeps nothing of this tree
+beyond one call (`fuse.portable`), so that nothing has to be told to it. The guard of the tree is the barrier of a
+checkpoint, as in `live`. Nothing survives a crash but what is on disk.
 """
 
 from __future__ import annotations
@@ -113,7 +114,10 @@ class _Portable:
         self._control.start()
 
     def _leave(self) -> None:
-        """End although the kernel may still ask: libfuse cannot be called back, so this process goes. Called by the watch."""
+        """End although the kernel may still ask: libfuse cannot be called back, so this process goes.
+
+        Called by the watch.
+        """
         self._control.close()
         self._tree.guard.acquire()  # for good: what programs still ask for must not be done any more
         self._give_back()

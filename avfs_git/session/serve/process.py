@@ -1,9 +1,9 @@
 """The process of a session: how it starts, lives under a supervisor, and goes.
 
-Decided here: the order of steps from the record to the mount. `__main__` or a nursery calls `run` in a process of its own, which
-`session.serve.start` began and waits for on a pipe. One line on that pipe says that programs can use the tree, or which error
-stood in the way. A failure before that line takes everything back. The states of a session, and what follows from a kill in each
-of them, are in docs/design/architecture.md.
+Decided here: the order of steps from the record to the mount. `__main__` or a nursery calls `run` in a process of its
+own, which `session.serve.start` began and waits for on a pipe. One line on that pipe says that programs can use the
+tree, or which error stood in the way. A failure before that line takes everything back. The states of a session, and
+what follows from a kill in each of them, are in docs/design/architecture.md.
 
 This process has one thread until the first server is forked. Every server has what it opened.
 """
@@ -58,7 +58,10 @@ NEEDED = (
     "concurrent.futures.thread",
     "traceback",
 )
-"""What a session imports in the course of its life. A supervisor has all of it: what is on disk may have been replaced since."""
+"""What a session imports in the course of its life.
+
+A supervisor has all of it: what is on disk may have been replaced since.
+"""
 _MAKE_TRIES = 5
 NEEDED_ON_OVERLAYFS = (
     "avfs_git.session.serve.overlay.tree",
@@ -120,7 +123,10 @@ def _take_leash(leash_fd: int) -> None:
 
 
 def _start(request: Request) -> Shown | None:
-    """Come to be, up to the mount; None if the session is over already (`portable`). A failure leaves nothing behind."""
+    """Come to be, up to the mount; None if the session is over already (`portable`).
+
+    A failure leaves nothing behind.
+    """
     identity = Identity(*request.identity) if request.identity is not None else None
     # The process that asks for a session is the same user's, and has opened the vault.
     vault = OpenVault(
@@ -264,4 +270,6 @@ def _as_ours(error: BaseException) -> AvfsError:
     import traceback  # noqa: PLC0415 - only after a failure
 
     trace = "".join(traceback.format_exception(error))
-    return InternalError(f"{type(error).__name__}: {error}", details={"exception": type(error).__name__, "trace": trace})
+    return InternalError(
+        f"{type(error).__name__}: {error}", details={"exception": type(error).__name__, "trace": trace}
+    )

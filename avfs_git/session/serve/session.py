@@ -1,10 +1,12 @@
 """What every session has, whatever shows its tree: request, vault, record, workspace, and its last steps.
 
-Decided here: what a session writes down of its state, and in which order it gives everything back. `process` makes a `Session`
-with its record; `live` (FUSE), `overlay` or `portable` shows the tree and calls the rest. See `process` for the states.
+Decided here: what a session writes down of its state, and in which order it gives everything back. `process` makes a
+`Session` with its record; `live` (FUSE), `overlay` or `portable` shows the tree and calls the rest. See `process` for
+the states.
 
-One thread until the first server is forked; a server calls from its serving thread and from that of `life.ending`. A crash at
-any point leaves a record whose lock nobody holds, and perhaps a dead mount: `life.record.list_sessions` cleans up both.
+One thread until the first server is forked; a server calls from its serving thread and from that of `life.ending`. A
+crash at any point leaves a record whose lock nobody holds, and perhaps a dead mount: `life.record.list_sessions` cleans
+up both.
 """
 
 from __future__ import annotations
@@ -109,7 +111,10 @@ class Session:
         if not specs:
             return
         if request.backend != SessionBackend.FUSE:
-            why = f"the plug-in {quote(specs[0].name)} is asked before each change, which is not possible by '{request.backend}'"
+            why = (
+                f"the plug-in {quote(specs[0].name)} is asked before each change, which is not possible by "
+                f"'{request.backend}'"
+            )
             raise MountError(why, hint="Mount without `--backend`, or see `avfs plugins list`.")
         plugins = enabled.asking(lambda: specs)
         opened.find_check = partial(plugins.check_of, request.fork)
@@ -134,7 +139,9 @@ class Session:
         reach("session.point_removed")
         if self.request.base_fd is not None:
             with suppress(OSError):
-                os.close(self.request.base_fd)  # before the session counts as ended: an unmount waits then for an unused base
+                os.close(
+                    self.request.base_fd
+                )  # before the session counts as ended: an unmount waits then for an unused base
         self.held.end(keep_log=keep_log)
 
     # --- in a server -----------------------------------------------------------------------------------------
@@ -164,7 +171,10 @@ class Session:
         )
 
     def be_ready(self, ending: Ending, *, is_first: bool) -> None:
-        """Tell the starter that programs can use the tree. Every server does: one before it may have died before it could."""
+        """Tell the starter that programs can use the tree.
+
+        Every server does: one before it may have died before it could.
+        """
         if self.held.record.state == SessionState.STARTING:
             self.held.write(SessionState.MOUNTED)
         reach("session.ready")

@@ -1,9 +1,9 @@
 """Starting a session: what the caller does until programs can use the tree.
 
-Decided here: a session is a process of another program, so that the caller's threads and memory do not come along and it
-outlives the caller. It is a fork of the caller's nursery (`nursery_client`) or, where there is none, a program of its own. And
-how the caller learns the outcome. Any thread may call. If the caller is interrupted or killed while it waits, the session notices
-at its pipe that nobody waits and ends.
+Decided here: a session is a process of another program, so that the caller's threads and memory do not come along and
+it outlives the caller. It is a fork of the caller's nursery (`nursery_client`) or, where there is none, a program of
+its own. And how the caller learns the outcome. Any thread may call. If the caller is interrupted or killed while it
+waits, the session notices at its pipe that nobody waits and ends.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def start_session(sessions: Path, request: Request, *, program: Sequence[str] = 
     record = read_record(place)
     if record is None:
         raise SessionFailed("the session ended at once", "")
-    # Until the kernel has asked once, it takes the root for a directory that no user may use; and it drops an answer that a
-    # change overtakes (`fuse_change_attributes`), which would refuse the first program of an ordinary user.
+    # Until the kernel has asked once, it takes the root for a directory that no user may use; and it drops an answer
+    # that a change overtakes (`fuse_change_attributes`), which would refuse the first program of an ordinary user.
     with suppress(OSError):
         os.stat(request.directory)
     return FoundSession(place, record)
@@ -73,8 +73,8 @@ def attend(sessions: Path, session_id: str, request: Request) -> None:
     """Start another process for a session that died and whose mount goes on; return when that answers, or another does.
 
     Raises:
-        WorkspaceMounted: If the mount cannot be gone on with from here: only other mount namespaces have it, or programs that it
-            was taken from.
+        WorkspaceMounted: If the mount cannot be gone on with from here: only other mount namespaces have it, or
+            programs that it was taken from.
         AvfsError: As `start_session`.
     """
     record = read_record(SessionPlace(sessions, session_id))
@@ -138,7 +138,12 @@ def _spawn(request: Request, program: Sequence[str]) -> None:
     given = json.dumps({"path": paths, "request": as_dict(request)})
     with host_errors("start a session"):
         process = subprocess.Popen(
-            program or own, stdin=subprocess.PIPE, stdout=request.said_fd, stderr=request.said_fd, pass_fds=passed, cwd="/"
+            program or own,
+            stdin=subprocess.PIPE,
+            stdout=request.said_fd,
+            stderr=request.said_fd,
+            pass_fds=passed,
+            cwd="/",
         )
         try:
             process.communicate(given.encode())

@@ -1,11 +1,12 @@
 """When a session begins to answer on its control socket.
 
-Decided here: the tree is served first. The control socket's server takes longer to import than all that a program in the tree
-needs, so it begins with the first client, or `_ALONE_S` after the mount. The supervisor imports it then, too, so that later
-servers have it and none imports what was replaced on disk since. Earlier clients wait: the socket listens from before the mount.
+Decided here: the tree is served first. The control socket's server takes longer to import than all that a program in
+the tree needs, so it begins with the first client, or `_ALONE_S` after the mount. The supervisor imports it then, too,
+so that later servers have it and none imports what was replaced on disk since. Earlier clients wait: the socket listens
+from before the mount.
 
-Each server of a session makes one `Control` when it has said that it is ready; the import is done in the `Control`'s thread.
-Nothing here survives a crash.
+Each server of a session makes one `Control` when it has said that it is ready; the import is done in the `Control`'s
+thread. Nothing here survives a crash.
 """
 
 from __future__ import annotations

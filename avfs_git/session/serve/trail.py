@@ -1,12 +1,13 @@
 """File events in the audit log, where the vault's owner wants them: the setting `audit.files`.
 
-Decided here: which events become lines, and that no program waits for the log. A thread writes what is in its queue; what the
-queue has no room for, and what cannot be written, is a line `file_dropped` with the number. The same call again and again, such
-as the writes of one long file, is one line with their count and the sum of their bytes, for `_GATHER_S`.
+Decided here: which events become lines, and that no program waits for the log. A thread writes what is in its queue;
+what the queue has no room for, and what cannot be written, is a line `file_dropped` with the number. The same call
+again and again, such as the writes of one long file, is one line with their count and the sum of their bytes, for
+`_GATHER_S`.
 
-`begin_trail` makes one `Trail` in each server of a workspace, if the setting says so when the server begins; `session.serve.live`
-and `overlay` call `close` when the tree is unmounted. A killed server loses its queue; the next one writes
-`file_dropped` without a number.
+`begin_trail` makes one `Trail` in each server of a workspace, if the setting says so when the server begins;
+`session.serve.live` and `overlay` call `close` when the tree is unmounted. A killed server loses its queue; the next
+one writes `file_dropped` without a number.
 """
 
 from __future__ import annotations

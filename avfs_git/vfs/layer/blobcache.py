@@ -1,13 +1,13 @@
 """Big blobs as plain files, so that a piece of one is read without inflating all of it.
 
-Decided here: where the files stand (`DIRECTORY/BOOT/OID`), when they are trusted, and which ones are removed when they get too
-many. All sessions of a vault share one directory; each has a `BlobCache` over it, for any thread. A lost file is made again from
-the object.
+Decided here: where the files stand (`DIRECTORY/BOOT/OID`), when they are trusted, and which ones are removed when they
+get too many. All sessions of a vault share one directory; each has a `BlobCache` over it, for any thread. A lost file
+is made again from the object.
 
-A file gets its name when it is complete; its content was checked against its id while it was made. It is never synced: after a
-power cut it may hold garbage, so that files of another boot are removed. On a machine without a boot id, files get no name and
-are not shared. Processes that need the same blob at once wait for its maker (`_turn`), but no longer than making it should take:
-the maker may be stopped, or find no room.
+A file gets its name when it is complete; its content was checked against its id while it was made. It is never synced:
+after a power cut it may hold garbage, so that files of another boot are removed. On a machine without a boot id, files
+get no name and are not shared. Processes that need the same blob at once wait for its maker (`_turn`), but no longer
+than making it should take: the maker may be stopped, or find no room.
 """
 
 from __future__ import annotations
@@ -35,14 +35,16 @@ _ELSEWHERE = "/var/tmp"  # noqa: S108 - the file gets no name there
 """Where files are made if the vault is read-only."""
 _WAIT_S = 1.0
 _MADE_PER_S = 50_000_000
-"""A process that makes a blob may take `_WAIT_S` and a second more for so many bytes before another makes it as well."""
+"""A process that makes a blob may take `_WAIT_S` plus 1 s per so many bytes before another makes it as well."""
 _O_TMPFILE = getattr(os, "O_TMPFILE", 0)
 
 
 class BlobCache:
     """A directory of big blobs, shared by processes."""
 
-    def __init__(self, directory: Path, *, limit_bytes: int | Callable[[], int] = CACHE_BYTES, boot: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, limit_bytes: int | Callable[[], int] = CACHE_BYTES, boot: str | None = None
+    ) -> None:
         """Use a directory, which is made when the first file is.
 
         Nothing else may be in the directory. A blob larger than half of `limit_bytes` is not kept.
@@ -58,7 +60,8 @@ class BlobCache:
     def open(self, oid: Oid, size: int, pieces: Iterable[bytes], *, share: bool = True) -> int:
         """Open a blob for reading at any place; the caller closes the descriptor.
 
-        `pieces`, which the caller has checked, are taken only if there is no file yet; with `share` it is kept for others.
+        `pieces`, which the caller has checked, are taken only if there is no file yet; with `share` it is kept for
+        others.
         """
         name = self._place / oid.hex()
         found = self._open_known(name, size)
@@ -115,9 +118,14 @@ class BlobCache:
         if self._is_ready:
             return
         make_dir(self._top.parent, exist_ok=True)
-        for directory in (self._top, self._place):  # its files are trusted: in a shared vault it belongs to its first user alone
+        for directory in (
+            self._top,
+            self._place,
+        ):  # its files are trusted: in a shared vault it belongs to its first user alone
             directory.mkdir(mode=0o700, exist_ok=True)
-        top = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)  # or it would empty another one
+        top = os.open(
+            self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        )  # or it would empty another one
         with closing_fd(top):
             for name in os.listdir(top):
                 if name != self._boot:

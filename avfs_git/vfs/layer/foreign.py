@@ -1,9 +1,10 @@
 """A `.git` in the sidecar of a vault that its user has not made: none that makes git run a program is shown.
 
-Decided here: when a saved `.git` is judged: as the directory that holds it is read, from whichever commit, because a vault from
-an archive names sidecars in its log and in states of its workspaces, too. `gitstore.config.nested` says what is refused.
-`workspace.vault.vault` gives this to the store of such a vault, so that a directory with such a `.git` cannot be read: no live
-tree, restore or export gets any of it. Costs what the `.git` holds, once for each state of it in a process. Any thread may call.
+Decided here: when a saved `.git` is judged: as the directory that holds it is read, from whichever commit, because a
+vault from an archive names sidecars in its log and in states of its workspaces, too. `gitstore.config.nested` says what
+is refused. `workspace.vault.vault` gives this to the store of such a vault, so that a directory with such a `.git`
+cannot be read: no live tree, restore or export gets any of it. Costs what the `.git` holds, once for each state of it
+in a process. Any thread may call.
 """
 
 from __future__ import annotations

@@ -173,20 +173,26 @@ def _name_differing(mine: _Trees, theirs: _Trees) -> set[bytes]:
     if mine.side_oid != theirs.side_oid:
         odd = differing_names(mine.side, theirs.side)
         for trees in (mine, theirs):
-            names |= parse_sidecar({name: trees.side[name] for name in odd if name in trees.side}, trees.side_oid)[0].keys()
+            names |= parse_sidecar({name: trees.side[name] for name in odd if name in trees.side}, trees.side_oid)[
+                0
+            ].keys()
     if mine.tree_oid != theirs.tree_oid:
         names.update(differing_names(mine.tree, theirs.tree))
     if mine.meta != theirs.meta:
         old, new = _read_records(mine), _read_records(theirs)
         records, others = parse_differing_records(old, mine.meta or _NOTHING, new, theirs.meta or _NOTHING)
-        names |= {name for name in records.keys() | others.keys() if differ_beyond_times(records.get(name), others.get(name))}
+        names |= {
+            name for name in records.keys() | others.keys() if differ_beyond_times(records.get(name), others.get(name))
+        }
     return names
 
 
 def _name_untracked(mine: _Trees, theirs: _Trees) -> set[bytes]:
     """Name the children that only the first one's sidecar holds, or holds differently."""
     kept = {name: held for name, held in mine.side.items() if name != META_NAME and name[:1] != b"+"}
-    return set(parse_sidecar({name: held for name, held in kept.items() if theirs.side.get(name) != held}, mine.side_oid)[0])
+    return set(
+        parse_sidecar({name: held for name, held in kept.items() if theirs.side.get(name) != held}, mine.side_oid)[0]
+    )
 
 
 def read_target(source: ObjectSource, oid: Oid) -> bytes:
@@ -298,13 +304,13 @@ class LowerTree:
     def differing_children(
         self, entry: LowerEntry, other: LowerTree, there: LowerEntry
     ) -> tuple[Mapping[bytes, LowerEntry], Mapping[bytes, LowerEntry]]:
-        """List two directories without what both show alike, times aside: that is most of them, and never taken apart."""
+        """List two directories without what both show alike, times aside: most of it, which is never taken apart."""
         return self._compare(entry, other, there, _name_differing)
 
     def differing_untracked(
         self, entry: LowerEntry, other: LowerTree, there: LowerEntry
     ) -> tuple[Mapping[bytes, LowerEntry], Mapping[bytes, LowerEntry]]:
-        """List of two directories what only the first one's sidecar holds, or holds differently, and what leads to such."""
+        """List, in two directories, what only the first's sidecar holds or holds differently, and what leads to it."""
         return self._compare(entry, other, there, _name_untracked)
 
     def _compare(
@@ -322,7 +328,9 @@ class LowerTree:
         permissions = _PERMISSIONS.get(mode, 0o644) if meta.mode is None else meta.mode
         if mode == MODE_TREE:
             held = (oid, None) if tracked else (None, oid)
-            return LowerEntry("dir", stat.S_IFDIR | permissions, mtime_ns, None, held[0], held[1], meta, tracked=tracked)
+            return LowerEntry(
+                "dir", stat.S_IFDIR | permissions, mtime_ns, None, held[0], held[1], meta, tracked=tracked
+            )
         if mode == MODE_GITLINK:
             return LowerEntry("gitlink", stat.S_IFDIR | permissions, mtime_ns, oid, None, None, meta, tracked=tracked)
         if mode == MODE_SYMLINK:
@@ -330,7 +338,9 @@ class LowerTree:
         if meta.mode is None or bool(meta.mode & 0o100) == (mode == MODE_EXEC):
             return LowerEntry("file", stat.S_IFREG | permissions, mtime_ns, oid, None, None, meta, tracked=tracked)
         # The git mode was changed after the sidecar was written (a merge, a commit by git): it wins.
-        return LowerEntry("file", stat.S_IFREG | _PERMISSIONS.get(mode, 0o644), mtime_ns, oid, None, None, meta, tracked=tracked)
+        return LowerEntry(
+            "file", stat.S_IFREG | _PERMISSIONS.get(mode, 0o644), mtime_ns, oid, None, None, meta, tracked=tracked
+        )
 
     def _make_dir(self, tree: Oid | None, sidecar: Oid | None, meta: Meta) -> LowerEntry:
         mtime_ns = self.default_mtime_ns if meta.mtime_ns is None else meta.mtime_ns
@@ -338,7 +348,7 @@ class LowerTree:
         return LowerEntry("dir", mode, mtime_ns, None, tree, sidecar, meta, tracked=tree is not None)
 
     def bound_below(self, entry: LowerEntry) -> Bound:
-        """Begin a walk through all that is below a directory, which ends with TooManyFiles where that is a tree bomb."""
+        """Begin a walk through all that is below a directory; in a tree bomb it ends with TooManyFiles."""
         return Bound(self.source, (None, entry.tree), (None, entry.sidecar))
 
     def lookup(self, path: TreePath) -> LowerEntry | None:
@@ -369,7 +379,7 @@ class LowerTree:
             pending += [oid for mode, oid in raw.values() if mode == MODE_TREE]
 
     def learn_sizes(self, entry: LowerEntry) -> None:
-        """Find out the sizes of the files of a directory that is about to be shown, which costs less together than one by one."""
+        """Find out the sizes of the files of a directory before it is shown: together they cost less than singly."""
         source = self.source
         children = self.children(entry)
         if isinstance(source, ObjectStore) and len(children) <= _LEARNT_MAX:
@@ -382,8 +392,15 @@ class LowerTree:
         return 0 if entry.is_dir else self.source.blob_size(entry.oid)
 
     def size_here(self, entry: LowerEntry) -> int:
-        """Tell the size as `size_of` does; 0 where a partial clone has not fetched the content, which this does not do either."""
-        return 0 if entry.oid is not None and not entry.is_dir and not self.source.exists(entry.oid) else self.size_of(entry)
+        """Tell the size as `size_of` does.
+
+        0 where a partial clone has not fetched the content, which this does not do either.
+        """
+        return (
+            0
+            if entry.oid is not None and not entry.is_dir and not self.source.exists(entry.oid)
+            else self.size_of(entry)
+        )
 
     def read(self, entry: LowerEntry) -> bytes:
         """Read a whole file, or a symlink's target."""

@@ -1,9 +1,9 @@
 """How overlayfs's marks are spelled on the entries of an upper layer.
 
-Decided here and nowhere else: how a deletion (whiteout), a directory that hides the one below it (opaque), a directory that
-shows another one of the lower layer (redirect) and the other marks of overlayfs are spelled, so that the kernel's overlayfs and
-avfs can each show the same workspace, one after the other. A layer has one of two spellings (`Marks`) as long as it lasts;
-what overlayfs shows has none (`SHOWN`):
+Decided here and nowhere else: how a deletion (whiteout), a directory that hides the one below it (opaque), a directory
+that shows another one of the lower layer (redirect) and the other marks of overlayfs are spelled, so that the kernel's
+overlayfs and avfs can each show the same workspace, one after the other. A layer has one of two spellings (`Marks`) as
+long as it lasts; what overlayfs shows has none (`SHOWN`):
 
     USER       `user.overlay.`: overlayfs is mounted with `userxattr`, and the kernel follows and writes no redirect
     TRUSTED    `trusted.overlay.`: only root can read and write them; overlayfs is mounted with `redirect_dir=on`
@@ -43,7 +43,10 @@ _HARMLESS = (b"origin", b"impure", b"nlink", b"uuid", b"upper", b"protattr")
 
 
 _REDIRECT_MAX: Final = 65_536
-"""Bytes of a redirect: no attribute is longer. The kernel writes up to 256, or what its parameter `redirect_max` says."""
+"""Bytes of a redirect: no attribute is longer.
+
+The kernel writes up to 256, or what its parameter `redirect_max` says.
+"""
 
 
 class DirMarks(NamedTuple):
@@ -157,7 +160,9 @@ class Marks:
         names = list_xattrs(target)
         if not names:
             return {}
-        is_dir = self.redirect in names and stat.S_ISDIR(os.stat(target, follow_symlinks=isinstance(target, int)).st_mode)
+        is_dir = self.redirect in names and stat.S_ISDIR(
+            os.stat(target, follow_symlinks=isinstance(target, int)).st_mode
+        )
         self._check(names, path, self._known_of_dirs if is_dir else self._known)
         found: dict[bytes, bytes] = {}
         for name in names:
@@ -185,7 +190,7 @@ class Marks:
 
 
 def _is_redirect(value: bytes) -> bool:
-    """Whether the kernel may have written a redirect: a name, or a path from the root without empty, `.` and `..` parts."""
+    """Tell whether a redirect may be the kernel's: a name, or a path from the root without empty, `.` or `..` parts."""
     if len(value) > _REDIRECT_MAX or b"\0" in value:
         return False
     parts = value[1:].split(b"/") if value.startswith(b"/") else [value]
@@ -193,7 +198,10 @@ def _is_redirect(value: bytes) -> bool:
 
 
 class _NoMarks(Marks):
-    """None, as in a mounted directory: overlayfs hides its marks and whiteouts, and programs set each attribute that shows."""
+    """None, as in a mounted directory.
+
+    Overlayfs hides its marks and whiteouts, and programs set each attribute that shows.
+    """
 
     def read_dir_marks(self, target: Target, path: bytes) -> DirMarks:  # noqa: ARG002 - as `Marks` has it
         return NO_MARKS

@@ -1,11 +1,12 @@
 """A mounted directory in place of an upper layer: files are made and taken out through it while programs use it.
 
-Decided here: what happens to a file that a change replaces or removes. Programs write at the same time, and nothing can make them
-wait. So a file that stands in the way of a restore is moved out whole (`MountedLayer.taking`), for the caller to compare with
-what it has saved.
+Decided here: what happens to a file that a change replaces or removes. Programs write at the same time, and nothing can
+make them wait. So a file that stands in the way of a restore is moved out whole (`MountedLayer.taking`), for the caller
+to compare with what it has saved.
 
-A rename cannot lead from one file system to another. So new files are made in a staging directory at the root of the tree itself,
-which exists only during a change. Its name (`is_staging`) is in no listing and no checkpoint; programs may see it meanwhile:
+A rename cannot lead from one file system to another. So new files are made in a staging directory at the root of the
+tree itself, which exists only during a change. Its name (`is_staging`) is in no listing and no checkpoint; programs may
+see it meanwhile:
 
     plan        the paths that an operation may change, each with a NUL behind it, and before it `+` where everything
                 below it comes or goes with it, else `=`
@@ -16,7 +17,8 @@ which exists only during a change. Its name (`is_staging`) is in no listing and 
 
 A kill leaves the directory: the process that recovers the workspace finds in it what the operation had done.
 
-One operation makes a layer, uses it in one thread with the workspace lock held, and closes it: the mount is in use meanwhile.
+One operation makes a layer, uses it in one thread with the workspace lock held, and closes it: the mount is in use
+meanwhile.
 """
 
 from __future__ import annotations
@@ -94,7 +96,9 @@ class Staging:
     def list_taken(self) -> list[Taken]:
         """List the files that were taken out and are still here."""
         lines = map(_LINE.fullmatch, self._read(_LOG).split(b"\0"))  # what else is there, some program has written
-        return [Taken(line[1], TreePath(line[3])) for line in lines if line and self._is_taken(line[1], int(line[2], 16))]
+        return [
+            Taken(line[1], TreePath(line[3])) for line in lines if line and self._is_taken(line[1], int(line[2], 16))
+        ]
 
     def open_taken(self) -> Descriptor:
         """Open the directory of the files that were taken out."""
@@ -243,7 +247,8 @@ class MountedLayer(UpperLayer):
             self.work.leave()
         if self._staging is not None and not self.taken and not self.keeps:
             remove_staging(self.root.fd, self._staging)
-        # A descriptor of the mounted directory that stayed open, in the frames of an error, would hold up the end of the mount.
+        # A descriptor of the mounted directory that stayed open, in the frames of an error, would hold up the end of
+        # the mount.
         for found in (self.root, *self._opened):
             found.close()
 
@@ -259,7 +264,10 @@ class MountedLayer(UpperLayer):
         return found
 
     def open_child(self, directory: int, name: bytes) -> Descriptor:
-        """Open a directory in an open one. Fails with EBUSY where another file system is mounted, which has other files."""
+        """Open a directory in an open one.
+
+        Fails with EBUSY where another file system is mounted, which has other files.
+        """
         found = self.hold(open_at(directory, name, OPEN_DIR))
         if os.fstat(found.fd).st_dev != self._device:
             raise fail(errno.EBUSY, name)
@@ -277,7 +285,10 @@ class MountedLayer(UpperLayer):
         return self._below.make_hidden_file()
 
     def show_instead(self, temporary: bytes, directory: int, name: bytes) -> None:
-        """Move a new file to a name in place of an old one, which is taken out if that is wanted; a directory or pipe stays."""
+        """Move a new file to a name in place of an old one, which is taken out if that is wanted.
+
+        A directory or pipe stays.
+        """
         if self.taking is None:
             rename_at(self.work.fd, temporary, directory, name)
             return
@@ -310,7 +321,7 @@ class MountedLayer(UpperLayer):
         self.show_instead(temporary, directory, name)
 
     def remove_file(self, directory: int, name: bytes) -> None:
-        """Remove a name of anything but a directory, which stays (EISDIR), or take a file or link out if the caller is taking."""
+        """Remove anything but a directory, which stays (EISDIR), or take a file or link out if the caller is taking."""
         if self.taking is None:
             os.unlink(name, dir_fd=directory)
             return
@@ -353,7 +364,10 @@ class MountedLayer(UpperLayer):
         return self._taken_dir.fd
 
     def _log_names(self, paths: Iterable[TreePath], made: int = 0) -> list[Taken]:
-        """Choose names for files that are about to be taken out, and log them; `made` is the inode of the successor, or 0."""
+        """Choose names for files that are about to be taken out, and log them.
+
+        `made` is the inode of the successor, or 0.
+        """
         if self._log is None:
             self._log = self.hold(open_at(self.work.fd, _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         taken = [Taken(b"%x" % number, path) for number, path in enumerate(paths, self._count)]
@@ -363,7 +377,7 @@ class MountedLayer(UpperLayer):
 
 
 def _why_it_stays(inside: int, name: bytes) -> int | None:
-    """Give the error for what a program has put in a file's place and no commit can keep: a directory, a pipe, a device."""
+    """Give the error for what a program put in a file's place and no commit can store: a directory, pipe or device."""
     mode = os.stat(name, dir_fd=inside, follow_symlinks=False).st_mode
     if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
         return None

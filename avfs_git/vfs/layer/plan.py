@@ -74,7 +74,9 @@ def _path_differences(path: TreePath, now: LowerTree, target: LowerTree) -> Iter
     yield from _compare(path, now, before, target, after)
 
 
-def _differences(path: TreePath, now: LowerTree, left: LowerEntry, target: LowerTree, right: LowerEntry) -> Iterator[Step]:
+def _differences(
+    path: TreePath, now: LowerTree, left: LowerEntry, target: LowerTree, right: LowerEntry
+) -> Iterator[Step]:
     stack = [(path, left, right)]
     bound = target.bound_below(right)
     while stack:
@@ -106,7 +108,13 @@ def _compare(
             yield Step(path, was, wanted)
         yield from _differences(path, now, was, target, wanted)
         return
-    if was is not None and wanted is not None and not was.is_dir and not wanted.is_dir and not _files_differ(was, wanted):
+    if (
+        was is not None
+        and wanted is not None
+        and not was.is_dir
+        and not wanted.is_dir
+        and not _files_differ(was, wanted)
+    ):
         return
     yield Step(path, was, wanted)
     if wanted is not None and wanted.is_dir:
@@ -132,4 +140,9 @@ def _attributes_differ(was: LowerEntry, wanted: LowerEntry) -> bool:
 
 
 def _files_differ(was: LowerEntry, wanted: LowerEntry) -> bool:
-    return was.oid != wanted.oid or was.kind != wanted.kind or was.tracked != wanted.tracked or _attributes_differ(was, wanted)
+    return (
+        was.oid != wanted.oid
+        or was.kind != wanted.kind
+        or was.tracked != wanted.tracked
+        or _attributes_differ(was, wanted)
+    )

@@ -1,18 +1,18 @@
 """The quota of an upper layer: what is counted, what a change may add, and what is refused.
 
-Decided here: the counts are those of what the upper layer holds, so that they follow what a fork has changed, not its size. The
-sum of the sizes of its files, holes included, and the number of its entries: files, links and directories, but no whiteouts. A
-file with several names counts once, one without a name until the last program closes it. Files are counted by size and not by
-block: so a page of a mapped file, which the kernel writes out later, needs no more than was granted, or the copy of a file of the
-base, which is never refused then: the program has changed it already.
+Decided here: the counts are those of what the upper layer holds, so that they follow what a fork has changed, not its
+size. The sum of the sizes of its files, holes included, and the number of its entries: files, links and directories,
+but no whiteouts. A file with several names counts once, one without a name until the last program closes it. Files are
+counted by size and not by block: so a page of a mapped file, which the kernel writes out later, needs no more than was
+granted, or the copy of a file of the base, which is never refused then: the program has changed it already.
 
-`vfs.tree` calls this with the lock of the tree held: it asks before a change on disk (`check`, `room`), tells of it afterwards
-(`add`, `leave`). The counts are made by one walk of the layer when they are first needed. A change that is not followed exactly
-(`distrust`) may leave them too high, never too low: then they are made again before anything is refused. They are memory only: a
-process that goes on after a crash makes them anew. Without a limit nothing is counted.
+`vfs.tree` calls this with the lock of the tree held: it asks before a change on disk (`check`, `room`), tells of it
+afterwards (`add`, `leave`). The counts are made by one walk of the layer when they are first needed. A change that is
+not followed exactly (`distrust`) may leave them too high, never too low: then they are made again before anything is
+refused. They are memory only: a process that goes on after a crash makes them anew. Without a limit nothing is counted.
 
-Where the vault has a limit, too, a layer reserves room of it (`VaultShare`) before it grows, and gives back what it did not use
-when a change ends (`settle`), or when it shrinks.
+Where the vault has a limit, too, a layer reserves room of it (`VaultShare`) before it grows, and gives back what it did
+not use when a change ends (`settle`), or when it shrinks.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class VaultShare(Protocol):
     """The part of one upper layer in what its vault may hold."""
 
     def reserve(self, used: int, grows: int, least: int, limit: int) -> tuple[int, int]:
-        """Reserve room for a layer that holds `used`: for `grows` more, or what fits if that is `least`; tell also the total."""
+        """Reserve room for a layer of `used`: `grows` more, or what fits if that is `least`; tell also the total."""
 
     def tell(self, used: int | None) -> None:
         """Say what a layer holds, which reserves no more; None if that is not known."""
@@ -109,7 +109,8 @@ class Quota:
     def lifted(self) -> Iterator[None]:
         """Let this thread exceed the limits.
 
-        To bring back a state that was there, or that was asked for as a whole, or to store what a program has changed already.
+        To bring back a state that was there, or that was asked for as a whole, or to store what a program has changed
+        already.
         """
         self._lifted_in.add(get_ident())
         try:
@@ -146,7 +147,9 @@ class Quota:
             raise self.refuse(QuotaExceeded("quota.vault_bytes", limits.vault_bytes, self._vault_holds))
 
     def check_present(self, largest: int) -> None:
-        """Make sure that what is there keeps to the limits, where the kernel has changed the layer. The largest file is told.
+        """Make sure that what is there keeps to the limits, where the kernel has changed the layer.
+
+        The largest file is told.
 
         Raises:
             QuotaExceeded: If it does not.
@@ -276,7 +279,10 @@ class Quota:
         return self.used()
 
     def _reserve(self, grows: int, least: int, limit: int) -> int:
-        """Tell how much of some bytes the vault has room for, which is reserved then; nothing if that is less than the least."""
+        """Tell how much of some bytes the vault has room for, which is reserved then.
+
+        Nothing if that is less than the least.
+        """
         used = self.used().size_bytes
         if used + grows > self._reserved_to and self.vault is not None:
             if not self._is_exact:

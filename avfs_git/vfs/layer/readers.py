@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 _OPEN_DIRECTORIES = 64
 _KEPT_ON_THE_WAY = 32
-_OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME  # a pipe put in a file's place must not hang the reader
+_OPEN_FILE = (
+    os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME
+)  # a pipe put in a file's place must not hang the reader
 
 _ACCESS_LIST = b"system.posix_acl_"
 
@@ -170,7 +172,11 @@ class UpperReader(_Reader):
                 return Found(name, found, kind, marks.opaque, marks.redirect)
         except (FileNotFoundError, NotADirectoryError):  # it is not there, or has gone since it was found
             return None
-        if kind == FILE and not found.st_size and self._upper.read_dir_marks(entry_of(directory, b"."), path).xattr_whiteouts:
+        if (
+            kind == FILE
+            and not found.st_size
+            and self._upper.read_dir_marks(entry_of(directory, b"."), path).xattr_whiteouts
+        ):
             hidden = self._upper.marks.is_xattr_whiteout(found, entry_of(directory, name))
             return Found(name, found, WHITEOUT if hidden else kind, opaque=False)
         return Found(name, found, WHITEOUT if is_whiteout(found) else kind, opaque=False)
@@ -194,7 +200,9 @@ class UpperReader(_Reader):
 
     def dir_xattrs(self, path: TreePath) -> Xattrs:
         """Read the user's own attributes of a directory."""
-        return self._pick_users(self._upper.marks.read_user_xattrs(entry_of(self._directories.get(path), b"."), path), path)
+        return self._pick_users(
+            self._upper.marks.read_user_xattrs(entry_of(self._directories.get(path), b"."), path), path
+        )
 
     def _pick_users(self, found: dict[bytes, bytes], path: TreePath) -> Xattrs:
         if not found:

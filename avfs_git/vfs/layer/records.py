@@ -1,7 +1,8 @@
-"""What the sidecar holds of one directory, its children and the attributes of all entries, while a capture changes some.
+"""What the sidecar holds of one directory, its children and all entries' attributes, while a capture changes some.
 
-Decided here: when a `meta` blob and a sidecar tree (`vfs.layer.sidecar`) are taken apart. Where a few files of a directory
-changed, as mostly, only these are looked at. Used by `workspace.capture.placing`, in one thread. No disk, no locks.
+Decided here: when a `meta` blob and a sidecar tree (`vfs.layer.sidecar`) are taken apart. Where a few files of a
+directory changed, as mostly, only these are looked at. Used by `workspace.capture.placing`, in one thread. No disk, no
+locks.
 """
 
 from __future__ import annotations

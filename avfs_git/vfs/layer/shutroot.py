@@ -1,13 +1,14 @@
-"""A root directory that is closed to other users for as long as the kernel's overlayfs shows it to the user who mounted it.
+"""A root directory that is closed to other users while the kernel's overlayfs shows it to the user who mounted it.
 
-Decided here: what the mode of the root is meanwhile, and how it is known what it was. Overlayfs has no option that keeps other
-users out, but its root has the mode of the upper layer's: without the bits of group and others no other user enters the tree. The
-mode that it had is an attribute of the directory in which the upper layer is, written first: after a crash at any point, the next
-process that opens the layer knows both. Captures and views show that mode, so that no checkpoint, fork or other mount has the
-closed one. A program that gives the root another mode meant that one: it stays, and counts.
+Decided here: what the mode of the root is meanwhile, and how it is known what it was. Overlayfs has no option that
+keeps other users out, but its root has the mode of the upper layer's: without the bits of group and others no other
+user enters the tree. The mode that it had is an attribute of the directory in which the upper layer is, written first:
+after a crash at any point, the next process that opens the layer knows both. Captures and views show that mode, so that
+no checkpoint, fork or other mount has the closed one. A program that gives the root another mode meant that one: it
+stays, and counts.
 
-An upper layer has one; a call changes the root through a descriptor that the caller names. Only root may write and read the
-attribute: an ordinary user mounts no overlayfs, and sees no mode instead of another.
+An upper layer has one; a call changes the root through a descriptor that the caller names. Only root may write and read
+the attribute: an ordinary user mounts no overlayfs, and sees no mode instead of another.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""The sidecar: how trees hold what a git tree of clean history cannot.
 
 Decided here and nowhere else: the format of a sidecar tree (docs/design/format.md is its normative text).
-`vfs.layer.lower` reads it, `workspace.capture.capture` writes it. Pure functions over objects; no disk, no locks. They raise
-ObjectCorrupt for what is no sidecar.
+`vfs.layer.lower` reads it, `workspace.capture.capture` writes it. Pure functions over objects; no disk, no locks. They
+raise ObjectCorrupt for what is no sidecar.
 
 A sidecar tree mirrors the directories of its checkpoint. In the tree of one directory stand
 
@@ -78,7 +78,9 @@ def parse_sidecar(tree: Mapping[bytes, tuple[int, Oid]], oid: Oid) -> tuple[dict
     held = children.pop(META_NAME, None)
     if _is_plain(children):
         make = tuple.__new__  # a third of what the class itself takes, which shows in large directories
-        found = {entry[1:]: make(SideEntry, (mode, child, entry[:1] == b"=")) for entry, (mode, child) in children.items()}
+        found = {
+            entry[1:]: make(SideEntry, (mode, child, entry[:1] == b"=")) for entry, (mode, child) in children.items()
+        }
     else:
         found = _parse_slowly(children, oid)
     return found, held[1] if held is not None else None
@@ -207,7 +209,7 @@ def _find_gap(data: bytes, name: bytes, oid: Oid) -> int:
 def parse_differing_records(
     left: bytes, left_oid: Oid, right: bytes, right_oid: Oid
 ) -> tuple[dict[bytes, Record], dict[bytes, Record]]:
-    """Read the records of two `meta` blobs that are not the same in both, which are few: the others are not taken apart."""
+    """Read the records of two `meta` blobs that differ between them, which are few: the others are not taken apart."""
     lines, other_lines = set(left.split(b"\0")), set(right.split(b"\0"))
     found = []
     for data, oid, only in ((left, left_oid, lines - other_lines), (right, right_oid, other_lines - lines)):
@@ -243,7 +245,9 @@ def edit_records(data: bytes, edits: Mapping[bytes, Record | None], oid: Oid) ->
     return serialize_records(records)
 
 
-def edit_sidecar(sink: ObjectSink, sidecar: Oid | None, edits: Mapping[TreePath, Mapping[bytes, Record | None]]) -> Oid | None:
+def edit_sidecar(
+    sink: ObjectSink, sidecar: Oid | None, edits: Mapping[TreePath, Mapping[bytes, Record | None]]
+) -> Oid | None:
     """Give entries of a state other attributes; None if nothing is left of its sidecar.
 
     `edits` has records by directory and name, None for one that goes; the directories are such as the git tree has.
@@ -353,5 +357,6 @@ def _parse_xattrs(field: bytes, oid: Oid) -> tuple[tuple[bytes, bytes], ...]:
 
 def _format_xattrs(xattrs: tuple[tuple[bytes, bytes], ...]) -> bytes:
     return b",".join(
-        quote_from_bytes(key, safe="").encode("ascii") + b"=" + binascii.b2a_base64(value, newline=False) for key, value in xattrs
+        quote_from_bytes(key, safe="").encode("ascii") + b"=" + binascii.b2a_base64(value, newline=False)
+        for key, value in xattrs
     )

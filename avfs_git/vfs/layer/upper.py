@@ -1,12 +1,12 @@
 """The upper layer on disk: the changes of a workspace relative to its base.
 
-Decided here: the steps by which entries, whiteouts and opaque directories come and go, and what stands in `work`. The marks of
-overlayfs are spelled in `vfs.layer.marks`. `vfs.tree` and captures call this.
+Decided here: the steps by which entries, whiteouts and opaque directories come and go, and what stands in `work`. The
+marks of overlayfs are spelled in `vfs.layer.marks`. `vfs.tree` and captures call this.
 
-Everything is relative to directory descriptors, and no symbolic link is followed. Readers need no lock; writers hold the
-workspace lock. A kill between any two system calls leaves the layer as it was or as promised: a new entry stands in `work`
-until one rename shows it. `clean_work` removes what a kill leaves there. Nothing is synced: checkpoints protect against a
-power cut.
+Everything is relative to directory descriptors, and no symbolic link is followed. Readers need no lock; writers hold
+the workspace lock. A kill between any two system calls leaves the layer as it was or as promised: a new entry stands in
+`work` until one rename shows it. `clean_work` removes what a kill leaves there. Nothing is synced: checkpoints protect
+against a power cut.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ class UpperLayer:
         """List a directory with the stat of each entry, sorted by name.
 
         Raises:
-            LayerNotUnderstood: If the directory or one in it has an unknown mark. Marks of files: see `check_file_marks`.
+            LayerNotUnderstood: If the directory or one in it has an unknown mark. Marks of files: see
+                `check_file_marks`.
         """
         xattr_whiteouts = False
         found: list[Found] = []
@@ -142,7 +143,9 @@ class UpperLayer:
         found.sort(key=operator.itemgetter(0))
         return found
 
-    def _describe(self, directory: int, path: bytes, name: bytes, found: os.stat_result, *, xattr_whiteouts: bool) -> Found:
+    def _describe(
+        self, directory: int, path: bytes, name: bytes, found: os.stat_result, *, xattr_whiteouts: bool
+    ) -> Found:
         kind = stat.S_IFMT(found.st_mode)
         if kind == stat.S_IFREG:
             if xattr_whiteouts and self.marks.is_xattr_whiteout(found, entry_of(directory, name)):
@@ -173,7 +176,8 @@ class UpperLayer:
                         continue
                     kind = stat.S_IFMT(status.st_mode)
                     if is_whiteout(status) or (
-                        xattr_whiteouts and self.marks.is_xattr_whiteout(status, entry_of(listing, os.fsencode(entry.name)))
+                        xattr_whiteouts
+                        and self.marks.is_xattr_whiteout(status, entry_of(listing, os.fsencode(entry.name)))
                     ):
                         kind = 0
                 found[os.fsencode(entry.name)] = kind
@@ -332,7 +336,7 @@ class UpperLayer:
             pass
 
     def clean_work(self, *, keep_attic: bool = False) -> None:
-        """Remove what killed processes left: in `work`, but for the kernel's own directories, and whiteouts that they noted.
+        """Remove what killed processes left: in `work`, but for the kernel's directories, and whiteouts they noted.
 
         With `keep_attic` files without a name stay: this process goes on for a dead one, and programs use them.
         """
@@ -400,7 +404,7 @@ class UpperLayer:
             pass  # another thread made it first
 
     def replace_by_whiteout(self, directory: int, name: bytes, *, is_dir: bool) -> None:
-        """Remove an entry of the upper layer, with everything below it, and hide that of the lower layer, in one step."""
+        """Remove an upper-layer entry, with everything below it, and hide that of the lower layer, in one step."""
         temporary = self.new_name()
         self.add_whiteout(self.work.fd, temporary)
         faults.reach("upper.whiteout_made")
@@ -482,8 +486,8 @@ class UpperLayer:
     def show_instead(self, temporary: bytes, directory: int, name: bytes) -> None:
         """Move an entry from `work` to a name, and remove the old entry with everything below it.
 
-        The two are exchanged, then the old one is removed. That is faster than a rename over it: ext4 writes the data of a file
-        out at once when it replaces another by rename (`auto_da_alloc`).
+        The two are exchanged, then the old one is removed. That is faster than a rename over it: ext4 writes the data
+        of a file out at once when it replaces another by rename (`auto_da_alloc`).
         """
         rename_at(self.work.fd, temporary, directory, name, RENAME_EXCHANGE)
         faults.reach("upper.exchanged")
@@ -510,7 +514,9 @@ class UpperLayer:
         found = self.marks.read_dir_marks(target, path)
         return found if found.redirect is None or self.follows_redirects else found._replace(redirect=None)
 
-    def write_user_xattrs(self, target: Target, attributes: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> None:
+    def write_user_xattrs(
+        self, target: Target, attributes: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]
+    ) -> None:
         """Give a new entry the attributes of another one.
 
         Like `cp -a`, skip attributes that this process may not set, or that this file system does not support.

@@ -28,7 +28,7 @@ _STAGING_DIGITS = 16
 
 
 def is_staging(name: bytes) -> bool:
-    """Tell whether a name at the root of a workspace is that of a directory of `vfs.layer.mounted`, which no checkpoint holds."""
+    """Tell whether a name at a workspace's root is a directory of `vfs.layer.mounted`, which no checkpoint holds."""
     if not name.startswith(STAGING) or len(name) != len(STAGING) + _STAGING_DIGITS:
         return False
     return not name[len(STAGING) :].strip(b"0123456789abcdef")
@@ -58,7 +58,10 @@ class Layer(Protocol):
         ...
 
     def open_listed(self, path: TreePath, name: bytes) -> int:
-        """Open what was listed as a regular file for reading; the caller sees to it that it still is one, and closes it."""
+        """Open what was listed as a regular file for reading.
+
+        The caller sees to it that it still is one, and closes it.
+        """
         ...
 
     def read_link(self, path: TreePath, name: bytes) -> bytes:
@@ -212,5 +215,5 @@ def scan_directory(
 
 def _take_print(found: Found, racy_after_ns: int) -> Fingerprint:
     if found.kind == WHITEOUT:
-        return WHITEOUT_PRINT  # whiteouts of a layer may be links to one device, so that their times and number tell nothing
+        return WHITEOUT_PRINT  # a layer's whiteouts may be links to one device: their times and number tell nothing
     return take_fingerprint(found.stat, opaque=found.opaque, redirect=found.redirect, racy_after_ns=racy_after_ns)

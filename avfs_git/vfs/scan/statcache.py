@@ -27,8 +27,10 @@ from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.paths import Oid, TreePath, climb
 
 RACY_NS: Final = 20_000_000
-"""What changed in the last so many nanoseconds may change again and keep its times: twice the coarsest clock tick of Linux file
-systems (`CONFIG_HZ=100`)."""
+"""Nanoseconds after a change in which a file may change again and keep its times.
+
+This is twice the coarsest clock tick of Linux file systems (`CONFIG_HZ=100`).
+"""
 _MAGIC = b"avfs-statcache 1\n"
 _HEAD = struct.Struct("<II")  # length of the payload, its CRC-32
 _SYNC = struct.Struct("<20s20s20sI")  # tree, sidecar, commit, number of directories
@@ -36,7 +38,7 @@ _DIRECTORY = struct.Struct("<IBII")  # length of the path, flags, entries set, n
 _NAME = struct.Struct("<H")
 _FINGERPRINT = struct.Struct("<IQQQQB")  # mode, size, mtime, ctime, inode, what it shows of the lower layer
 _TIME = (1 << 64) - 1
-"""A time is kept modulo this and one: file systems hold times that 63 bits of nanoseconds do not (the year 2262 is the last)."""
+"""Times are kept modulo this plus 1: file systems hold times past 63 bits of nanoseconds (2262 is the last year)."""
 FINGERPRINT_SIZE = _FINGERPRINT.size
 _pack = _FINGERPRINT.pack  # looked up once: it runs for each file
 _SIZE = slice(4, 12)
@@ -56,9 +58,9 @@ def take_fingerprint(
 ) -> Fingerprint:
     """Condense what tells whether an entry changed.
 
-    An entry changed at `racy_after_ns` or later may change again without its times moving (the clock of file systems ticks
-    coarsely): it gets a fingerprint that is never the same again. Of a directory with a `redirect`,
-    the hash of that is kept in place of the size.
+    An entry changed at `racy_after_ns` or later may change again without its times moving (the clock of file systems
+    ticks coarsely): it gets a fingerprint that is never the same again. Of a directory with a `redirect`, the hash of
+    that is kept in place of the size.
     """
     ctime_ns = found.st_ctime_ns
     if racy_after_ns is not None and ctime_ns >= racy_after_ns:
@@ -147,8 +149,8 @@ class StatCache:
     def read_ids(path: Path) -> set[Oid]:
         """Read which trees and which commit the cache in a file is of; none if it cannot be read.
 
-        It is forced to disk first: else a power cut might leave an older one of the caches in the file, and these count, too,
-        where the disk refuses.
+        It is forced to disk first: else a power cut might leave an older one of the caches in the file, and these
+        count, too, where the disk refuses.
         """
         try:
             data = read_plain(path)
@@ -262,9 +264,9 @@ class StatCache:
         whole = StatCacheUpdate()
         for path, entries in self.directories.items():
             whole.set_directory(path, entries, ())
-        joined = _SYNC.pack(self.tree or _NOTHING, self.sidecar or _NOTHING, self.commit or _NOTHING, whole.count) + b"".join(
-            whole.encode()
-        )
+        joined = _SYNC.pack(
+            self.tree or _NOTHING, self.sidecar or _NOTHING, self.commit or _NOTHING, whole.count
+        ) + b"".join(whole.encode())
         temporary = self._path.with_name(self._path.name + ".new")
         data = _MAGIC + _HEAD.pack(len(joined), zlib.crc32(joined)) + joined
         with open(open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC), "wb") as file:
@@ -292,7 +294,9 @@ class Fingerprints(Protocol):
 class StatCacheAhead:
     """A stat cache as it will be once a capture that follows it is recorded; in memory only."""
 
-    def __init__(self, cache: StatCache | None, update: StatCacheUpdate, *, tree: Oid | None, sidecar: Oid | None) -> None:
+    def __init__(
+        self, cache: StatCache | None, update: StatCacheUpdate, *, tree: Oid | None, sidecar: Oid | None
+    ) -> None:
         """Look at a cache, None if there is none, through what a capture has found since."""
         self._cache = cache
         self._gone = update.gone
@@ -302,7 +306,10 @@ class StatCacheAhead:
         self.sidecar = sidecar
 
     def directory(self, path: TreePath) -> DirCache | None:
-        """Get the fingerprints of a directory of the upper layer; None if it held none. Costs the size of the directory, once."""
+        """Get the fingerprints of a directory of the upper layer; None if it held none.
+
+        Costs the size of the directory, once.
+        """
         if path not in self._joined:
             self._joined[path] = self._join(path)
         return self._joined[path]
@@ -346,7 +353,8 @@ class StatCacheUpdate:
         """Tell whether it speaks of an entry of one of these names, in any directory."""
         wanted = frozenset(names)
         return any(
-            wanted.intersection(name for name, _ in entries) or wanted.intersection(gone) for _, _, entries, gone in self._steps
+            wanted.intersection(name for name, _ in entries) or wanted.intersection(gone)
+            for _, _, entries, gone in self._steps
         )
 
     def set_directory(self, path: TreePath, entries: DirCache, dropped: Iterable[bytes]) -> None:

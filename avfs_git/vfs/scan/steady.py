@@ -1,17 +1,17 @@
 """Storing a file while programs may write to it: the blob is the file's content at one moment.
 
-Decided here: when a file counts as unchanged while it was read, and how often a read is tried again. Captures call this with the
-workspace lock held; programs in a live tree hold no lock. Reads one file, writes one object.
+Decided here: when a file counts as unchanged while it was read, and how often a read is tried again. Captures call this
+with the workspace lock held; programs in a live tree hold no lock. Reads one file, writes one object.
 
 If the times of a file stay the same during a read, no write began meanwhile, provided that:
 
 - no write was under way, which moved the times when it began (`host.files.flush.await_writes`);
-- the clock of the file system has moved on since the last write. Where it may not have (kernels before 6.13 count in ticks), the
-  file is read twice, and both reads must be equal.
+- the clock of the file system has moved on since the last write. Where it may not have (kernels before 6.13 count in
+  ticks), the file is read twice, and both reads must be equal.
 
-A log that a program keeps appending to is never unchanged for that long. Its content up to one size is stored: it is read twice
-up to there, and both reads must be equal. A file that a program keeps writing in place is read again until a read falls between
-two writes.
+A log that a program keeps appending to is never unchanged for that long. Its content up to one size is stored: it is
+read twice up to there, and both reads must be equal. A file that a program keeps writing in place is read again until a
+read falls between two writes.
 """
 
 from __future__ import annotations

@@ -1,21 +1,22 @@
 """Finding what changed in an upper layer that the kernel's overlayfs writes to, without a scan of all of it.
 
-Decided here: which entries are known to equal their record, so that a capture skips them. Every other entry counts as changed.
-An entry is known after these steps, in this order (`UpperWatch.prove`):
+Decided here: which entries are known to equal their record, so that a capture skips them. Every other entry counts as
+changed. An entry is known after these steps, in this order (`UpperWatch.prove`):
 
 1. A watch: from now on the kernel reports each open, write and change of attributes (`host.processes.watches`).
 2. A lease shows that no process has the file open or mapped for writing. A later writer opens it, which is reported.
 3. A stat equals the recorded one; else the file is read.
 
-The kernel reports no write to mapped memory; but the writer opened the file after step 1, or step 2 found it. A file with several
-names is never known, and compared each time. Directories are watched before they are listed, so that new names are reported.
+The kernel reports no write to mapped memory; but the writer opened the file after step 1, or step 2 found it. A file
+with several names is never known, and compared each time. Directories are watched before they are listed, so that new
+names are reported.
 
 A file that a program opened is compared again, even if it was opened for reading only. If the kernel's queue overflows,
-nothing is known, and the next captures compare everything; with each overflow in a row for longer. The same holds where the
-kernel has no room for watches, and where it does not report opens through overlayfs (`UpperWatch.end`).
+nothing is known, and the next captures compare everything; with each overflow in a row for longer. The same holds where
+the kernel has no room for watches, and where it does not report opens through overlayfs (`UpperWatch.end`).
 
-A workspace that the kernel shows has one, and `layers.UpperReader` tells it what a capture reads. One thread at a time, with the
-workspace lock held. Nothing survives: another process begins with nothing known.
+A workspace that the kernel shows has one, and `layers.UpperReader` tells it what a capture reads. One thread at a time,
+with the workspace lock held. Nothing survives: another process begins with nothing known.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ class UpperWatch:
         return self._list_unknown()
 
     def extend(self, found: Fingerprints | None) -> DirtySet | None:
-        """Begin a further round of a capture; give the only entries that can differ from the cache by now, or None if any can.
+        """Begin a further round of a capture.
+
+        Give the only entries that can differ from the cache by now, or None if any can.
 
         Args:
             found: What the rounds before have found. Entries that equal it are known when that is recorded, not before.

@@ -1,10 +1,10 @@
 """The attributes of nodes: stat, extended attributes, targets of symbolic links.
 
-Decided here: which attributes an entry shows, and how they are changed. Attributes of the upper layer are asked of the disk
-each time; those of the lower layer come from the sidecar. A node is copied up before its attributes change.
+Decided here: which attributes an entry shows, and how they are changed. Attributes of the upper layer are asked of the
+disk each time; those of the lower layer come from the sidecar. A node is copied up before its attributes change.
 
-The server calls this by node, the library's file operations too. Any thread may: methods take the tree's lock. A change is
-on disk before it is reported.
+The server calls this by node, the library's file operations too. Any thread may: methods take the tree's lock. A change
+is on disk before it is reported.
 """
 
 from __future__ import annotations
@@ -173,7 +173,8 @@ class Attributes:
     ) -> Attr:
         """Do what `truncate`, `chown`, `chmod` and `utimens` do, in this order, and give the new attributes.
 
-        The mode comes after the owner, a change of which clears set-uid; the times come last, because all others set them.
+        The mode comes after the owner, a change of which clears set-uid; the times come last, because all others set
+        them.
         """
         with self._lock:
             data = open_data(node)
@@ -258,8 +259,8 @@ class Attributes:
 
         Raises:
             PermissionError: For a `user.` attribute of anything but a file or directory, and for marks of overlayfs.
-            OSError: EOPNOTSUPP for an access control list: neither the kernel nor a checkpoint obeys it, so that the file
-                would be open to other users than the list says.
+            OSError: EOPNOTSUPP for an access control list: neither the kernel nor a checkpoint obeys it, so that the
+                file would be open to other users than the list says.
         """
         if name.startswith(ACCESS_LISTS):
             raise fail(errno.EOPNOTSUPP, name)

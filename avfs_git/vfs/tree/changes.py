@@ -36,8 +36,9 @@ class Changes:
     Attributes:
         on_change: Told each path that changes, as long as the tree lasts, if any.
         observer: Told too, for the time of one operation, if any.
-        reported: The node whose change was reported last, under all names that it still has. A file mostly changes many times
-            in a row (each WRITE, each SETATTR of `tar`), so `node` is reported again only if there is an observer.
+        reported: The node whose change was reported last, under all names that it still has. A file mostly changes many
+            times in a row (each WRITE, each SETATTR of `tar`), so `node` is reported again only if there is an
+            observer.
     """
 
     def __init__(self, nodes: Nodes) -> None:

@@ -1,11 +1,11 @@
 """The contents of files: reading and writing, whole or in pieces, in whichever layer they are.
 
 Decided here: where the bytes of a file come from, and which of them stay in memory. A large file of the lower layer is
-fetched as a plain file before pieces of it are read: from the vault's cache, or else as a hidden copy. The last few blobs of
-middle size stay in memory. A file that is written to is copied up first.
+fetched as a plain file before pieces of it are read: from the vault's cache, or else as a hidden copy. The last few
+blobs of middle size stay in memory. A file that is written to is copied up first.
 
-The server calls this by node, `vfs.tree.writing` by path. Any thread may; methods take the tree's lock, and read no file of
-the lower layer while they have it. A change is on disk before it is reported.
+The server calls this by node, `vfs.tree.writing` by path. Any thread may; methods take the tree's lock, and read no
+file of the lower layer while they have it. A change is on disk before it is reported.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ class Contents:
         return self._read_small(entry, size, offset) if self._lower.size_of(entry) <= SPOOL_ABOVE else None
 
     def _read_small(self, entry: LowerEntry, size: int, offset: int) -> bytes:
-        """Read a piece of a blob that is taken out of its pack whole; the last few that are read in pieces stay in memory."""
+        """Read a piece of a blob that is taken out of its pack whole.
+
+        The last few that are read in pieces stay in memory.
+        """
         recent = self._recent
         data = recent.get(entry)
         if data is None:
@@ -196,7 +199,8 @@ class Contents:
     def write(self, node: Node, data: bytes | memoryview, offset: int) -> int:
         """Write a piece of a file that a program has open, whatever its mode is now; give the number of bytes written.
 
-        It is less than all only if the disk or the quota refused the rest: as with pwrite(2), the next write fails then.
+        It is less than all only if the disk or the quota refused the rest: as with pwrite(2), the next write fails
+        then.
         """
         with self._lock:
             held = open_data(node) or self.writable(node, is_open=True)
@@ -303,10 +307,13 @@ class Contents:
             self.mark_changed(target)
 
     def open_file(self, node: Node, flags: int, *, is_open: bool = False) -> int:
-        """Open a file; the caller closes the descriptor. `is_open`: a program has it open, so that its mode is not checked.
+        """Open a file; the caller closes the descriptor.
+
+        `is_open`: a program has it open, so that its mode is not checked.
 
         A file opened for writing is copied up and reported as changed now; a caller that writes through the descriptor
-        later reports that with `mark_changed`. A lower file opened for reading stays as it is now, even if it is written to.
+        later reports that with `mark_changed`. A lower file opened for reading stays as it is now, even if it is
+        written to.
         """
         writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
         flags &= ~(os.O_CREAT | os.O_EXCL)

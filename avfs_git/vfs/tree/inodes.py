@@ -1,9 +1,9 @@
 """What a node is, and its number.
 
-Decided here: how an entry is identified. A node has one number from its first lookup until it is forgotten, wherever it is
-renamed to and whether or not it is copied up; hard links of the upper layer share one node. Numbers end with the process,
-unless a `Ledger` remembers them: then a process that goes on for a dead one gives nodes their old numbers. Called with the
-tree's lock held, but for `InodeTable.find`.
+Decided here: how an entry is identified. A node has one number from its first lookup until it is forgotten, wherever it
+is renamed to and whether or not it is copied up; hard links of the upper layer share one node. Numbers end with the
+process, unless a `Ledger` remembers them: then a process that goes on for a dead one gives nodes their old numbers.
+Called with the tree's lock held, but for `InodeTable.find`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Node:
         parent: The directory of its (first known) name; None for the root, and for what has no name any more.
         name: Its name there.
         aliases: Its other known names, for a file with hard links.
-        lower: A directory: the lower directory that it merges with. Else: the lower entry that it shows until it is copied
-            up. None if it shows nothing of the lower layer.
+        lower: A directory: the lower directory that it merges with. Else: the lower entry that it shows until it is
+            copied up. None if it shows nothing of the lower layer.
         upper: Whether it is in the upper layer. A directory that is has all its parents there.
         children: A directory's known nodes by name.
         listing: A directory's names in the upper layer with their type bits, 0 for a whiteout; None if not read.
@@ -165,7 +165,8 @@ class Ledger(Protocol):
     def begin(self, ino: int, over: int, on_disk: int) -> None:
         """Note that all checks have passed and the next thing to be done changes the disk.
 
-        `ino` loses its name or moves, `over` loses its name to it. `on_disk` is the inode number of what moves, where needed.
+        `ino` loses its name or moves, `over` loses its name to it. `on_disk` is the inode number of what moves, where
+        needed.
         """
 
     def numbers(self) -> Iterator[int]:
@@ -207,7 +208,10 @@ class InodeTable:
         return iter(list(self._nodes.values()))
 
     def known_after(self, ino: int) -> Iterator[Node]:
-        """List nodes in the order in which they became known, those with higher numbers first. Nothing may change meanwhile."""
+        """List nodes in the order in which they became known, those with higher numbers first.
+
+        Nothing may change meanwhile.
+        """
         later = (node for node in self._nodes.values() if node.ino > ino)
         return itertools.chain(later, (node for node in self._nodes.values() if node.ino <= ino))
 

@@ -1,10 +1,12 @@
 """Making entries: files, directories, links, devices, and files without a name.
 
-Decided here: the steps on disk by which a new entry becomes visible at once, and its owner and mode. It is made in place; over
-a whiteout, it is made in `work` and the two change places. A file without a name stands in `work` until it gets one.
+Decided here: the steps on disk by which a new entry becomes visible at once, and its owner and mode. It is made in
+place; over a whiteout, it is made in `work` and the two change places. A file without a name stands in `work` until it
+gets one.
 
-The server calls this by node, `vfs.tree.merged` by path. Public methods take the tree's lock, unless they say otherwise. A kill
-between any two system calls leaves the name free or the entry whole; a stray whiteout that hides nothing may stay.
+The server calls this by node, `vfs.tree.merged` by path. Public methods take the tree's lock, unless they say
+otherwise. A kill between any two system calls leaves the name free or the entry whole; a stray whiteout that hides
+nothing may stay.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class Making:
     def create(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> Node:
         """Make an empty file.
 
-        `mode` is exact; without one the process's umask decides. A directory that hands its group on does so in any case.
+        `mode` is exact; without one the process's umask decides. A directory that hands its group on does so in any
+        case.
         """
         return self.create_described(parent, name, mode, owner=owner)[0]
 
@@ -94,7 +97,9 @@ class Making:
         if kind == stat.S_IFCHR and rdev == 0:
             raise fail(errno.EPERM, name)
         masked = mode & ~0o7000
-        return self._make(parent, name, kind, lambda at, made: os.mknod(made, masked, rdev, dir_fd=at), mode & 0o7777, owner)
+        return self._make(
+            parent, name, kind, lambda at, made: os.mknod(made, masked, rdev, dir_fd=at), mode & 0o7777, owner
+        )
 
     def _make(
         self,
@@ -141,7 +146,10 @@ class Making:
             return node
 
     def create_unnamed(self, parent: Node, mode: int | None = None, *, owner: Owner | None = None) -> Node:
-        """Make an empty file without a name, as O_TMPFILE does; it is there while it is pinned, and `link` can name it."""
+        """Make an empty file without a name, as O_TMPFILE does.
+
+        It is there while it is pinned, and `link` can name it.
+        """
         with self._lock:
             if not parent.is_dir:
                 raise fail(errno.ENOTDIR, parent.name)
@@ -194,7 +202,9 @@ class Making:
                 os.link(node.name, name, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
             except FileExistsError:
                 temporary = self._upper.new_name()
-                os.link(node.name, temporary, src_dir_fd=source.fd, dst_dir_fd=self._upper.work.fd, follow_symlinks=False)
+                os.link(
+                    node.name, temporary, src_dir_fd=source.fd, dst_dir_fd=self._upper.work.fd, follow_symlinks=False
+                )
                 faults.reach("namespace.linked")
                 self._upper.show_over_whiteout(temporary, directory.fd, name)
             self._nodes.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
@@ -280,8 +290,8 @@ class Making:
     ) -> None:
         """Give a new entry its owner and its exact mode. Called with the lock.
 
-        An entry made in its directory already has the group that the directory hands on; one made hidden, in `work`, gets
-        it here.
+        An entry made in its directory already has the group that the directory hands on; one made hidden, in `work`,
+        gets it here.
         """
         if mode is None and owner is None and not (hidden and self.hands_group_on(parent)):
             return

@@ -1,7 +1,7 @@
 """A workspace as a filesystem: the one object that the rest of avfs uses, made of the parts in this package.
 
-Decided here: which parts a tree has, and how a path leads to a node: symbolic links are followed inside the workspace and
-nowhere else.
+Decided here: which parts a tree has, and how a path leads to a node: symbolic links are followed inside the workspace
+and nowhere else.
 
     Nodes       which entry shows under which name; numbers, descriptors
     Pins        what stays usable without a name, and after the death of a process
@@ -13,9 +13,9 @@ nowhere else.
     Namespace   removing and renaming
     Writing     replacing whole files
 
-The server calls a tree by node, the library's file operations by path. Any number of threads may: one lock, `guard`, guards
-the nodes. A caller that needs several calls to be one step takes it first. An operation fails as the system call of its name
-does, with the OSError of that errno.
+The server calls a tree by node, the library's file operations by path. Any number of threads may: one lock, `guard`,
+guards the nodes. A caller that needs several calls to be one step takes it first. An operation fails as the system call
+of its name does, with the OSError of that errno.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class MergedTree:
     """A tree: an upper layer over a lower one.
 
     Attributes:
-        nodes, pins, changes, steps, contents, attributes, making, namespace, writing: Its parts, in the order of the table above.
+        nodes, pins, changes, steps, contents, attributes, making, namespace, writing: Its parts, in the order of the
+        table above.
         guard: The lock of the tree.
         is_shared: Whether programs use the tree, so that nothing slow is waited for with the lock held.
         list_covered: Lists the paths where the kernel shows another mount, which removing the path would detach.
@@ -76,8 +77,8 @@ class MergedTree:
     ) -> None:
         """Join two layers.
 
-        `hides` tells the names at the root that are in no listing. Without a `cache`, pieces of big lower files are read from
-        hidden copies in `upper`.
+        `hides` tells the names at the root that are in no listing. Without a `cache`, pieces of big lower files are
+        read from hidden copies in `upper`.
         """
         self.is_shared = False
         self.list_covered: Callable[[], Collection[TreePath]] = tuple
@@ -234,9 +235,9 @@ class MergedTree:
 
         Owner, mode and extended attributes of an old file stay, and the times of its directory.
 
-        A symbolic link at `path` is followed. `data` is whole, in pieces, or from `writing.collected`. Writing it blocks all
-        other threads, unless the tree is shared: then a large one is written first, and only gets its name while they wait.
-        Without a `mode` the old one stays, or the umask decides.
+        A symbolic link at `path` is followed. `data` is whole, in pieces, or from `writing.collected`. Writing it
+        blocks all other threads, unless the tree is shared: then a large one is written first, and only gets its name
+        while they wait. Without a `mode` the old one stays, or the umask decides.
         """
         if self.is_shared and not isinstance(data, Prepared):
             with self.writing.collected(data) as whole, self._lock:

@@ -1,8 +1,8 @@
 """Changing a workspace while the kernel's overlayfs shows it: as a program would, through the mounted directory.
 
-Decided here: the steps of a change where whiteouts, opaque directories and copy-up are the kernel's. The upper layer of the tree
-is the mounted directory (`vfs.layer.mounted`), its lower layer is empty. Programs write at the same time, so that only the disk
-knows which names are free: a name is taken only if it is free.
+Decided here: the steps of a change where whiteouts, opaque directories and copy-up are the kernel's. The upper layer of
+the tree is the mounted directory (`vfs.layer.mounted`), its lower layer is empty. Programs write at the same time, so
+that only the disk knows which names are free: a name is taken only if it is free.
 
 One operation makes a layer and a tree over it, uses them in one thread with the workspace lock held, and closes them.
 """
@@ -102,7 +102,15 @@ class MountedSteps:
             _remove_deep(directory.fd, name)
 
     def move(
-        self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None, *, hides: bool
+        self,
+        parent: Node,
+        name: bytes,
+        node: Node,
+        new_parent: Node,
+        new_name: bytes,
+        target: Node | None,
+        *,
+        hides: bool,
     ) -> bool:
         """Rename an entry; where overlayfs refuses that for a directory, make it anew with links to its files."""
         del hides
@@ -117,7 +125,7 @@ class MountedSteps:
         return True
 
     def _move_by_links(self, source: int, name: bytes, sink: int, new_name: bytes) -> None:
-        """Rename a directory where overlayfs refuses that: make it anew with the same files, show it, remove the old one.
+        """Rename a directory where overlayfs refuses it: remake it with the same files, show it, remove the old one.
 
         Files that a program adds to the old one meanwhile stay there.
         """

@@ -1,10 +1,10 @@
 """Removing and renaming entries.
 
-Decided here: what rename(2), unlink(2) and rmdir(2) refuse, and what the nodes say afterwards. The steps on disk are those of
-`vfs.tree.steps`, which says what a kill leaves.
+Decided here: what rename(2), unlink(2) and rmdir(2) refuse, and what the nodes say afterwards. The steps on disk are
+those of `vfs.tree.steps`, which says what a kill leaves.
 
-The server calls this by node, `vfs.tree.merged` by path. Public methods take the tree's lock, unless they say otherwise. A
-change is on disk first, then in the nodes, then it is reported.
+The server calls this by node, `vfs.tree.merged` by path. Public methods take the tree's lock, unless they say
+otherwise. A change is on disk first, then in the nodes, then it is reported.
 """
 
 from __future__ import annotations
@@ -206,7 +206,9 @@ class Namespace:
             else:
                 self._move(parent, name, node, new_parent, new_name, target)
 
-    def _check_rename(self, node: Node, parent: Node, target: Node | None, new_parent: Node, new_name: bytes, flags: int) -> None:
+    def _check_rename(
+        self, node: Node, parent: Node, target: Node | None, new_parent: Node, new_name: bytes, flags: int
+    ) -> None:
         """Refuse what rename(2) refuses, in Linux's order."""
         if target is None and flags == RENAME_EXCHANGE:
             raise fail(errno.ENOENT, new_name)
@@ -227,7 +229,9 @@ class Namespace:
         if target.is_dir and not self._nodes.is_empty(target):
             raise fail(errno.ENOTEMPTY, new_name)
 
-    def _move(self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None) -> None:
+    def _move(
+        self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None
+    ) -> None:
         self._steps.bring_up(new_parent)
         self._steps.prepare_to_move(node, new_parent)
         hides = self._nodes.lower_child(parent, name) is not None
@@ -302,7 +306,8 @@ def _give_name(node: Node, parent: Node, name: bytes, new_parent: Node, new_name
         return True
     if node.aliases:
         node.aliases = [
-            (new_parent, new_name) if above is parent and alias == name else (above, alias) for above, alias in node.aliases
+            (new_parent, new_name) if above is parent and alias == name else (above, alias)
+            for above, alias in node.aliases
         ]
     return False
 

@@ -274,7 +274,9 @@ class Nodes:
             if is_whiteout(found):
                 return False
             directory = self.dir_fd(parent)
-            return not (parent.xattr_whiteouts and self.upper.marks.is_xattr_whiteout(found, entry_of(directory.fd, name)))
+            return not (
+                parent.xattr_whiteouts and self.upper.marks.is_xattr_whiteout(found, entry_of(directory.fd, name))
+            )
 
     def stat_upper(self, parent: Node, name: bytes) -> os.stat_result:
         """Stat what the upper layer has under a name. Takes the lock."""
@@ -290,8 +292,8 @@ class Nodes:
         Only `find` and `readdir_shown` show it: operations by path and captures do not. Called before the tree is used;
         `MergedTree.forget_all` removes it. Takes the lock.
 
-        `before_read` is called without the lock before each read; it may take long, and fails the read by raising. False if the
-        next read has to ask again, also of a kernel that has the content.
+        `before_read` is called without the lock before each read; it may take long, and fails the read by raising.
+        False if the next read has to ask again, also of a kernel that has the content.
         """
         with self.lock:
             self.before_git = before_read
@@ -307,7 +309,9 @@ class Nodes:
             return self.path_in(node.parent, node.name) if node is not self.root else ROOT
 
     def paths_of(self, node: Node) -> list[TreePath]:
-        """Give all paths of a node, also under names without a lookup so far; none for a file without a name. Takes the lock.
+        """Give all paths of a node, also under names without a lookup so far; none for a file without a name.
+
+        Takes the lock.
 
         The upper layer is searched for names of a file that are not known, which costs a stat of each entry there.
 
@@ -356,7 +360,9 @@ class Nodes:
         paths = self.paths
         if len(paths) > 1:
             try:
-                paths.pop(join(self.path_in(parent.parent, parent.name), name) if parent is not self.root else name, None)
+                paths.pop(
+                    join(self.path_in(parent.parent, parent.name), name) if parent is not self.root else name, None
+                )
             except FileNotFoundError:
                 self.forget_paths()
 
@@ -423,7 +429,9 @@ class Nodes:
         directory = self.dir_fd(node.parent)
         writable = write or not self.upper.copies_on_opening  # one descriptor serves both where that costs nothing
         try:
-            found = self.upper.hold(open_at(directory.fd, node.name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK))
+            found = self.upper.hold(
+                open_at(directory.fd, node.name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK)
+            )
             found.writable = writable
         except OSError as error:
             if error.errno not in REFUSED_WRITING or (write and not is_open):

@@ -1,14 +1,15 @@
 """Pinned nodes, which a kernel or a program knows by number: they stay usable without a name, and after a process died.
 
-Decided here: what a pin preserves. A pin stands for a user of the node outside: a kernel's reference, an open file. A node with
-pins stays usable after its last name goes. A file of the upper layer then gets a name in `work` (`attic_name`) and loses it with
-the last pin, so that a process which goes on for a dead one finds it. A directory, and a file that cannot be linked there, is
-held by a descriptor, which ends with this process; a removed directory is empty, so that a new one serves for it.
+Decided here: what a pin preserves. A pin stands for a user of the node outside: a kernel's reference, an open file. A
+node with pins stays usable after its last name goes. A file of the upper layer then gets a name in `work`
+(`attic_name`) and loses it with the last pin, so that a process which goes on for a dead one finds it. A directory, and
+a file that cannot be linked there, is held by a descriptor, which ends with this process; a removed directory is empty,
+so that a new one serves for it.
 
-A process that goes on also needs a ledger that both can reach (`follow`). Each pinned node is noted in it with its place,
-after the disk says so and before anybody is told. Nodes are made from the ledger when they are asked for, by number or by
-name. `fuse.handover.resume` finds out what the dead process had begun and not noted, and calls `note_removed`, `note_renamed`
-and `note_exchanged`.
+A process that goes on also needs a ledger that both can reach (`follow`). Each pinned node is noted in it with its
+place, after the disk says so and before anybody is told. Nodes are made from the ledger when they are asked for, by
+number or by name. `fuse.handover.resume` finds out what the dead process had begun and not noted, and calls
+`note_removed`, `note_renamed` and `note_exchanged`.
 
 Methods take the tree's lock, but for `node_at` of a known number, and for those that say "called with the lock".
 """
@@ -228,7 +229,10 @@ class Pins:
             pending.extend(here.children.values())
 
     def unname(self, node: Node) -> None:
-        """Take the last name from a node; it stands in the attic if `prepare_unlink` brought it there. Called with the lock."""
+        """Take the last name from a node; it stands in the attic if `prepare_unlink` brought it there.
+
+        Called with the lock.
+        """
         kept = self.kept.pop(node.ino, None)
         self._noted_early.clear()
         node.parent = None
@@ -417,7 +421,10 @@ class Pins:
         return node
 
     def _recall_links(self) -> bool:
-        """Make the nodes of all files that may have several names, so that each name leads to one node; tell if any was noted."""
+        """Make the nodes of all files that may have several names, so that each name leads to one node.
+
+        Tell if any was noted.
+        """
         numbers, self._noted_links = self._noted_links, []
         for ino in numbers:
             try:
@@ -444,10 +451,12 @@ class Pins:
             ledger.drop(node.ino)  # it is held by a descriptor, if at all, which ends with this process
 
     def begin(self, node: Node | None = None, over: Node | None = None, *, on_disk: int = 0) -> None:
-        """Note that the disk is about to change, for a process that goes on if this one dies meanwhile. Called with the lock.
+        """Note that the disk is about to change, for a process that goes on if this one dies meanwhile.
 
-        `node` loses its name or moves, `over` loses its name to it. `on_disk` is the inode number of the moved file, where names
-        alone do not tell whether it has moved.
+        Called with the lock.
+
+        `node` loses its name or moves, `over` loses its name to it. `on_disk` is the inode number of the moved file,
+        where names alone do not tell whether it has moved.
         """
         if self.ledger is not None:
             self.ledger.begin(0 if node is None else node.ino, 0 if over is None else over.ino, on_disk)

@@ -1,8 +1,8 @@
 """A commit as a filesystem, or a workspace without an upper layer on a read-only disk: nothing in it can change.
 
-Decided here: what a tree is without an upper layer. Every change is refused with EROFS before anything is touched, where it
-would be brought up. So showing a commit needs no workspace, no lock and no room on the disk, and any number of processes may
-show one commit.
+Decided here: what a tree is without an upper layer. Every change is refused with EROFS before anything is touched,
+where it would be brought up. So showing a commit needs no workspace, no lock and no room on the disk, and any number of
+processes may show one commit.
 
 Everything belongs to the user who runs the process: overlayfs refuses a lower layer whose owners it cannot map.
 """
@@ -83,7 +83,15 @@ class ReadOnly:
         raise fail(errno.EROFS, node.name)
 
     def move(
-        self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None, *, hides: bool
+        self,
+        parent: Node,
+        name: bytes,
+        node: Node,
+        new_parent: Node,
+        new_name: bytes,
+        target: Node | None,
+        *,
+        hides: bool,
     ) -> NoReturn:
         """Refuse."""
         del parent, node, new_parent, new_name, target, hides
@@ -91,7 +99,7 @@ class ReadOnly:
 
 
 class NothingChanged:
-    """What an upper layer that is not there shows a capture: a root with the attributes of the lower one, and nothing in it."""
+    """What a missing upper layer shows a capture: a root with the attributes of the lower one, and nothing in it."""
 
     def __init__(self, lower: LowerTree) -> None:
         self._root = lower.root

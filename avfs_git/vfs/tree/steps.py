@@ -2,22 +2,23 @@
 
 Decided here: the steps on disk by which each change becomes visible at once.
 
-    copy-up   the entry is made complete in `work`, with mode, times and attributes, and shown by one rename; the times of
-              the directory that gains it are put back, because copy-up is no change that a program may see
+    copy-up   the entry is made complete in `work`, with mode, times and attributes, and shown by one rename; the times
+              of the directory that gains it are put back, because copy-up is no change that a program may see
     unlink    in place; where the lower layer has the name, a whiteout is renamed over it
     rmdir     in place; where the lower layer has the name, directory and whiteout change places
     rename    the parts of the lower layer are copied up first; then one rename, which leaves a whiteout where the lower
-              layer has the old name; a directory becomes opaque before it moves to where it could merge. In a layer whose
-              marks may redirect (`Marks.is_trusted`), only the directory itself is copied up, and marked with its place
+              layer has the old name; a directory becomes opaque before it moves to where it could merge. In a layer
+              whose marks may redirect (`Marks.is_trusted`), only the directory itself is copied up, and marked with its
+              place
 
-A kill between any two system calls leaves the old state or the new one; a stray whiteout that hides nothing may stay. The
-kernel's overlayfs can mount the result: `opaque` and `redirect` are the only marks written.
+A kill between any two system calls leaves the old state or the new one; a stray whiteout that hides nothing may stay.
+The kernel's overlayfs can mount the result: `opaque` and `redirect` are the only marks written.
 
 `Steps` is what differs between kinds of trees: `UpperSteps` for a workspace with an upper layer of its own,
-`vfs.tree.mounted.MountedSteps` where the kernel's overlayfs shows it, `vfs.tree.readonly.ReadOnly` for a commit. The other
-modules of this package call it with the tree's lock held. Copy-up happens under that lock, but for large files in threads
-that serve programs (`defer_copies`): they get `NotYetHere`, the copy is made without the lock, and the second try shows it.
-A copy that was not used stays in `work` until the next one is made.
+`vfs.tree.mounted.MountedSteps` where the kernel's overlayfs shows it, `vfs.tree.readonly.ReadOnly` for a commit. The
+other modules of this package call it with the tree's lock held. Copy-up happens under that lock, but for large files in
+threads that serve programs (`defer_copies`): they get `NotYetHere`, the copy is made without the lock, and the second
+try shows it. A copy that was not used stays in `work` until the next one is made.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Steps(Protocol):
         """Have this thread get `NotYetHere` instead of copying a large file up under the lock."""
 
     def bring_up(self, node: Node, *, with_data: bool = True) -> None:
-        """Make sure that a node can be changed on disk: copy it up, with the directories above it; without data: empty."""
+        """Make a node changeable on disk: copy it up, with the directories above it, and empty if without data."""
 
     def remove(self, parent: Node, name: bytes, node: Node, *, hides: bool, deep: bool) -> None:
         """Remove a name.
@@ -79,7 +80,15 @@ class Steps(Protocol):
         """Make sure that a node shows the same after a rename into another directory."""
 
     def move(
-        self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None, *, hides: bool
+        self,
+        parent: Node,
+        name: bytes,
+        node: Node,
+        new_parent: Node,
+        new_name: bytes,
+        target: Node | None,
+        *,
+        hides: bool,
     ) -> bool:
         """Rename an entry, in place of `target` if there is one; False if the entries below it are other files now."""
         ...
@@ -106,7 +115,7 @@ class UpperSteps:
     # --- the quota -------------------------------------------------------------------------------------------
 
     def _refuse(self, refused: QuotaExceeded) -> Exception:
-        """Let a program wait for a moment that may just have removed a file: the kernel lets go of that a little later."""
+        """Let a program that may just have removed a file wait for a moment: the kernel releases it a little later."""
         if not getattr(self._deferring, "is_on", False) or not any(self._upper.list_nameless()):
             return refused
         return NotYetHere(partial(self._wait_for_room, refused, self._quota.given_back))
@@ -140,7 +149,10 @@ class UpperSteps:
             self._ahead = entry, temporary
 
     def _make_copy(self, node: Node, entry: LowerEntry, *, with_data: bool) -> bytes:
-        """Copy a lower file into `work`, or take the copy that is there; give its name. NotYetHere if this thread defers that."""
+        """Copy a lower file into `work`, or take the copy that is there; give its name.
+
+        NotYetHere if this thread defers that.
+        """
         if with_data:
             if self._ahead is not None and self._ahead[0] is entry:
                 temporary, self._ahead = self._ahead[1], None
@@ -202,7 +214,10 @@ class UpperSteps:
             node.has_xattrs = bool(entry.xattrs)
 
     def _ask_for(self, entry: LowerEntry, *, with_data: bool) -> int:
-        """Ask the quota for the copy of an entry; give its bytes. Directories are never refused: removing a name needs them."""
+        """Ask the quota for the copy of an entry; give its bytes.
+
+        Directories are never refused: removing a name needs them.
+        """
         quota = self._quota
         if quota.limits is None or entry.is_dir:
             return 0
@@ -279,8 +294,8 @@ class UpperSteps:
             try:
                 self._upper.show(temporary, directory, node.name)
             except PermissionError:
-                # No mode forbids a copy-up. A closed directory is opened for a moment: the one that gets the copy, and one
-                # that is moved, whose `..` is written. Only here a kill leaves a mode that was not there before.
+                # No mode forbids a copy-up. A closed directory is opened for a moment: the one that gets the copy, and
+                # one that is moved, whose `..` is written. Only here a kill leaves a mode that was not there before.
                 is_shut = above & 0o300 != 0o300
                 is_fixed = node.is_dir and not mode & 0o200
                 if not is_shut and not is_fixed:
@@ -317,7 +332,9 @@ class UpperSteps:
             names = set(self._lower.children(here.lower))
             bound.meet(len(names))
             # Directories that were moved here may show a part of the lower layer, too.
-            for name in names.union(name for name, kind in self._nodes.upper_names(here).items() if kind == stat.S_IFDIR):
+            for name in names.union(
+                name for name, kind in self._nodes.upper_names(here).items() if kind == stat.S_IFDIR
+            ):
                 child = self._nodes.child(here, name)
                 if child is None:
                     continue
@@ -411,7 +428,15 @@ class UpperSteps:
         return True
 
     def move(
-        self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None, *, hides: bool
+        self,
+        parent: Node,
+        name: bytes,
+        node: Node,
+        new_parent: Node,
+        new_name: bytes,
+        target: Node | None,
+        *,
+        hides: bool,
     ) -> bool:
         """Rename an entry that was prepared."""
         if target is not None and target.is_dir and target.upper and self._nodes.upper_names(target):

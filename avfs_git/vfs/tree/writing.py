@@ -1,10 +1,11 @@
 """Writing files as a whole: what the library's file operations do, not programs.
 
-Decided here: how a file is replaced. It is made complete in `work` and gets its name in one step, so that no reader sees half
-of it, and a kill leaves the old content or the new. Two kinds of files are written in place: one with several hard links,
-because its other names must see the change, and one in a directory that is closed to an ordinary user.
+Decided here: how a file is replaced. It is made complete in `work` and gets its name in one step, so that no reader
+sees half of it, and a kill leaves the old content or the new. Two kinds of files are written in place: one with several
+hard links, because its other names must see the change, and one in a directory that is closed to an ordinary user.
 
-`vfs.tree.merged` calls this with a directory and a name, and with the tree's lock held, unless a docstring says otherwise.
+`vfs.tree.merged` calls this with a directory and a name, and with the tree's lock held, unless a docstring says
+otherwise.
 """
 
 from __future__ import annotations
@@ -105,7 +106,10 @@ class Writing:
             if status.st_nlink > 1:
                 return self._write_in_place(node, data, mode)
             xattrs = tuple(self._read_xattrs(node).items()) if node.has_xattrs else ()
-            old, show = _Old(status.st_mode, (status.st_uid, status.st_gid), xattrs, status.st_size), self._upper.show_instead
+            old, show = (
+                _Old(status.st_mode, (status.st_uid, status.st_gid), xattrs, status.st_size),
+                self._upper.show_instead,
+            )
         return self._replace(parent, name, node, old, data, mode, show)
 
     @contextlib.contextmanager
@@ -265,8 +269,8 @@ class Writing:
     def _show_made(self, node: Node, temporary: bytes, fd: int, mode: int | None, show: Callable[[], None]) -> bool:
         """Give a file made in `work` the name of an old one; close its descriptor.
 
-        Where the directory is closed to an ordinary user, write the content into the old file instead, and return False: as
-        for any program, the mode of the file decides then.
+        Where the directory is closed to an ordinary user, write the content into the old file instead, and return
+        False: as for any program, the mode of the file decides then.
         """
         try:
             self._pins.prepare_unlink(node)
@@ -292,7 +296,11 @@ class Writing:
             return self._write_over(node, held.fd, data, mode)
         before = os.fstat(held.fd).st_size
         with self.collected(data) as whole:  # so that it is refused before any of it is written
-            size = os.fstat(whole.fd).st_size if isinstance(whole, Prepared) else sum(len(piece) for piece in pieces_of(whole))
+            size = (
+                os.fstat(whole.fd).st_size
+                if isinstance(whole, Prepared)
+                else sum(len(piece) for piece in pieces_of(whole))
+            )
             quota.check(grows=size - before, size=size)
             try:
                 return self._write_over(node, held.fd, whole, mode)

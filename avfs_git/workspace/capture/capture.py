@@ -1,12 +1,12 @@
 """Turning what a layer holds into a git tree and a sidecar: the heart of every checkpoint.
 
-Decided here: what is read of a layer, what is left out, and when a file counts as read whole; which of tree and sidecar a path
-goes into is `workspace.capture.placing`. Called with the workspace lock held, by checkpoints, status, restores and imports.
-Reads the layer, writes objects to a sink, and changes nothing else: a capture that is abandoned leaves nothing behind. One
-directory after the other is held in memory; unchanged ones are not even read.
+Decided here: what is read of a layer, what is left out, and when a file counts as read whole; which of tree and sidecar
+a path goes into is `workspace.capture.placing`. Called with the workspace lock held, by checkpoints, status, restores
+and imports. Reads the layer, writes objects to a sink, and changes nothing else: a capture that is abandoned leaves
+nothing behind. One directory after the other is held in memory; unchanged ones are not even read.
 
-While programs go on, what was listed may go, or become something else, before it is read. It is then taken
-for what it is by that time: a name is looked at again, and a directory that went is dropped with what was found in it so far.
+While programs go on, what was listed may go, or become something else, before it is read. It is then taken for what it
+is by that time: a name is looked at again, and a directory that went is dropped with what was found in it so far.
 """
 
 from __future__ import annotations
@@ -40,7 +40,14 @@ from avfs_git.vfs.scan.scan import (
     is_staging,
     scan_directory,
 )
-from avfs_git.vfs.scan.statcache import RACY_NS, Fingerprints, StatCacheUpdate, is_same_entry, show_alike, take_fingerprint
+from avfs_git.vfs.scan.statcache import (
+    RACY_NS,
+    Fingerprints,
+    StatCacheUpdate,
+    is_same_entry,
+    show_alike,
+    take_fingerprint,
+)
 from avfs_git.vfs.scan.steady import PATIENT_TRIES, READ_TRIES, KnownContent, read_steadily
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.placing import GIT, Frame, IgnoreRules, Placing, Standing
@@ -49,8 +56,10 @@ from avfs_git.workspace.capture.requests import SidecarLimits
 COARSE_NS = 3_000_000_000
 """`RACY_NS` where the file system may be any: some tell the time by 2 s, and some have it from another machine."""
 
-_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL, errno.ESPIPE, errno.ESTALE})
-"""What is said of a name that is not what it was: of a file that is a symbolic link, of a link that is a file, and so on."""
+_GONE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL, errno.ESPIPE, errno.ESTALE}
+)
+"""The errors for a name that is no longer what it was: a file is now a symbolic link, a link a file, and so on."""
 _TOLD_STEPS = 512
 _LOOKS_MAX = 10_000
 """So many names may go while they are captured; more than that only where something is wrong."""
@@ -113,9 +122,11 @@ class Capture:
             remember_blobs: Fill `Captured.blob_paths`.
             learn: Fill `Captured.update`, which takes memory for each entry that was looked at.
             racy_ns: How long before this an entry must have been left alone to be known by its times.
-            postponed: Gets the paths of files that a program is writing to; those are left as they were. None to wait for each.
-            skips_unreadable: Leave a directory as it was at the previous state if its mode keeps its owner out, and warn of
-                it. For captures that only record: an operation that replaces or removes files has to know all of them.
+            postponed: Gets the paths of files that a program is writing to; those are left as they were. None to wait
+                for each.
+            skips_unreadable: Leave a directory as it was at the previous state if its mode keeps its owner out, and
+                warn of it. For captures that only record: an operation that replaces or removes files has to know all
+                of them.
             mode_of: Tells as what git takes a file, from the mode that it shows; that mode if not given.
         """
         self._layer = layer
@@ -262,7 +273,10 @@ class Capture:
         frame.own_stat = None
         frame.parent.fresh_prints.pop(frame.name, None)
         if not self._result.is_partial or all(told.path != frame.path for told in self._result.warnings):
-            what = "cannot be read by its owner, and is saved as it was in the last checkpoint; let avfs in with `chmod u+rwx`"
+            what = (
+                "cannot be read by its owner, and is saved as it was in the last checkpoint; let avfs in with "
+                "`chmod u+rwx`"
+            )
             self._result.warn("capture.unreadable", frame.path, what)
         self._result.is_partial = True
 
@@ -331,7 +345,9 @@ class Capture:
         suspects = []
         if frame.has_layer and not (frame.only is not None and not frame.only):
             try:
-                found = scan_directory(self._layer, frame.path, frame.cached, frame.only, racy_after_ns=self._racy_after_ns)
+                found = scan_directory(
+                    self._layer, frame.path, frame.cached, frame.only, racy_after_ns=self._racy_after_ns
+                )
                 suspects = list(found)
             except PermissionError as error:
                 self._skip_unreadable(frame, error)
@@ -519,7 +535,7 @@ class Capture:
     # --- looking up ------------------------------------------------------------------------------
 
     def _reclassify(self, frame: Frame) -> None:
-        """Look again at what is held here where the rules have changed, or something was added or taken out of history."""
+        """Look again at what is held here where rules changed, or something was added to history or taken out of it."""
         for name in self._placing.reclassify(frame):
             prev, index = self._placing.previous_directory(frame, name), self._placing.index_tree(frame, name)
             child = Frame(join(frame.path, name), name, frame, prev, index, self._lower_child(frame, name))

@@ -14,14 +14,16 @@ from avfs_git.paths import Oid, TreePath, show_path
 from avfs_git.values import field, record_class
 from avfs_git.vfs.scan.statcache import StatCacheUpdate
 
-_KEPT_BESIDE = "was kept out of history before, and stays out of it though no rule ignores it; `avfs add PATH` puts it in"
+_KEPT_BESIDE = (
+    "was kept out of history before, and stays out of it though no rule ignores it; `avfs add PATH` puts it in"
+)
 _NAMED_MAX = 20
 """Of files that stay beside history, so many are named."""
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; Python has no name for it
 
 
 def read_kernel_time() -> int:
-    """Read the clock that file systems take their times from: it is behind the system's by up to a tick, 10 ms at most."""
+    """Read the clock that file systems take times from: it is behind the system's by up to a tick, at most 10 ms."""
     return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
 
 
@@ -40,7 +42,7 @@ class Captured:
     blob_paths: dict[Oid, TreePath] = field(default_factory=dict)
     """Where the content of blobs that were read just now can be found."""
     began_ns: int = field(default_factory=read_kernel_time)
-    """A time of the kernel's, in nanoseconds since the epoch: what is changed after the capture was changed then or later."""
+    """A kernel time in nanoseconds since the epoch: a file changed after the capture was changed then or later."""
     is_partial: bool = False
     """Whether a directory could not be read, and is as it was at the previous state."""
 

@@ -1,17 +1,18 @@
 """Capturing a tree that a server shows, so that the capture is one moment and programs in the tree hardly wait for it.
 
-Decided here: how much of a capture is done while programs go on. The first round captures all that has changed since the last
-checkpoint, without the guard of the tree. Each further round captures what changed during the one before, until a round is
-short. The last round holds the guard while it reads, and not while it deflates and writes. So programs wait for as long as it
-takes to read what changed during one short round, however much has changed since the last checkpoint. A file that a program
-writes to without a pause is left for the last round.
+Decided here: how much of a capture is done while programs go on. The first round captures all that has changed since
+the last checkpoint, without the guard of the tree. Each further round captures what changed during the one before,
+until a round is short. The last round holds the guard while it reads, and not while it deflates and writes. So programs
+wait for as long as it takes to read what changed during one short round, however much has changed since the last
+checkpoint. A file that a program writes to without a pause is left for the last round.
 
-Called by the modes of an open workspace (`workspace.opened`), with the workspace lock held and without the guard. The rounds of a
-status begin with what the last status found (`looked`). The only link between two rounds is the
-set of changed paths, so it has to name all of them: it does, because each change goes through this process. A round compares
-with what the rounds before it found (`StatCacheAhead`), and a path is tracked if the last checkpoint tracks it, as in a capture
-of the whole. Where a `.gitignore` or a `.git` changes during a round, what the rounds found is dropped, because rules may have
-placed it that were true for a moment only; then all is captured under the guard. Nothing survives a crash, nothing is recorded.
+Called by the modes of an open workspace (`workspace.opened`), with the workspace lock held and without the guard. The
+rounds of a status begin with what the last status found (`looked`). The only link between two rounds is the set of
+changed paths, so it has to name all of them: it does, because each change goes through this process. A round compares
+with what the rounds before it found (`StatCacheAhead`), and a path is tracked if the last checkpoint tracks it, as in a
+capture of the whole. Where a `.gitignore` or a `.git` changes during a round, what the rounds found is dropped, because
+rules may have placed it that were true for a moment only; then all is captured under the guard. Nothing survives a
+crash, nothing is recorded.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class Rounds:
         cache: What the last recorded capture found; None if that is not known.
         is_afresh: Whether the first round compares with nothing, and reads all of the upper layer.
         found: What the rounds have found so far.
-        has_new_rules: Whether a `.gitignore` or a `.git` is among what a round found after others. What those found before may be
-            placed by rules that were true for a moment only.
+        has_new_rules: Whether a `.gitignore` or a `.git` is among what a round found after others. What those found
+            before may be placed by rules that were true for a moment only.
         before_each: Called before each round.
     """
 
@@ -109,12 +110,16 @@ class Rounds:
         if before is not None:
             self.has_new_rules = self.has_new_rules or now.update.names_any((IGNORE, GIT))
             looked_at = dirty or DirtySet()
-            still = [told for told in before.warnings if told.path is None or not looked_at.may_hold(TreePath(told.path))]
+            still = [
+                told for told in before.warnings if told.path is None or not looked_at.may_hold(TreePath(told.path))
+            ]
             now = Captured(
                 now.tree,
                 now.sidecar,
                 before.update.join(now.update),
-                list(dict.fromkeys(still + now.warnings)),  # some are not about a path that was looked at, and told each time
+                list(
+                    dict.fromkeys(still + now.warnings)
+                ),  # some are not about a path that was looked at, and told each time
                 before.sidecar_touched or now.sidecar_touched,
                 before.sizes | now.sizes,
                 before.blob_paths | now.blob_paths,
@@ -134,9 +139,9 @@ def capture_live(
 ) -> Captured:
     """Capture a tree that is served.
 
-    With `guard` held, no program changes the tree.
-    `flush` writes out pages that programs have mapped and changed. It is called once, right before the last round: what programs
-    change in mapped memory after that is in the next checkpoint.
+    With `guard` held, no program changes the tree. `flush` writes out pages that programs have mapped and changed. It
+    is called once, right before the last round: what programs change in mapped memory after that is in the next
+    checkpoint.
 
     Raises:
         FileChanging, LayerNotUnderstood, HostError: See `Capture.run`.
@@ -185,15 +190,16 @@ def capture_beside(
 ) -> Captured:
     """Capture a tree that programs change meanwhile, of one moment if that is possible.
 
-    What one round finds and the next one finds again was there when the first round ended. After `_TRIES` rounds that found
-    other files each, programs are held, for `_HELD_MAX` rounds at most. After these, every file is as it was at one moment,
-    but not all at the same one: a warning says so. Only in the last rounds is a file waited for that a program writes to.
+    What one round finds and the next one finds again was there when the first round ended. After `_TRIES` rounds that
+    found other files each, programs are held, for `_HELD_MAX` rounds at most. After these, every file is as it was at
+    one moment, but not all at the same one: a warning says so. Only in the last rounds is a file waited for that a
+    program writes to.
 
     Args:
         rounds: Its rounds.
         dirty: The only paths that can differ from the cache; None if that is not known.
-        look_again: Called before each further round with what was found so far; gives the only paths that can differ from the
-            cache now.
+        look_again: Called before each further round with what was found so far; gives the only paths that can differ
+            from the cache now.
         hold: Holds programs, as far as possible. What it left out is found by the rounds.
     """
     left = DirtySet()
@@ -208,7 +214,12 @@ def capture_beside(
                 dirty = _unite(look_again(rounds.ahead), left)
             postponed = DirtySet() if turn < _TRIES else None
             found, now = rounds.found, rounds.run(dirty, postponed)
-            if found is not None and (now.tree, now.sidecar) == (found.tree, found.sidecar) and not left and not postponed:
+            if (
+                found is not None
+                and (now.tree, now.sidecar) == (found.tree, found.sidecar)
+                and not left
+                and not postponed
+            ):
                 return now
             left = postponed or DirtySet()
             if rounds.has_new_rules:

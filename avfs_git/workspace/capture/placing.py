@@ -1,13 +1,14 @@
 """Where each path of a capture belongs, and the tree and the sidecar of each directory while they are edited.
 
-Decided here: which paths go into the tree and which into the sidecar, and what the two of a directory hold after what was found
-in it. Called by `workspace.capture.capture`, which finds what there is, in one thread; reads and writes objects by a sink, and
-looks at no disk. What is abandoned leaves nothing behind but unreferenced objects.
+Decided here: which paths go into the tree and which into the sidecar, and what the two of a directory hold after what
+was found in it. Called by `workspace.capture.capture`, which finds what there is, in one thread; reads and writes
+objects by a sink, and looks at no disk. What is abandoned leaves nothing behind but unreferenced objects.
 
-The previous state (tree and sidecar at which the stat cache holds) is edited with what changed since. A path is *tracked* if the
-index holds it, which is the previous tree if no other was given; tracked paths stay in the tree whatever the ignore rules say, as
-with `git add -A`. A path is *beside* history if a sidecar that was given holds it; such a path stays in the sidecar whatever the
-ignore rules say, until somebody adds it. That is the one difference from `git add -A`: a rule that goes must not publish a file.
+The previous state (tree and sidecar at which the stat cache holds) is edited with what changed since. A path is
+*tracked* if the index holds it, which is the previous tree if no other was given; tracked paths stay in the tree
+whatever the ignore rules say, as with `git add -A`. A path is *beside* history if a sidecar that was given holds it;
+such a path stays in the sidecar whatever the ignore rules say, until somebody adds it. That is the one difference from
+`git add -A`: a rule that goes must not publish a file.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ class IgnoreRules(Protocol):
 
 @value_class
 class Standing:
-    """What has been decided of paths that no ignore rule names: which are beside history, and which of those were added."""
+    """What was decided for paths that no ignore rule names: which are beside history, and which of those were added."""
 
     beside: tuple[Oid, ...] = ()
     """Sidecar trees: the files that one of them holds are beside history."""
     added: AbstractSet[TreePath] = frozenset()
     """Files that a user has just added, ignored or not."""
     left: AbstractSet[TreePath] = frozenset()
-    """Files that git has taken out of history since the previous state: they are not tracked, whatever the index holds."""
+    """Files that git has taken out of history since the previous state: not tracked, whatever the index holds."""
     is_staged: Callable[[TreePath], bool] | None = None
     """Tells whether git, in the live tree, was told to add a file; None where there is no such git."""
 
@@ -68,16 +69,16 @@ class Frame:
         only: The only names that can differ from that; None to compare all.
         has_layer: Whether the layer holds it.
         is_moved: Whether it shows a directory of the lower layer that was at another path.
-        takes_lower: Whether the files that it shows of the lower layer are placed one by one, as new ones are: what the lower
-            layer has in its tree and what in its sidecar was decided for another path.
+        takes_lower: Whether the files that it shows of the lower layer are placed one by one, as new ones are: what the
+            lower layer has in its tree and what in its sidecar was decided for another path.
         reclassify: Whether the rules that put its entries into tree or sidecar have changed.
         own_stat: What it is like itself, if that changed.
         pending: Directories below to capture.
         tree: What its tree is to hold; None before the first change. With it, `side` and `meta`.
         changed: Whether any of the three was changed.
         fresh_prints: What its entries look like now; `gone_prints` are the names that are no more.
-        ignored: Whether the ignore rules name it, or one above it; None before the first question. So is `nested`, for being in
-            a repository of its own.
+        ignored: Whether the ignore rules name it, or one above it; None before the first question. So is `nested`, for
+            being in a repository of its own.
     """
 
     __slots__ = (
@@ -155,7 +156,7 @@ class Placing:
     """
 
     def __init__(self, sink: ObjectSink, ignore: IgnoreRules, standing: Standing) -> None:
-        """Begin, with objects of a sink, the ignore rules of the state that is captured, and what was decided before."""
+        """Begin with a sink's objects, the ignore rules of the captured state, and what was decided before."""
         self._sink = sink
         self._ignore = ignore
         self._standing = standing
@@ -226,7 +227,15 @@ class Placing:
     # --- where a path belongs --------------------------------------------------------------------
 
     def place(
-        self, frame: Frame, name: bytes, path: TreePath, mode: int, oid: Oid, record: Record, *, sidecar: bool | None = None
+        self,
+        frame: Frame,
+        name: bytes,
+        path: TreePath,
+        mode: int,
+        oid: Oid,
+        record: Record,
+        *,
+        sidecar: bool | None = None,
     ) -> None:
         """Put a file or symbolic link where it belongs."""
         assert frame.tree is not None  # noqa: S101 - the caller that found the change has loaded it
@@ -299,10 +308,12 @@ class Placing:
         return path in self._above
 
     def reclassify(self, frame: Frame) -> list[bytes]:
-        """Place again what a directory held; name those directories below, besides the pending ones, in which something may move.
+        """Place again what a directory held.
 
-        The sidecar gives up what no rule keeps there any more, or what was added; the tree gives up what git has taken out of
-        history and a rule names.
+        Name those directories below, besides the pending ones, in which something may move.
+
+        The sidecar gives up what no rule keeps there any more, or what was added; the tree gives up what git has taken
+        out of history and a rule names.
         """
         self.load(frame)
         assert frame.tree is not None  # noqa: S101 - just loaded
@@ -396,14 +407,19 @@ class Placing:
             new_tree = (MODE_TREE, tree)
         new_side: SideEntry | None = None
         if sidecar is not None:
-            new_side = SideEntry(MODE_TREE, sidecar, untracked=new_tree is None or self._holds_untracked(child, sidecar))
+            new_side = SideEntry(
+                MODE_TREE, sidecar, untracked=new_tree is None or self._holds_untracked(child, sidecar)
+            )
         elif new_tree is None:
             # Nothing in it, or nothing that may be kept: but it is there.
             new_side = SideEntry(MODE_TREE, self._sink.add(KIND_TREE, b""), untracked=True)
         if new_tree != held or new_side != frame.side.get(name):
             frame.changed = True
             before = frame.side.get(name)
-            was_untracked, is_untracked = before is not None and before.untracked, new_side is not None and new_side.untracked
+            was_untracked, is_untracked = (
+                before is not None and before.untracked,
+                new_side is not None and new_side.untracked,
+            )
             # What came in the place of another directory was compared with nothing that this one held.
             follows = child.prev_sidecar == (before.oid if before is not None else None)
             if was_untracked != is_untracked or not follows:

@@ -41,7 +41,8 @@ class CaptureRequest:
         beside: A sidecar whose files are beside history, besides those of the last capture.
         added: Files that are tracked from this capture on.
         skips_unreadable: See `Capture`; not for a capture before files are replaced or removed.
-        before: What an earlier look has found, whose objects are in the same sink: only what changed since then is read.
+        before: What an earlier look has found, whose objects are in the same sink: only what changed since then is
+            read.
     """
 
     known: Mapping[TreePath, KnownContent] | None = None
@@ -69,11 +70,12 @@ class CheckpointRequest:
         description: Its text in the log.
         added: Files that are tracked from this checkpoint on.
         keeps_message: Commit also where nothing changed, if the head has another message.
-        note: What the commit gets as a note, if one is made. It gets none while another process holds the ref of the notes.
-        with_files: Whether the operation made the changes that it saves, as a command did: undo takes them back with it.
-            Otherwise they are an operation of their own in the log.
-        command: The command that made the changes: where git moved the branch in it, undo takes that back, too. Where nothing is
-            left to save, tell `record_changes` the same.
+        note: What the commit gets as a note, if one is made. It gets none while another process holds the ref of the
+            notes.
+        with_files: Whether the operation made the changes that it saves, as a command did: undo takes them back with
+            it. Otherwise they are an operation of their own in the log.
+        command: The command that made the changes: where git moved the branch in it, undo takes that back, too. Where
+            nothing is left to save, tell `record_changes` the same.
         skips_unreadable: See `CaptureRequest`.
     """
 

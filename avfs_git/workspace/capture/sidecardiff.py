@@ -11,7 +11,15 @@ from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of
-from avfs_git.vfs.layer.sidecar import SELF, Record, SideEntry, differ_beyond_times, parse_record, parse_records, parse_sidecar
+from avfs_git.vfs.layer.sidecar import (
+    SELF,
+    Record,
+    SideEntry,
+    differ_beyond_times,
+    parse_record,
+    parse_records,
+    parse_sidecar,
+)
 
 _NONE = Oid(bytes(20))
 
@@ -70,8 +78,12 @@ def _read_differing(source: ObjectSource, left: Oid | None, right: Oid | None) -
     """Read two sidecar trees without what they have in common, which is most of them and need not be taken apart."""
     old = source.read_tree(left) if left is not None else {}
     new = source.read_tree(right) if right is not None else {}
-    old_children, old_meta = parse_sidecar({name: entry for name, entry in old.items() if new.get(name) != entry}, left or _NONE)
-    new_children, new_meta = parse_sidecar({name: entry for name, entry in new.items() if old.get(name) != entry}, right or _NONE)
+    old_children, old_meta = parse_sidecar(
+        {name: entry for name, entry in old.items() if new.get(name) != entry}, left or _NONE
+    )
+    new_children, new_meta = parse_sidecar(
+        {name: entry for name, entry in new.items() if old.get(name) != entry}, right or _NONE
+    )
     old_data = source.read_blob(old_meta) if old_meta is not None else b""
     new_data = source.read_blob(new_meta) if new_meta is not None else b""
     if old_data[-1:] == new_data[-1:] == b"\0":

@@ -1,8 +1,8 @@
 """Commits that avfs makes for its own sake, before an operation replaces files that are not saved.
 
 Decided here: how such a commit is told from a commit that a person or an agent asked for. Its message ends in a trailer
-(git-interpret-trailers(1)), so that plain git can leave it out, too: `git log --invert-grep --grep='^Avfs-Bookkeeping: '`.
-Pure functions.
+(git-interpret-trailers(1)), so that plain git can leave it out, too: `git log --invert-grep --grep='^Avfs-Bookkeeping:
+'`. Pure functions.
 """
 
 from __future__ import annotations

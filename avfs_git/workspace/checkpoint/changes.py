@@ -1,16 +1,17 @@
-"""Changes to files as operations: what file calls, commands and programs in a live tree did, recorded so that undo takes it back.
+"""File changes, recorded as operations: undo takes back what file calls, commands and programs in a live tree did.
 
-Decided here: what one such operation is. All that changed since the workspace was last recorded, by whichever surface, is one
-operation in the log: file calls of one program are joined, and so is all that happens in a live tree between two operations. Its
-states before and after are commits. That before is the one which recorded the workspace last; that after is made beside the
-branch, and kept. The branch does not move. A checkpoint records the changes that it saves as such an operation, too, in the same
-write to the log (`checkpoint`).
+Decided here: what one such operation is. All that changed since the workspace was last recorded, by whichever surface,
+is one operation in the log: file calls of one program are joined, and so is all that happens in a live tree between two
+operations. Its states before and after are commits. That before is the one which recorded the workspace last; that
+after is made beside the branch, and kept. The branch does not move. A checkpoint records the changes that it saves as
+such an operation, too, in the same write to the log (`checkpoint`).
 
-Called with the workspace locked: at the end of a program's file calls, before a command runs, before an undo or redo, and
-before an operation on refs alone, such as the deletion of a label, which is newer. While a command runs in a live tree, nothing
-tells its changes from those of others: they are all its own, and its end records them. A checkpoint meanwhile saves a
-part of the command's operation, and undo takes the parts back together (`gitmoves.tie_to_command`). Costs a capture, and where
-the counters say that nothing changed, a look at them. A crash before the line in the log leaves changes for the next call.
+Called with the workspace locked: at the end of a program's file calls, before a command runs, before an undo or redo,
+and before an operation on refs alone, such as the deletion of a label, which is newer. While a command runs in a live
+tree, nothing tells its changes from those of others: they are all its own, and its end records them. A checkpoint
+meanwhile saves a part of the command's operation, and undo takes the parts back together (`gitmoves.tie_to_command`).
+Costs a capture, and where the counters say that nothing changed, a look at them. A crash before the line in the log
+leaves changes for the next call.
 """
 
 from __future__ import annotations
@@ -43,7 +44,16 @@ from avfs_git.workspace.vault.gitmoves import (
     tell_head_move,
     tie_to_command,
 )
-from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FORK_CREATE, IN_MERGE, SIDECAR, SIDECAR_BEFORE, OpRecord
+from avfs_git.workspace.vault.log.oprecord import (
+    CAPTURED,
+    EXACT,
+    FILES,
+    FORK_CREATE,
+    IN_MERGE,
+    SIDECAR,
+    SIDECAR_BEFORE,
+    OpRecord,
+)
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -59,8 +69,9 @@ def record_changes(
 ) -> tuple[Warning, ...]:
     """Record what has changed in a workspace since it was last recorded, as one operation; tell what was left out.
 
-    In the middle of a merge the operation can be undone until the merge ends. `description` is what the log says, by default the
-    paths. Where git moved the branch in `command`, that is part of the operation. While a command runs, its end records all.
+    In the middle of a merge the operation can be undone until the merge ends. `description` is what the log says, by
+    default the paths. Where git moved the branch in `command`, that is part of the operation. While a command runs, its
+    end records all.
 
     Raises:
         FileChanging: If a file cannot be read whole.
@@ -96,17 +107,28 @@ def record_changes(
             kind,
             describe_with_git(description or describe_changes(changed), moved or (went if description is None else [])),
             vault.clock_ns(),
-            moves=[(HEADS + locked.fork, began.hex() if began is not None else None, moved[-1].new.hex())] if moved else [],
+            moves=[(HEADS + locked.fork, began.hex() if began is not None else None, moved[-1].new.hex())]
+            if moved
+            else [],
             before=before.hex(),
             after=after.hex(),
-            more={EXACT: True, CAPTURED: captured.began_ns, **head_move, **facts, **tie_to_command(vault, locked.fork, command)},
+            more={
+                EXACT: True,
+                CAPTURED: captured.began_ns,
+                **head_move,
+                **facts,
+                **tie_to_command(vault, locked.fork, command),
+            },
         )
         vault.oplog.append(record)
         return (*captured.warnings, *mark_captured(locked, captured, commit=after))
 
 
 def record_moves(locked: LockedWorkspace) -> None:
-    """Record what git has done in the live tree without changes of files. While a command runs, its end records that."""
+    """Record what git has done in the live tree without changes of files.
+
+    While a command runs, its end records that.
+    """
     if not has_command(locked.vault, locked.fork):
         adopt_git_moves(locked.vault, locked.fork)
         record_head_move(locked.vault, locked.fork)
@@ -131,15 +153,20 @@ def check_recorded(locked: LockedWorkspace) -> None:
 
 
 def record_git_moves(
-    locked: LockedWorkspace, pack: PackWriter, recorded: tuple[Oid | None, Trees], now: Trees, command: CommandStart | None
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    recorded: tuple[Oid | None, Trees],
+    now: Trees,
+    command: CommandStart | None,
 ) -> tuple[tuple[Oid | None, Trees], list[Logged]]:
-    """Record what git has done to the branch in the live tree, and before it the changes of files that it has committed.
+    """Record what git did to the branch in the live tree, and before it the changes of files that git committed.
 
-    What else has changed since the workspace was `recorded` last comes after that: git does not tell when. `pack` has the state
-    that the workspace holds `now`.
+    What else has changed since the workspace was `recorded` last comes after that: git does not tell when. `pack` has
+    the state that the workspace holds `now`.
 
     Returns:
-        The commit that records the workspace last, then, with what it holds; and the moves of git's that belong to `command`.
+        The commit that records the workspace last, then, with what it holds; and the moves of git's that belong to
+        `command`.
     """
     vault = locked.vault
     others, own = find_git_moves(vault, locked.fork, command)
@@ -161,11 +188,13 @@ def record_git_moves(
     return recorded, own
 
 
-def _find_committed(source: PackWriter, was: Trees, now: Trees, moves: Sequence[Logged]) -> dict[TreePath, Entry | None]:
+def _find_committed(
+    source: PackWriter, was: Trees, now: Trees, moves: Sequence[Logged]
+) -> dict[TreePath, Entry | None]:
     """Find what git's moves of the branch brought to paths whose files have changed since they were recorded.
 
-    A path counts if it is as in the last commit now, or if git committed it: it was so, at least in git's index. A file that has
-    been beside history is left out.
+    A path counts if it is as in the last commit now, or if git committed it: it was so, at least in git's index. A file
+    that has been beside history is left out.
     """
     if not moves:
         return {}
@@ -228,7 +257,9 @@ def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
 
 
 def find_last_sidecar(vault: OpenVault, at: Oid, base: Oid | None, sidecar: Oid | None) -> tuple[bool, Oid | None]:
-    """Find the sidecar commit of the last checkpoint at or before a commit, which may be git's; tell whether one is known.
+    """Find the sidecar commit of the last checkpoint at or before a commit, which may be git's.
+
+    Tell whether one is known.
 
     A fork that began at `base` had `sidecar` there. Costs a look at the commits since then.
     """
@@ -245,7 +276,7 @@ def find_last_sidecar(vault: OpenVault, at: Oid, base: Oid | None, sidecar: Oid 
 
 
 def list_told_sidecars(vault: OpenVault, fork: str) -> dict[str, Oid]:
-    """Map each commit of a fork to what `find_sidecar` gives for it, where the log says that: one pass for many commits."""
+    """Map each commit of a fork to its `find_sidecar` result, where the log says that: one pass for many commits."""
     told: dict[object, object] = {}
     for commit, sidecar in _read_told_sidecars(vault, fork):
         told.setdefault(commit, sidecar)
@@ -253,7 +284,7 @@ def list_told_sidecars(vault: OpenVault, fork: str) -> dict[str, Oid]:
 
 
 def _read_told_sidecars(vault: OpenVault, fork: str) -> Iterator[tuple[object, object]]:
-    """Yield the commits that a fork had, newest first, each with the sidecar commit that the log tells for it, if any."""
+    """Yield the commits that a fork had, newest first, each with the sidecar commit that the log names, if any."""
     for record in vault.oplog.read_life(fork):
         if record.after is not None:
             yield record.after, record.more.get(SIDECAR)
@@ -285,7 +316,9 @@ def keep_state(locked: LockedWorkspace, commit: Oid | None, held: Trees) -> Oid:
 def make_recorded_commit(
     locked: LockedWorkspace, pack: PackWriter, recorded: Oid | None, was: Trees
 ) -> tuple[Oid, tuple[Oid | None, ...]]:
-    """Use the commit that recorded a workspace last, or make one of what it recorded; tell which commits must be kept then.
+    """Use the commit that recorded a workspace last, or make one of what it recorded.
+
+    Tell which commits must be kept then.
 
     One is made where a commit of git's does not say what was untracked, and where there was none yet.
     """

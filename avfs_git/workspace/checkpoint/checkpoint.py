@@ -1,8 +1,8 @@
 """Saving a checkpoint: workspace to objects, objects to one pack, the branch to the new commit.
 
-Decided here: the order of those steps, what is recorded with them, and when nothing needs recording. The section "Checkpoint" of
-`docs/design/durability.md` lists the steps, the reason for each place, and what a crash after each leaves. Callers hold the
-workspace lock.
+Decided here: the order of those steps, what is recorded with them, and when nothing needs recording. The section
+"Checkpoint" of `docs/design/durability.md` lists the steps, the reason for each place, and what a crash after each
+leaves. Callers hold the workspace lock.
 """
 
 from __future__ import annotations
@@ -82,9 +82,12 @@ class Compared:
         return self.head is not None and not self.changed_files and not self.sidecar_changed
 
     def lacks_sidecar(self, source: ObjectSource) -> bool:
-        """Whether the head is a commit of git's, without a sidecar, and the workspace has files for one. Costs reading these.
+        """Whether the head is a commit of git's, without a sidecar, and the workspace has files for one.
 
-        A label on such a head needs a commit of avfs: the log, which knows these files, may be gone, or be in another vault.
+        Costs reading these.
+
+        A label on such a head needs a commit of avfs: the log, which knows these files, may be gone, or be in another
+        vault.
         """
         is_gits = self.commit is not None and self.commit.sidecar is None
         return is_gits and bool(diff_sidecars(source, None, self.captured.sidecar))
@@ -120,7 +123,11 @@ def compare_workspace(
 
 
 def capture(
-    locked: LockedWorkspace, sink: PackWriter | DryWriter, request: CaptureRequest = CHANGED, *, onto: Commit | None = None
+    locked: LockedWorkspace,
+    sink: PackWriter | DryWriter,
+    request: CaptureRequest = CHANGED,
+    *,
+    onto: Commit | None = None,
 ) -> Captured:
     """Capture the workspace: the head, or the commit `onto`, says which files are tracked."""
     commit = onto or locked.head()[1]
@@ -133,8 +140,9 @@ def capture(
 def recorded_sidecar(locked: LockedWorkspace, oid: Oid | None, commit: Commit | None) -> Oid | None:
     """Find the sidecar tree to compare a workspace with, at its head or at another commit.
 
-    A commit that git made has no sidecar. The sidecar that the workspace last recorded stands for it, if the workspace recorded
-    it at this commit or an ancestor; else, as after an undo, that of its base. Costs a look at the commits since then.
+    A commit that git made has no sidecar. The sidecar that the workspace last recorded stands for it, if the workspace
+    recorded it at this commit or an ancestor; else, as after an undo, that of its base. Costs a look at the commits
+    since then.
     """
     opened = locked.opened
     if oid is not None and commit is not None and commit.sidecar is not None:
@@ -197,7 +205,9 @@ def _warn_of_unseen(locked: LockedWorkspace, compared: Compared, source: ObjectS
     return (Warning("fork.moved_outside", told),)
 
 
-def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied: Applied = NOTHING_APPLIED) -> CheckpointResult:
+def save_checkpoint(
+    locked: LockedWorkspace, request: CheckpointRequest, applied: Applied = NOTHING_APPLIED
+) -> CheckpointResult:
     """Record the workspace as a commit on its fork.
 
     Durable when it returns. Costs what changed since the last capture. While a command runs, the changes are its own.
@@ -244,7 +254,9 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         if unseen is not None:  # the files have what others put on the branch; undo may take it from them
             applied = replace(applied, more={OURS: unseen[1].hex(), **applied.more})
         if moved:
-            headline = describe_with_git(request.description or request.message or request.kind, moved).partition("\n")[0]
+            headline = describe_with_git(request.description or request.message or request.kind, moved).partition("\n")[
+                0
+            ]
             request = replace(request, description=headline)
             applied = replace(applied, more={**applied.more, FROM: maybe_hex(moved[0].old), **facts_of_moves(moved)})
         if tied:
@@ -278,9 +290,12 @@ def _has_new_message(request: CheckpointRequest, head: Commit | None) -> bool:
 
 
 def save_or_record(locked: LockedWorkspace, request: CheckpointRequest) -> CheckpointResult:
-    """Save a checkpoint; in the middle of a rebase or merge of git's, record the changes instead, unless a label is wanted.
+    """Save a checkpoint.
 
-    A checkpoint would move the branch: git would not end the rebase, and giving up the merge would leave the conflicts there.
+    In the middle of a rebase or merge of git's, record the changes instead, unless a label is wanted.
+
+    A checkpoint would move the branch: git would not end the rebase, and giving up the merge would leave the conflicts
+    there.
 
     Raises:
         As `save_checkpoint`.
@@ -291,7 +306,9 @@ def save_or_record(locked: LockedWorkspace, request: CheckpointRequest) -> Check
     check_not_merging(locked)
     recorded, head = find_recorded(locked)[0], vault.read_head(locked.fork)
     told = record_changes(locked, request.description or request.message, command=request.command)
-    described = vault.describe(head, fork=locked.fork, labels=vault.list_labels(locked.fork)) if head is not None else None
+    described = (
+        vault.describe(head, fork=locked.fork, labels=vault.list_labels(locked.fork)) if head is not None else None
+    )
     outcome: Literal["recorded", "unchanged"] = "unchanged" if find_recorded(locked)[0] == recorded else "recorded"
     return CheckpointResult(outcome, described, (), (), (*warn_of_git(vault, locked.fork), *told))
 
@@ -329,7 +346,7 @@ def merge_in_progress(fork: str, merging: Merging) -> MergeInProgress:
 
 @contextlib.contextmanager
 def saving_first() -> Iterator[None]:
-    """Save what is uncommitted before an operation: if the disk refuses, the operation has not begun, and is not in force.
+    """Save uncommitted work before an operation, which has not begun and is not in force if the disk refuses.
 
     Raises:
         HostError: In place of `LeftInForce`: a save that stays changes no file.
@@ -354,13 +371,17 @@ def complete_moves(locked: LockedWorkspace) -> None:
         changes = [RefChange(ref, maybe_oid(old), maybe_oid(new)) for ref, old, new in record.moves]
         held = {change.name: vault.refs.read(change.name) for change in changes}
         left = [change for change in changes if held[change.name] == change.old]
-        if 0 < len(left) < len(changes) and all(held[change.name] == change.new for change in changes if change not in left):
+        if 0 < len(left) < len(changes) and all(
+            held[change.name] == change.new for change in changes if change not in left
+        ):
             with contextlib.suppress(RefConflict):  # another process has moved them
                 vault.refs.update(left)
 
 
 def check_seen(locked: LockedWorkspace) -> None:
-    """Refuse an operation before which a checkpoint would be refused (`RefConflict`). Costs a capture only if the branch moved.
+    """Refuse an operation before which a checkpoint would be refused (`RefConflict`).
+
+    Costs a capture only if the branch moved.
 
     Raises:
         RefConflict: If the branch holds changes that the workspace has not seen.
@@ -381,7 +402,9 @@ def _refuse_lost_updates(locked: LockedWorkspace, compared: Compared, pack: Pack
         return
     if not is_made_inside(locked.vault, locked.fork, compared.head) and _lacks_updates(locked, compared, pack):
         error = RefConflict(
-            HEADS + locked.fork, maybe_hex(locked.opened.cache.commit if locked.opened.cache else None), maybe_hex(compared.head)
+            HEADS + locked.fork,
+            maybe_hex(locked.opened.cache.commit if locked.opened.cache else None),
+            maybe_hex(compared.head),
         )
         error.hint = f"Bring in what was put there with `avfs update {locked.fork}`."
         raise error
@@ -399,7 +422,7 @@ def _lacks_updates(locked: LockedWorkspace, compared: Compared, source: ObjectSi
 
 
 def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
-    """Find the head of a branch that another process moved, and the commit that the workspace came from; None otherwise."""
+    """Find a branch head that another process moved, and the commit that the workspace came from; None otherwise."""
     head, commit = locked.head()
     if head is None or commit is None or commit.tree == locked.opened.synced_trees()[0]:
         return None
@@ -412,9 +435,9 @@ def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
 def _came_from(locked: LockedWorkspace) -> list[Oid]:
     """List the commits that the workspace came from, the surest first.
 
-    The surest is where avfs last moved the branch to. An undo leaves the stat cache at the commit that was undone, so that one
-    comes later. If a deletion died before it put the workspace away, and git made the branch anew, positions from before the
-    deletion count.
+    The surest is where avfs last moved the branch to. An undo leaves the stat cache at the commit that was undone, so
+    that one comes later. If a deletion died before it put the workspace away, and git made the branch anew, positions
+    from before the deletion count.
     """
     at = locked.vault.oplog.find_last_position(HEADS + locked.fork, locked.opened.state.created_at_ns)
     if at is not None:
@@ -425,10 +448,13 @@ def _came_from(locked: LockedWorkspace) -> list[Oid]:
 
 
 def _leave_recorded(locked: LockedWorkspace, oid: Oid) -> Oid | None:
-    """Go back from commits that record changes of files, which are on no branch, to the commit that these began with."""
+    """Go back from commits that record file changes, which are on no branch, to the commit that they began with."""
     read, records = locked.vault.store.read_commit, locked.vault.oplog.read_life(locked.fork)
     states = {
-        state: state == record.after for record in records if record.kind == FILES for state in (record.before, record.after)
+        state: state == record.after
+        for record in records
+        if record.kind == FILES
+        for state in (record.before, record.after)
     }
     while oid.hex() in states:
         commit = read(oid)
@@ -441,7 +467,12 @@ def _leave_recorded(locked: LockedWorkspace, oid: Oid) -> Oid | None:
 
 
 def _label_head(
-    locked: LockedWorkspace, compared: Compared, request: CheckpointRequest, more: dict[str, object], *, is_recorded: bool
+    locked: LockedWorkspace,
+    compared: Compared,
+    request: CheckpointRequest,
+    more: dict[str, object],
+    *,
+    is_recorded: bool,
 ) -> CheckpointResult:
     """Answer that nothing changed; a label is given to the head, and the log gets the facts in `more`."""
     vault, head, label = locked.vault, compared.head, request.label
@@ -454,7 +485,11 @@ def _label_head(
         text = request.description or f"label {label}"
         record = OpRecord(0, locked.fork, "label", text, vault.clock_ns(), moves=moves, more=more)
         vault.move_refs([RefChange(ref, None, head)], record)
-    told = mark_recorded(locked, compared.captured, head, recorded_sidecar(locked, head, compared.commit)) if is_recorded else ()
+    told = (
+        mark_recorded(locked, compared.captured, head, recorded_sidecar(locked, head, compared.commit))
+        if is_recorded
+        else ()
+    )
     return CheckpointResult("unchanged", described, (), (), (*compared.captured.warnings, *told))
 
 
@@ -546,8 +581,8 @@ def _note_edits(
 ) -> tuple[OpRecord | None, tuple[Oid | None, ...]]:
     """Note in the log what changed in files since the workspace was last recorded; return the commits that this needs.
 
-    With `with_files` the note is a part of `record`. A checkpoint gets an operation of its own before it, so that undo can take
-    back the checkpoint and keep the files.
+    With `with_files` the note is a part of `record`. A checkpoint gets an operation of its own before it, so that undo
+    can take back the checkpoint and keep the files.
     """
     if record.before is not None or (record.kind != "checkpoint" and not with_files):
         return None, ()
@@ -567,7 +602,9 @@ def _note_edits(
     return OpRecord(0, record.fork, FILES, text, at_ns, before=commit.hex(), after=record.after, more=facts), kept
 
 
-def _move(vault: OpenVault, changes: list[RefChange], noting: list[RefChange], record: OpRecord, edits: OpRecord | None) -> None:
+def _move(
+    vault: OpenVault, changes: list[RefChange], noting: list[RefChange], record: OpRecord, edits: OpRecord | None
+) -> None:
     """Move a checkpoint's refs and the notes ref; if another process has that one, empty `noting`, move the others."""
     try:
         vault.move_refs([*changes, *noting], record, after=edits)

@@ -1,14 +1,16 @@
 """Confirming that the files of a workspace are what an operation made them, without reading or storing any of them.
 
 Decided here: when the result of a restore, or of moving on to a merged tree, need not be captured. A capture reads what
-changed, and makes trees and sidecar trees of it. After a restore of a whole state these would be the target's own but for
-the times of the files that were put back: so the target's trees are recorded as they are, with its times, and a fork of the
-restored state begins with the times that its sources and its build output had to each other, as a fork of the target does.
-After a merge the tree is the merged one, and the sidecar the one before with the attributes of what was made. What is
-looked at is that each file is still the very one that was made, and what the stat cache has to know of it.
+changed, and makes trees and sidecar trees of it. After a restore of a whole state these would be the target's own but
+for the times of the files that were put back: so the target's trees are recorded as they are, with its times, and a
+fork of the restored state begins with the times that its sources and its build output had to each other, as a fork of
+the target does. After a merge the tree is the merged one, and the sidecar the one before with the attributes of what
+was made. What is looked at is that each file is still the very one that was made, and what the stat cache has to know
+of it.
 
-Called with the workspace lock held, while nothing else can write to the files: programs in a served tree are at a standstill.
-Anything unusual gives None, and is captured as after any other change. Reads the disk and changes nothing there.
+Called with the workspace lock held, while nothing else can write to the files: programs in a served tree are at a
+standstill. Anything unusual gives None, and is captured as after any other change. Reads the disk and changes nothing
+there.
 """
 
 from __future__ import annotations
@@ -28,7 +30,14 @@ from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.layer.sidecar import SELF, Meta, Record, edit_sidecar, format_record
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, WHITEOUT, WHITEOUT_PRINT, DirtySet
-from avfs_git.vfs.scan.statcache import RACY_NS, DirCache, StatCacheUpdate, is_same_entry, take_fingerprint, with_marks_of
+from avfs_git.vfs.scan.statcache import (
+    RACY_NS,
+    DirCache,
+    StatCacheUpdate,
+    is_same_entry,
+    take_fingerprint,
+    with_marks_of,
+)
 from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.opened.served import Served
@@ -60,7 +69,10 @@ class _Look(NamedTuple):
 
 
 def confirm_restored(
-    locked: LockedWorkspace, steps: Sequence[Step], known: Mapping[TreePath, KnownContent], trees: tuple[Oid | None, Oid | None]
+    locked: LockedWorkspace,
+    steps: Sequence[Step],
+    known: Mapping[TreePath, KnownContent],
+    trees: tuple[Oid | None, Oid | None],
 ) -> Captured | None:
     """Give what a capture would find after the steps of a restore; None if that has to be found out by capturing.
 
@@ -84,7 +96,11 @@ def confirm_advanced(
 
     `steps` lead to `tree`; `now` is the tree and the sidecar tree before them.
     """
-    if tree == EMPTY_TREE or any(split(step.path)[1] in _DECIDING for step in steps) or not all(map(_keeps_sidecar, steps)):
+    if (
+        tree == EMPTY_TREE
+        or any(split(step.path)[1] in _DECIDING for step in steps)
+        or not all(map(_keeps_sidecar, steps))
+    ):
         return None
     if locked.opened.dirty is not None and not _are_all(locked.opened.dirty, {step.path for step in steps}):
         return None
@@ -167,7 +183,7 @@ def _look(
 
 
 def _is_simple(step: Step, known: Mapping[TreePath, KnownContent]) -> bool:
-    """Whether a step made or removed a file or a directory, with nothing that a file system may have refused to keep."""
+    """Tell whether a step made or removed a file or directory with nothing that a file system may refuse to keep."""
     before, after = step.before, step.after
     if step.path == ROOT or "gitlink" in (before and before.kind, after and after.kind):
         return False
@@ -211,7 +227,7 @@ def _note_directories(
     made: AbstractSet[TreePath],
     racy_after_ns: int,
 ) -> None:
-    """Add the fingerprints of the directories in which something changed, and of directories that were copied up for it.
+    """Add the fingerprints of the directories in which something changed, and of those that were copied up for it.
 
     A directory in `made` has its own already.
     """

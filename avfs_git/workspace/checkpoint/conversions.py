@@ -1,10 +1,11 @@
 """What git would store of files in another form, by their attributes: avfs stores each file as it is, and warns.
 
-Decided here: for which changed files git's own `git add` would run a filter (`filter=lfs`, `filter=git-crypt`), convert line ends
-(`text`, `eol`), characters (`working-tree-encoding`) or keywords (`ident`). avfs runs no program that an attribute names, and its
-tree has the bytes of the file: with a clean filter that encrypts, that is the plain text. Called by a checkpoint and by a fork or
-import of a directory, with the trees before and after. Costs what changed: attributes are asked for changed paths only, and
-contents are read where an attribute says that git looks at them, up to `_READ_MAX` bytes a file and `_FILES_MAX` files.
+Decided here: for which changed files git's own `git add` would run a filter (`filter=lfs`, `filter=git-crypt`), convert
+line ends (`text`, `eol`), characters (`working-tree-encoding`) or keywords (`ident`). avfs runs no program that an
+attribute names, and its tree has the bytes of the file: with a clean filter that encrypts, that is the plain text.
+Called by a checkpoint and by a fork or import of a directory, with the trees before and after. Costs what changed:
+attributes are asked for changed paths only, and contents are read where an attribute says that git looks at them, up to
+`_READ_MAX` bytes a file and `_FILES_MAX` files.
 """
 
 from __future__ import annotations
@@ -33,12 +34,16 @@ _CLEANED = {b"lfs": b"version https://git-lfs.github.com/spec/", b"git-crypt": b
 
 
 def warn_of_conversions(
-    source: ObjectSource, before: Oid | None, after: Oid | None, git_dir: Path, changed: Sequence[ChangedFile] | None = None
+    source: ObjectSource,
+    before: Oid | None,
+    after: Oid | None,
+    git_dir: Path,
+    changed: Sequence[ChangedFile] | None = None,
 ) -> list[Warning]:
     """Warn of files of the tree `after`, new or changed since `before`, that git would store in another form.
 
-    `git_dir` has the repository's own `info/attributes`; `changed` is what differs, if the caller knows it. What cannot be read
-    now, as on a server that is away, is passed over: a warning is no reason to fail.
+    `git_dir` has the repository's own `info/attributes`; `changed` is what differs, if the caller knows it. What cannot
+    be read now, as on a server that is away, is passed over: a warning is no reason to fail.
     """
     if before == after or after is None:
         return []

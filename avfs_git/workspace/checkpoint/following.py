@@ -1,8 +1,8 @@
 """Which branch of a remote a fork is updated from: changed together with the log.
 
-Decided here: the order. The state of the workspace says what is about to be followed, then the log gets a line with the same
-word, then the state says that it is followed. After a crash the next process with the workspace lock asks the log (`complete`).
-Called with the workspace lock held, by `merge.catchup`, by undo and redo, and by `restore.recovery`.
+Decided here: the order. The state of the workspace says what is about to be followed, then the log gets a line with the
+same word, then the state says that it is followed. After a crash the next process with the workspace lock asks the log
+(`complete`). Called with the workspace lock held, by `merge.catchup`, by undo and redo, and by `restore.recovery`.
 """
 
 from __future__ import annotations

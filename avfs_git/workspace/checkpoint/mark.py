@@ -1,7 +1,7 @@
 """Remembering what a capture has read, once a commit records it: it is not read again.
 
-Called with the workspace locked, after the refs of an operation have moved. The stat cache is the last step of a checkpoint;
-without it the next capture only reads more, so that a refusal of the disk is a warning.
+Called with the workspace locked, after the refs of an operation have moved. The stat cache is the last step of a
+checkpoint; without it the next capture only reads more, so that a refusal of the disk is a warning.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def mark_captured(locked: LockedWorkspace, captured: Captured, *, commit: Oid | 
 def mark_recorded(locked: LockedWorkspace, captured: Captured, commit: Oid, sidecar: Oid | None) -> list[Warning]:
     """Mark a capture as recorded by an older commit; the captured times may be in no object of the vault.
 
-    Needed after a process made the commit and died before marking the capture: the next capture compares with that commit.
-    Returns a warning if the stat cache could not be written.
+    Needed after a process made the commit and died before marking the capture: the next capture compares with that
+    commit. Returns a warning if the stat cache could not be written.
     """
     opened = locked.opened
     cache = opened.cache
@@ -60,4 +60,8 @@ def mark_recorded(locked: LockedWorkspace, captured: Captured, commit: Oid, side
 def _cache_warnings(refused: OSError | None) -> list[Warning]:
     if refused is None:
         return []
-    return [Warning("cache.not_written", f"the stat cache could not be written ({refused.strerror}): more is read next time")]
+    return [
+        Warning(
+            "cache.not_written", f"the stat cache could not be written ({refused.strerror}): more is read next time"
+        )
+    ]

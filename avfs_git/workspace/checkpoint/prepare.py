@@ -1,7 +1,7 @@
 """What a capture of a workspace starts from: its limits and rules, which paths are tracked, and what is beside history.
 
-Called by each operation that captures, with the workspace locked. How the changed paths are found and how many rounds are made is
-for the workspace's mode (`opened.plain`).
+Called by each operation that captures, with the workspace locked. How the changed paths are found and how many rounds
+are made is for the workspace's mode (`opened.plain`).
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def capture_workspace(
 ) -> Captured:
     """Turn the workspace into trees, whose objects go to a sink. Reads only what changed since the last capture.
 
-    Where ignore rules or a repository inside came since then, it reads all: no commit of the branch has what the log alone
-    records, and so git does not track that. Before a commit, rules that came since the tree `committed` count, too.
+    Where ignore rules or a repository inside came since then, it reads all: no commit of the branch has what the log
+    alone records, and so git does not track that. Before a commit, rules that came since the tree `committed` count,
+    too.
     """
     captured = _capture(locked, sink, request)
     if request.index is None and not request.afresh and _has_other_rules(locked, sink, captured, committed):
@@ -55,7 +56,7 @@ def capture_workspace(
 
 
 def adopt_submodules(sink: ObjectSink, found: Oid | None, wanted: Oid) -> Oid | None:
-    """Set the submodules of a captured tree to the commits that the tree `wanted` names: no file says at which commit they are.
+    """Set a captured tree's submodules to the commits that the tree `wanted` names: no file says which these are.
 
     A path that is something else than a submodule in either tree stays as it is.
     """
@@ -70,9 +71,10 @@ def adopt_submodules(sink: ObjectSink, found: Oid | None, wanted: Oid) -> Oid | 
 
 
 def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captured, committed: Oid | None) -> bool:
-    """Whether what decides on untracked files differs from the last capture, which recorded files that the branch has not.
+    """Tell whether rules for untracked files differ from the last capture, which recorded files not on the branch.
 
-    With `committed`, also whether ignore rules differ from those of that tree: an operation since then may have recorded them.
+    With `committed`, also whether ignore rules differ from those of that tree: an operation since then may have
+    recorded them.
     """
     cache, (_, head) = locked.opened.cache, locked.head()
     if cache is None:
@@ -103,7 +105,9 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
     head = last if request.index is None else None
     before = cache.tree if cache is not None else opened.lower.root.tree
     tracked = (head.tree if head is not None else request.index) or before or EMPTY_TREE
-    recorded = locked.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
+    recorded = (
+        locked.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
+    )
     taken, left = _list_moved_by_git(locked, sink, before) if request.index is None else (frozenset(), frozenset())
     standing = Standing(
         tuple(dict.fromkeys(oid for oid in (recorded, request.beside) if oid is not None)),
@@ -141,7 +145,7 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
 
 
 def _warn_of_lists(layers: Sequence[Layer]) -> list[Warning]:
-    """Name entries with access control lists, which programs can make only where the kernel writes to the upper layer."""
+    """Name entries with access control lists: programs can make them only if the kernel writes to the upper layer."""
     from avfs_git.vfs.layer.readers import UpperReader  # noqa: PLC0415 - imported by then; starting a session does not need it
 
     found = sorted({path for layer in layers if isinstance(layer, UpperReader) for path in layer.with_lists})
@@ -156,13 +160,18 @@ def _warn_of_lists(layers: Sequence[Layer]) -> list[Warning]:
 def _list_moved_by_git(
     locked: LockedWorkspace, sink: ObjectSink, before: Oid | None
 ) -> tuple[frozenset[TreePath], frozenset[TreePath]]:
-    """List the paths that git's commits in the live tree have taken into history since a tree was captured, and out of it.
+    """List the paths that git's commits in the live tree added to history since a tree's capture, and those removed.
 
-    Git tracks the first, also where an ignore rule names them, and not the others. A commit that another process has put on the
-    branch says nothing of the files here.
+    Git tracks the first, also where an ignore rule names them, and not the others. A commit that another process has
+    put on the branch says nothing of the files here.
     """
     oid, head = locked.head()
-    if oid is None or head is None or head.tree == (before or EMPTY_TREE) or not is_made_inside(locked.vault, locked.fork, oid):
+    if (
+        oid is None
+        or head is None
+        or head.tree == (before or EMPTY_TREE)
+        or not is_made_inside(locked.vault, locked.fork, oid)
+    ):
         return frozenset(), frozenset()
     found = find_differences(sink, before, head.tree).items()
     taken = frozenset(path for path, (was, now) in found if was is None and now is not None and now[0] != MODE_GITLINK)
@@ -171,7 +180,10 @@ def _list_moved_by_git(
 
 
 def read_basis(locked: LockedWorkspace) -> Basis:
-    """Read what a capture goes by besides the files. While two are equal, a capture places a file that did not change alike."""
+    """Read what a capture goes by besides the files.
+
+    While two are equal, a capture places a file that did not change alike.
+    """
     vault, settings = locked.vault, locked.vault.config.read()
     try:
         found = os.stat(open_worktree(vault, locked.fork).index, follow_symlinks=False)
@@ -198,17 +210,24 @@ def warn_of_state(opened: OpenWorkspace) -> list[Warning]:
     if opened.looks_on and (opened.lock.session is None or opened.lock.is_operating):
         holder = opened.lock.holder()
         who = holder.describe() if holder is not None else "another process"
-        warnings.append(Warning("workspace.in_use", f"fork '{opened.fork}' is in use by {who}; this is what is there now"))
+        warnings.append(
+            Warning("workspace.in_use", f"fork '{opened.fork}' is in use by {who}; this is what is there now")
+        )
     own = opened.layout.upper / os.fsdecode(GIT)
-    if own.is_symlink() or own.is_dir() or own.is_fifo():  # only where the kernel shows the tree is the name a program's to take
+    if (
+        own.is_symlink() or own.is_dir() or own.is_fifo()
+    ):  # only where the kernel shows the tree is the name a program's to take
         what = "a repository" if own.is_dir() and not own.is_symlink() else "a link or a pipe"
         text = (
-            f"'.git' in the tree is {what} that a program made, not the vault's, which comes back with the first checkpoint "
+            f"'.git' in the tree is {what} that a program made, not the vault's, which comes back with the first "
+            "checkpoint "
             f"after that one was moved away; it is in no checkpoint, only in '{own}'"
         )
         warnings.append(Warning("git.own_repository", text))
     elif opened.shown_at is not None and is_link_removed(opened.layout):
-        text = "a program has removed '.git' from the tree, where git does not work until the next checkpoint puts it back"
+        text = (
+            "a program has removed '.git' from the tree, where git does not work until the next checkpoint puts it back"
+        )
         warnings.append(Warning("git.link_removed", text))
     if opened.is_unfinished:
         text = "an operation was cut short, and cannot be put back here: nothing may be written"
@@ -233,7 +252,8 @@ def read_rules(locked: LockedWorkspace) -> Ignorer:
 def warn_of_excess(locked: LockedWorkspace, changed: Sequence[ChangedFile]) -> tuple[Warning, ...]:
     """Warn where what is saved exceeds a quota.
 
-    Overlayfs stops no program; a command on it, or in a checkout, leaves such changes uncommitted for the next checkpoint.
+    Overlayfs stops no program; a command on it, or in a checkout, leaves such changes uncommitted for the next
+    checkpoint.
     """
     quota, is_shown = locked.opened.upper.quota, locked.opened.shown_at is not None
     if quota.limits is None:

@@ -1,9 +1,9 @@
 """What git was told to add in a fork's live tree.
 
-Decided here: a path in git's index was added, staged or committed, and is no longer beside history. A capture asks only about
-files that are beside history and that no rule ignores. The first such question reads the index, whose length is that of the
-tree; it is in memory for one capture. Called with the workspace locked; only reads. `list_staged` finds what only the index has,
-for the end of a fork.
+Decided here: a path in git's index was added, staged or committed, and is no longer beside history. A capture asks only
+about files that are beside history and that no rule ignores. The first such question reads the index, whose length is
+that of the tree; it is in memory for one capture. Called with the workspace locked; only reads. `list_staged` finds
+what only the index has, for the end of a fork.
 """
 
 from __future__ import annotations
@@ -59,13 +59,16 @@ class StagedPaths:
 def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, tuple[int, Oid]]:
     """List what git was told to add in a fork's live tree and the branch has not, as entries of a tree.
 
-    Entries in conflict are those of commits, and do not count. Costs reading the index, and trees in which something is staged.
+    Entries in conflict are those of commits, and do not count. Costs reading the index, and trees in which something is
+    staged.
     """
     worktree = open_worktree(vault, fork)
     head = vault.read_head(fork)
     try:
         index = worktree.read_entries(vault.store.read_tree)
-        known = parse_cached_tree(index.extensions[b"TREE"]) if index is not None and b"TREE" in index.extensions else None
+        known = (
+            parse_cached_tree(index.extensions[b"TREE"]) if index is not None and b"TREE" in index.extensions else None
+        )
     except BadIndex:
         return {}
     if index is None:
@@ -85,10 +88,11 @@ def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, tuple[int, Oid
 
 
 def refuse_left_out(vault: OpenVault, fork: str, changed: Sequence[ChangedFile], *, by_programs: bool) -> None:
-    """Refuse to record as removed what git was told to leave out of a fork's live tree, and what it was told not to commit.
+    """Refuse to record the removal of files that git left out of a live tree, or edits it was told not to commit.
 
-    Such an edit stays in the tree only. `by_programs`: programs changed the files, not an operation of avfs. Costs reading the
-    index, if it may have an entry with such a mark (`skip-worktree`, `assume-unchanged`) and is another than the last time.
+    Such an edit stays in the tree only. `by_programs`: programs changed the files, not an operation of avfs. Costs
+    reading the index, if it may have an entry with such a mark (`skip-worktree`, `assume-unchanged`) and is another
+    than the last time.
 
     Raises:
         SparseCheckout, MarkedUnchanged: If there is such a file.
@@ -144,9 +148,13 @@ def _list_other(
         inside: list[tuple[int, int]] = []
         for name, below in node.below.items() if node is not None else ():
             path = prefix + name
-            begin, end = (bisect_left(paths, path + after, first, last) for after in (b"/", b"0"))  # "0" comes after "/"
+            begin, end = (
+                bisect_left(paths, path + after, first, last) for after in (b"/", b"0")
+            )  # "0" comes after "/"
             entries = [vault.store.read_tree(tree).get(name) for tree in here]
-            waiting.append((path + b"/", below, begin, end, frozenset(one[1] for one in entries if one and one[0] == MODE_TREE)))
+            waiting.append(
+                (path + b"/", below, begin, end, frozenset(one[1] for one in entries if one and one[0] == MODE_TREE))
+            )
             inside.append((begin, end))
         for begin, end in sorted(inside):
             ranges.append((first, begin))

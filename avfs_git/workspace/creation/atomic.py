@@ -1,8 +1,9 @@
 """Making a vault's directory: whole or not at all.
 
-Decided here: a vault is filled in another directory, renamed into place, and its name is on disk before it is acknowledged.
-A crash leaves none or a whole one; the next process that makes a vault there removes the other directory. Called for empty,
-imported and cloned vaults, without a lock: of two processes that make the same vault, the second is refused.
+Decided here: a vault is filled in another directory, renamed into place, and its name is on disk before it is
+acknowledged. A crash leaves none or a whole one; the next process that makes a vault there removes the other directory.
+Called for empty, imported and cloned vaults, without a lock: of two processes that make the same vault, the second is
+refused.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 
 @contextlib.contextmanager
 def vault_made(git_dir: Path) -> Iterator[Path]:
-    """Give a block the directory to fill, and rename that to `git_dir` at the end of the block. A failure leaves nothing.
+    """Give a block the directory to fill, and rename that to `git_dir` at the end of the block.
+
+    A failure leaves nothing.
 
     Raises:
         VaultExists: If something is there.

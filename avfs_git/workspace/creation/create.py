@@ -1,7 +1,7 @@
 """Making a vault: empty, from a directory, or from a git repository with what is not committed there.
 
-Decided here: what of a source becomes a vault's first state. The source is only read: nothing in it is executed, and no git
-runs on it but to read its configuration. A crash leaves no vault or a whole one (`workspace.creation.atomic`).
+Decided here: what of a source becomes a vault's first state. The source is only read: nothing in it is executed, and no
+git runs on it but to read its configuration. A crash leaves no vault or a whole one (`workspace.creation.atomic`).
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def create_vault(
 ) -> Created:
     """Make a vault.
 
-    A git repository as `source` brings its history and branches, a bare one nothing else; `branch` is the first fork where the
-    source names none. `environment` says where the user's configuration of git is. `shared` lets the group of this process work
-    in the vault.
+    A git repository as `source` brings its history and branches, a bare one nothing else; `branch` is the first fork
+    where the source names none. `environment` says where the user's configuration of git is. `shared` lets the group of
+    this process work in the vault.
 
     Raises:
         InvalidName: If no fork may have the name of the first one.
@@ -137,21 +137,31 @@ def _tell_borrowed(source: Path | None, source_git: Path) -> list[Warning]:
     warnings = []
     if borrowed:
         names = ", ".join(quote(str(place)) for place in borrowed)
-        warnings.append(Warning("import.borrowed", f"'{source}' borrows objects from {names}: they are in the vault, too"))
+        warnings.append(
+            Warning("import.borrowed", f"'{source}' borrows objects from {names}: they are in the vault, too")
+        )
     if missing:
         names = ", ".join(quote(str(place)) for place in missing)
-        warnings.append(Warning("import.borrowed_missing", f"'{source}' borrows objects from {names}, where there is nothing"))
+        warnings.append(
+            Warning("import.borrowed_missing", f"'{source}' borrows objects from {names}, where there is nothing")
+        )
     return warnings
 
 
 def _take_bare(vault: OpenVault, fork: str, source: Path) -> Created:
-    """Begin with the history of a repository that has no working tree here; its forks get their workspaces when they are used."""
+    """Begin with the history of a repository that has no working tree here.
+
+    Its forks get their workspaces when they are used.
+    """
     commit = vault.read_head(fork)
     vault.oplog.append(OpRecord(0, fork, "vault_create", f"import {source.name}", vault.clock_ns()))
     warnings: list[Warning] = []
     if not is_bare(source):
         warnings.append(
-            Warning("import.history_only", f"'{source}' belongs to a working tree: what is not committed there is not imported")
+            Warning(
+                "import.history_only",
+                f"'{source}' belongs to a working tree: what is not committed there is not imported",
+            )
         )
     return Created(fork, commit.hex() if commit is not None else None, tuple(warnings))
 
@@ -171,8 +181,8 @@ def _name_detached(vault: OpenVault, head: str, commit: Oid) -> str:
 def carry_exclude(source: Path | None, git_dir: Path, environment: Mapping[str, str]) -> None:
     """Take over the ignore rules that are outside the tree, else what they hide gets into the history.
 
-    They are the user's own and, which overrule these, those of the source's repository. They replace what was taken over before;
-    other rules of the vault stay, and overrule both. Costs a process of git.
+    They are the user's own and, which overrule these, those of the source's repository. They replace what was taken
+    over before; other rules of the vault stay, and overrule both. Costs a process of git.
 
     Raises:
         NotAVault: If those of the repository are a link, which may lead anywhere, or no file.
@@ -220,7 +230,9 @@ def import_first_state(
         created_at_ns=vault.clock_ns(),
         boot=read_boot_id(),
     )
-    vault.oplog.append(OpRecord(0, fork, "vault_create", f"import {source.name}", vault.clock_ns(), more=facts_of(state)))
+    vault.oplog.append(
+        OpRecord(0, fork, "vault_create", f"import {source.name}", vault.clock_ns(), more=facts_of(state))
+    )
     create_workspace(vault, vault.layout.workspace(fork), state)
     before = head_commit.tree if head_commit is not None else None
     captured.warnings += warn_of_conversions(vault.store, before, captured.tree, find_git_dir(source) or vault.git_dir)
@@ -230,7 +242,7 @@ def import_first_state(
 def add_present(
     vault: OpenVault, pack: PackWriter, fork: str, captured: Captured, head: Oid | None, text: str
 ) -> tuple[Oid, Oid | None]:
-    """Add the commit of what a directory holds, unless `head` has that tree, and the commit of what it holds beside history."""
+    """Add the commit of what a directory holds, unless `head` has that tree, and that of what is beside history."""
     signature = vault.signature()
     if head is None or vault.store.read_commit(head).tree != captured.tree:
         text = "import\n" if head is None else f"{text}\n"
@@ -250,9 +262,9 @@ def capture_directory(
 ) -> Captured:
     """Turn what a directory holds into a tree and a sidecar; of a clone, what its index knows is not read.
 
-    Its submodules are given repositories of their own, see `workspace.creation.submodules`. `index` is the tree whose paths are
-    tracked, where no index says it. `modes` says as what git takes the files. `lookback` is what is known of the directory from
-    its last fork. `place` is where the vault will be, if it is being made.
+    Its submodules are given repositories of their own, see `workspace.creation.submodules`. `index` is the tree whose
+    paths are tracked, where no index says it. `modes` says as what git takes the files. `lookback` is what is known of
+    the directory from its last fork. `place` is where the vault will be, if it is being made.
 
     Raises:
         FileChanging: If a file cannot be read without it changing.
@@ -280,7 +292,12 @@ def _capture(
 ) -> Captured:
     known = None
     try:
-        if (lookback is None or lookback.cache is None) and git_dir is not None and git_dir != source and index is not None:
+        if (
+            (lookback is None or lookback.cache is None)
+            and git_dir is not None
+            and git_dir != source
+            and index is not None
+        ):
             known = read_known(source, git_dir, pack, vault.store, modes)
         layer = known or PlainDirectory(source)
     except OSError as error:
@@ -297,11 +314,14 @@ def _capture(
         if lookback is not None and lookback.cache is not None:
             # Of a directory without history nothing is tracked.
             cache, tracked, learn = lookback.cache, index or EMPTY_TREE, True
-        return Capture(shown, pack, rules, cache=cache, index=tracked, learn=learn, racy_ns=COARSE_NS, mode_of=modes.of).run()
+        return Capture(
+            shown, pack, rules, cache=cache, index=tracked, learn=learn, racy_ns=COARSE_NS, mode_of=modes.of
+        ).run()
 
     if lookback is not None and known is not None:
         lookback.looks = known.looks
-        # git tracks staged files, too, which no commit tells. avfs reads rules that only the index has from there each time.
+        # git tracks staged files, too, which no commit tells. avfs reads rules that only the index has from there each
+        # time.
         lookback.is_whole = known.cache.tree == index and not known.rules
     if git_dir == source:
         return capture(layer)
@@ -309,7 +329,10 @@ def _capture(
         captured = capture(shown)
         captured.warnings += shown.warnings
         for path in sorted(known.marked) if known is not None else ():
-            text = f"git was told not to look at {quote(show_path(path))}: the fork has what the index names, not the file here"
+            text = (
+                f"git was told not to look at {quote(show_path(path))}: the fork has what the index names, not "
+                "the file here"
+            )
             captured.warnings.append(Warning("fork.marked_unchanged", text, path))
         for path in sorted(own):
             text = f"{quote(show_path(path))} is avfs's own, with its vaults, and is left out"

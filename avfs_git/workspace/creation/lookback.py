@@ -1,18 +1,19 @@
 """What a directory looked like when it was last forked, so that its next fork reads only what has changed since.
 
-Decided here: when that is believed. `workspace.forks.clones` asks before it captures a directory and says afterwards what was
-found; `workspace.creation.create` captures with it. The caller holds the objects of the vault (`gitstore.holding`) all the while.
+Decided here: when that is believed. `workspace.forks.clones` asks before it captures a directory and says afterwards
+what was found; `workspace.creation.create` captures with it. The caller holds the objects of the vault
+(`gitstore.holding`) all the while.
 
-What a capture found is kept by a commit that the ref `refs/avfs/seen` names, with the state's tree and its sidecar in it, so that
-`gc`, git's included, leaves them there. Which entries had which times then stands in `avfs/cache/seen`, a stat
-cache of that commit. Both are believed if they name the same commit, and if the same decides on which paths are tracked and
-ignored, and on which modes count: the index of the clone, the tree of its commit, the ignore rules outside of the tree, and
-the two settings of `gitstore.foreign.filemodes`, which that commit tells; and the
-ignore files and repositories in the directory, none of which may have come, gone or changed. What another edition of
-these rules has kept is not believed.
+What a capture found is kept by a commit that the ref `refs/avfs/seen` names, with the state's tree and its sidecar in
+it, so that `gc`, git's included, leaves them there. Which entries had which times then stands in `avfs/cache/seen`, a
+stat cache of that commit. Both are believed if they name the same commit, and if the same decides on which paths are
+tracked and ignored, and on which modes count: the index of the clone, the tree of its commit, the ignore rules outside
+of the tree, and the two settings of `gitstore.foreign.filemodes`, which that commit tells; and the ignore files and
+repositories in the directory, none of which may have come, gone or changed. What another edition of these rules has
+kept is not believed.
 
-The ref is moved first. A crash leaves the file of another commit, which counts for nothing; so does a file that is missing or
-damaged.
+The ref is moved first. A crash leaves the file of another commit, which counts for nothing; so does a file that is
+missing or damaged.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 _IGNORE, _GIT = b".gitignore", b".git"
 _EDITION = b"2\0"
-"""Raise it with any change of what may be kept or of what a capture ignores: else a file that was wrongly tracked stays so."""
+"""Raise it with any change of what may be kept or what a capture ignores: else a wrongly tracked file stays tracked."""
 
 
 class Lookback:
@@ -49,7 +50,9 @@ class Lookback:
         is_whole: Whether that and what the capture learns is all there is: a caller that finds otherwise clears it.
     """
 
-    def __init__(self, vault: OpenVault, git_dir: Path | None, tracked: Oid | None, modes: FileModes = AS_SHOWN) -> None:
+    def __init__(
+        self, vault: OpenVault, git_dir: Path | None, tracked: Oid | None, modes: FileModes = AS_SHOWN
+    ) -> None:
         self._vault = vault
         self._kept: Oid | None = None
         with contextlib.suppress(AvfsError):  # a damaged ref counts for nothing, and cannot be moved
@@ -74,7 +77,8 @@ class Lookback:
     def forget_unless_holds(self, captured: Captured) -> None:
         """Stop believing if a capture found that other rules decide on what it did not look at.
 
-        A file that was new at the last fork is in the tree, and would stay there as tracked, also if it is ignored by now.
+        A file that was new at the last fork is in the tree, and would stay there as tracked, also if it is ignored by
+        now.
         """
         cache = self.cache
         for path, entries, dropped in captured.update.changed if cache is not None else ():
@@ -97,7 +101,10 @@ class Lookback:
         self._commit = pack.add_commit(Commit(tree, (), signature, signature, text))
 
     def note(self, captured: Captured) -> None:
-        """Remember the state, once the pack is on disk. Where that fails, or another process was faster, it is not remembered."""
+        """Remember the state, once the pack is on disk.
+
+        Where that fails, or another process was faster, it is not remembered.
+        """
         if self._commit is None:
             return
         cache = self.cache
@@ -111,7 +118,7 @@ class Lookback:
 
 
 def _digest_rules(git_dir: Path | None, tracked: Oid | None, exclude: bytes, modes: FileModes) -> str:
-    """Condense what decides, outside of the files themselves, on what is tracked, what is ignored and which modes count."""
+    """Condense what decides, outside the files themselves, what is tracked, what is ignored and which modes count."""
     hasher = hashlib.sha256(_EDITION)
     hasher.update(b"%b\0%d\0%b" % (tracked.hex().encode() if tracked is not None else b"", len(exclude), exclude))
     hasher.update(b"%d%d" % (modes.shows_exec, modes.shows_links))

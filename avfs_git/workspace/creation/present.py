@@ -1,17 +1,17 @@
 """The present state of a clone, read without its files: most of them are what its index says.
 
-Decided here: when a file of a working tree is believed to hold the blob that the clone's index names for it. Importing a
-clone (`workspace.creation.create`) begins with that; what is left (changed, new and ignored files) is captured as of any
-directory. The clone is only read, and no git runs on it. Nothing is written but objects, to the sink that is given.
+Decided here: when a file of a working tree is believed to hold the blob that the clone's index names for it. Importing
+a clone (`workspace.creation.create`) begins with that; what is left (changed, new and ignored files) is captured as of
+any directory. The clone is only read, and no git runs on it. Nothing is written but objects, to the sink that is given.
 
-A file is believed in when the index remembers its times, size, inode number and mode exactly as they are, when it was changed
-before the index was last written (else git does not believe it either), when no attribute has git filter it on its way, and
-when the blob is as long as the file: one that git changed in another way (line ends) is not what is stored for it, and is
-read. Attributes are those that the index tracks, and those of the repository itself.
+A file is believed in when the index remembers its times, size, inode number and mode exactly as they are, when it was
+changed before the index was last written (else git does not believe it either), when no attribute has git filter it on
+its way, and when the blob is as long as the file: one that git changed in another way (line ends) is not what is stored
+for it, and is read. Attributes are those that the index tracks, and those of the repository itself.
 
-An entry that git was told not to look at (`skip-worktree`, as in a sparse checkout, or `assume-unchanged`) has the content that
-the index names: git, too, commits nothing else for it. A file that is there and may hold something else stays out of the fork,
-and a warning names it.
+An entry that git was told not to look at (`skip-worktree`, as in a sparse checkout, or `assume-unchanged`) has the
+content that the index names: git, too, commits nothing else for it. A file that is there and may hold something else
+stays out of the fork, and a warning names it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes
 from avfs_git.gitstore.formats.fullindex import INDEX_MAX, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, parse_cached_tree
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
-from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
+from avfs_git.gitstore.formats.trees import (
+    MODE_EXEC,
+    MODE_FILE,
+    MODE_GITLINK,
+    MODE_SYMLINK,
+    MODE_TREE,
+    is_forbidden_name,
+)
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.repofile import open_plain_file
 from avfs_git.gitstore.rules.attributes import FILE_MAX_BYTES, TreeAttributes, read_info_attributes
@@ -45,7 +52,15 @@ from avfs_git.host.files.xattrs import entry_of, has_user_xattrs
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
 from avfs_git.vfs.layer.lower import DIRECTORY_MODE
 from avfs_git.vfs.layer.readers import PlainDirectory, Xattrs
-from avfs_git.vfs.layer.sidecar import Meta, Record, SideEntry, compose_sidecar, format_record, plain_record, serialize_records
+from avfs_git.vfs.layer.sidecar import (
+    Meta,
+    Record,
+    SideEntry,
+    compose_sidecar,
+    format_record,
+    plain_record,
+    serialize_records,
+)
 from avfs_git.vfs.scan.scan import DIRECTORY, Found, kind_of_mode
 from avfs_git.vfs.scan.statcache import DirCache, StatCache, take_fingerprint
 from avfs_git.workspace.capture.capture import COARSE_NS
@@ -87,8 +102,10 @@ class _Tracked:
         self.status: os.stat_result | None = None
         self.xattrs: Xattrs = ()
         self.is_known = False
-        """Whether nothing in it is left to be captured, nor in the directories below it. Of a directory that is not there:
-        whether what is tracked in it belongs to the state all the same."""
+        """Whether nothing in it is left to be captured, nor in the directories below it.
+
+        Of a directory that is not there: whether what is tracked in it belongs to the state all the same.
+        """
         self.oid: Oid | None = None
         self.sidecar: Oid | None = None
 
@@ -117,7 +134,7 @@ class KnownClone(PlainDirectory):
         self._left: dict[TreePath, list[Found]] = {}
 
     def read_ignore(self, path: TreePath) -> bytes | None:
-        """Read the `.gitignore` of a directory, as git does: where a sparse checkout leaves it out, that of the index."""
+        """Read the `.gitignore` of a directory, as git does: from the index where a sparse checkout leaves it out."""
         found = super().read_ignore(path)
         if found is not None or path not in self.rules:
             return found
@@ -143,7 +160,9 @@ class KnownClone(PlainDirectory):
 def read_known(
     source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore, modes: FileModes = AS_SHOWN
 ) -> KnownClone | None:
-    """Find out what is known of a clone's files. Trees and attributes go to `sink`; `store` holds the clone's objects already.
+    """Find out what is known of a clone's files.
+
+    Trees and attributes go to `sink`; `store` holds the clone's objects already.
 
     Returns:
         The rest, or None if nothing is known, as without an index, or with an unknown kind of index.
@@ -283,7 +302,7 @@ class _Reading:
             self._clone.leave(path, left)
 
     def _note_left_out(self, place: _Tracked) -> None:
-        """Note of a directory that is not there whether git was told not to look at something in it: that remains of it."""
+        """Note for a missing directory whether git was told not to look at something in it: that remains of it."""
         marked = {name: held for name, held in place.entries.items() if _is_marked(self._data, held[0])}
         known = [below for below in place.below.values() if below.is_known]
         place.is_known = bool(marked or known)
@@ -310,7 +329,13 @@ class _Reading:
             return left
         place.status = os.fstat(directory)
         place.xattrs = self._clone.dir_xattrs(path)
-        entries, data, written_ns, records, looks = place.entries, self._data, self._written_ns, place.records, place.looks
+        entries, data, written_ns, records, looks = (
+            place.entries,
+            self._data,
+            self._written_ns,
+            place.records,
+            place.looks,
+        )
         racy_after_ns = self.racy_after_ns
         expect, unpack, fsencode, usual = self._expected.setdefault, _LOOK.unpack_from, os.fsencode, _USUAL.get
         here = b""  # a path from there is a third of the way to an entry of a descriptor
@@ -397,7 +422,10 @@ def _find_filters(index: GitIndex, git_dir: Path, store: ObjectStore) -> _Filter
 
 
 def _unusual_record(touched_ns: int, shown: int, mode: int, place: bytes) -> Record | None:
-    """Tell the attributes of a file of which the index knows; None if it is not of the kind that the index says, or has more."""
+    """Tell the attributes of a file of which the index knows.
+
+    None if it is not of the kind that the index says, or has more.
+    """
     if stat.S_ISLNK(shown):
         return plain_record(touched_ns) if mode == MODE_SYMLINK else None
     if not stat.S_ISREG(shown) or mode != (MODE_EXEC if shown & 0o100 else MODE_FILE) or has_user_xattrs(place):

@@ -1,20 +1,21 @@
 """Submodules of a clone that is forked, or made a vault of: each gets a repository of its own in the fork.
 
-Git keeps the repository of a submodule in that of the clone (`.git/modules/NAME`), and a file `.git` in the submodule leads
-there. In a live tree that file leads nowhere, so that no git works in the whole tree; and led there, a commit in the fork would
-move the clone's submodule, which is only read. Decided here: in the fork, `.git` of a submodule is a directory, as git once
-made it and still understands. It holds what the clone's repository of the submodule holds at present, without what could run
-a program (`gitstore.foreign.rebuild`) and without its objects: these are linked into `avfs/modules/objects` of the vault, from
-which all such repositories borrow, so that they stay if the clone's go. What is committed there is in the workspace, kept by
-checkpoints as any nested repository.
+Git keeps the repository of a submodule in that of the clone (`.git/modules/NAME`), and a file `.git` in the submodule
+leads there. In a live tree that file leads nowhere, so that no git works in the whole tree; and led there, a commit in
+the fork would move the clone's submodule, which is only read. Decided here: in the fork, `.git` of a submodule is a
+directory, as git once made it and still understands. It holds what the clone's repository of the submodule holds at
+present, without what could run a program (`gitstore.foreign.rebuild`) and without its objects: these are linked into
+`avfs/modules/objects` of the vault, from which all such repositories borrow, so that they stay if the clone's go. What
+is committed there is in the workspace, kept by checkpoints as any nested repository.
 
-Any other `.git` that names a git directory which no copy in the fork stands for (that of a linked worktree, of `git init
---separate-git-dir`, a symbolic link, or a directory with a `commondir`) is left out with a warning: git in the fork would move
-branches and indexes of the repository that it names. The files beside it are plain files in the fork. A directory `.git` whose
-`core.worktree` leads out of the clone is made anew without that setting.
+Any other `.git` that names a git directory which no copy in the fork stands for (that of a linked worktree, of `git
+init --separate-git-dir`, a symbolic link, or a directory with a `commondir`) is left out with a warning: git in the
+fork would move branches and indexes of the repository that it names. The files beside it are plain files in the fork. A
+directory `.git` whose `core.worktree` leads out of the clone is made anew without that setting.
 
-`WithModules` reads a directory as `vfs.layer.readers` does and shows it like that; `workspace.creation.create` captures it. The
-copies are made in the vault, and go when it is closed; those of a process that died go with the next one's. One thread uses it.
+`WithModules` reads a directory as `vfs.layer.readers` does and shows it like that; `workspace.creation.create` captures
+it. The copies are made in the vault, and go when it is closed; those of a process that died go with the next one's. One
+thread uses it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ from pathlib import Path
 from typing import Self
 
 from avfs_git.errors import FormatUnsupported, NotAVault
-from avfs_git.gitstore.config.outside import POINTER_MAX, leads_inside, names_other_repository, parse_pointer, works_elsewhere
+from avfs_git.gitstore.config.outside import (
+    POINTER_MAX,
+    leads_inside,
+    names_other_repository,
+    parse_pointer,
+    works_elsewhere,
+)
 from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
 from avfs_git.gitstore.foreign.takeover import link_objects
 from avfs_git.host.files.closing import closing_fd
@@ -132,10 +139,10 @@ class WithModules:
         return self._layer, path
 
     def _show(self, path: TreePath, found: Found) -> Found | None:
-        """Show the `.git` of a directory: of a submodule or a repository of another user one made anew, else what is there.
+        """Show a directory's `.git`: one made anew for a submodule or another user's repository, else what is there.
 
-        None where it cannot be made anew: another user's would become the caller's own, and git would obey it; with a pointer,
-        git in the fork would write to what that names.
+        None where it cannot be made anew: another user's would become the caller's own, and git would obey it; with a
+        pointer, git in the fork would write to what that names.
         """
         place = join(path, _GIT)
         shown = self._inside.get(place)
@@ -150,14 +157,19 @@ class WithModules:
                 elsewhere = works_elsewhere(self._source, inside)
                 if is_own and not other and not elsewhere:
                     return found
-                is_copied = found.kind == DIRECTORY or (is_own and target is not None)  # the pointer of another user is left out
+                is_copied = found.kind == DIRECTORY or (
+                    is_own and target is not None
+                )  # the pointer of another user is left out
                 repository = self._source / inside if is_copied else None
             try:
                 if repository is None or other:
                     raise NotAVault(os.fsdecode(place), "it leads elsewhere")
                 shown = PlainDirectory(self._copy(repository))
             except (OSError, NotAVault, FormatUnsupported) as error:
-                what = "has a repository that cannot be taken along: its '.git' is left out, so that git does not work in it"
+                what = (
+                    "has a repository that cannot be taken along: its '.git' is left out, so that git does not "
+                    "work in it"
+                )
                 self.warnings.append(Warning("fork.submodule", f"'{os.fsdecode(path)}' {what} ({error})", path))
                 return None
             why = "has git work outside of the directory" if elsewhere else "" if is_own else "belongs to another user"

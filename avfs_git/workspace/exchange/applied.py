@@ -1,9 +1,9 @@
 """What `apply` has written into directories, so that the next one can tell that from edits of the user's own.
 
-Decided here: the file `applied` of a workspace (docs/design/format.md). It names contents only, so that it holds no object, and
-goes and comes back with its fork. `exchange.apply` writes it twice: before it writes files, with all that each of them may hold
-after a crash, and at its end. What cannot be read is passed over: then `apply` takes what it wrote for edits, and refuses.
-Where nothing may be written, nothing is remembered.
+Decided here: the file `applied` of a workspace (docs/design/format.md). It names contents only, so that it holds no
+object, and goes and comes back with its fork. `exchange.apply` writes it twice: before it writes files, with all that
+each of them may hold after a crash, and at its end. What cannot be read is passed over: then `apply` takes what it
+wrote for edits, and refuses. Where nothing may be written, nothing is remembered.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def read_applied(vault: OpenVault, fork: str, directory: Path) -> Written:
     """Tell what was written from a fork into a directory."""
     try:
         found = {
-            TreePath(os.fsencode(path)): tuple(None if one is None else (int(one[0]), oid_of(str(one[1])).hex()) for one in held)
+            TreePath(os.fsencode(path)): tuple(
+                None if one is None else (int(one[0]), oid_of(str(one[1])).hex()) for one in held
+            )
             for path, held in _read(vault, fork).get(os.path.realpath(directory), {}).items()
         }
     except (AttributeError, TypeError, ValueError, LookupError):

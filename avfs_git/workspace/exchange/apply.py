@@ -1,19 +1,20 @@
 """Laying what a fork has changed on a directory of the user's own, as unstaged edits.
 
-Decided here: what counts as a change of the fork, and when nothing may be written. A path may be written if the directory
-holds there what the fork began with, or what an earlier `apply` wrote (`exchange.applied`); a path that holds what the fork has
-now is done already; anything else is a change of the user's own, and then no path is written. What an earlier `apply` wrote and
-the fork has taken back since, is taken back in the directory, too. Where the fork began with something uncommitted and its
-workspace has uncommitted changes, the branch does not tell what the fork made of that: such a path is left as it is.
-What git leaves out of a sparse checkout counts as there, with the content that the index names; only for that the index is read.
-Only files are touched: the index, the hooks and the branches of a repository that the directory belongs to stay as they are,
-and no git runs.
+Decided here: what counts as a change of the fork, and when nothing may be written. A path may be written if the
+directory holds there what the fork began with, or what an earlier `apply` wrote (`exchange.applied`); a path that holds
+what the fork has now is done already; anything else is a change of the user's own, and then no path is written. What an
+earlier `apply` wrote and the fork has taken back since, is taken back in the directory, too. Where the fork began with
+something uncommitted and its workspace has uncommitted changes, the branch does not tell what the fork made of that:
+such a path is left as it is. What git leaves out of a sparse checkout counts as there, with the content that the index
+names; only for that the index is read. Only files are touched: the index, the hooks and the branches of a repository
+that the directory belongs to stay as they are, and no git runs.
 
-Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced
-whole by a rename that takes out what was there: avfs looks at what comes out, and puts it back if the user has saved it
-meanwhile, or if the look is cut short. A failure puts back what was written, from the vault's objects. A crash leaves some
-files old and some new, perhaps with a file beside that was taken out (`.avfs-….tmp`): that may be the only place of an edit
-that the user saved in this moment. The same command then completes the rest, and names such files in a warning.
+Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced whole
+by a rename that takes out what was there: avfs looks at what comes out, and puts it back if the user has saved it
+meanwhile, or if the look is cut short. A failure puts back what was written, from the vault's objects. A crash leaves
+some files old and some new, perhaps with a file beside that was taken out (`.avfs-….tmp`): that may be the only place
+of an edit that the user saved in this moment. The same command then completes the rest, and names such files in a
+warning.
 """
 
 from __future__ import annotations
@@ -94,8 +95,9 @@ def apply_fork(
 ) -> ApplyResult:
     """Write what a fork's checkpoints have changed into a directory.
 
-    Changes are counted from `since`, by default from what the fork began with. `uncommitted` are the paths at which the fork's
-    workspace differs from its branch; None if that is not known. `ask` is called before anything is written, and may raise.
+    Changes are counted from `since`, by default from what the fork began with. `uncommitted` are the paths at which the
+    fork's workspace differs from its branch; None if that is not known. `ask` is called before anything is written, and
+    may raise.
 
     Raises:
         CheckpointNotFound: If the fork has no checkpoint, or there is no such state.
@@ -130,7 +132,9 @@ def apply_fork(
                 ask([change for change, _ in todo])
             try:
                 if todo:
-                    left |= {TreePath(change.path): (_held(change.new_mode, change.new_oid), held) for change, held in todo}
+                    left |= {
+                        TreePath(change.path): (_held(change.new_mode, change.new_oid), held) for change, held in todo
+                    }
                     note_applied(vault, fork, directory, left)
                 _write_all(vault, root, directory, todo, applied, left)
             finally:
@@ -174,7 +178,10 @@ def _plan(
             left_out = _list_left_out(vault, directory) if left_out is None else left_out
             counts_as = left_out.get(path)
             if counts_as is not None and after is None:
-                text = f"git leaves '{show_path(path)}' out of the directory, and the fork has removed it; it was left as it is"
+                text = (
+                    f"git leaves '{show_path(path)}' out of the directory, and the fork has removed it; it was "
+                    "left as it is"
+                )
                 warnings.append(Warning("apply.left_out", text, path))
                 continue
         if held == after:
@@ -197,7 +204,7 @@ def _plan(
 
 
 def _list_left_out(vault: OpenVault, directory: Path) -> Mapping[bytes, Held]:
-    """List the files that git was told to leave out of a directory (`skip-worktree`), by its index; empty without one."""
+    """List a directory's files that git was told to leave out (`skip-worktree`), by its index; empty without one."""
     git_dir = find_git_dir(directory)
     try:
         data = read_plain_file(git_dir / "index", limit=INDEX_MAX) if git_dir is not None else b""
@@ -273,7 +280,10 @@ def _is_written(root: int, change: ChangedFile) -> bool:
 
 
 def _put_back(vault: OpenVault, root: int, change: ChangedFile, held: Held, permissions: int | None) -> bool:
-    """Bring a path to what it was before it was written; False if the user has saved the file since, or the disk refuses."""
+    """Bring a path to what it was before it was written.
+
+    False if the user has saved the file since, or the disk refuses.
+    """
     now = _held(change.new_mode, change.new_oid)
     before, after = (None if one is None else (one[0], oid_of(one[1])) for one in (now, held))
     try:
@@ -357,7 +367,9 @@ def _check_top(vault: OpenVault, directory: Path) -> None:
 def _beginning(vault: OpenVault, fork: str) -> tuple[Oid, Oid | None]:
     """Find the commit whose files a fork began with, and the commit at which its branch was then."""
     made = find_making(vault, fork, allow_newer=True)
-    base, forked_at = (maybe_oid(made.more.get(fact)) for fact in ("base", "forked_at")) if made is not None else (None, None)
+    base, forked_at = (
+        (maybe_oid(made.more.get(fact)) for fact in ("base", "forked_at")) if made is not None else (None, None)
+    )
     if base is not None:
         return base, forked_at
     raise InvalidInput(f"nothing says what {quote(fork)} began with", hint="Name a state with `--since`.")
@@ -434,7 +446,10 @@ def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) 
     pending = [ROOT]
     while pending:
         here = pending.pop()
-        with closing_fd(os.open(b".", OPEN_LIST, dir_fd=directories.get(here))) as listed, os.scandir(listed) as entries:
+        with (
+            closing_fd(os.open(b".", OPEN_LIST, dir_fd=directories.get(here))) as listed,
+            os.scandir(listed) as entries,
+        ):
             found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
         if not found or any(not is_dir and join(path, join(here, name)) not in going for name, is_dir in found):
             return False
@@ -443,7 +458,9 @@ def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) 
 
 
 def _write(vault: OpenVault, root: int, change: ChangedFile, held: Held, permissions: int | None = None) -> bool:
-    """Bring one path to what the fork has; False, and nothing done, if it no longer is what it was when it was looked at.
+    """Bring one path to what the fork has.
+
+    False, and nothing done, if it no longer is what it was when it was looked at.
 
     A file that is not there gets `permissions`, if they are given.
     """
@@ -471,7 +488,9 @@ def _write(vault: OpenVault, root: int, change: ChangedFile, held: Held, permiss
             kept = _read_permissions(place.fd, name, is_exec=change.new_mode == MODE_EXEC)
             kept = permissions if kept is None else kept
             created = mode if kept is None else kept & 0o700
-            with closing_fd(open_at(place.fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, created)) as fd:
+            with closing_fd(
+                open_at(place.fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, created)
+            ) as fd:
                 if kept is not None and stat.S_IMODE(os.fstat(fd).st_mode) != kept:
                     os.fchmod(fd, kept)
                 for piece in vault.store.stream_blob(oid):
@@ -548,7 +567,9 @@ def _exchange(directory: int, name: bytes, temporary: bytes, held: Held) -> bool
     finally:
         if not is_same:  # or unknown, because the look was cut short
             rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
-            if os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino != made:  # it was saved once more in between
+            if (
+                os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino != made
+            ):  # it was saved once more in between
                 rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
     return is_same
 

@@ -1,7 +1,7 @@
 """Cloning: a vault from another repository.
 
-Decided here: what of a clone that git made becomes the vault: its objects, its tags, its branches as those of the remote
-`origin`, and one of them as the first fork. Nothing of its configuration or hooks does. Called without a lock.
+Decided here: what of a clone that git made becomes the vault: its objects, its tags, its branches as those of the
+remote `origin`, and one of them as the first fork. Nothing of its configuration or hooks does. Called without a lock.
 
 A crash leaves no vault or a whole one (`workspace.creation.atomic`).
 """
@@ -31,7 +31,15 @@ from avfs_git.progress import Progress
 from avfs_git.values import value_class
 from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.create import carry_exclude
-from avfs_git.workspace.exchange.remotes import ORIGIN, TAGS, bring_rules, fetch, find_unusable, server_words, tracking_ref
+from avfs_git.workspace.exchange.remotes import (
+    ORIGIN,
+    TAGS,
+    bring_rules,
+    fetch,
+    find_unusable,
+    server_words,
+    tracking_ref,
+)
 from avfs_git.workspace.vault.format import HEADS, REMOTES, VaultLayout
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
@@ -101,8 +109,10 @@ def _bring_rules(making: Path, access: Access) -> None:
         bring_rules(vault.store, list(vault.refs.list(REMOTES).values()))
 
 
-def _adopt_clone(making: Path, url: str, branch: str | None, *, lazy: bool) -> tuple[str, Oid | None, int, list[Warning]]:
-    """Make a vault of a bare clone: our configuration, its branches as those of a remote, one of them as the first fork."""
+def _adopt_clone(
+    making: Path, url: str, branch: str | None, *, lazy: bool
+) -> tuple[str, Oid | None, int, list[Warning]]:
+    """Make a vault of a bare clone: our configuration, its branches as a remote's, one of them as the first fork."""
     found = RefStore(making, recover=False).list("refs/")
     head = read_head(making)[0] or f"{HEADS}main"
     shallow = making / "shallow"
@@ -159,14 +169,19 @@ def _choose_refs(
     if first is not None:
         kept[HEADS + fork] = first
         if _has_content(store, store.read_commit(first).tree) and lazy:
-            warnings.append(Warning("clone.not_lazy", "the remote does not leave contents out: all of them were brought"))
+            warnings.append(
+                Warning("clone.not_lazy", "the remote does not leave contents out: all of them were brought")
+            )
     write_file_atomically(making / "packed-refs", format_packed(kept))
     write_file_atomically(making / "HEAD", b"ref: " + os.fsencode(HEADS + fork) + b"\n")
     return fork, first, len(heads), warnings
 
 
 def _has_content(store: ObjectStore, tree: Oid) -> bool | None:
-    """Tell whether the first content that a tree names is here, as servers leave out all or none; None if it names none."""
+    """Tell whether the first content that a tree names is here, as servers leave out all or none.
+
+    None if it names none.
+    """
     pending, seen = [tree], {tree}
     while pending:
         below: list[Oid] = []

@@ -1,9 +1,9 @@
-"""Which hooks and plug-ins the owner of a vault enabled, and with which content: `hooks.json` and `plugins.json` of a home.
+"""The hooks and plug-ins that a vault's owner enabled, and their content: `hooks.json` and `plugins.json` of a home.
 
-Decided here: the format of the two files, and that one counts only with its seal (`host.files.seal`). They lie outside of the
-vault, so that a program that writes into `avfs/hooks` changes what is there, and not what may run. `userhooks` asks before it
-runs a hook, `workspace.plugins` before a change; any process may, and changes exclude each other. A crash leaves the old file or
-the new one.
+Decided here: the format of the two files, and that one counts only with its seal (`host.files.seal`). They lie outside
+of the vault, so that a program that writes into `avfs/hooks` changes what is there, and not what may run. `userhooks`
+asks before it runs a hook, `workspace.plugins` before a change; any process may, and changes exclude each other. A
+crash leaves the old file or the new one.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class EnabledPrograms:
     def _locked(self) -> Iterator[None]:
         with host_errors(f"write '{self._path}'"):
             make_dirs_durably(self._path.parent)
-            fd = os.open(self._path.with_name(f"{self._what}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(
+                self._path.with_name(f"{self._what}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
             with held(fd):
                 yield
 

@@ -1,22 +1,22 @@
 """Sidecars that another repository made, which a fetch brings on request (`--with-sidecar`).
 
-Decided here: which of the fetched commits they count for, and what of them does not come in. A sidecar counts for the commits of
-the branches and labels of the same remote that name it, and for no others: a commit of another remote that names it has
-none. A sidecar says what a git tree cannot, so it is looked at before it counts:
+Decided here: which of the fetched commits they count for, and what of them does not come in. A sidecar counts for the
+commits of the branches and labels of the same remote that name it, and for no others: a commit of another remote that
+names it has none. A sidecar says what a git tree cannot, so it is looked at before it counts:
 
 - set-user-id and set-group-id bits are taken away, and so is every extended attribute that is not a program's own
   (`user.*` without `user.overlay.*`);
-- a directory with a `.git` below it is left out, unless that was asked for: its configuration and hooks run programs when git
-  runs there;
+- a directory with a `.git` below it is left out, unless that was asked for: its configuration and hooks run programs
+  when git runs there;
 - what is no sidecar is refused as a whole.
 
-What is pushed is the newest state of a fork's sidecar without those before it, as a commit of its own (`pack_newest`): what was
-ignored once and is gone since stays here. Its header `avfs-stands-for` says which sidecar the fork's commit names. The copies
-that a gc makes of old sidecars have such headers, too.
+What is pushed is the newest state of a fork's sidecar without those before it, as a commit of its own (`pack_newest`):
+what was ignored once and is gone since stays here. Its header `avfs-stands-for` says which sidecar the fork's commit
+names. The copies that a gc makes of old sidecars have such headers, too.
 
 What has to change becomes a sidecar of this vault, which counts in place of the one that the commit names. Called by
-`workspace.exchange.remotes` when the objects are here and before refs move; a crash in between leaves noted commits that no ref
-names. Costs what differs from the sidecars that counted before.
+`workspace.exchange.remotes` when the objects are here and before refs move; a crash in between leaves noted commits
+that no ref names. Costs what differs from the sidecars that counted before.
 """
 
 from __future__ import annotations
@@ -128,8 +128,12 @@ class _Cleaner:
     def _clean_record(record: Record, meta: Oid) -> Record:
         said = parse_record(record, meta)
         mode = said.mode & ~_SET_ID if said.mode is not None else None
-        xattrs = tuple(pair for pair in said.xattrs if pair[0].startswith(b"user.") and not pair[0].startswith(b"user.overlay."))
-        return record if (mode, xattrs) == (said.mode, said.xattrs) else format_record(Meta(said.mtime_ns, mode, xattrs))
+        xattrs = tuple(
+            pair for pair in said.xattrs if pair[0].startswith(b"user.") and not pair[0].startswith(b"user.overlay.")
+        )
+        return (
+            record if (mode, xattrs) == (said.mode, said.xattrs) else format_record(Meta(said.mtime_ns, mode, xattrs))
+        )
 
 
 def pack_newest(vault: OpenVault, fork: str, head: Oid, pack: PackWriter) -> Oid | None:
@@ -143,7 +147,9 @@ def pack_newest(vault: OpenVault, fork: str, head: Oid, pack: PackWriter) -> Oid
         return None
     commit = vault.store.read_commit(newest)
     in_header = find_named(vault.store.read, head) if named is not None else None
-    return pack.add_commit(stand_for(commit, [in_header] if in_header is not None else list_stood_for(commit) or [newest], ()))
+    return pack.add_commit(
+        stand_for(commit, [in_header] if in_header is not None else list_stood_for(commit) or [newest], ())
+    )
 
 
 def accept_sidecars(
@@ -151,8 +157,8 @@ def accept_sidecars(
 ) -> list[Warning]:
     """Have the sidecars that a fetch has brought count for the commits of the same remote that name them.
 
-    `tips` and `sidecars` are the remote's. `with_git_dirs` also takes directories with a `.git`, and directories that an earlier
-    fetch left out.
+    `tips` and `sidecars` are the remote's. `with_git_dirs` also takes directories with a `.git`, and directories that
+    an earlier fetch left out.
 
     Raises:
         HostError: If the disk refuses; nothing counts then that did not before.
@@ -176,7 +182,9 @@ def accept_sidecars(
                 if stands_for not in known and not own.has(stands_for):  # what is known stands for itself
                     known[stands_for], counts[stands_for] = commit, counts[oid]
         named = find_commits(read, tips, known)
-        noted = {oid: counts[sidecar] for oid, sidecar in named.items() if own.find(oid) not in {sidecar, counts[sidecar]}}
+        noted = {
+            oid: counts[sidecar] for oid, sidecar in named.items() if own.find(oid) not in {sidecar, counts[sidecar]}
+        }
         made = {counts[oid] for oid in chain if oid in counts and counts[oid] != oid}
         pack.finish(hold=True)
         own.add({**{oid: counts[oid] for oid in chain if oid in counts}, **noted})
@@ -197,9 +205,17 @@ def _count(paths: list[TreePath]) -> str:
 
 
 def _accept_chain(
-    vault: OpenVault, pack: PackWriter, cleaner: _Cleaner, chain: Mapping[Oid, Commit], remote: str, warnings: list[Warning]
+    vault: OpenVault,
+    pack: PackWriter,
+    cleaner: _Cleaner,
+    chain: Mapping[Oid, Commit],
+    remote: str,
+    warnings: list[Warning],
 ) -> dict[Oid, Oid]:
-    """Make sidecars harmless; map the id of each to that of its replacement. Commits that are no sidecars are left out."""
+    """Make sidecars harmless; map the id of each to that of its replacement.
+
+    Commits that are no sidecars are left out.
+    """
     own = vault.store.own_commits
     counts: dict[Oid, Oid] = {}
     refused: list[str] = []
@@ -226,7 +242,9 @@ def _accept_chain(
             counts[oid] = pack.add_commit(made)
     if refused:
         more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-        warnings.append(Warning("fetch.sidecar_refused", f"a sidecar of {quote(remote)} is refused: {refused[0]}{more}"))
+        warnings.append(
+            Warning("fetch.sidecar_refused", f"a sidecar of {quote(remote)} is refused: {refused[0]}{more}")
+        )
     return counts
 
 

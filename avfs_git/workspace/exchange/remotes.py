@@ -1,8 +1,8 @@
 """Remotes: fetching from another repository, and pushing to it.
 
-Decided here: which refs stand for what on the other side, and what moves here when an exchange has gone well. The exchange
-itself is `gitstore.remote.transport`'s. Called without a lock: nothing of a workspace is touched. The refs of a fetch become
-`refs/remotes/REMOTE/*`, and on request `refs/avfs/remotes/REMOTE/*`; forks move by a merge only.
+Decided here: which refs stand for what on the other side, and what moves here when an exchange has gone well. The
+exchange itself is `gitstore.remote.transport`'s. Called without a lock: nothing of a workspace is touched. The refs of
+a fetch become `refs/remotes/REMOTE/*`, and on request `refs/avfs/remotes/REMOTE/*`; forks move by a merge only.
 
     here                              there
     refs/heads/FORK              →    refs/heads/FORK                    push
@@ -11,9 +11,10 @@ itself is `gitstore.remote.transport`'s. Called without a lock: nothing of a wor
     refs/avfs/sidecar/FORK       →    the same                           push --with-sidecar
     refs/avfs/remotes/REMOTE/…   ←    refs/avfs/{checkpoints,sidecar}/…  fetch with the same options
 
-The order: the objects are on disk before a ref here moves; all refs of a fetch move together, those that go before those
-that come. A crash before that leaves objects that nothing refers to; the next fetch brings nothing twice. A push moves the refs
-of the other side first, and then what is remembered of them: a crash in between is made up for by the next fetch.
+The order: the objects are on disk before a ref here moves; all refs of a fetch move together, those that go before
+those that come. A crash before that leaves objects that nothing refers to; the next fetch brings nothing twice. A push
+moves the refs of the other side first, and then what is remembered of them: a crash in between is made up for by the
+next fetch.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def list_remotes(vault: OpenVault) -> list[RemoteInfo]:
 
 def _describe(vault: OpenVault, remote: remotes.ConfiguredRemote) -> RemoteInfo:
     push = remotes.hide_secret(remote.push_url) if remote.push_url is not None else None
-    return RemoteInfo(remote.name, remotes.hide_secret(remote.url), push, len(vault.refs.list(f"{REMOTES}{remote.name}/")))
+    return RemoteInfo(
+        remote.name, remotes.hide_secret(remote.url), push, len(vault.refs.list(f"{REMOTES}{remote.name}/"))
+    )
 
 
 def add_remote(vault: OpenVault, name: str, url: str) -> RemoteInfo:
@@ -138,7 +141,9 @@ def list_branches(vault: OpenVault, remote: str | None = None) -> list[RemoteBra
             here = heads.get(branch)
             ahead = behind = None
             with suppress(ObjectCorrupt, ObjectMissing):  # any user who may push can put anything there
-                ahead, behind = count_apart(vault.store.read_commit, here, oid, shallow) if here is not None else (None, None)
+                ahead, behind = (
+                    count_apart(vault.store.read_commit, here, oid, shallow) if here is not None else (None, None)
+                )
             fork = branch if here is not None else None
             found.append(RemoteBranch(f"{name}/{branch}", name, branch, oid.hex(), fork, ahead, behind))
     return found
@@ -247,8 +252,8 @@ def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> Prefet
 def bring_rules(store: ObjectStore, commits: Sequence[Oid]) -> None:
     """Bring the rules of ignored files and of attributes of some commits to a partial clone.
 
-    A checkpoint reads them. With them here, it works while the server cannot be reached. Where they do not come now, they come
-    when they are read.
+    A checkpoint reads them. With them here, it works while the server cannot be reached. Where they do not come now,
+    they come when they are read.
     """
     blobs: dict[Oid, None] = {}
     waiting = [store.read_commit(commit).tree for commit in commits]
@@ -356,7 +361,9 @@ def choose_remote(vault: OpenVault, name: str | None) -> remotes.ConfiguredRemot
             raise RemoteNotFound(ORIGIN)
         remote = next((remote for remote in found if remote.name == ORIGIN), found[0])
         if len(found) > 1 and remote.name != ORIGIN:
-            raise InvalidInput("this vault has several remotes", hint=f"Name one of {', '.join(each.name for each in found)}.")
+            raise InvalidInput(
+                "this vault has several remotes", hint=f"Name one of {', '.join(each.name for each in found)}."
+            )
     remotes.check_url(remote.url, base=vault.git_dir)  # git, or an agent, may have written it
     if remote.push_url is not None:
         remotes.check_url(remote.push_url, base=vault.git_dir)
@@ -366,7 +373,9 @@ def choose_remote(vault: OpenVault, name: str | None) -> remotes.ConfiguredRemot
 def server_words(messages: Sequence[str]) -> tuple[str, ...]:
     """Keep what the server said to people."""
     said = [line.removeprefix("remote:").strip() for line in messages if line.startswith("remote:")]
-    return tuple(line for line in said if line and not line.startswith(("Total ", "Enumerating ", "Counting ", "Compressing ")))
+    return tuple(
+        line for line in said if line and not line.startswith(("Total ", "Enumerating ", "Counting ", "Compressing "))
+    )
 
 
 # --- pushing -------------------------------------------------------------------------------------------------
@@ -396,7 +405,9 @@ def push(
     vault.prepare()
     with PackWriter(vault.store) as pack:  # holds what it has written until a ref names it
         sidecars = pack if with_sidecar else None
-        wanted = _plan_push(vault, remote.name, forks, with_checkpoints=with_checkpoints, pack=sidecars, force=force_with_lease)
+        wanted = _plan_push(
+            vault, remote.name, forks, with_checkpoints=with_checkpoints, pack=sidecars, force=force_with_lease
+        )
         pack.finish(hold=True)
         if not wanted:
             return PushResult(remote.name, remotes.hide_secret(remote.push_url or remote.url))
@@ -441,7 +452,8 @@ def push_refs(
                 changes.append(RefChange(tracking, before[ref.ref], new[ref.ref]))
         _move(vault, changes)
     refs = tuple(
-        PushedRef(ref.ref, ref.outcome, maybe_hex(before[ref.ref]), maybe_hex(new[ref.ref]), ref.reason or None) for ref in done
+        PushedRef(ref.ref, ref.outcome, maybe_hex(before[ref.ref]), maybe_hex(new[ref.ref]), ref.reason or None)
+        for ref in done
     )
     said = server_words(messages)
     rejected = [ref for ref in refs if ref.outcome == "rejected"]
@@ -459,7 +471,8 @@ def push_refs(
 def _complete(vault: OpenVault, remote: str, url: str, wanted: Sequence[Push]) -> bool:
     """Fetch what a partial clone lacks of what it sends to another remote than the one it was cloned from.
 
-    Tells whether it is another one: git sends it everything. Else it sends what was made here, the other side has the rest.
+    Tells whether it is another one: git sends it everything. Else it sends what was made here, the other side has the
+    rest.
 
     Raises:
         ObjectMissing: If the remote that the vault was cloned from lacks some of it.
@@ -474,7 +487,9 @@ def _complete(vault: OpenVault, remote: str, url: str, wanted: Sequence[Push]) -
         vault.store.expect(missing)
     except (RemoteError, ObjectMissing) as error:
         name = quote(server.name) if server is not None else "the remote that the vault was cloned from"
-        error.hint = f"{quote(remote)} lacks {len(missing)} contents that are not here, only at {name}: push when it answers."
+        error.hint = (
+            f"{quote(remote)} lacks {len(missing)} contents that are not here, only at {name}: push when it answers."
+        )
         raise
     return True
 
@@ -532,14 +547,17 @@ def _advise(remote: str, rejected: Sequence[PushedRef], said: Sequence[str]) -> 
     if "stale info" in reason:
         return f"It was moved since you last looked: `avfs fetch {remote}`, look at `{remote}/{fork}`, then push again."
     if "hidden ref" in reason:
-        return "That is a vault, which takes branches only: run `avfs fetch --with-sidecar` there, to have the rest from here."
+        return (
+            "That is a vault, which takes branches only: run `avfs fetch --with-sidecar` there, to have the rest "
+            "from here."
+        )
     if "checked out" in reason or "current branch" in reason:
         return "That branch is checked out there: push a fork of another name, and merge it there."
     return f"The server says: {' '.join(said[:5])[:500]}" if said else "Ask whoever keeps the server."
 
 
 def push_to_origin(vault: OpenVault, forks: Sequence[str]) -> PushResult:
-    """Hand forks to the repository of this machine that a vault was made from: as branches, and nothing else there changes.
+    """Hand forks, as branches, to this machine's repository that a vault was made from; nothing else there changes.
 
     Its index, its working tree and its checked-out branch stay as they are, and its hooks do not run.
 

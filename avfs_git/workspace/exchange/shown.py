@@ -1,6 +1,7 @@
-"""What a clone's disk shows of an entry, where git does not believe it on modes or links (`core.fileMode`, `core.symlinks`).
+"""What a clone's disk shows of an entry where git distrusts its modes or links (`core.fileMode`, `core.symlinks`).
 
-Decided here: which entries `exchange.apply` takes for the same there, and what it writes for a link. Reads nothing but settings.
+Decided here: which entries `exchange.apply` takes for the same there, and what it writes for a link. Reads nothing but
+settings.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Shown:
     def is_any(self, held: Held, others: Sequence[Held]) -> bool:
         """Tell whether what is there may be one of some entries."""
         return held in others or any(
-            held is not None and one is not None and held[1] == one[1] and {held[0], one[0]} <= self._alike for one in others
+            held is not None and one is not None and held[1] == one[1] and {held[0], one[0]} <= self._alike
+            for one in others
         )
 
     def as_written(self, changes: Sequence[ChangedFile]) -> list[ChangedFile]:

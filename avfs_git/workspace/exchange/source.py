@@ -1,9 +1,10 @@
 """Whether the repository at a directory is the clone that a vault was made for.
 
-Decided here: a clone is known by its commits, not by its path. Another repository that was put in its place shares no commit with
-what the vault has taken from the clone; a clone that was cloned anew, is shallow, or whose branches were rewritten still shares
-one. Nothing is written into a clone, so no mark of avfs's own can tell. Called before anything is taken from a clone or handed to
-it, and where a directory says which vault is meant: the first look, which is usually the last, costs one lookup of an object.
+Decided here: a clone is known by its commits, not by its path. Another repository that was put in its place shares no
+commit with what the vault has taken from the clone; a clone that was cloned anew, is shallow, or whose branches were
+rewritten still shares one. Nothing is written into a clone, so no mark of avfs's own can tell. Called before anything
+is taken from a clone or handed to it, and where a directory says which vault is meant: the first look, which is usually
+the last, costs one lookup of an object.
 
 Takes no lock and keeps nothing.
 """
@@ -28,7 +29,8 @@ _ORIGIN = f"{REMOTES}origin/"
 def is_source(vault: Path, top: Path) -> bool:
     """Tell whether the repository at a directory can be the one whose branches a vault has taken: both have one commit.
 
-    True also where nothing can tell: there is no repository, the vault has taken no commit yet, or one side cannot be read.
+    True also where nothing can tell: there is no repository, the vault has taken no commit yet, or one side cannot be
+    read.
     """
     git_dir = find_git_dir(top)
     if git_dir is None:
@@ -42,7 +44,9 @@ def is_source(vault: Path, top: Path) -> bool:
             if any(map(there.exists, taken)):
                 return True
             with ObjectStore(vault) as here:
-                refs = RefStore(common, recover=False).list("refs/").values()  # a shallow clone, or branches that went back
+                refs = (
+                    RefStore(common, recover=False).list("refs/").values()
+                )  # a shallow clone, or branches that went back
                 return any(map(here.exists, set(refs))) or _share_history(here, taken, there)
     except AvfsError:
         return True

@@ -32,10 +32,10 @@ def find_upstream(vault: OpenVault, fork: str, name: str | None = None) -> str:
 
 
 def find_fork_point(vault: OpenVault, fork: str, upstream: str) -> Oid | None:
-    """Find where a fork's own commits begin, though the remote took back what is before: as `git merge-base --fork-point`.
+    """Find where a fork's own commits begin, though a remote took back those before (`git merge-base --fork-point`).
 
-    That is the newest of what the remote branch stood for, by git's log of it, that the fork has. What the fork got otherwise of
-    the last value before the present one is not its own, either. None if the branch never moved.
+    That is the newest of what the remote branch stood for, by git's log of it, that the fork has. What the fork got
+    otherwise of the last value before the present one is not its own, either. None if the branch never moved.
     """
     ref = REMOTES + upstream
     head, now = vault.read_head(fork), vault.refs.read(ref)
@@ -44,7 +44,9 @@ def find_fork_point(vault: OpenVault, fork: str, upstream: str) -> Oid | None:
     values = [oid for oid in dict.fromkeys(stood) if vault.store.exists(oid)][:_VALUES_MAX]
     if head is None:
         return None
-    return next((oid for oid in values if find_merge_bases(vault.store, head, oid) == [oid]), values[0] if values else None)
+    return next(
+        (oid for oid in values if find_merge_bases(vault.store, head, oid) == [oid]), values[0] if values else None
+    )
 
 
 def find_branch(vault: OpenVault, name: str) -> str:

@@ -1,13 +1,13 @@
 """The user's own programs at the ends of operations: `avfs/hooks/NAME` in a vault.
 
-Decided here: which there are, what they get, and what their ending means. A hook is an executable file that the owner of the
-vault put there and enabled: commands may be able to write into that directory, so that only the content that was enabled runs
-(`enabledprograms`). Nothing that comes with a clone, an import or a push ever gets there. It reads one JSON document
-on its standard input. One that runs before an operation refuses it by a status other than 0, and what it writes is the
-reason; one that runs after can only be heard of in a warning.
+Decided here: which there are, what they get, and what their ending means. A hook is an executable file that the owner
+of the vault put there and enabled: commands may be able to write into that directory, so that only the content that was
+enabled runs (`enabledprograms`). Nothing that comes with a clone, an import or a push ever gets there. It reads one
+JSON document on its standard input. One that runs before an operation refuses it by a status other than 0, and what it
+writes is the reason; one that runs after can only be heard of in a warning.
 
-Called by the SDK, without a lock, in the process that asks for the operation. A hook has a process group of its own and a time
-limit, after which the group is killed; nothing waits for what a hook leaves behind.
+Called by the SDK, without a lock, in the process that asks for the operation. A hook has a process group of its own and
+a time limit, after which the group is killed; nothing waits for what a hook leaves behind.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def run_hook(
         A warning if a hook that runs after an operation failed, or if an existing hook is not enabled.
 
     Raises:
-        HookRefused: If a hook that runs before an operation does not want it, fails, takes too long, or is not what was enabled.
+        HookRefused: If a hook that runs before an operation does not want it, fails, takes too long, or is not what was
+            enabled.
         KeyboardInterrupt: If Ctrl-C or a signal ends the program; it says whether the operation is done.
     """
     try:
@@ -148,7 +149,9 @@ def _run_enabled(
     if state is HookState.CHANGED:
         if name.startswith("pre-"):
             raise HookRefused(name, f"its program was changed or removed since it was enabled: {way_out}")
-        what = f"the hook '{name}' did not run, because its program was changed or removed since it was enabled: {way_out}"
+        what = (
+            f"the hook '{name}' did not run, because its program was changed or removed since it was enabled: {way_out}"
+        )
         return (Warning("hook.changed", what),)
     limit_s = int(vault.config.read()["hooks.timeout_s"])
     document = {"schema_version": 1, "hook": name, "vault": os.fspath(vault.git_dir), "fork": fork, **facts}

@@ -1,8 +1,8 @@
 """Putting into history what was kept beside it: `avfs add`.
 
-Decided here: which files below some paths are meant, and that what is uncommitted is saved first, so that taking the addition
-back puts these files beside history again and changes nothing else. Called with the workspace locked, in a live tree with its
-guard. The files themselves are not touched; a crash leaves either the checkpoint or nothing.
+Decided here: which files below some paths are meant, and that what is uncommitted is saved first, so that taking the
+addition back puts these files beside history again and changes nothing else. Called with the workspace locked, in a
+live tree with its guard. The files themselves are not touched; a crash leaves either the checkpoint or nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
     added: set[TreePath] = set()
     for path in paths:
         if state.lookup(path) is None and _is_file(locked, path):
-            what = "is left out of checkpoints by the settings 'sidecar.max_file_bytes' and 'sidecar.exclude', and is in no state"
+            what = (
+                "is left out of checkpoints by the settings 'sidecar.max_file_bytes' and 'sidecar.exclude', and "
+                "is in no state"
+            )
             raise PathUnsuitable(b"/" + path, what)
         added |= _find_files(state, rules, path, force=force)
     text = f"add {shown}"

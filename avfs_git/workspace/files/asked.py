@@ -1,8 +1,9 @@
 """Asking the user's plug-ins before a file call changes a workspace.
 
-Decided here: what they are told of a call: the paths without symbolic links, so that a plug-in that knows a directory is not led
-past it. An operation on a directory is one question, but for an import: that is one for each path. Called before the workspace is
-locked, by the process that makes the change. With the lock held, a path that leads elsewhere by then is asked about again.
+Decided here: what they are told of a call: the paths without symbolic links, so that a plug-in that knows a directory
+is not led past it. An operation on a directory is one question, but for an import: that is one for each path. Called
+before the workspace is locked, by the process that makes the change. With the lock held, a path that leads elsewhere by
+then is asked about again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What is said of a file or directory: its kind, size and time, and the tree below it.
 
 Decided here: which facts cost a look at the file's content, and that a damaged or vanished entry hides no other.
-`workspace.files.files` calls this in a view of the workspace, and translates the filesystem's own errors. Nothing changes.
+`workspace.files.files` calls this in a view of the workspace, and translates the filesystem's own errors. Nothing
+changes.
 """
 
 from __future__ import annotations
@@ -26,13 +27,18 @@ _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 def describe(merged: MergedTree, path: TreePath, node: Node, attr: Attr, *, sizes: bool = True) -> FileInfo:
     """Describe a node; without `sizes`, nothing is fetched."""
     entry = None if node.upper else node.lower
-    return describe_listed(merged, path, attr, entry.oid if entry is not None and not node.is_dir else None, sizes=sizes)
+    return describe_listed(
+        merged, path, attr, entry.oid if entry is not None and not node.is_dir else None, sizes=sizes
+    )
 
 
 def describe_listed(
     merged: MergedTree, path: TreePath, attr: Attr, oid: Oid | None, problem: str | None = None, *, sizes: bool = True
 ) -> FileInfo:
-    """Describe an entry of a list, whose content has the id `oid` if it is unchanged; `problem` says what is damaged."""
+    """Describe an entry of a list, whose content has the id `oid` if it is unchanged.
+
+    `problem` says what is damaged.
+    """
     mode = attr.mode
     kind = _KINDS.get(stat.S_IFMT(mode), Kind.OTHER)
     if kind is _FILE:  # most of what is listed: spelled out, because lists are long

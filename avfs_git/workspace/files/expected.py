@@ -1,9 +1,9 @@
 """Whether a file still holds the content that a caller has seen.
 
-Decided here: how that is found out in a live tree. Programs there hold no lock of ours, so the answer is valid only while the
-guard of the tree is held, and reading takes 0.5 ms for each MiB. So a caller checks twice: first without the guard, then with it,
-where a file that was left alone in between is not read again. Called by `files` with the workspace locked. Nothing here changes a
-file.
+Decided here: how that is found out in a live tree. Programs there hold no lock of ours, so the answer is valid only
+while the guard of the tree is held, and reading takes 0.5 ms for each MiB. So a caller checks twice: first without the
+guard, then with it, where a file that was left alone in between is not read again. Called by `files` with the workspace
+locked. Nothing here changes a file.
 """
 
 from __future__ import annotations

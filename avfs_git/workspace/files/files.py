@@ -186,7 +186,9 @@ class Files:
             if not node.is_dir:
                 return [describe(merged, path, node, merged.attributes.getattr(node, sizes=sizes), sizes=sizes)]
             return [
-                describe_listed(merged, join(path, name), attr, entry.oid if entry is not None else None, problem, sizes=sizes)
+                describe_listed(
+                    merged, join(path, name), attr, entry.oid if entry is not None else None, problem, sizes=sizes
+                )
                 for name, attr, entry, problem in merged.attributes.list_attrs(node, sizes=sizes)
             ]
 
@@ -204,7 +206,14 @@ class Files:
         if info.oid is not None or info.kind not in (Kind.FILE, Kind.SYMLINK):
             return info
         return FileInfo(
-            info.path, info.kind, info.mode, info.size, info.mtime_ns, content_oid(merged, node), info.target, info.nlink
+            info.path,
+            info.kind,
+            info.mode,
+            info.size,
+            info.mtime_ns,
+            content_oid(merged, node),
+            info.target,
+            info.nlink,
         )
 
     def read_meta(self, path: TreePath) -> PathMeta:
@@ -214,9 +223,18 @@ class Files:
     # --- changing --------------------------------------------------------------------------------------
 
     def _ask(
-        self, operation: str, path: TreePath, new_path: TreePath | None = None, *, follow: bool = True, **facts: str | bool
+        self,
+        operation: str,
+        path: TreePath,
+        new_path: TreePath | None = None,
+        *,
+        follow: bool = True,
+        **facts: str | bool,
     ) -> _AskAgain | None:
-        """Ask the plug-ins. Return None without plug-ins, else a function that asks again if the path leads elsewhere by then."""
+        """Ask the plug-ins.
+
+        Return None without plug-ins, else a function that asks again if the path leads elsewhere by then.
+        """
         question = ask_before(self._opened, operation, path, new_path, follow=follow, **facts)
         return None if question is None else partial(question.ask, path=path, new_path=new_path, follow=follow)
 
@@ -247,7 +265,9 @@ class Files:
                         return self._write(path, whole, append=append, parents=parents, executable=executable)
         return self._write(path, data, append=append, parents=parents, executable=executable)
 
-    def _write(self, path: TreePath, data: Content, *, append: bool, parents: bool, executable: bool | None) -> FileInfo:
+    def _write(
+        self, path: TreePath, data: Content, *, append: bool, parents: bool, executable: bool | None
+    ) -> FileInfo:
         def put(merged: MergedTree) -> FileInfo:
             if append:
                 node = self._append(merged, path, data)
@@ -295,7 +315,7 @@ class Files:
 
     @contextmanager
     def _taking(self, locked: LockedWorkspace, path: TreePath, expect: str, *, follow: bool) -> Iterator[None]:
-        """Compare the file that a change replaced with `expect` afterwards, in a tree whose programs do not wait (overlayfs)."""
+        """Compare the replaced file with `expect` afterwards, in a tree whose programs do not wait (overlayfs)."""
         mounted = self._opened.mounted
         if mounted is None:
             yield
@@ -315,7 +335,9 @@ class Files:
         ask_again = self._ask("mkdir", path)
         self._change(path, lambda merged: merged.make_dir(path, parents=parents), ask_again)
 
-    def remove(self, path: TreePath, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None) -> None:
+    def remove(
+        self, path: TreePath, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None
+    ) -> None:
         """Remove a file, a symbolic link or, with `recursive`, a directory."""
         ask_again = self._ask("unlink", path, follow=False, recursive=recursive)
 
@@ -396,11 +418,18 @@ class Files:
         self._change(path, lambda merged: merged.attributes.chmod(merged.resolve(path), mode & 0o7777), ask_again)
 
     def change_meta(
-        self, path: TreePath, entries: Sequence[MetaEntry], deleted: Sequence[str], tags: Sequence[str], untagged: Sequence[str]
+        self,
+        path: TreePath,
+        entries: Sequence[MetaEntry],
+        deleted: Sequence[str],
+        tags: Sequence[str],
+        untagged: Sequence[str],
     ) -> PathMeta:
         """Set `entries`, delete the keys `deleted`, add `tags` and remove `untagged`; return the result."""
         ask_again = self._ask("setxattr", path)
-        return self._change(path, lambda merged: metadata.change_meta(merged, path, entries, deleted, tags, untagged), ask_again)
+        return self._change(
+            path, lambda merged: metadata.change_meta(merged, path, entries, deleted, tags, untagged), ask_again
+        )
 
     def symlink(self, path: TreePath, target: bytes) -> None:
         """Make a symbolic link. Where it leads is not looked at: it is followed inside the workspace only."""

@@ -15,7 +15,9 @@ from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.workspace.files.asked import Question
 
 
-def ask_about_all(merged: MergedTree, layer: PlainDirectory, path: TreePath, max_depth: int | None, question: Question) -> None:
+def ask_about_all(
+    merged: MergedTree, layer: PlainDirectory, path: TreePath, max_depth: int | None, question: Question
+) -> None:
     """Ask the user's plug-ins about all that comes into a directory.
 
     Raises:

@@ -1,8 +1,8 @@
 """Tags and metadata of a path, which are extended attributes of its file or directory.
 
-Decided here: what a change of them does, and which errors callers see. `vfs.tags` says which attributes they are: programs in a
-live tree read and set them, and all that keeps attributes keeps them: checkpoints, forks, renames, copies, merges, restores and
-undo. `workspace.files.files` calls this, and holds the workspace lock for a change.
+Decided here: what a change of them does, and which errors callers see. `vfs.tags` says which attributes they are:
+programs in a live tree read and set them, and all that keeps attributes keeps them: checkpoints, forks, renames,
+copies, merges, restores and undo. `workspace.files.files` calls this, and holds the workspace lock for a change.
 """
 
 from __future__ import annotations
@@ -65,13 +65,17 @@ def change_meta(
         wanted[TAGS] = format_tags(present) or None
     for name, value in wanted.items():
         if value is not None and len(value) > _VALUE_MAX:
-            raise AttributeRefused(path, _show(name), f"it is {len(value)} bytes long, above the {_VALUE_MAX} that Linux takes")
+            raise AttributeRefused(
+                path, _show(name), f"it is {len(value)} bytes long, above the {_VALUE_MAX} that Linux takes"
+            )
     for name, value in wanted.items():
         _put(merged, path, node, name, value, before.get(name))
     return _describe(path, merged.attributes.read_xattrs(node))
 
 
-def _put(merged: MergedTree, path: TreePath, node: Node, name: bytes, value: bytes | None, before: bytes | None) -> None:
+def _put(
+    merged: MergedTree, path: TreePath, node: Node, name: bytes, value: bytes | None, before: bytes | None
+) -> None:
     """Set or remove an attribute. A value that is there already costs nothing."""
     if value == before:
         return

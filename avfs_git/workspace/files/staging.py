@@ -1,11 +1,12 @@
 """Exports that appear only once it is known that what was read was one state.
 
-Decided here: where the copy is made until then, and how it takes its place. It is made in a hidden directory, `.avfs-….tmp`, of
-the file system that it goes to: in the destination, or in the nearest directory above it. Then each entry is renamed into place;
-a directory that is there already takes what is in the new one. Nothing is written through a symbolic link or replaced unasked.
+Decided here: where the copy is made until then, and how it takes its place. It is made in a hidden directory,
+`.avfs-….tmp`, of the file system that it goes to: in the destination, or in the nearest directory above it. Then each
+entry is renamed into place; a directory that is there already takes what is in the new one. Nothing is written through
+a symbolic link or replaced unasked.
 
-Called by `transfer` for a look beside an operation, in any thread. A crash leaves the hidden directory, or some of the entries in
-place, each whole.
+Called by `transfer` for a look beside an operation, in any thread. A crash leaves the hidden directory, or some of the
+entries in place, each whole.
 """
 
 from __future__ import annotations

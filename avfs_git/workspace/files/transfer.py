@@ -1,10 +1,10 @@
 """Carrying files in and out: directories of the host, and tar archives.
 
-Decided here: what comes along (files, directories, symbolic links, modes, times, the user's attributes) and what
-does not: a `.git` that leads out of what is carried, devices, sockets and pipes are left out, with a warning. A symbolic link
-that leads out comes along, as in git and in a tar archive, with a warning: nothing here follows it, but a later program may.
-On the host's side nothing is written through a symbolic link, and nothing outside the destination; what is there is replaced
-by a rename, so that a full disk or a crash leaves it.
+Decided here: what comes along (files, directories, symbolic links, modes, times, the user's attributes) and what does
+not: a `.git` that leads out of what is carried, devices, sockets and pipes are left out, with a warning. A symbolic
+link that leads out comes along, as in git and in a tar archive, with a warning: nothing here follows it, but a later
+program may. On the host's side nothing is written through a symbolic link, and nothing outside the destination; what is
+there is replaced by a rename, so that a full disk or a crash leaves it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from avfs_git.errors import AvfsError, HostError, InvalidInput, InvalidPath, PathEscapes, PathUnsuitable, quote
-from avfs_git.gitstore.config.outside import POINTER_MAX, leads_inside, names_other_repository, parse_pointer, works_elsewhere
+from avfs_git.gitstore.config.outside import (
+    POINTER_MAX,
+    leads_inside,
+    names_other_repository,
+    parse_pointer,
+    works_elsewhere,
+)
 from avfs_git.host.files.beneath import Descriptor, open_at
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, write_all
@@ -102,7 +108,13 @@ def leads_out(directory: TreePath, target: bytes) -> bool:
 
 
 def import_path(
-    opened: OpenWorkspace, source: Path, path: TreePath, *, recursive: bool, max_depth: int | None, shown: str | None = None
+    opened: OpenWorkspace,
+    source: Path,
+    path: TreePath,
+    *,
+    recursive: bool,
+    max_depth: int | None,
+    shown: str | None = None,
 ) -> TransferResult:
     """Copy a file or directory of the host into a workspace; `shown` is what the caller calls the source."""
     tally = _Tally(ask_before(opened, "import", path, recursive=recursive), path)
@@ -245,7 +257,9 @@ def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> Transfe
                     try:
                         _unpack(merged, archive, member, path, tally, directories)
                     except PathEscapes:
-                        tally.leave_out(os.fsencode(member.name), "goes through a symbolic link that leads out of the workspace")
+                        tally.leave_out(
+                            os.fsencode(member.name), "goes through a symbolic link that leads out of the workspace"
+                        )
                 for there in sorted(directories, reverse=True):
                     _finish_directory(merged, there, directories[there])
         except tarfile.TarError as error:
@@ -394,7 +408,9 @@ def export_path(
             if opened.confirm is None:
                 copy(destination, is_new=not destination.exists())
             else:
-                _export_staged(opened.confirm, copy, destination, os.fsencode(named), is_dir=node.is_dir, overwrite=overwrite)
+                _export_staged(
+                    opened.confirm, copy, destination, os.fsencode(named), is_dir=node.is_dir, overwrite=overwrite
+                )
     tally.warnings += warn_of_state(opened)
     return tally.result(show_path(path) or "/", str(named))
 

@@ -1,16 +1,18 @@
-"""Forks of the present state of a clone, or of any directory: the vault that goes with it, and what is taken over each time.
+"""Forks of the present state of a clone, or of any directory: the vault that goes with it, and what each takes over.
 
-Decided here: how a directory is tied to a vault of its own (`avfs/origin` in the vault names it), and that its branches are
-remote ones there: the vault's own branches are the forks that were made, and `git push origin FORK` in one hands it to the clone.
-The clone is only read. Its objects are linked, never copied where the file system allows it, and no git runs on it.
+Decided here: how a directory is tied to a vault of its own (`avfs/origin` in the vault names it), and that its branches
+are remote ones there: the vault's own branches are the forks that were made, and `git push origin FORK` in one hands it
+to the clone. The clone is only read. Its objects are linked, never copied where the file system allows it, and no git
+runs on it.
 
 A fork of a clone begins with the clone's commit as its branch. What is not committed there is not committed in the fork
-either: the lower layer is a commit of its own that no branch holds, with the present state as its tree. The order of steps
-is that of `workspace.forks.forks`: the objects, then the refs with their line in the log.
+either: the lower layer is a commit of its own that no branch holds, with the present state as its tree. The order of
+steps is that of `workspace.forks.forks`: the objects, then the refs with their line in the log.
 
 A fork that is mounted is forked in the same way, as one more fork in its vault: nothing is saved in it first.
 
-Callers hold no lock; two calls for one directory at the same time are kept apart by the vault's name and the lock of the fork's.
+Callers hold no lock; two calls for one directory at the same time are kept apart by the vault's name and the lock of
+the fork's.
 """
 
 from __future__ import annotations
@@ -82,7 +84,11 @@ def find_top(directory: Path) -> Path:
 
 def find_remote(git_dir: Path) -> str | None:
     """Name the remote of a vault that stands for the clone that it was made of; None if it was made of no clone."""
-    return REMOTE if VaultLayout(git_dir).read_origin() is not None and f"remote.{REMOTE}.url" in read_config(git_dir) else None
+    return (
+        REMOTE
+        if VaultLayout(git_dir).read_origin() is not None and f"remote.{REMOTE}.url" in read_config(git_dir)
+        else None
+    )
 
 
 def make_vault_of(git_dir: Path, source: Path, branch: str) -> None:
@@ -92,7 +98,9 @@ def make_vault_of(git_dir: Path, source: Path, branch: str) -> None:
         VaultExists: If something is there.
     """
     with vault_made(git_dir) as making:
-        init_vault_repo(making, head=HEADS + branch, remote=(REMOTE, source) if find_git_dir(source) is not None else None)
+        init_vault_repo(
+            making, head=HEADS + branch, remote=(REMOTE, source) if find_git_dir(source) is not None else None
+        )
         layout = VaultLayout(making)
         layout.prepare()
         write_file_atomically(layout.origin, os.fsencode(source) + b"\0")
@@ -107,15 +115,17 @@ def fork_present(
     author: Identity | None = None,
     made_for: str | None = None,
 ) -> list[Warning]:
-    """Make a fork of what a directory holds at present: its commit, and all that is not committed, ignored files included.
+    """Make a fork of a directory's present state: its commit, and all that is not committed, ignored files included.
 
-    `parent` is the vault's fork that is mounted there, if the directory is such a mount; `made_for` is what `find_maker` tells.
+    `parent` is the vault's fork that is mounted there, if the directory is such a mount; `made_for` is what
+    `find_maker` tells.
 
     Returns:
         What could not be taken along.
 
     Raises:
-        ForkExists: If the name is taken; for a program, which hands its branch to the clone, also by a branch of the clone.
+        ForkExists: If the name is taken; for a program, which hands its branch to the clone, also by a branch of the
+            clone.
         InvalidName: If git has no branch of that name beside those of other forks.
         NotAVault, FormatUnsupported: If the directory is a repository that cannot be read safely.
         RefDamaged: If the branch that is checked out there does not say at which commit it is.
@@ -169,7 +179,12 @@ def _take_present(
         )
         more = {_OF_DIRECTORY: True} | ({_MADE_FOR: made_for} if made_for is not None else {})
         record_fork(
-            vault, state, f"fork {name} from {source.name}", more, check=partial(_check_free, vault, name), sidecar=sidecar
+            vault,
+            state,
+            f"fork {name} from {source.name}",
+            more,
+            check=partial(_check_free, vault, name),
+            sidecar=sidecar,
         )
         first = vault.head_fork()
         if first is not None and vault.read_head(first) is None:
@@ -184,7 +199,7 @@ def _take_present(
 
 
 def _has_no_files(source: Path, git_dir: Path) -> NotAVault:
-    """Make the error for a repository without a working tree: what is in it are git's own files, and no state of anything."""
+    """Make the error for a repository without a working tree: it holds git's own files, and no state of anything."""
     refused = NotAVault(str(source), "it is a bare repository, without files of its own to fork")
     create = f"avfs vault create NAME --from {shlex.quote(str(git_dir))}"
     refused.hint = f"Make a vault of its history with `{create}`, or fork a working tree of it."
@@ -226,22 +241,26 @@ def find_maker(vault: OpenVault, fork: str) -> str | None:
 
 
 def is_untouched(vault: OpenVault, fork: str) -> bool:
-    """Tell whether a fork that was saved just now holds what the directory held when it was forked, and nothing else."""
+    """Tell whether a fork saved just now holds what the directory held when it was forked, and nothing else."""
     state = peek_state(vault, fork)
     head = vault.read_head(fork)
     if state is None or state.forked_at is None or head is None:
         return False
     here, base = vault.store.read_commit(head), _read_first_base(vault, fork)
-    if base is None or here.tree != base.tree:  # also where the head stands: what was not committed there can have been taken out
+    if (
+        base is None or here.tree != base.tree
+    ):  # also where the head stands: what was not committed there can have been taken out
         return False
     return head.hex() == state.forked_at or (
         [parent.hex() for parent in here.parents] == [state.forked_at]
-        and all(_OF_LOOKING.search(one.path) for one in diff_sidecars(vault.store, *map(vault.sidecar_tree, (base, here))))
+        and all(
+            _OF_LOOKING.search(one.path) for one in diff_sidecars(vault.store, *map(vault.sidecar_tree, (base, here)))
+        )
     )
 
 
 def list_left_in_git(vault: OpenVault, fork: str) -> tuple[str, ...]:
-    """Name the branches, tags, stash entries and index entries with work that git in the fork's live tree has put there."""
+    """Name branches, tags, stash entries and index entries with work that git in the fork's live tree put there."""
     state = peek_state(vault, fork)
     found = gitmoves.list_left_in_git(vault, fork, (state.created_at_ns or 0) if state is not None else 0)
     return (*found, *(f":{show_path(path)}" for path in list_staged(vault, fork)))
@@ -257,9 +276,9 @@ def _read_first_base(vault: OpenVault, fork: str) -> Commit | None:
 def is_pushed(vault: OpenVault, fork: str) -> bool:
     """Tell whether the clone a vault belongs to has a fork's commits: one of its refs holds the fork's head.
 
-    A checkpoint that adds nothing to the tree of the commit before it does not count: what it has is in its sidecar, which is
-    never pushed. But it is the only work of a fork that has no other commit, and where a repository in the fork is new or has
-    moved on, it is not known where its commits are.
+    A checkpoint that adds nothing to the tree of the commit before it does not count: what it has is in its sidecar,
+    which is never pushed. But it is the only work of a fork that has no other commit, and where a repository in the
+    fork is new or has moved on, it is not known where its commits are.
     """
     source = vault.layout.read_origin()
     git_dir = find_git_dir(source) if source is not None else None
@@ -270,7 +289,11 @@ def is_pushed(vault: OpenVault, fork: str) -> bool:
     state, last = peek_state(vault, fork), head
     while head not in pushed:
         commit = vault.store.read_commit(head)
-        if commit.sidecar is None or len(commit.parents) != 1 or vault.store.read_commit(commit.parents[0]).tree != commit.tree:
+        if (
+            commit.sidecar is None
+            or len(commit.parents) != 1
+            or vault.store.read_commit(commit.parents[0]).tree != commit.tree
+        ):
             return False
         head = commit.parents[0]
     if head != last and state is not None and head.hex() == state.forked_at:

@@ -1,10 +1,10 @@
 """Folding: making the head the new lower layer, and dropping what the upper one repeats of it.
 
-Decided here: when a workspace may be folded, and in which order. The merged view is the same at every step:
-the state with the new base is on disk before the first entry goes, and each entry that goes equals what the
-new base shows in its place. A directory that was moved shows what the new base has at its place from then on: redirects
-mean the old base only (`opened.layers`). What no checkpoint holds stays in the upper layer, and so does each entry of which
-the base would show less: one with another name (a hard link), another owner, an access control list, capabilities, or an
+Decided here: when a workspace may be folded, and in which order. The merged view is the same at every step: the state
+with the new base is on disk before the first entry goes, and each entry that goes equals what the new base shows in its
+place. A directory that was moved shows what the new base has at its place from then on: redirects mean the old base
+only (`opened.layers`). What no checkpoint holds stays in the upper layer, and so does each entry of which the base
+would show less: one with another name (a hard link), another owner, an access control list, capabilities, or an
 attribute of root's. Cut short, a fold leaves entries that equal the base; the next one drops them, and so it is after a
 failure. Maintenance folds so, a few entries at a time.
 """
@@ -59,8 +59,8 @@ def fold_workspace(locked: LockedWorkspace) -> tuple[bool, tuple[Warning, ...]]:
 def fold_some(locked: LockedWorkspace, slice_s: float) -> int:
     """Drop entries for so long, from the first one on; tell how many entries went.
 
-    It takes as long as finding the first entry took where that is longer: each call lists a directory anew, and a large one would
-    else take the square of its size. With 0 one entry goes. Saves nothing: does nothing if that were needed.
+    It takes as long as finding the first entry took where that is longer: each call lists a directory anew, and a large
+    one would else take the square of its size. With 0 one entry goes. Saves nothing: does nothing if that were needed.
 
     Raises:
         LeftInForce, HostError: As `fold_workspace`.
@@ -140,7 +140,7 @@ def _move_base(locked: LockedWorkspace, head: Oid, sidecar: Oid | None) -> None:
 
 
 def is_repeated(kind: str, mtime_ns: int, there: LowerEntry | None) -> bool:
-    """Whether the lower layer shows what a file, link or whiteout of the upper one shows, which holds what the head does."""
+    """Tell whether the lower layer shows the same as an upper file, link or whiteout that holds what the head does."""
     if there is None:
         return kind == WHITEOUT
     # A file that was only touched makes no checkpoint; its time stays in the upper layer.
@@ -216,7 +216,11 @@ class _Dropping:
     def _drop_directory(self, path: TreePath, entry: LowerEntry, before: os.stat_result) -> None:
         """Remove an empty directory; a directory that stays gets back its time, which the fold has moved."""
         here = self._directories.get(path)
-        if path != ROOT and before.st_mtime_ns == entry.mtime_ns and not self._has_other_access(before, entry_of(here, b".")):
+        if (
+            path != ROOT
+            and before.st_mtime_ns == entry.mtime_ns
+            and not self._has_other_access(before, entry_of(here, b"."))
+        ):
             above, name = split(path)
             try:
                 os.rmdir(name, dir_fd=self._directories.get(above))

@@ -1,10 +1,10 @@
 """Forks: making, listing and ending them.
 
-Decided here: what a fork starts from, what is written when one is made, and where everything goes when one is
-deleted. Making one costs a ref and a line in the log, in a tree of any size; its sidecar is the one that
-the commit names, which the fork that it came from keeps reachable. Its workspace is made when it is first opened
-(`workspace.vault.origin`). The order of steps, under the lock of the fork's name (`OpenVault.fork_locked`), after another look
-whether the fork is there:
+Decided here: what a fork starts from, what is written when one is made, and where everything goes when one is deleted.
+Making one costs a ref and a line in the log, in a tree of any size; its sidecar is the one that the commit names, which
+the fork that it came from keeps reachable. Its workspace is made when it is first opened (`workspace.vault.origin`).
+The order of steps, under the lock of the fork's name (`OpenVault.fork_locked`), after another look whether the fork is
+there:
 
 - make: the log announces the branch, then the branch. A crash leaves a fork or none.
 - delete: refs that keep what was there, then the log announces that the branch goes, then it goes (in one update), then
@@ -58,9 +58,10 @@ Saver = Callable[[OpenWorkspace, str, str], Oid | None]
 
 
 def save_source(opened: OpenWorkspace, message: str, description: str) -> Oid | None:
-    """Save what a workspace has not committed, with a message for the commit and a description for the log; give the commit.
+    """Save a workspace's uncommitted work, with a commit message and a description for the log; return the commit.
 
-    While a command runs there, the commit is beside the branch: a checkpoint would split the operation that the command is.
+    While a command runs there, the commit is beside the branch: a checkpoint would split the operation that the command
+    is.
     """
     vault, fork = opened.vault, opened.fork
     with opened.locked() as locked:
@@ -133,7 +134,7 @@ def record_fork(
     check: Callable[[], object],
     sidecar: Oid | None = None,
 ) -> None:
-    """Make the branch of a fork whose workspace begins in a state, with its line in the log, which says `text` and `more`.
+    """Make the branch of a fork whose workspace begins in a state, with its log line, which says `text` and `more`.
 
     `check` refuses a name that is taken. `sidecar` is a new commit that nothing else keeps.
     """
@@ -154,7 +155,9 @@ def record_fork(
             changes += vault.hold(maybe_oid(state.base))
         changes.append(RefChange(HEADS + name, None, head))  # last: by it the fork is found
         moves: list[RefMoveRecord] = [(HEADS + name, None, head.hex())]
-        record = OpRecord(0, name, FORK_CREATE, text, state.created_at_ns, moves=moves, more={**facts_of(state), **more})
+        record = OpRecord(
+            0, name, FORK_CREATE, text, state.created_at_ns, moves=moves, more={**facts_of(state), **more}
+        )
         vault.move_refs(changes, record)
 
 
@@ -212,7 +215,10 @@ def _settle_source(
 
 
 def find_kept_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
-    """Find the sidecar commit of what a fork has beside its head, whether avfs or git made that; None if it has nothing there."""
+    """Find the sidecar commit of what a fork has beside its head, whether avfs or git made that.
+
+    None if it has nothing there.
+    """
     sidecar, state = find_sidecar(vault, fork, head), peek_state(vault, fork)
     if sidecar is not None or state is None or state.base is None:
         return sidecar
@@ -227,7 +233,9 @@ def end_fork(
     *,
     only_if: Callable[[LockedWorkspace], bool] | None = None,
 ) -> bool:
-    """Take a fork away: its refs, kept reachable under others, and its workspace, kept in the trash; tell whether that was done.
+    """Take a fork away: its refs, kept reachable under others, and its workspace, kept in the trash.
+
+    Tell whether that was done.
 
     The refs that move and the name in the trash are put into `record`. `only_if` is asked with the workspace locked.
 
@@ -261,7 +269,7 @@ def end_fork(
 
 
 def _save_staged(vault: OpenVault, fork: str) -> Oid | None:
-    """Make a commit of what only git's index holds in a fork, which goes into the trash with it: its content stays reachable."""
+    """Commit what only a fork's git index holds, which goes into the trash with the fork: it stays reachable."""
     staged = list_staged(vault, fork)
     if not staged:
         return None
@@ -290,17 +298,20 @@ def delete_fork(
 ) -> ForkInfo | None:
     """Delete a fork. Its commits stay reachable and its files stay in the trash, so that it can be undone.
 
-    `by` is the fork at hand, where `undo` brings this one back. Returns None if `only_if`, asked with the workspace locked, says
-    that the fork stays.
+    `by` is the fork at hand, where `undo` brings this one back. Returns None if `only_if`, asked with the workspace
+    locked, says that the fork stays.
 
     Raises:
-        InvalidInput: If it is the default fork, and the vault is not that of a directory: there, another fork becomes it.
+        InvalidInput: If it is the default fork, and the vault is not that of a directory: there, another fork becomes
+            it.
         HostError: If the disk refuses; the fork is there, unless the error says otherwise.
     """
     info = fork_info(vault, fork)
     is_default = vault.head_fork() == fork
     if is_default and vault.layout.read_origin() is None:
-        raise InvalidInput(f"{quote(fork)} is the vault's default fork", hint="Delete the vault instead, or another fork.")
+        raise InvalidInput(
+            f"{quote(fork)} is the vault's default fork", hint="Delete the vault instead, or another fork."
+        )
     vault.prepare()
     more: dict[str, object] = {BY: by} if by not in (None, fork) else {}
     if is_default:
@@ -313,6 +324,9 @@ def delete_fork(
 
 
 def _leave_default(vault: OpenVault, fork: str) -> None:
-    """Let the vault of a directory have another default fork than a deleted one; after a crash before, HEAD names no fork."""
+    """Let the vault of a directory have another default fork than a deleted one.
+
+    After a crash before, HEAD names no fork.
+    """
     others = sorted(vault.list_heads().keys() - {fork})
     vault.refs.set_head(HEADS + (others[0] if others else "main" if fork != "main" else "none"))

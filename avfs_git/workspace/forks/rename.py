@@ -1,20 +1,20 @@
-"""Renaming a fork: its branch, labels, sidecars, git's log and settings of the branch, and its workspace get another name.
+"""Renaming a fork: its branch, labels, sidecars, workspace, and git's log and settings of the branch get a new name.
 
-Decided here: what of a fork moves, and in which order. One operation in the log says it, on the new name, with what the log says
-of the fork under the old one; `undo` of it is a rename back. What was done before stays in the log under the old name, and is the
-fork's all the same (`log.lives`).
+Decided here: what of a fork moves, and in which order. One operation in the log says it, on the new name, with what the
+log says of the fork under the old one; `undo` of it is a rename back. What was done before stays in the log under the
+old name, and is the fork's all the same (`log.lives`).
 
 The order of steps, under the locks of both names and of the workspace:
 
 1. Git's log of the branch gets a second name in the workspace: with its branch, it goes.
-2. The log announces the operation; the refs of the new name are made, the branch last; those of the old name go, the branch
-   first.
+2. The log announces the operation; the refs of the new name are made, the branch last; those of the old name go, the
+   branch first.
 3. The workspace is retired and passes through the trash, under a name that the operation says, to its place
    (`origin.place_renamed`).
 
-A failure is taken back until the workspace is in the trash. A crash in step 2 leaves the fork under the old name, under both, or
-under the new one. The next process that opens it under the new name completes the rename, also after a crash in step 3
-(`origin.complete_rename`).
+A failure is taken back until the workspace is in the trash. A crash in step 2 leaves the fork under the old name, under
+both, or under the new one. The next process that opens it under the new name completes the rename, also after a crash
+in step 3 (`origin.complete_rename`).
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def rename_fork(vault: OpenVault, fork: str, name: str, *, open_workspace: Opene
         ForkExists, InvalidName: If no fork can get the new name.
         BranchCheckedOut: If another working tree has the branch checked out.
         InvalidInput: If the fork has no checkpoint yet, or git is in the middle of a command in its live tree.
-        MergeInProgress, RefConflict: If its workspace is in the middle of a merge, or has not seen what others put on its branch.
+        MergeInProgress, RefConflict: If its workspace is in the middle of a merge, or has not seen what others put on
+            its branch.
         HostError: If the disk refuses; the fork has its old name, unless the error says otherwise.
     """
     check_fork_name(name)
@@ -106,7 +107,9 @@ def check_at_rest(locked: LockedWorkspace) -> None:
     """Refuse a fork in the middle of something that names its branch."""
     vault, fork = locked.vault, locked.fork
     if vault.read_head(fork) is None:
-        raise InvalidInput(f"fork {quote(fork)} has no checkpoint yet", hint=f"Make one first: `avfs checkpoint --fork {fork}`.")
+        raise InvalidInput(
+            f"fork {quote(fork)} has no checkpoint yet", hint=f"Make one first: `avfs checkpoint --fork {fork}`."
+        )
     check_not_merging(locked)
     check_seen(locked)
     command = open_worktree(vault, fork).under_way
@@ -126,8 +129,16 @@ def _list_changes(vault: OpenVault, fork: str, name: str) -> tuple[list[RefChang
     # They harm nothing without the branch, and the next fork of that name clears them away.
     made = [RefChange(ref, left.get(ref), oid, lasting=True) for ref, oid in wanted.items() if oid is not None]
     gone = [RefChange(ref, oid, None) for ref, oid in left.items() if wanted.get(ref) is None]
-    old = [(HEADS + fork, head), (SIDECARS + fork, sidecar), *((label_ref(fork, label), oid) for label, oid in labels.items())]
-    moves = [*made, RefChange(HEADS + name, None, head), *(RefChange(ref, oid, None) for ref, oid in old if oid is not None)]
+    old = [
+        (HEADS + fork, head),
+        (SIDECARS + fork, sidecar),
+        *((label_ref(fork, label), oid) for label, oid in labels.items()),
+    ]
+    moves = [
+        *made,
+        RefChange(HEADS + name, None, head),
+        *(RefChange(ref, oid, None) for ref, oid in old if oid is not None),
+    ]
     return [*vault.hold(*left.values()), *gone, *moves], moves
 
 
@@ -153,8 +164,8 @@ def _move_workspace(locked: LockedWorkspace, record: OpRecord) -> None:
     """Bring the workspace to its new place, after the refs.
 
     Raises:
-        LeftInForce: If the disk refuses after the workspace has left its old place: the fork has its new name, and the next
-            process that opens it completes the rename.
+        LeftInForce: If the disk refuses after the workspace has left its old place: the fork has its new name, and the
+            next process that opens it completes the rename.
         HostError: If it refuses before.
     """
     vault, fork = locked.vault, locked.fork

@@ -1,11 +1,11 @@
 """The trash: where the workspaces of forks go that end, and where undo finds them again.
 
-Decided here: what a workspace is called in the trash (`TIME-FORK`), by which name it is found there, and that a workspace is
-retired before it is renamed, under its own lock, after a look whether it is in use. Functions without state. Callers hold
-the fork's name (`OpenVault.fork_locked`), from before they decide that the workspace has to go.
+Decided here: what a workspace is called in the trash (`TIME-FORK`), by which name it is found there, and that a
+workspace is retired before it is renamed, under its own lock, after a look whether it is in use. Functions without
+state. Callers hold the fork's name (`OpenVault.fork_locked`), from before they decide that the workspace has to go.
 
-A crash before the rename leaves the workspace where it was, retired; a process that opens it while its branch is there takes the
-mark back.
+A crash before the rename leaves the workspace where it was, retired; a process that opens it while its branch is there
+takes the mark back.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TIME_MAX = 20
 
 
 def _name_of_fork(fork: str) -> str:
-    """Name a fork in the trash: as its workspace is called, or by a hash where a time before it would make that too long."""
+    """Name a fork in the trash: like its workspace, or by a hash where a time before that would make it too long."""
     name = fork_dir_name(fork)
     return name if len(os.fsencode(name)) <= _NAME_MAX - _TIME_MAX else hashlib.sha256(os.fsencode(name)).hexdigest()
 
@@ -55,8 +55,8 @@ def is_of_fork(name: str, fork: str) -> bool:
 def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
     """Put away a workspace whose branch is gone, so that a new fork of that name does not find it.
 
-    `name` is what `name_in_trash` gave, where that is written down. A workspace that a rename has left goes where the fork looks
-    for it under its new name.
+    `name` is what `name_in_trash` gave, where that is written down. A workspace that a rename has left goes where the
+    fork looks for it under its new name.
 
     Raises:
         ForkExists: If the workspace belongs to a fork: one without a commit yet, with written files.
@@ -72,7 +72,7 @@ def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
 
 
 def put_away(vault: OpenVault, fork: str) -> None:
-    """Put away the damaged workspace of a fork, which stays: the next process that opens it makes a workspace from the log.
+    """Put away a fork's damaged workspace but keep the fork: the next process that opens it makes one from the log.
 
     Raises:
         WorkspaceBusy, WorkspaceMounted: If it is in use.
@@ -83,7 +83,7 @@ def put_away(vault: OpenVault, fork: str) -> None:
 
 
 def note_deletion(vault: OpenVault, fork: str) -> None:
-    """Record that git has deleted a fork's branch, and put away its workspace, labels and sidecars: undo brings all back.
+    """Record that git deleted a fork's branch; put away its workspace, labels and sidecars; undo brings all back.
 
     Both `undo` on this fork and `undo` on the default fork take it back, because git does not record where it ran.
     Does nothing where the branch is there, or where the log says why it is not. Called with the fork's name locked.
@@ -138,7 +138,9 @@ def _retired(layout: WorkspaceLayout) -> Iterator[None]:
             if layout.upper.is_dir() and is_upper_used(layout.upper):
                 mounted = find_overlay(layout.upper)
                 where = os.fspath(mounted.directory if mounted is not None else layout.upper)
-                raise WorkspaceMounted(layout.fork, where, session=lock.session or "", is_ending=mounted is None, is_overlay=True)
+                raise WorkspaceMounted(
+                    layout.fork, where, session=lock.session or "", is_ending=mounted is None, is_overlay=True
+                )
             with lock.retiring():
                 yield
         finally:
@@ -199,7 +201,9 @@ def take_from_trash(vault: OpenVault, fork: str, name: str) -> str:
             reach("trash.left")
             fsync_dir(root.parent)
         except BaseException:
-            with contextlib.suppress(OSError):  # what stays is put into the trash by the next process that needs the name
+            with contextlib.suppress(
+                OSError
+            ):  # what stays is put into the trash by the next process that needs the name
                 os.rename(root, held)
             raise
     return held.name
@@ -216,8 +220,9 @@ def is_lost(vault: OpenVault, record: OpRecord) -> bool:
 def _find_in_trash(vault: OpenVault, fork: str, name: str) -> Path | None:
     """Find a workspace in the trash by the name it got there, or else by that of its fork.
 
-    An undo may have died after it took the workspace out, and another process that needed the fork's name put it away once more:
-    after the time in `name`, before any later workspace of that fork, and under a name that no line of the log has.
+    An undo may have died after it took the workspace out, and another process that needed the fork's name put it away
+    once more: after the time in `name`, before any later workspace of that fork, and under a name that no line of the
+    log has.
     """
     trash = vault.layout.trash
     if "/" in name or (name and _time_of(name) is None):

@@ -1,7 +1,8 @@
 """Which events of the audit log a query wants.
 
-Decided here: what each condition means. An event concerns a path if the operation or the command changed it: its states before
-and after are compared, so that a state that `gc` has removed concerns none. A file event names its paths. Reads only; any thread.
+Decided here: what each condition means. An event concerns a path if the operation or the command changed it: its states
+before and after are compared, so that a state that `gc` has removed concerns none. A file event names its paths. Reads
+only; any thread.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ def _concerns(vault: OpenVault, entry: AuditEntry, paths: tuple[TreePath, ...]) 
     try:
         if entry.event.startswith(FILE):
             named = [_read_path(told, name) for name in ("path", "old_path")]
-            return any(top in (b"", path) or path.startswith(top + b"/") for path in named if path is not None for top in paths)
+            return any(
+                top in (b"", path) or path.startswith(top + b"/") for path in named if path is not None for top in paths
+            )
         if OPERATION in told:
             facts: dict[str, Any] = dict(told)
             record = OpRecord(0, entry.fork or "", entry.event, "", 0, facts.get("moves", []))

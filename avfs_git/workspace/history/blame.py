@@ -1,8 +1,8 @@
 """Where each line of a file came from: git's blame, joined with what avfs knows of the commits.
 
-Decided here: which facts are joined. The command stands in the commit's note, the session of a coding agent in its message, and
-the fork in the operation log, of which the newest operations are searched: a commit that no operation made, as each from before
-the first fork, has none. Reads only.
+Decided here: which facts are joined. The command stands in the commit's note, the session of a coding agent in its
+message, and the fork in the operation log, of which the newest operations are searched: a commit that no operation
+made, as each from before the first fork, has none. Reads only.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def blame(vault: OpenVault, commit: Oid, path: TreePath) -> Blame:
     found = blame_file(vault.git_dir, commit, path)
     commits = describe_commits(vault, dict.fromkeys(line.commit for line in found))
     lines = tuple(
-        BlameLine(number, line.commit.hex(), line.path, line.old_number, line.text) for number, line in enumerate(found, 1)
+        BlameLine(number, line.commit.hex(), line.path, line.old_number, line.text)
+        for number, line in enumerate(found, 1)
     )
     return Blame(path, commit.hex(), commits, lines)
 
@@ -88,5 +89,8 @@ def _list_made(record: OpRecord) -> set[str | None]:
     """List the commits that an operation made, not those to which it moved the fork or which it labelled."""
     if record.kind in (*OF_FORKS, UNDO, REDO):
         return set()
-    made = {record.after, *(new for ref, _, new in record.moves if ref == HEADS + record.fork and brings_commit(record))}
+    made = {
+        record.after,
+        *(new for ref, _, new in record.moves if ref == HEADS + record.fork and brings_commit(record)),
+    }
     return made - {record.more.get(MERGED)}

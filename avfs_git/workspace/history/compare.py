@@ -1,7 +1,7 @@
 """Comparing states: checkpoints, forks, and a workspace as it is now.
 
-Decided here: what the two sides of a diff are when they are not named, what a fork had beside a commit of git's, and how the
-content of a workspace is read without being stored. Reads only; costs what differs.
+Decided here: what the two sides of a diff are when they are not named, what a fork had beside a commit of git's, and
+how the content of a workspace is read without being stored. Reads only; costs what differs.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ def diff_commits(
         is_known, old_sidecar = _find_beside(vault, fork, old) if old is not None else (True, None)
         untracked = diff_sidecars(vault.store, old_sidecar, new_sidecar) if is_known else []
     return Diff(
-        old.hex() if old else "", new.hex(), files, tuple(change for change in untracked if _is_within(change.path, paths))
+        old.hex() if old else "",
+        new.hex(),
+        files,
+        tuple(change for change in untracked if _is_within(change.path, paths)),
     )
 
 
@@ -97,11 +100,13 @@ def count_since_parting(vault: OpenVault, ours: Oid, theirs: Oid) -> ForkStat | 
 def _find_beside(vault: OpenVault, fork: str | None, at: Oid) -> tuple[bool, Oid | None]:
     """Tell whether it is known what a fork had beside a commit, and give the tree of that.
 
-    A commit of git's has none of its own: what was last recorded before it stands for it, or what the fork began with. Costs a
-    look at the commits since that.
+    A commit of git's has none of its own: what was last recorded before it stands for it, or what the fork began with.
+    Costs a look at the commits since that.
     """
     made = find_making(vault, fork, allow_newer=True) if fork is not None else None
-    base, sidecar = (maybe_oid(made.more.get(fact)) for fact in ("base", "sidecar")) if made is not None else (None, None)
+    base, sidecar = (
+        (maybe_oid(made.more.get(fact)) for fact in ("base", "sidecar")) if made is not None else (None, None)
+    )
     is_known, found = find_last_sidecar(vault, at, base, sidecar)
     return is_known, vault.store.read_commit(found).tree if found is not None else None
 
@@ -117,7 +122,9 @@ def _diff_files(
     patches: bool,
 ) -> tuple[FileDiff, ...]:
     if patches:
-        return tuple(file_diff(source, change, context=context) for change in _find_changes(vault, source, old, new, paths))
+        return tuple(
+            file_diff(source, change, context=context) for change in _find_changes(vault, source, old, new, paths)
+        )
     changes = detect_renames(source, diff_trees(source, old, new, paths=paths))
     return tuple(FileDiff(change, binary=False, additions=0, deletions=0) for change in changes)
 
@@ -125,7 +132,7 @@ def _diff_files(
 def _find_changes(
     vault: OpenVault, source: ObjectSource, old: Oid | None, new: Oid | None, paths: Sequence[TreePath] = ()
 ) -> list[ChangedFile]:
-    """Find which files differ, before their contents are read: missing contents come from the promisor remote at once."""
+    """Find which files differ before reading their contents: missing ones come from the promisor remote together."""
     found = diff_trees(source, old, new, paths=paths)
     vault.store.expect(oid for change in found for oid in _contents_of(change) if not source.exists(oid))
     return detect_renames(source, found)

@@ -1,7 +1,7 @@
 """Finding entries by name and other facts: of a commit, and of a workspace as it is.
 
-Decided here: what each condition means. Takes no lock: a workspace was captured before (`lent`). Reads only directories, and
-of what meets the other conditions the sizes.
+Decided here: what each condition means. Takes no lock: a workspace was captured before (`lent`). Reads only
+directories, and of what meets the other conditions the sizes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def find(vault: OpenVault, objects: LentObjects, state: State, query: FindQuery)
     """
     check_query(query)
     changed = _list_changed(vault, objects, state, query)
-    return FindResult(state.fork, state.name, tuple(_find(objects, objects.show(state), query, changed)), state.warnings)
+    return FindResult(
+        state.fork, state.name, tuple(_find(objects, objects.show(state), query, changed)), state.warnings
+    )
 
 
 def list_tags(objects: LentObjects, state: State) -> TagList:
@@ -78,9 +80,14 @@ def _list_changed(vault: OpenVault, source: LentObjects, state: State, query: Fi
     return {change.path for change in changes if change.kind is not ChangeKind.DELETED}
 
 
-def _find(source: DryWriter, lower: LowerTree, query: FindQuery, changed: AbstractSet[bytes] | None) -> Iterator[FoundEntry]:
+def _find(
+    source: DryWriter, lower: LowerTree, query: FindQuery, changed: AbstractSet[bytes] | None
+) -> Iterator[FoundEntry]:
     globs = PathGlobs(query.names, ignore_case=query.ignore_case)
-    tags, meta = set(map(check_tag, query.tags)), {attribute_of(condition.key): condition.value for condition in query.meta}
+    tags, meta = (
+        set(map(check_tag, query.tags)),
+        {attribute_of(condition.key): condition.value for condition in query.meta},
+    )
     for path, entry in _walk(lower, query):
         kind = _KINDS[entry.kind]
         depth = path.count(b"/") + 1 if path else 0

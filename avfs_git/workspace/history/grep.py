@@ -1,8 +1,8 @@
 """Searching files: of commits, and of workspaces as they are, with one run of git.
 
-Decided here: which trees are searched, and in which states a match is. What several states have in common is searched once. What
-is not committed, and what is ignored, is searched by the same engine, so that the result is that of a scan of the files. Takes no
-lock: workspaces were captured before (`lent`). Reads only.
+Decided here: which trees are searched, and in which states a match is. What several states have in common is searched
+once. What is not committed, and what is ignored, is searched by the same engine, so that the result is that of a scan
+of the files. Takes no lock: workspaces were captured before (`lent`). Reads only.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Layer:
 
 
 class _Plan:
-    """Which trees are searched for some states: the first one's, and each file once that another one has differently."""
+    """The trees to search for some states: the first state's, and each file once that another state has differently."""
 
     def __init__(self, paths: Sequence[TreePath]) -> None:
         self._paths = paths
@@ -141,7 +141,9 @@ def grep(objects: LentObjects, states: Sequence[State], query: GrepQuery) -> lis
     ]
 
 
-def _search(objects: LentObjects, states: Sequence[State], query: GrepQuery) -> Generator[tuple[tuple[State, ...], Found]]:
+def _search(
+    objects: LentObjects, states: Sequence[State], query: GrepQuery
+) -> Generator[tuple[tuple[State, ...], Found]]:
     """Give each match once, with the states that have it; those of a file one after the other."""
     plan = _Plan([TreePath(path) for path in query.paths])
     for state in states:

@@ -30,7 +30,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 
 def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpoint]:
-    """List the checkpoints of a fork, newest first: commits that avfs made, or git in the live tree, and labelled ones."""
+    """List the checkpoints of a fork, newest first: commits by avfs or by git in the live tree, and labelled ones."""
     head = vault.read_head(fork)
     labels = vault.list_labels(fork)
     found: list[Checkpoint] = []
@@ -98,9 +98,13 @@ def _count_sidecar(source: ObjectSource, tree: Oid) -> int:
         return parse_sidecar(source.read_tree(oid), oid)[0].values()
 
     def add(oid: Oid, below: Sequence[Oid]) -> None:
-        counts[oid] = sum(entry.mode != MODE_TREE for entry in list_entries(oid)) + sum(counts[child] for child in below)
+        counts[oid] = sum(entry.mode != MODE_TREE for entry in list_entries(oid)) + sum(
+            counts[child] for child in below
+        )
 
-    visit_once(tree, lambda oid: [entry.oid for entry in list_entries(oid) if entry.mode == MODE_TREE and entry.untracked], add)
+    visit_once(
+        tree, lambda oid: [entry.oid for entry in list_entries(oid) if entry.mode == MODE_TREE and entry.untracked], add
+    )
     return counts[tree]
 
 
@@ -164,7 +168,9 @@ def draw_log(
     from avfs_git.gitstore.compare import gitlog  # noqa: PLC0415 - running git is slow to load
 
     left_out = None if with_bookkeeping else f"^{TRAILER}$"
-    text = gitlog.draw_log(vault.git_dir, head, paths, limit=limit, form=form, shown=shown, left_out=left_out, color=color)
+    text = gitlog.draw_log(
+        vault.git_dir, head, paths, limit=limit, form=form, shown=shown, left_out=left_out, color=color
+    )
     if not text and paths and not gitlog.list_touching(vault.git_dir, head, paths):
         raise PathNotFound(paths[0])
     return text
@@ -225,7 +231,9 @@ def stream_past(vault: OpenVault, name: str, path: TreePath, *, fork: str | None
     """
     commit = vault.store.read_commit(resolve_revision(vault, name, fork=fork))
     tree = tree_of(commit)  # which need not be stored
-    lower = LowerTree(vault.store, tree, vault.sidecar_tree(commit), default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+    lower = LowerTree(
+        vault.store, tree, vault.sidecar_tree(commit), default_mtime_ns=commit.committer.when_s * 1_000_000_000
+    )
     entry = lower.lookup(path)
     if entry is None:
         raise PathNotFound(b"/" + path)

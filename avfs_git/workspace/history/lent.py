@@ -1,9 +1,9 @@
 """A workspace as it is, handed to a process that looks at it without the workspace's lock, and without its session.
 
-Decided here: what of a capture is handed over, and how it is spelled: the trees and contents that are stored nowhere, one after
-the other. `session.control.operations` calls `lend` with the lock, which is free again when all is spelled; `grep`, `find` and
-`search` read the rest from the store, in the process of the user. So what they do, however long it takes, keeps nothing waiting
-and ends with that process. Costs what is uncommitted. Nothing of it survives.
+Decided here: what of a capture is handed over, and how it is spelled: the trees and contents that are stored nowhere,
+one after the other. `session.control.operations` calls `lend` with the lock, which is free again when all is spelled;
+`grep`, `find` and `search` read the rest from the store, in the process of the user. So what they do, however long it
+takes, keeps nothing waiting and ends with that process. Costs what is uncommitted. Nothing of it survives.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def lend(locked: LockedWorkspace, *, contents: bool, ignored: bool) -> tuple[Len
     captured = preview.captured
     base = locked.opened.state.base
     found = Lent(
-        captured.tree, captured.sidecar, Oid(bytes.fromhex(base)) if base is not None else None, tuple(captured.warnings)
+        captured.tree,
+        captured.sidecar,
+        Oid(bytes.fromhex(base)) if base is not None else None,
+        tuple(captured.warnings),
     )
     wanted = None if ignored else _list_tracked(preview, captured.tree)
     return found, _spell(preview, captured.blob_paths, wanted if contents else frozenset())
@@ -138,7 +141,7 @@ class LentObjects(DryWriter):
         return LowerTree(self, state.tree, state.sidecar, default_mtime_ns=state.since_s * 1_000_000_000)
 
     def check_paths(self, state: State, paths: Sequence[bytes]) -> None:
-        """Check that something is at each path of a state, if only what is not looked at: an ignored file, an empty directory.
+        """Check that each path of a state has something, even if not looked at: an ignored file, an empty directory.
 
         Raises:
             PathNotFound: If not.

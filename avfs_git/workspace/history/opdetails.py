@@ -1,8 +1,8 @@
 """What one operation of the log did: its states before and after, and how they differ.
 
-Decided here: which two states an operation lies between: the two of its line, where it changed files; else where the branch
-was and went. Making and deleting a fork has none: its files are those of another state. Only `keep_whole` writes: the
-commit of a state that no commit holds whole.
+Decided here: which two states an operation lies between: the two of its line, where it changed files; else where the
+branch was and went. Making and deleting a fork has none: its files are those of another state. Only `keep_whole`
+writes: the commit of a state that no commit holds whole.
 """
 
 from __future__ import annotations
@@ -48,17 +48,19 @@ def describe_operations(vault: OpenVault, fork: str | None, limit: int) -> list[
     """Describe the last operations, newest first."""
     wanted = vault.oplog.list_operations(fork, limit)
     oldest = wanted[-1].id if wanted else 0
-    known = {record.id: record for record in takewhile(lambda record: record.id >= oldest, vault.oplog.read_listed(fork))}
+    known = {
+        record.id: record for record in takewhile(lambda record: record.id >= oldest, vault.oplog.read_listed(fork))
+    }
     return [_describe(vault, known[each.id], each, 0, fork or each.fork) for each in wanted if each.id in known]
 
 
 def find_state_after(vault: OpenVault, number: int) -> tuple[str, Oid, Oid | None]:
-    """Find the fork of an operation, as it is called today, and the state that it led to: a commit, and the sidecar commit.
+    """Find an operation's fork, by its present name, and the state that it led to: a commit, and the sidecar commit.
 
     That is given where the commit does not name it.
 
-    Git moves a branch and leaves what is ignored as the operations before did, or as the fork began. None where the commit names
-    a sidecar, or no operation does. The caller's restore is refused where `gc` has removed the state.
+    Git moves a branch and leaves what is ignored as the operations before did, or as the fork began. None where the
+    commit names a sidecar, or no operation does. The caller's restore is refused where `gc` has removed the state.
 
     Raises:
         InvalidInput: If it led to no state of a fork.
@@ -67,7 +69,9 @@ def find_state_after(vault: OpenVault, number: int) -> tuple[str, Oid, Oid | Non
     after = _state_after(record)
     if after is None:
         reason = f"operation {number} led to no state of a fork: it was to {record.description}"
-        raise InvalidInput(reason, hint="`avfs log` lists the commits: bring one back with `avfs checkpoint restore ID`.")
+        raise InvalidInput(
+            reason, hint="`avfs log` lists the commits: bring one back with `avfs checkpoint restore ID`."
+        )
     if record.kind == FORK_CREATE and BASE in record.more:
         after = maybe_oid(record.more[BASE]) or after  # with what the source had not committed
     is_bare = vault.store.exists(after) and vault.store.read_commit(after).sidecar is None
@@ -101,7 +105,9 @@ def _find_beside(vault: OpenVault, record: OpRecord) -> Oid | None:
 
 
 def plan_undo(vault: OpenVault, fork: str | None, *, alone: bool = False) -> UndoResult:
-    """Tell what `undo` would take back, and which files would change. The caller has learnt what git has done in live trees.
+    """Tell what `undo` would take back, and which files would change.
+
+    The caller has learnt what git has done in live trees.
 
     Raises:
         NothingToUndo: If there is no operation.
@@ -196,4 +202,6 @@ def _describe(vault: OpenVault, record: OpRecord, operation: Operation, context:
     before, after = states_of(record)
     if after is None or (before is None and not is_first(record)):
         return OperationDetails(operation, maybe_hex(after), None)
-    return OperationDetails(operation, after.hex(), compare.diff_commits(vault, before, after, fork=fork, context=context))
+    return OperationDetails(
+        operation, after.hex(), compare.diff_commits(vault, before, after, fork=fork, context=context)
+    )

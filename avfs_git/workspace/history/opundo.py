@@ -1,12 +1,12 @@
 """Taking back what one operation of the log did, and keeping what was done after it.
 
-Decided here: what is merged. `opdetails` tells the states before and after the operation. The files get a three-way merge of the
-present state with the state before the operation; its base is the state after it. The merge is tried in memory
-before anything is saved: an operation whose files were changed since is refused, and nothing changes. What is ignored has no
-lines to merge and stays, with a warning.
+Decided here: what is merged. `opdetails` tells the states before and after the operation. The files get a three-way
+merge of the present state with the state before the operation; its base is the state after it. The merge is tried in
+memory before anything is saved: an operation whose files were changed since is refused, and nothing changes. What is
+ignored has no lines to merge and stays, with a warning.
 
-What is uncommitted is saved first; then the branch and the files move on in one step (`advance`), as an operation of its own.
-Called with the workspace lock held; crashes as `advance`.
+What is uncommitted is saved first; then the branch and the files move on in one step (`advance`), as an operation of
+its own. Called with the workspace lock held; crashes as `advance`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def undo_operation(locked: LockedWorkspace, number: int, *, dry_run: bool = Fals
     vault = locked.vault
     if not dry_run:
         vault.prepare()
-    with contextlib.nullcontext() if dry_run else objects_held(vault.git_dir):  # the log may be all that names the states
+    with (
+        contextlib.nullcontext() if dry_run else objects_held(vault.git_dir)
+    ):  # the log may be all that names the states
         record = find_undone(vault, number)
         of = vault.oplog.find_name_today(record)
         if of != locked.fork:
@@ -77,7 +79,9 @@ def undo_operation(locked: LockedWorkspace, number: int, *, dry_run: bool = Fals
             return _undo(locked, record, sides, told)
         changed = tuple(diff_trees(tried, now, tree, size_of=sizes_here(tried)))
         return UndoResult(
-            replace(record.to_operation(), fork=locked.fork), changed, warnings=join_warnings(told, tried.captured.warnings)
+            replace(record.to_operation(), fork=locked.fork),
+            changed,
+            warnings=join_warnings(told, tried.captured.warnings),
         )
 
 
@@ -96,7 +100,8 @@ def find_undone(vault: OpenVault, number: int) -> OpRecord:
         raise CannotUndo(record.description, _REMOVED)
     if record.kind == "merge_abort":  # its files had conflict markers, which a commit would hold
         hint = (
-            f"Begin the merge again; what was resolved then is in commit {before.hex()[:12] if before is not None else 'none'}."
+            "Begin the merge again; what was resolved then is in commit "
+            f"{before.hex()[:12] if before is not None else 'none'}."
         )
         raise CannotUndo(record.description, "the merge is over", hint=hint)
     return record

@@ -1,7 +1,7 @@
 """Bringing one path back to the version before its present one.
 
-Decided here: which version that is. What the path has and no commit holds is a version of its own, so that the one before it is
-the last that was committed. A path without an earlier version is refused before anything is saved.
+Decided here: which version that is. What the path has and no commit holds is a version of its own, so that the one
+before it is the last that was committed. A path without an earlier version is refused before anything is saved.
 
 Called with the workspace lock held; crashes as a restore (`workspace.restore.restore`).
 """

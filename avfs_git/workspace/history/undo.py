@@ -1,10 +1,10 @@
 """Undo and redo: taking operations back, and doing them again. To *turn* an operation means either.
 
-Decided here: what undoing each kind of operation means. Nothing is destroyed: uncommitted changes are saved first, commits that
-leave a branch stay reachable, deleted workspaces are in the trash. The making of another fork is not taken back once that fork is
-in use: then the last operation of the fork at hand comes next. Undo is refused if another process has moved one of the
-operation's refs since. Each turn looks up its operation again when the workspace is locked: of two processes that undo at once,
-the second is refused.
+Decided here: what undoing each kind of operation means. Nothing is destroyed: uncommitted changes are saved first,
+commits that leave a branch stay reachable, deleted workspaces are in the trash. The making of another fork is not taken
+back once that fork is in use: then the last operation of the fork at hand comes next. Undo is refused if another
+process has moved one of the operation's refs since. Each turn looks up its operation again when the workspace is
+locked: of two processes that undo at once, the second is refused.
 
 What is done with ignored files: `workspace.restore.restore.replay_operation`.
 """
@@ -100,10 +100,13 @@ def require_next(vault: OpenVault, fork: str | None, direction: str, *, alone: b
 
 
 def find_ended(vault: OpenVault, direction: str) -> str | None:
-    """Find the fork that undo restores, or redo deletes again, if no fork is named; None if another operation comes next.
+    """Find the fork that undo restores, or redo deletes again, if no fork is named.
 
-    If HEAD names the vault's default fork, each deletion belongs to the fork at hand. Otherwise, as in the vault of a clone, a
-    deletion may belong to no fork but to the vault: the only fork that is left is not the fork that the user means.
+    None if another operation comes next.
+
+    If HEAD names the vault's default fork, each deletion belongs to the fork at hand. Otherwise, as in the vault of a
+    clone, a deletion may belong to no fork but to the vault: the only fork that is left is not the fork that the user
+    means.
     """
     if vault.default_fork() == vault.head_fork() and vault.layout.read_origin() is None:
         return None
@@ -122,7 +125,7 @@ def check_outside(record: OpRecord, fork: str | None) -> None:
 
 
 def _is_as_left(vault: OpenVault, deleted: OpRecord) -> bool:
-    """Whether a fork is as it was when undo brought it back: no branch and no file has changed since, and it is not mounted.
+    """Tell whether a fork is as undo brought it back: no branch or file has changed since, and it is not mounted.
 
     Only looks: it holds no lock, so a process that deletes the fork again asks again with the workspace locked.
     """
@@ -139,15 +142,15 @@ def _is_as_left(vault: OpenVault, deleted: OpRecord) -> bool:
             is_same_boot = left_at[2:] == now[2:]  # after a power cut the counters may be older than the files
             return is_same_boot and any(then == value != "" for then, value in zip(left_at[:2], now[:2], strict=False))
         if record.kind not in (UNDO, REDO, FILES) or RENAMED_FROM in record.more:
-            break  # files count by the counters, which begin anew with a name: what was there before may be recorded later
+            break  # files count by the counters, which begin anew with a name: what was there may be recorded later
     return False
 
 
 def _read_counters(vault: OpenVault, fork: str) -> list[str]:
     """Return the epoch of a fork's files, the commit that holds them all or "", and the id of the machine's boot.
 
-    Empty while the fork is mounted. A mount in which no file changes moves the epoch, but not the commit: either one tells that
-    the files are unchanged.
+    Empty while the fork is mounted. A mount in which no file changes moves the epoch, but not the commit: either one
+    tells that the files are unchanged.
     """
     try:
         with closing(LookingLock(vault.layout.workspace(fork).lock)) as lock:
@@ -179,7 +182,10 @@ def _is_as_made(vault: OpenVault, made: OpRecord) -> bool:
 
 
 def _is_mounted(layout: WorkspaceLayout) -> bool:
-    """Whether a session keeps a workspace, or the kernel goes on showing it; what a dead session has left does not count."""
+    """Whether a session keeps a workspace, or the kernel goes on showing it.
+
+    What a dead session has left does not count.
+    """
     with closing(LookingLock(layout.lock)) as looking:
         if looking.session is None:
             return False
@@ -208,7 +214,7 @@ def turn(
     inside: bool = False,
     alone: bool = False,
 ) -> UndoResult:
-    """Take back the last operation of a fork, or of the vault, that is still in force, or do again what was taken back last.
+    """Take back the last operation of a fork or the vault that is still in force, or redo what was taken back last.
 
     The caller has recorded what git has done in live trees (`operations.adopt_git_moves`).
 
@@ -217,15 +223,15 @@ def turn(
         fork: Which fork; all if not given.
         direction: `UNDO` or `REDO`.
         open_workspace: Opens a workspace.
-        recorded_at: The epoch of the fork's files when the log last had all of their changes. If they have changed since, the
-            making of the fork itself is not taken back.
+        recorded_at: The epoch of the fork's files when the log last had all of their changes. If they have changed
+            since, the making of the fork itself is not taken back.
         inside: Whether the caller works in the fork: then the making of that fork is never taken back.
         alone: Whether to pass over operations on other forks that were made, deleted or renamed from this one.
 
     Raises:
         NothingToUndo: If there is no operation; of a redo, also if something else was done since the undo.
-        CannotUndo: If its refs have moved since, another process does the same, it made the fork and files have changed since, or
-            it deleted a fork whose name a branch has that avfs did not make.
+        CannotUndo: If its refs have moved since, another process does the same, it made the fork and files have changed
+            since, or it deleted a fork whose name a branch has that avfs did not make.
     """
     with objects_held(vault.git_dir):  # what the log names may be on its way out
         note_deletions(vault, vault.layout.list_workspaces() if fork in (None, vault.default_fork()) else (fork,))
@@ -248,7 +254,9 @@ def turn(
                     by = find_name_today(vault.oplog.read_fork, by, record.id)
                 return _turn_fork(vault, record, direction, open_workspace, only_if, by=by)
             done = _turn_files(locked, record, direction)
-            return _turn_joined(locked, record, direction, done, partial(find_next, vault, fork, direction, alone=alone))
+            return _turn_joined(
+                locked, record, direction, done, partial(find_next, vault, fork, direction, alone=alone)
+            )
 
 
 def _turn_joined(
@@ -263,7 +271,9 @@ def _turn_joined(
             reach("undo.joined")
             more = _turn_files(locked, other, direction)
         except AvfsError as error:
-            left = tuple(each.to_operation(undone=direction == REDO) for each in _list_joined(locked.vault, other, direction))
+            left = tuple(
+                each.to_operation(undone=direction == REDO) for each in _list_joined(locked.vault, other, direction)
+            )
             names = ", ".join(quote(each.description) for each in left)
             told = Warning("undo.stopped", f"of the same command, {names} {_stay(len(left))}: {error.message}")
             return replace(done, warnings=(*done.warnings, told), left=left)
@@ -286,7 +296,9 @@ def _stay(count: int) -> str:
 def _list_joined(vault: OpenVault, record: OpRecord, direction: str) -> list[OpRecord]:
     """List an operation and the further ones of the same command, in the order in which undo, or redo, turns them."""
     newest_first = (
-        list(takewhile(lambda each: each.id > record.id, vault.oplog.read_fork(record.fork))) if direction == REDO else []
+        list(takewhile(lambda each: each.id > record.id, vault.oplog.read_fork(record.fork)))
+        if direction == REDO
+        else []
     )
     found = [record]
     for other in reversed(newest_first) if direction == REDO else vault.oplog.read_fork(record.fork):
@@ -317,9 +329,16 @@ def _name_taken(vault: OpenVault, record: OpRecord, branch: str) -> CannotUndo:
     reason = f"there is another branch {quote(branch)}, which is in the way of that fork's"
     if branch != record.fork:
         rename = f"git -C {shlex.quote(str(vault.git_dir))} branch -m {shlex.quote(branch)} NAME"
-        return CannotUndo(record.description, reason, hint=f"Give that one another name with `{rename}`, then undo again.")
-    head = next((oid for ref, *oids in record.moves if ref == HEADS + branch for oid in oids if oid is not None), "COMMIT")
-    hint = f"Make a fork of its last commit with `avfs --vault {shlex.quote(vault.name)} fork create NAME --at {head[:12]}`."
+        return CannotUndo(
+            record.description, reason, hint=f"Give that one another name with `{rename}`, then undo again."
+        )
+    head = next(
+        (oid for ref, *oids in record.moves if ref == HEADS + branch for oid in oids if oid is not None), "COMMIT"
+    )
+    hint = (
+        f"Make a fork of its last commit with `avfs --vault {shlex.quote(vault.name)} fork create NAME --at "
+        f"{head[:12]}`."
+    )
     trash = vault.layout.trash / str(record.more.get("trash", ""))
     if "trash" in record.more and (trash / "upper").is_dir():
         hint += f" Its unsaved files are in {quote(str(trash / 'upper'))}."
@@ -328,7 +347,7 @@ def _name_taken(vault: OpenVault, record: OpRecord, branch: str) -> CannotUndo:
 
 @contextmanager
 def _locked(vault: OpenVault, record: OpRecord, open_workspace: Opener) -> Iterator[LockedWorkspace | None]:
-    """Hold what an operation changes: the workspace of its fork, or, where it made or ended the fork, the fork's name."""
+    """Hold what an operation changes: its fork's workspace, or the fork's name if it made or ended the fork."""
     if record.kind in OF_FORKS:
         with vault.forks_locked(*names_of(record)):
             yield None
@@ -360,7 +379,10 @@ def _find_changes(vault: OpenVault, record: OpRecord, direction: str) -> tuple[l
 def _check_turn(
     vault: OpenVault, record: OpRecord, direction: str, merging: Merging | None
 ) -> tuple[list[RefChange], list[RefChange]]:
-    """List the changes of refs as `_find_changes` does; refuse what a merge in the workspace, or a rebase of git's, forbids."""
+    """List the changes of refs as `_find_changes` does.
+
+    Refuse what a merge in the workspace, or a rebase of git's, forbids.
+    """
     found = _find_changes(vault, record, direction)
     if merging is not None and IN_MERGE not in record.more:
         raise merge_in_progress(record.fork, merging)
@@ -424,10 +446,14 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     if not back and head_at is not None:
         text = "git's HEAD stays on its branch in the tree: redo does not move it"
         done = replace(done, warnings=(*done.warnings, Warning("git.head_stays", text)))
-    return UndoResult(record.to_operation(undone=back), done.changed_files, done.saved, done.warnings, done.sidecar_changed)
+    return UndoResult(
+        record.to_operation(undone=back), done.changed_files, done.saved, done.warnings, done.sidecar_changed
+    )
 
 
-def _may_go(record: OpRecord, at_hand: str | None, direction: str, recorded_at: int | None, locked: LockedWorkspace) -> bool:
+def _may_go(
+    record: OpRecord, at_hand: str | None, direction: str, recorded_at: int | None, locked: LockedWorkspace
+) -> bool:
     """Whether a fork is as it was when an operation was chosen that takes it away. Called with its workspace locked."""
     if direction == REDO:
         return _is_as_left(locked.vault, record)
@@ -470,7 +496,9 @@ def _turn_fork(
     return UndoResult(record.to_operation(undone=back), warnings=warnings)
 
 
-def _turn_rename(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener, *, by: str | None) -> UndoResult:
+def _turn_rename(
+    vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener, *, by: str | None
+) -> UndoResult:
     """Rename a fork back, or once more: with all that it has by now."""
     source, target = _check_rename(vault, record, direction)
     more = {BY: by} if by is not None else {}
@@ -493,7 +521,7 @@ def _check_rename(vault: OpenVault, record: OpRecord, direction: str) -> tuple[s
 
 
 def _clear_name(vault: OpenVault, other: str, direction: str) -> str:
-    """Tell how a fork gives up the name that a rename needs: by a turn of its own rename first, or by another rename."""
+    """Tell how a fork gives up the name that a rename needs: by a turn of its own rename first, or a new rename."""
     program = f"avfs --vault {shlex.quote(vault.name)}"
     first = find_next(vault, other, direction)
     if first is not None and first.kind == FORK_RENAME and other == names_of(first)[direction == REDO]:
@@ -521,7 +549,10 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
     warnings: tuple[Warning, ...] = ()
     if gone is not None and is_lost(vault, gone):
         where = vault.layout.trash / str(gone.more["trash"])
-        what = f"the workspace of fork {quote(fork)} is not in the trash ('{where}'): files that were not saved may be missing"
+        what = (
+            f"the workspace of fork {quote(fork)} is not in the trash ('{where}'): files that were not saved may "
+            "be missing"
+        )
         warnings = (Warning("undo.workspace_missing", what),)
     moves = [RefChange(ref, None, oid_of(old)) for ref, old, _ in gone.moves if old is not None] if gone else changes
     # Sidecars and labels before the branch, by which the fork is found.

@@ -1,13 +1,13 @@
 """A branch that another process has moved under a workspace: a push into the vault, or git run there by hand.
 
-Decided here: how the workspace comes to have both. Checkpoints refuse to record over commits that the workspace never held
-(`checkpoint`); here what the workspace holds is saved beside the branch, on the commit that it came from, and merged with what
-the others made. Then the branch moves, once, from where the others put it to the merge: at no time does it lack their
-commits, and a push that git takes meanwhile is a conflict of the move, after which the caller begins again. If the two
-conflict, the branch stands where the others put it, and what was saved is kept reachable.
+Decided here: how the workspace comes to have both. Checkpoints refuse to record over commits that the workspace never
+held (`checkpoint`); here what the workspace holds is saved beside the branch, on the commit that it came from, and
+merged with what the others made. Then the branch moves, once, from where the others put it to the merge: at no time
+does it lack their commits, and a push that git takes meanwhile is a conflict of the move, after which the caller begins
+again. If the two conflict, the branch stands where the others put it, and what was saved is kept reachable.
 
-Called with the workspace locked, mounted or not. It is one operation in the log. Its undo takes back our side: the files are what
-they were, and the branch is where the others put it.
+Called with the workspace locked, mounted or not. It is one operation in the log. Its undo takes back our side: the
+files are what they were, and the branch is where the others put it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def _find_unseen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
 def catch_up(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult | None:
     """Merge what others have put on a fork's branch with what its workspace holds; None if it has that by now.
 
-    First it records what has changed since the last operation, as an operation of its own, whether or not the two conflict.
+    First it records what has changed since the last operation, as an operation of its own, whether or not the two
+    conflict.
 
     Raises:
         FileChanging: If a file cannot be read whole.
@@ -92,4 +93,6 @@ def follow_branch(locked: LockedWorkspace, branch: str, joins: int | None) -> No
     more: dict[str, object] = {UPSTREAM: [was, branch]}
     if joins is not None:
         more[JOINS] = joins
-    follow(locked, branch, OpRecord(0, locked.fork, "follow", f"update from {branch}", locked.vault.clock_ns(), more=more))
+    follow(
+        locked, branch, OpRecord(0, locked.fork, "follow", f"update from {branch}", locked.vault.clock_ns(), more=more)
+    )

@@ -18,7 +18,9 @@ from avfs_git.model import Conflict, ConflictHunk, ConflictSide
 def describe_conflicts(source: ObjectSource, conflicts: Sequence[TreeConflict]) -> tuple[Conflict, ...]:
     """Make the values that callers see of conflicts."""
     return tuple(
-        Conflict(found.kind, found.path, _side(found.base), _side(found.ours), _side(found.theirs), _hunks(source, found))
+        Conflict(
+            found.kind, found.path, _side(found.base), _side(found.ours), _side(found.theirs), _hunks(source, found)
+        )
         for found in conflicts
     )
 

@@ -43,7 +43,7 @@ from avfs_git.workspace.vault.log.oprecord import JOINS
 from avfs_git.workspace.vault.states import Trees
 
 MERGED = "merged"
-"""The name, in the log's `more`, of the commit that was merged, or to which a rebase without own commits moved the fork."""
+"""The name, in the log's `more`, of the merged commit, or of the target of a rebase without own commits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,9 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
 
 
 def check_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> bool:
-    """Refuse a merge that cannot be made, before anything is saved, here or in its source; tell whether anything comes in.
+    """Refuse a merge that cannot be made, before anything is saved, here or in its source.
+
+    Tell whether anything comes in.
 
     Raises:
         HeadElsewhere, MergeInProgress, NotFastForward, RefConflict, UnrelatedHistories: As `merge_commit`.
@@ -142,7 +144,9 @@ def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: Merg
         in_workspace = options.in_workspace
         merged = merge_in_memory(pack, start.head, theirs, options, target=locked.fork, in_workspace=in_workspace)
         result = describe_merge(pack, locked.fork, start.head, theirs, merged, options, saved=start.saved)
-        if merged.outcome == "up_to_date" and start.branch is not None:  # others took it back: it goes on to what is here
+        if (
+            merged.outcome == "up_to_date" and start.branch is not None
+        ):  # others took it back: it goes on to what is here
             options = replace(options, source=start.head.hex()[:12])
             merged = replace(merged, outcome="fast_forward")
             result = describe_merge(pack, locked.fork, start.branch, start.head, merged, options, saved=start.saved)
@@ -201,9 +205,18 @@ def save_target(locked: LockedWorkspace, description: str) -> Start:
 
 
 def merge_in_memory(
-    sink: PackWriter | DryWriter, ours: Oid, theirs: Oid, options: MergeOptions, *, target: str, in_workspace: bool = False
+    sink: PackWriter | DryWriter,
+    ours: Oid,
+    theirs: Oid,
+    options: MergeOptions,
+    *,
+    target: str,
+    in_workspace: bool = False,
 ) -> Merged:
-    """Merge two commits; new blobs and trees go to the sink. With `in_workspace`, the conflicts will be resolved in the files."""
+    """Merge two commits; new blobs and trees go to the sink.
+
+    With `in_workspace`, the conflicts will be resolved in the files.
+    """
     bases = find_merge_bases(sink, ours, theirs)
     if not bases:
         raise UnrelatedHistories(target, options.source)
@@ -217,7 +230,9 @@ def merge_in_memory(
     engine = open_engine(sink, options.strategy, in_workspace=in_workspace)
     merged = engine.merge(ours, theirs, our_label=_label(target), their_label=_label(options.source), bases=bases)
     tree = merged.tree if merged.tree is not None else sink.add_tree({})
-    return Merged(tree, bases[0], "clean" if merged.is_clean else "conflicted", merged.conflicts, merged.changes, merged.drivers)
+    return Merged(
+        tree, bases[0], "clean" if merged.is_clean else "conflicted", merged.conflicts, merged.changes, merged.drivers
+    )
 
 
 def open_engine(sink: PackWriter | DryWriter, strategy: MergeStrategy, *, in_workspace: bool) -> MergeEngine:
@@ -240,7 +255,9 @@ def choose_engine(git_dir: Path) -> EngineName:
     """
     name = Config(VaultLayout(git_dir).config).read()["merge.engine"]
     if name not in EngineName.__members__.values():
-        raise InvalidInput(f"there is no merge engine {quote(name)}", hint="Type `avfs vault config merge.engine libgit2`.")
+        raise InvalidInput(
+            f"there is no merge engine {quote(name)}", hint="Type `avfs vault config merge.engine libgit2`."
+        )
     return EngineName(name)
 
 

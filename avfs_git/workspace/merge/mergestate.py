@@ -1,10 +1,10 @@
 """A merge whose conflicts are in the workspace, until they are resolved.
 
-Decided here: what the workspace holds meanwhile, when a path counts as resolved, and how the merge ends. The files are the
-merged ones, with markers where both sides changed the same lines, and the source's new ignored files; the branch stays
-where it was. What is to be decided stands in the state of the workspace (`format.Merging`) and survives everything that the
-files survive. Until the merge is concluded or given up, each operation that would commit the workspace is refused
-(`checkpoint.check_not_merging`).
+Decided here: what the workspace holds meanwhile, when a path counts as resolved, and how the merge ends. The files are
+the merged ones, with markers where both sides changed the same lines, and the source's new ignored files; the branch
+stays where it was. What is to be decided stands in the state of the workspace (`format.Merging`) and survives
+everything that the files survive. Until the merge is concluded or given up, each operation that would commit the
+workspace is refused (`checkpoint.check_not_merging`).
 
 A path counts as resolved when somebody says so (`resolve`), or when it is something else than the merge left there and
 has no markers. A crash while a merge begins or ends leaves the state before or the one after, as with a restore: the
@@ -23,7 +23,15 @@ from functools import partial
 from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable, RefConflict, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import find_differences
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, edit_tree, find_entry
+from avfs_git.gitstore.formats.trees import (
+    EMPTY_TREE,
+    MODE_EXEC,
+    MODE_FILE,
+    MODE_GITLINK,
+    MODE_SYMLINK,
+    edit_tree,
+    find_entry,
+)
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.merge.engine import Labels, Stage, TreeConflict
 from avfs_git.gitstore.merge.files import FileMerger
@@ -67,8 +75,8 @@ def begin_merge(
 ) -> tuple[Warning, ...]:
     """Put a merge with conflicts into the workspace.
 
-    The pack holds the objects of `tree`, the merged files with markers; it is finished here. The new untracked files of `other`
-    come along.
+    The pack holds the objects of `tree`, the merged files with markers; it is finished here. The new untracked files of
+    `other` come along.
     """
     merging.conflicts = [_record(pack, tree, conflict) for conflict in conflicts]
     plan = plan_advance(pack, now, tree, other)
@@ -103,7 +111,10 @@ def _begin(
         vault.refs.update(vault.hold(sidecar, oid))
         text = f"begin to merge {merging.source}"
         vault.move_refs(
-            [], OpRecord(0, locked.fork, "merge_begin", text, vault.clock_ns(), after=oid.hex(), more={**facts, **intent.facts})
+            [],
+            OpRecord(
+                0, locked.fork, "merge_begin", text, vault.clock_ns(), after=oid.hex(), more={**facts, **intent.facts}
+            ),
         )
         told = mark_captured(locked, captured, commit=oid)
     return (*plan.warnings, *captured.warnings, *change.warnings, *told, *intent.warnings)
@@ -157,7 +168,9 @@ def list_unresolved(locked: LockedWorkspace, source: ObjectSource, tree: Oid | N
     return describe_conflicts(
         source,
         [
-            TreeConflict(ConflictKind(one.kind), os.fsencode(one.path), _stage(one.base), _stage(one.ours), _stage(one.theirs))
+            TreeConflict(
+                ConflictKind(one.kind), os.fsencode(one.path), _stage(one.base), _stage(one.ours), _stage(one.theirs)
+            )
             for one in left
         ],
     )
@@ -270,7 +283,11 @@ def _mode_for(found: OpenConflict) -> int:
 
 def _union(locked: LockedWorkspace, found: OpenConflict, path: TreePath) -> tuple[int, bytes]:
     stages = (found.base, found.ours, found.theirs)
-    if found.ours is None or found.theirs is None or any(s is not None and s[1] not in (MODE_FILE, MODE_EXEC) for s in stages):
+    if (
+        found.ours is None
+        or found.theirs is None
+        or any(s is not None and s[1] not in (MODE_FILE, MODE_EXEC) for s in stages)
+    ):
         raise PathUnsuitable(b"/" + path, "is not a file on both sides")
     base, ours, theirs = (None if side is None else locked.vault.store.read_blob(oid_of(side[2])) for side in stages)
     assert ours is not None  # noqa: S101 - looked at above
@@ -349,7 +366,9 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
             result = save_checkpoint(locked, request, applied)
         except RefConflict as error:
             again = f"then `avfs update {locked.fork}`, and merge again"
-            error.hint = f"Give the merge up with `avfs merge --abort`, which keeps the resolution in a commit; {again}."
+            error.hint = (
+                f"Give the merge up with `avfs merge --abort`, which keeps the resolution in a commit; {again}."
+            )
             raise
     made = result.checkpoint
     if made is None:
@@ -369,10 +388,14 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     )
 
 
-def _find_state_before(locked: LockedWorkspace, merging: Merging, fact: str) -> tuple[Oid, Oid | None, dict[str, object]]:
-    """Find the commit with what the workspace held before a merge, what stood beside it, and what the log is to say of both."""
+def _find_state_before(
+    locked: LockedWorkspace, merging: Merging, fact: str
+) -> tuple[Oid, Oid | None, dict[str, object]]:
+    """Find the commit that holds the workspace before a merge, what stood beside it, and what the log says of both."""
     vault, head = locked.vault, oid_of(merging.head)
-    if merging.rewriting is None:  # of a rebase or cherry-pick it is that of the head: what was put on by then is no longer it
+    if (
+        merging.rewriting is None
+    ):  # of a rebase or cherry-pick it is that of the head: what was put on by then is no longer it
         began = next((each for each in vault.oplog.read_fork(locked.fork) if each.kind == "merge_begin"), None)
         if began is not None and STATE_BEFORE in began.more:
             before = oid_of(began.more[STATE_BEFORE])
@@ -385,12 +408,19 @@ def _find_state_before(locked: LockedWorkspace, merging: Merging, fact: str) -> 
 
 
 def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | None, began: Oid) -> Oid | None:
-    """Make the state before a merge with what git in the live tree has committed since; None if it has committed nothing.
+    """Make the state before a merge with what git in the live tree has committed since.
+
+    None if it has committed nothing.
 
     That stays on the branch: without it in the files, the next checkpoint would take it back.
     """
     vault, head = locked.vault, locked.vault.read_head(locked.fork)
-    if head is None or head == began or not is_made_inside(vault, locked.fork, head) or not is_ancestor(vault.store, began, head):
+    if (
+        head is None
+        or head == began
+        or not is_made_inside(vault, locked.fork, head)
+        or not is_ancestor(vault.store, began, head)
+    ):
         return None
     state, was, now = (vault.store.read_commit(oid) for oid in (before, began, head))
     edits = {
@@ -401,20 +431,28 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
     beside = vault.store.read_commit(sidecar).tree if sidecar is not None else vault.sidecar_tree(state)
     with PackWriter(vault.store) as pack:
         trees = edit_tree(pack, pack, state.tree, edits), beside
-        made, own = add_state(pack, locked.fork, locked.signature(), trees, "state before, with what git committed\n", before)
+        made, own = add_state(
+            pack, locked.fork, locked.signature(), trees, "state before, with what git committed\n", before
+        )
         pack.finish(hold=True)
         vault.refs.update(vault.hold(made, own))
     return made
 
 
 def abort_merge(locked: LockedWorkspace) -> UndoResult:
-    """Give a merge, rebase or cherry-pick up: the files are what they were before it. What was done since is kept beside.
+    """Give a merge, rebase or cherry-pick up: the files are what they were before it.
+
+    What was done since is kept beside.
 
     Raises:
         NoMergeInProgress: If there is no merge.
     """
     merging = _merging(locked)
-    text = f"give up merging {merging.source}" if merging.rewriting is None else f"give up: {merging.rewriting.description}"
+    text = (
+        f"give up merging {merging.source}"
+        if merging.rewriting is None
+        else f"give up: {merging.rewriting.description}"
+    )
     state, sidecar, more = _find_state_before(locked, merging, SIDECAR)
     record = OpRecord(0, locked.fork, "merge_abort", text, locked.vault.clock_ns(), after=state.hex(), more=more)
     done = replay_operation(locked, Replay(record, [], state, sidecar, ends_merge=True, is_exact=EXACT in more))

@@ -2,8 +2,9 @@
 
 Decided here: what has to be merged to know the verdict for two commits, and what can be told from what each of them
 changed. The verdict is that of a merge (`gitstore.merge`) in any case: where both only changed other files than the
-other, nothing is merged; where both changed lines of the same files, these files are; everything else (files that came, went
-or changed their kind, directories that may have been renamed, histories that crossed) is merged as a whole, in memory.
+other, nothing is merged; where both changed lines of the same files, these files are; everything else (files that came,
+went or changed their kind, directories that may have been renamed, histories that crossed) is merged as a whole, in
+memory.
 
 Nothing is locked and nothing is written. What is not committed does not count. One `Comparison` is used by one thread.
 """
@@ -128,7 +129,9 @@ class Comparison:
 
 
 def compare_forks(vault: OpenVault, forks: Sequence[tuple[str, Oid]], *, named: bool) -> Overlap:
-    """Compare forks with each other. Two forks that cannot be compared are an error if the caller `named` them, else a warning.
+    """Compare forks with each other.
+
+    Two forks that cannot be compared are an error if the caller `named` them, else a warning.
 
     Raises:
         UnrelatedHistories, ObjectMissing, ObjectCorrupt: If two that were named cannot be compared.
@@ -148,7 +151,9 @@ def compare_forks(vault: OpenVault, forks: Sequence[tuple[str, Oid]], *, named: 
     for pair in pairs:
         for path in pair.shared:
             touched.setdefault(path, set()).update((pair.first, pair.second))
-    shared = tuple(SharedPath(path, tuple(name for name, _ in forks if name in touched[path])) for path in sorted(touched))
+    shared = tuple(
+        SharedPath(path, tuple(name for name, _ in forks if name in touched[path])) for path in sorted(touched)
+    )
     told = tuple(pair for pair in pairs if pair.shared or pair.conflicts)
     return Overlap(tuple(name for name, _ in forks), shared, told, tuple(warnings))
 
@@ -156,11 +161,13 @@ def compare_forks(vault: OpenVault, forks: Sequence[tuple[str, Oid]], *, named: 
 # --- many into one ---------------------------------------------------------------------------------------------
 
 
-def order_merges(vault: OpenVault, target: Oid, sources: Sequence[tuple[str, Oid]], strategy: MergeStrategy) -> list[int]:
+def order_merges(
+    vault: OpenVault, target: Oid, sources: Sequence[tuple[str, Oid]], strategy: MergeStrategy
+) -> list[int]:
     """Put sources into the order in which merging them leaves the fewest conflicts, as far as pairs tell.
 
-    Sources that conflict with the fewest others come first, sources that conflict with an earlier one last; equals stay in
-    the order that was given.
+    Sources that conflict with the fewest others come first, sources that conflict with an earlier one last; equals stay
+    in the order that was given.
 
     Returns:
         Positions in `sources`.
@@ -174,7 +181,11 @@ def order_merges(vault: OpenVault, target: Oid, sources: Sequence[tuple[str, Oid
         if comparison.compare(sources[one][1], sources[two][1], (sources[one][0], sources[two][0])).conflicts:
             against[one].add(two)
             against[two].add(one)
-    late = [number for number in against if comparison.compare(target, sources[number][1], ("", sources[number][0])).conflicts]
+    late = [
+        number
+        for number in against
+        if comparison.compare(target, sources[number][1], ("", sources[number][0])).conflicts
+    ]
     left = [number for number in against if number not in late]
     order: list[int] = []
     while left:
@@ -187,7 +198,12 @@ def order_merges(vault: OpenVault, target: Oid, sources: Sequence[tuple[str, Oid
 
 
 def plan_many(
-    vault: OpenVault, fork: str, target: Oid, sources: Sequence[tuple[str, Oid]], strategy: MergeStrategy, mode: MergeMode
+    vault: OpenVault,
+    fork: str,
+    target: Oid,
+    sources: Sequence[tuple[str, Oid]],
+    strategy: MergeStrategy,
+    mode: MergeMode,
 ) -> list[MergeResult]:
     """Tell what merging several sources, one after the other, would do. Nothing is written."""
     writer = DryWriter(vault.store)

@@ -1,8 +1,9 @@
 """A workspace as trees that are stored nowhere, with the files behind them.
 
-Decided here: how something is tried or compared with what a workspace has not committed, as a merge that is only asked for:
-trees and commits are made in memory, and the content of changed files is read from the workspace when it is needed. Programs
-may change files meanwhile. So what is read is compared with the id that the capture gave it: no result mixes two states.
+Decided here: how something is tried or compared with what a workspace has not committed, as a merge that is only asked
+for: trees and commits are made in memory, and the content of changed files is read from the workspace when it is
+needed. Programs may change files meanwhile. So what is read is compared with the id that the capture gave it: no result
+mixes two states.
 """
 
 from __future__ import annotations

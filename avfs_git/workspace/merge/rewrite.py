@@ -1,16 +1,16 @@
-"""Rewriting the history of a fork: single commits put on another state, a fork moved onto another base, many commits made one.
+"""Rewriting a fork's history: single commits put on another state, a fork moved onto another base, commits squashed.
 
-Decided here: which commits are put on again, what each keeps, and that nothing happens unless all of them fit. A commit is
-put on another state as git does it: what it changed from its first parent is merged with what is there. It keeps
-its author and its message. One that changes nothing there is left out, unless it changed nothing in the first place;
-merges are left out, because what they brought is in the commits that are put on. The ignored files of the workspace
-stay as they are; a commit of the fork itself that is put on again still names the sidecar it had, so that going back to it
+Decided here: which commits are put on again, what each keeps, and that nothing happens unless all of them fit. A commit
+is put on another state as git does it: what it changed from its first parent is merged with what is there. It keeps its
+author and its message. One that changes nothing there is left out, unless it changed nothing in the first place; merges
+are left out, because what they brought is in the commits that are put on. The ignored files of the workspace stay as
+they are; a commit of the fork itself that is put on again still names the sidecar it had, so that going back to it
 brings back what was beside it.
 
 The new commits are made in memory; the workspace and the branch then move on in one step (`advance`), which can be
-undone. A conflict is an error that names the commit, and changes nothing; or its files are put into the workspace, to be
-resolved as those of a merge (`mergestate`). The branch stays where it was until everything is put on, so that giving up
-is going back to it; what was put on by then, and what is left, stands in the state of the workspace. Called with the
+undone. A conflict is an error that names the commit, and changes nothing; or its files are put into the workspace, to
+be resolved as those of a merge (`mergestate`). The branch stays where it was until everything is put on, so that giving
+up is going back to it; what was put on by then, and what is left, stands in the state of the workspace. Called with the
 workspace lock held.
 """
 
@@ -105,9 +105,17 @@ def pick_commits(
 
 
 def rebase(
-    locked: LockedWorkspace, onto: Oid, name: str, strategy: MergeStrategy, *, in_workspace: bool = False, was: Oid | None = None
+    locked: LockedWorkspace,
+    onto: Oid,
+    name: str,
+    strategy: MergeStrategy,
+    *,
+    in_workspace: bool = False,
+    was: Oid | None = None,
 ) -> RewriteResult:
-    """Put the commits that only a fork has onto another commit; `was` is where that branch stood: its commits are not the fork's.
+    """Put the commits that only a fork has onto another commit.
+
+    `was` is where that branch stood: its commits are not the fork's.
 
     Raises:
         CommitConflicts: If one does not fit; nothing is changed then.
@@ -131,7 +139,7 @@ def check_rebase(
     strategy: MergeStrategy = MergeStrategy.NORMAL,
     was: Oid | None = None,
 ) -> None:
-    """Refuse a rebase that no state of the other side allows, or that the state `onto` does not, before that side is saved.
+    """Refuse a rebase that no state of the other side allows, or that `onto` does not, before that side is saved.
 
     Raises:
         CommitConflicts, HeadElsewhere, MergeInProgress, RefConflict: As `rebase`.
@@ -144,7 +152,7 @@ def check_rebase(
 
 
 def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteResult:
-    """Go on with a rebase or cherry-pick, once conflicts are resolved: to its end, or to the next commit that does not fit.
+    """Continue a rebase or cherry-pick with conflicts resolved: to its end, or to the next commit that does not fit.
 
     `skip` leaves out the commit that does not fit; what was resolved of it is kept beside.
 
@@ -174,7 +182,9 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
     stand = _Stand(last, read(last).tree, [oid_of(text) for text in rewriting.made])
     if stand.made and not is_ancestor(locked.vault.store, last, start.head):  # else it stands where it did
         stand.newest = read(last)
-    plan = _Plan(rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True, ends_merge=True)
+    plan = _Plan(
+        rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True, ends_merge=True
+    )
     left = [*map(oid_of, rewriting.left), *since]
     resolved = None if skip else (oid_of(merging.theirs), oid_of(merging.head))
     return _put_on(locked, start, last, left, plan, stand=stand, resolved=resolved)
@@ -198,7 +208,7 @@ def _list_committed_since(locked: LockedWorkspace, merging: Merging, head: Oid) 
 
 
 def _resolved_tree(pack: PackWriter, start: Start, stand: _Stand, stopped_at: Oid) -> Oid:
-    """Give the tree of a commit that was resolved: what the workspace holds, without what git has committed since it stopped."""
+    """Return the tree of a resolved commit: what the workspace holds, without what git committed since the stop."""
     now = start.now[0] or pack.add_tree({})
     was, head = (pack.read_commit(oid).tree for oid in (stopped_at, start.head))
     edits = {
@@ -218,7 +228,7 @@ def _foresee(
     also_saved: bool = False,
     was: Oid | None = None,
 ) -> RewriteResult | None:
-    """Try it with what is uncommitted before that is saved: give the result if nothing would change; raise what refuses it.
+    """Try it with uncommitted work before saving that: return the result if nothing would change; raise any refusal.
 
     Where nothing is uncommitted, there is nothing to try, unless it is `also_saved`.
     """
@@ -241,7 +251,7 @@ def _foresee(
 
 
 def _own_commits(source: ObjectStore | DryWriter, head: Oid, onto: Oid, was: Oid | None) -> list[Oid]:
-    """List the commits that lead to a head, and neither to another commit nor to `was`, the oldest first, without merges."""
+    """List commits that lead to a head, and neither to another commit nor to `was`, oldest first, without merges."""
     read = source.read_commit
     ends = {base for other in (onto, was) if other is not None for base in find_merge_bases(source, head, other)}
     if head in ends:
@@ -262,7 +272,9 @@ def _own_commits(source: ObjectStore | DryWriter, head: Oid, onto: Oid, was: Oid
             raise InvalidInput(f"more than {_LONGEST} commits would be put on again")
         stack.append((oid, True))
         stack += [(parent, False) for parent in reversed(read(oid).parents) if parent not in seen]
-    return [oid for oid in order if len(read(oid).parents) <= 1 and not any(is_ancestor(source, oid, end) for end in ends)]
+    return [
+        oid for oid in order if len(read(oid).parents) <= 1 and not any(is_ancestor(source, oid, end) for end in ends)
+    ]
 
 
 def _put_on(
@@ -276,7 +288,9 @@ def _put_on(
     resolved: tuple[Oid, Oid] | None = None,
     other: OtherSide | None = None,
 ) -> RewriteResult:
-    """Put commits on another one; where some are on it by now, and one of which the workspace holds what it changes, go on.
+    """Put commits on another one.
+
+    Where some are on it by now, and one of which the workspace holds what it changes, go on.
 
     `resolved` are that one, and where the branch was when it stopped there.
     """
@@ -287,7 +301,9 @@ def _put_on(
     with PackWriter(vault.store) as pack:
         if resolved is not None:
             commit, stopped_at = resolved
-            _add_commit(locked, pack, stand, _read_own(pack, commit, own), _resolved_tree(pack, start, stand, stopped_at), plan)
+            _add_commit(
+                locked, pack, stand, _read_own(pack, commit, own), _resolved_tree(pack, start, stand, stopped_at), plan
+            )
         stop = _put_all(locked, pack, stand, picked, plan, own)
         if stop is not None:
             if not plan.in_workspace:
@@ -405,7 +421,9 @@ def _stop(
     oid, commit, merged = unfit.oid, unfit.commit, unfit.merged
     made, left = [one.hex() for one in stand.made], [one.hex() for one in unfit.left]
     rewriting = Rewriting(plan.kind, plan.description, stand.last.hex(), made, left, plan.strategy.value)
-    merging = Merging(f"{oid.hex()} ({_subject(commit)})", oid.hex(), start.head.hex(), commit.message, rewriting=rewriting)
+    merging = Merging(
+        f"{oid.hex()} ({_subject(commit)})", oid.hex(), start.head.hex(), commit.message, rewriting=rewriting
+    )
     tree = merged.tree or pack.add_tree({})
     conflicts = describe_conflicts(pack, merged.conflicts)
     changed = tuple(diff_trees(pack, pack.read_commit(start.head).tree, tree, size_of=sizes_here(pack)))
@@ -476,7 +494,10 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
 
 
 def _line(locked: LockedWorkspace, head: Oid | None, first: Oid, last: Oid) -> tuple[list[Oid], list[Oid]]:
-    """Walk first parents from the head; give the commits after `last`, and those after `first` up to it, newest first."""
+    """Walk first parents from the head.
+
+    Give the commits after `last`, and those after `first` up to it, newest first.
+    """
     read = locked.vault.store.read_commit
     above: list[Oid] = []
     squashed: list[Oid] = []
@@ -490,7 +511,8 @@ def _line(locked: LockedWorkspace, head: Oid | None, first: Oid, last: Oid) -> t
         here = parents[0] if parents else None
     if here != first or not squashed:
         raise InvalidInput(
-            f"{quote(_short(first))}..{quote(_short(last))} is no line of commits that leads to the head of {quote(locked.fork)}"
+            f"{quote(_short(first))}..{quote(_short(last))} is no line of commits that leads to the head of "
+            f"{quote(locked.fork)}"
         )
     if any(len(read(oid).parents) > 1 for oid in squashed):
         raise InvalidInput("a merge among the commits cannot be squashed")

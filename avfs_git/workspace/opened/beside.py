@@ -1,23 +1,26 @@
 """Looking at a workspace beside what its session, or another process, does to it.
 
-Decided here: which state of a workspace is shown to a reader while an operation is under way, and for what a look has to wait.
+Decided here: which state of a workspace is shown to a reader while an operation is under way, and for what a look has
+to wait.
 
-`look_past` is for a workspace that is not mounted: `sdk.dispatch` calls it where another process has the lock. Files that a
-command changes are shown as they are. While a restore or merge changes files, it refuses, and its caller tries again. The client
-of a session that is stopped or hangs calls it, too: the upper layer on disk is the truth of a mounted workspace as well.
+`look_past` is for a workspace that is not mounted: `sdk.dispatch` calls it where another process has the lock. Files
+that a command changes are shown as they are. While a restore or merge changes files, it refuses, and its caller tries
+again. The client of a session that is stopped or hangs calls it, too: the upper layer on disk is the truth of a mounted
+workspace as well.
 
-`look_beside` is for a mounted one. Called by `session.control.control` in a thread of each look; the operation is in another
-thread, and has the workspace lock. A look takes no lock but the guard of the tree, for moments, opens the workspace anew from the
-disk, and writes nothing.
+`look_beside` is for a mounted one. Called by `session.control.control` in a thread of each look; the operation is in
+another thread, and has the workspace lock. A look takes no lock but the guard of the tree, for moments, opens the
+workspace anew from the disk, and writes nothing.
 
-- While programs go on, what is looked at is one moment of the tree: it is captured as a checkpoint captures it, in rounds,
-  of which the last one has the guard (`Following`).
-- While an operation keeps programs waiting (`Standstill`) and has not begun to change anything, nothing can change: the state
-  before that operation is read without the guard.
+- While programs go on, what is looked at is one moment of the tree: it is captured as a checkpoint captures it, in
+  rounds, of which the last one has the guard (`Following`).
+- While an operation keeps programs waiting (`Standstill`) and has not begun to change anything, nothing can change: the
+  state before that operation is read without the guard.
 - Once it has begun to change files, a look waits for its end, as programs do: half of a restore is no state.
 
-In each case the look is repeated where the branch moved meanwhile, or such an operation came in between: files and branch belong
-together. On overlayfs nothing keeps programs waiting for a look: each file is shown as it was at one moment.
+In each case the look is repeated where the branch moved meanwhile, or such an operation came in between: files and
+branch belong together. On overlayfs nothing keeps programs waiting for a look: each file is shown as it was at one
+moment.
 """
 
 from __future__ import annotations
@@ -155,7 +158,8 @@ def look_beside(
 ) -> _T:
     """Do what only looks at a workspace while another thread may be changing it.
 
-    `flush` writes out pages that programs have mapped and changed; `discard` closes what is open in a result that is not used.
+    `flush` writes out pages that programs have mapped and changed; `discard` closes what is open in a result that is
+    not used.
 
     Raises:
         Disturbed: If each of some tries was.
@@ -190,9 +194,10 @@ def look_past(
     discard: Callable[[_T], object],
     shown_at: Path | None = None,
 ) -> _T:
-    """Do what only looks at a workspace while another process has its lock, and no session serves it or its session hangs.
+    """Do what only looks at a workspace while another process has its lock, and no session or a hung one serves it.
 
-    `discard` closes what is open in a result that is not used. `shown_at` is where the kernel's overlayfs shows the workspace.
+    `discard` closes what is open in a result that is not used. `shown_at` is where the kernel's overlayfs shows the
+    workspace.
 
     Raises:
         Unsettled: If that process is putting another state into place. `action` was not called.

@@ -1,15 +1,15 @@
 """The two layers of an open workspace: the files that its fork changed, over the commit that it began with.
 
-Decided here: what is opened for a workspace's state, also where nothing may be written and there is no upper layer yet, and how
-the marks of an upper layer are spelled (`vfs.layer.marks`). In a workspace of root's whose upper layer root makes, they are those
-of root's overlayfs, which renames directories of the base; elsewhere those of ordinary users. Two attributes of the workspace's
-directory say so, set before there is an upper layer. The marks decide which files there are, so a process that cannot read them
-must not read the layer at all. Nor does any, where a copy has lost them (`cp -r`, `tar`): a file of the workspace tells that it
-had attributes.
+Decided here: what is opened for a workspace's state, also where nothing may be written and there is no upper layer yet,
+and how the marks of an upper layer are spelled (`vfs.layer.marks`). In a workspace of root's whose upper layer root
+makes, they are those of root's overlayfs, which renames directories of the base; elsewhere those of ordinary users. Two
+attributes of the workspace's directory say so, set before there is an upper layer. The marks decide which files there
+are, so a process that cannot read them must not read the layer at all. Nor does any, where a copy has lost them (`cp
+-r`, `tar`): a file of the workspace tells that it had attributes.
 
-A redirect is a name in the base, so it means nothing over another one: the attribute names the base, and redirects count only
-where that is the workspace's. Where `fold` has moved the base, each directory shows what the new base has at its place, and
-`drop_redirects` removes the marks before new ones are made.
+A redirect is a name in the base, so it means nothing over another one: the attribute names the base, and redirects
+count only where that is the workspace's. Where `fold` has moved the base, each directory shows what the new base has at
+its place, and `drop_redirects` removes the marks before new ones are made.
 
 `OpenWorkspace` has one and opens it anew when the state has moved to another base; the modes make their trees of it.
 """
@@ -59,7 +59,9 @@ class Layers:
                 self._claim_for_root(state)
                 self._say_marked()
             with contextlib.suppress(FileExistsError):
-                os.mkdir(layout.upper)  # shown as the root of the workspace, so that its mode is that of any new directory
+                os.mkdir(
+                    layout.upper
+                )  # shown as the root of the workspace, so that its mode is that of any new directory
                 self._say_made()
             with contextlib.suppress(FileExistsError):
                 make_dir(layout.work)
@@ -90,7 +92,9 @@ class Layers:
         return self._base == _name_base(state) and self.has_upper and self._read_spelling() == self._spelling
 
     def drop_redirects(self, state: WorkspaceState) -> None:
-        """Remove redirects that meant another base than a state's; new ones may be made then. Called with the workspace lock.
+        """Remove redirects that meant another base than a state's; new ones may be made then.
+
+        Called with the workspace lock.
 
         Nothing shows otherwise afterwards, and a kill leaves redirects that mean nothing.
 
@@ -137,7 +141,9 @@ class Layers:
         is_marked = not self._layout.marked.exists() or read_xattr(os.fsencode(self._layout.root), _MARKED) is not None
         if not is_marked and not self._is_empty():
             refused = LayerNotUnderstood(b"/", "user.avfs.marked", "a copy without extended attributes has lost")
-            refused.hint = "Copy the vault again as `cp -a` does, with its attributes, or delete this fork: commits are whole."
+            refused.hint = (
+                "Copy the vault again as `cp -a` does, with its attributes, or delete this fork: commits are whole."
+            )
             raise refused
         self._spelling = marks, follows = self._read_spelling()
         if marks.is_trusted and not follows and self._read_base() is None and not self._is_empty():
@@ -160,7 +166,7 @@ class Layers:
             return
 
     def _say_marked(self) -> None:
-        """Let the workspace say, beside an attribute, that it has attributes: a copy of only the file has lost the marks."""
+        """Mark in an attribute and a file that the workspace has attributes: a copy of only the file lost the marks."""
         with contextlib.suppress(OSError):  # a file system without them has other marks
             write_xattr(os.fsencode(self._layout.root), _MARKED, b"1")
             self._layout.marked.touch(0o600)
@@ -172,7 +178,7 @@ class Layers:
             file.write(_MADE)
 
     def _check_never_made(self) -> None:
-        """Refuse a workspace whose upper layer was there and is gone: it would show the base, and a checkpoint would commit that.
+        """Refuse a workspace that lost its upper layer: it would show the base, and a checkpoint would commit that.
 
         Raises:
             WorkspaceDamaged: If so.
@@ -181,7 +187,8 @@ class Layers:
             raise WorkspaceDamaged(
                 self._layout.fork,
                 f"'{self._layout.upper}' is gone, with every file that changed since the fork began",
-                hint="Put that directory back; else `avfs doctor --repair` brings back the files as they were last recorded.",
+                hint="Put that directory back; else `avfs doctor --repair` brings back the files as they were last "
+                "recorded.",
             )
 
     def _read_spelling(self) -> tuple[Marks, bool]:

@@ -1,9 +1,9 @@
-"""A workspace whose files only this process changes, under the workspace lock; and what each mode of a workspace answers.
+"""A workspace whose files only this process changes, under the workspace lock; and what each workspace mode answers.
 
-A mode says how files may change meanwhile: the tree to read and to change, which paths changed, how they are captured. `Plain`,
-and `Served`, `Beside` and `ReadOnly`, which are made of it, and `shown.Shown` answer the same. `OpenWorkspace` holds one and
-calls it in one thread, with the workspace lock held unless a method says otherwise. A mode is memory only: after a crash the next
-process scans.
+A mode says how files may change meanwhile: the tree to read and to change, which paths changed, how they are captured.
+`Plain`, and `Served`, `Beside` and `ReadOnly`, which are made of it, and `shown.Shown` answer the same. `OpenWorkspace`
+holds one and calls it in one thread, with the workspace lock held unless a method says otherwise. A mode is memory
+only: after a crash the next process scans.
 
 The merged view reports each changed path, which is noted. Nothing noted is believed once another process had the lock.
 """

@@ -1,4 +1,4 @@
-"""A workspace that can only be read: on a read-only disk, in another user's vault, or beside a process that works on it.
+"""A read-only workspace: on a read-only disk, in another user's vault, or beside a process that works on it.
 
 A workspace without an upper layer shows its lower one.
 """

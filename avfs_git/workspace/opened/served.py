@@ -1,7 +1,8 @@
 """A workspace that a session serves: programs change files through the merged view at any moment, in other threads.
 
-The nodes of the view are never dropped, because the kernel knows them. A capture takes the set of changed paths and puts a new
-one in its place, under the guard of the view; what it took counts as changed again unless the capture is recorded.
+The nodes of the view are never dropped, because the kernel knows them. A capture takes the set of changed paths and
+puts a new one in its place, under the guard of the view; what it took counts as changed again unless the capture is
+recorded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A workspace that the kernel's overlayfs shows: programs and the kernel change its layers at any moment.
 
-Nothing in memory is believed from one operation to the next. Each capture reads the whole layer, or what the kernel tells of
-(`vfs.scan.upperwatch`). Files change only through the mounted directory; they are read in the layers.
+Nothing in memory is believed from one operation to the next. Each capture reads the whole layer, or what the kernel
+tells of (`vfs.scan.upperwatch`). Files change only through the mounted directory; they are read in the layers.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class Shown:
     def mounted(self) -> MountedTree:
         """Open the mounted directory, for one operation."""
         if self._mounted is None:
-            self._mounted = MountedTree(self._layers.vault.store, MountedLayer(self.shown_at, self._device, self._layers.upper))
+            self._mounted = MountedTree(
+                self._layers.vault.store, MountedLayer(self.shown_at, self._device, self._layers.upper)
+            )
         return self._mounted
 
     def leave_mounted(self, *, staging_stays: bool) -> None:
@@ -113,7 +115,10 @@ class Shown:
             return self._last
 
     def _look_again(self, found: Fingerprints | None) -> DirtySet | None:
-        """Begin a further round of a capture; give the only entries that can differ from the record by now, None if any can."""
+        """Begin a further round of a capture.
+
+        Give the only entries that can differ from the record by now, None if any can.
+        """
         self.view.forget_all()
         return self._watch.extend(found) if self._watch is not None else None
 

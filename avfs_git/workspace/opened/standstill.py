@@ -1,8 +1,8 @@
 """The time in which one operation makes the programs in a served tree wait.
 
-Decided here: how a reader beside that operation knows whether files can have changed. `OpenWorkspace` has one. The operation
-holds it with the guard of the tree (`session.control.operations`), `LockedWorkspace` reports the first change, and
-`capture.beside` reads it without a lock: the count moves before the change that it stands for.
+Decided here: how a reader beside that operation knows whether files can have changed. `OpenWorkspace` has one. The
+operation holds it with the guard of the tree (`session.control.operations`), `LockedWorkspace` reports the first
+change, and `capture.beside` reads it without a lock: the count moves before the change that it stands for.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Standstill:
                 self.is_held = self.is_moving = False
 
     def move(self) -> bool:
-        """Tell that the operation that keeps programs waiting, if there is one, begins to change something; False if not."""
+        """Tell that the operation that keeps programs waiting, if any, begins to change something; False if none."""
         if self.is_held and not self.is_moving:
             self.is_moving = True
             self.count += 1

@@ -1,16 +1,16 @@
 """The quota of a whole vault (`quota.vault_bytes`): what it holds, and how much more each fork may write.
 
-Decided here: a vault holds the sizes of the files of its object store, and of its forks what `vfs.layer.quota` counts of their
-upper layers. Trash, logs and caches do not count: removing a fork gives its room back at once.
+Decided here: a vault holds the sizes of the files of its object store, and of its forks what `vfs.layer.quota` counts
+of their upper layers. Trash, logs and caches do not count: removing a fork gives its room back at once.
 
-No write walks the vault. A file, the ledger, has the bytes that each fork's upper layer may grow to. A fork that needs more
-reserves it there, with at most 1 MiB to spare: so the forks never exceed the limit together. It releases what it does not
-use. The name of a fork in it is the inode number of its workspace, which stays through a rename. A fork that is missing
-there is counted by a walk of its upper layer.
+No write walks the vault. A file, the ledger, has the bytes that each fork's upper layer may grow to. A fork that needs
+more reserves it there, with at most 1 MiB to spare: so the forks never exceed the limit together. It releases what it
+does not use. The name of a fork in it is the inode number of its workspace, which stays through a rename. A fork that
+is missing there is counted by a walk of its upper layer.
 
-Called from any process, and within one from any thread; a lock of the file keeps the others out. It is memory, never forced to
-disk: what a crash has left of it that cannot be read is counted anew. A fork whose process is killed leaves what it reserved,
-which is too much and never too little, until it is next changed.
+Called from any process, and within one from any thread; a lock of the file keeps the others out. It is memory, never
+forced to disk: what a crash has left of it that cannot be read is counted anew. A fork whose process is killed leaves
+what it reserved, which is too much and never too little, until it is next changed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class VaultRoom:
             return sum(forks.values()) + self._measure_objects()
 
     def reserve(self, used: int, grows: int, least: int, limit: int) -> tuple[int, int]:
-        """Reserve room for a fork that holds `used` bytes: for `grows` more, or for what fits if that is `least`, else none.
+        """Reserve room for a fork of `used` bytes: for `grows` more, or what fits if at least `least`, else none.
 
         Returns the bytes that it may grow by, which may be more than it needs, and what the vault holds without them.
 
@@ -92,7 +92,10 @@ class VaultRoom:
 
     @contextmanager
     def _ledger(self, told: dict[str, int] | None = None, *, counts: bool = True) -> Iterator[dict[str, int]]:
-        """Hold the ledger for a block, and write down what the block changes. What is `told` of forks replaces what it says."""
+        """Hold the ledger for a block, and write down what the block changes.
+
+        What is `told` of forks replaces what it says.
+        """
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with host_errors(f"write '{self._layout.room}'"), ExitStack() as stack:
             fd = open_file(self._layout.room, flags)
@@ -112,7 +115,9 @@ class VaultRoom:
         found: dict[str, int] = {}
         for fork in self._layout.list_workspaces():
             workspace = self._layout.workspace(fork)
-            with suppress(OSError):  # it goes at this moment, or another user's cannot be read: that user's avfs writes it down
+            with suppress(
+                OSError
+            ):  # it goes at this moment, or another user's cannot be read: that user's avfs writes it down
                 name = str(os.stat(workspace.root).st_ino)
                 found[name] = known[name] if name in known else count_workspace(workspace).size_bytes
         return found
@@ -127,12 +132,17 @@ class VaultRoom:
         return total
 
     def _measure_directory(self, directory: os.DirEntry[str]) -> int:
-        """Add up the files of a directory; a loose object never grows, so that only the time of its directory is looked at."""
+        """Add up the files of a directory.
+
+        A loose object never grows, so that only the time of its directory is looked at.
+        """
         changed_ns = os.stat(directory.path).st_mtime_ns
         when_ns, size = self._loose.get(directory.name, (0, 0))
         if when_ns != changed_ns or directory.name == "pack":
             with os.scandir(directory.path) as files:
-                size = sum(file.stat(follow_symlinks=False).st_size for file in files if file.is_file(follow_symlinks=False))
+                size = sum(
+                    file.stat(follow_symlinks=False).st_size for file in files if file.is_file(follow_symlinks=False)
+                )
             self._loose[directory.name] = changed_ns, size
         return size
 
@@ -148,7 +158,8 @@ def count_workspace(layout: WorkspaceLayout) -> Used:
 def find_full(vault: OpenVault) -> QuotaExceeded | None:
     """Find the quota of a vault that holds all it may, or more. Then nothing begins that stores objects on request.
 
-    What begins below the limit completes, as it is not known before what it stores: that is how far it can pass the limit.
+    What begins below the limit completes, as it is not known before what it stores: that is how far it can pass the
+    limit.
     """
     limits = vault.config.read_limits()
     if limits is None or not limits.vault_bytes:

@@ -1,16 +1,18 @@
 """A workspace that is open: its lock, its layers, and how much of what is in memory may be believed.
 
-Decided here: how a process notices that another one changed the workspace, and what happens to a workspace in which a crash
-left an operation unfinished. A function that changes a workspace takes a `LockedWorkspace`, which only `OpenWorkspace.locked`
-and `acquire` give, so that forgetting the lock does not type-check. How files may change meanwhile is the workspace's mode
-(`opened.plain`): only by this process, by programs that this process serves, by the kernel's overlayfs, or not at all.
+Decided here: how a process notices that another one changed the workspace, and what happens to a workspace in which a
+crash left an operation unfinished. A function that changes a workspace takes a `LockedWorkspace`, which only
+`OpenWorkspace.locked` and `acquire` give, so that forgetting the lock does not type-check. How files may change
+meanwhile is the workspace's mode (`opened.plain`): only by this process, by programs that this process serves, by the
+kernel's overlayfs, or not at all.
 
-The upper layer on disk is the truth. The merged view and the set of changed paths are in memory; both are dropped when the
-lock's epoch shows that another process wrote. A killed process loses nothing: the next capture compares everything with the
-stat cache. While a session serves a workspace, it keeps the lock with a change begun (`serve`); its threads take turns.
+The upper layer on disk is the truth. The merged view and the set of changed paths are in memory; both are dropped when
+the lock's epoch shows that another process wrote. A killed process loses nothing: the next capture compares everything
+with the stat cache. While a session serves a workspace, it keeps the lock with a change begun (`serve`); its threads
+take turns.
 
-Where nothing may be written (a read-only disk, another user's vault), a workspace can be read: readers share its lock, and what a
-crash left is reported and stays. Taking the lock without `to_read` is refused there.
+Where nothing may be written (a read-only disk, another user's vault), a workspace can be read: readers share its lock,
+and what a crash left is reported and stays. Taking the lock without `to_read` is refused there.
 """
 
 from __future__ import annotations
@@ -80,8 +82,8 @@ class OpenWorkspace:
         """Open a workspace, making it on disk if its fork is there without one.
 
         `recover` is called with the workspace locked when a crash left an operation unfinished, and after another boot.
-        `looks_on` only reads while another process works on it: it waits for no lock, and writes nothing. `on_wait` is told when
-        another process has to be waited for.
+        `looks_on` only reads while another process works on it: it waits for no lock, and writes nothing. `on_wait` is
+        told when another process has to be waited for.
 
         Raises:
             ForkNotFound, ForkIsAlias: If there is no such fork.
@@ -109,10 +111,10 @@ class OpenWorkspace:
         self.confirm: Callable[[], None] | None = None
         """Of a look beside an operation: makes sure that what was read is one state, before something is made of it."""
         self.find_check: Callable[[], Callable[[Change], None] | None] = _no_check
-        """Gives what raises PluginRefused or PluginFailed if a plug-in of the user's does not want a change; None without any."""
+        """Gives what raises PluginRefused or PluginFailed if a user's plug-in rejects a change; None without any."""
         self.standstill = Standstill()
         self.is_copied_out = False
-        """Whether this process has a command run in a copy of it, which is no crash's (`workspace.restore.plaincopy`)."""
+        """Whether this process runs a command in a copy of it, which is no crash's (`workspace.restore.plaincopy`)."""
         self.is_distrusted = False
         """Whether something failed, so that the disk is looked at again when the lock is next taken."""
         self._cache: StatCache | None = None
@@ -310,8 +312,8 @@ class OpenWorkspace:
     def leave_git(self) -> None:
         """Let git outside move the branch again: nothing shows the tree any more.
 
-        Does nothing where another process has the workspace, or a session shows it. What the disk refuses, the end of the next
-        mount does.
+        Does nothing where another process has the workspace, or a session shows it. What the disk refuses, the end of
+        the next mount does.
         """
         if not self.lock.acquire(0):
             return
@@ -358,15 +360,20 @@ class OpenWorkspace:
     def _open_root(self) -> None:
         """Let the root have the mode again that it had before a session closed it to other users."""
         if self.layers.has_upper:
-            with contextlib.suppress(OSError):  # avfs shows the right mode all the same, and the next session tries again
+            with contextlib.suppress(
+                OSError
+            ):  # avfs shows the right mode all the same, and the next session tries again
                 self.upper.shut_root.open(self.upper.root.fd)
 
     # --- being served ----------------------------------------------------------------------------
 
     def show_at(self, directory: Path | None) -> None:
-        """Say where the kernel's overlayfs shows the workspace, before anything else is done; None when it does no more.
+        """Say where the kernel's overlayfs shows the workspace, before anything else is done.
 
-        From then on the kernel changes the layers by itself: nothing in memory is believed from one operation to the next.
+        None when it does no more.
+
+        From then on the kernel changes the layers by itself: nothing in memory is believed from one operation to the
+        next.
         """
         if directory is None:
             self.enter(Served(self.layers) if self.is_served else Plain(self.layers))
@@ -381,7 +388,8 @@ class OpenWorkspace:
         """Keep the workspace for a session: its lock, with a change begun, until `stop_serving`.
 
         The threads of this process go on to take the lock by turns; other processes find the session's id in it. Its
-        socket must be there already. The process may fork afterwards; a child that takes over from another calls `take_over`.
+        socket must be there already. The process may fork afterwards; a child that takes over from another calls
+        `take_over`.
         """
         locked = self.acquire()
         try:
@@ -464,7 +472,12 @@ class OpenWorkspace:
         try:
             is_left = died_in_a_change and bool(self.list_staging())
             is_left = is_left or (not self.is_copied_out and self.layout.copy_note.exists())
-            if is_left or state.is_unfinished or state.boot != self.boot or self.vault.oplog.find_unconfirmed(self.fork):
+            if (
+                is_left
+                or state.is_unfinished
+                or state.boot != self.boot
+                or self.vault.oplog.find_unconfirmed(self.fork)
+            ):
                 self._recover(self._locked)
             if died_in_a_change:
                 self.lock.begin_change()
@@ -480,7 +493,10 @@ class OpenWorkspace:
         return list_staging(self.upper.root.fd)
 
     def is_clean(self) -> bool:
-        """Whether nothing is known to have changed since the workspace was last recorded; False where only a scan would tell."""
+        """Whether nothing is known to have changed since the workspace was last recorded.
+
+        False where only a scan would tell.
+        """
         lock, state = self.lock, self.state
         if lock.epoch != lock.clean_epoch or lock.epoch % 2 or state.pending is not None:
             return False
@@ -506,7 +522,8 @@ class OpenWorkspace:
             self._cache_known = True
             recorded = bytes(20) if self._cache is None else self._cache.commit or bytes(20)
             if self.lock.clean_epoch and (self._cache is None or recorded != self.lock.clean_commit):
-                # An older one, as after a full disk: the paths changed since the last capture are not those changed since then.
+                # An older one, as after a full disk: the paths changed since the last capture are not those changed
+                # since then.
                 self.dirty = None
         return self._cache
 

@@ -2,8 +2,9 @@
 
     python -I -S avfs_git/workspace/plugins/__main__.py SOCKET
 
-Decided here: that the process finds its modules where the process does that asks it (`asking`), whose `sys.path` comes first on
-the socket. It has no standard input and output, and a session of its own, so that it can be killed with all that it started.
+Decided here: that the process finds its modules where the process does that asks it (`asking`), whose `sys.path` comes
+first on the socket. It has no standard input and output, and a session of its own, so that it can be killed with all
+that it started.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Asking plug-ins before a change: each is a process of its own, which has a time limit for its answer.
 
-Decided here: when a change is refused. A plug-in refuses it by a reason. If it cannot be started, fails, ends or takes longer
-than `plugins.timeout_s`, that is a refusal, too: its process is killed, and for as long again every change is refused at once, so
-that a plug-in that hangs takes at most half of a program's time. Plug-ins are asked in the order of their names, until one
-refuses. A refusal in a live tree, where a program gets no more than EPERM, is in the audit log and in the log of the session.
+Decided here: when a change is refused. A plug-in refuses it by a reason. If it cannot be started, fails, ends or takes
+longer than `plugins.timeout_s`, that is a refusal, too: its process is killed, and for as long again every change is
+refused at once, so that a plug-in that hangs takes at most half of a program's time. Plug-ins are asked in the order of
+their names, until one refuses. A refusal in a live tree, where a program gets no more than EPERM, is in the audit log
+and in the log of the session.
 
-The process of a plug-in never runs in the process that asks, so that no crash, endless loop or memory of its own harms that. It
-is started by the first change and ends with the socket. Any thread may ask; one is answered at a time. A fork of a
-process that asked starts plug-ins of its own. Nothing survives a crash.
+The process of a plug-in never runs in the process that asks, so that no crash, endless loop or memory of its own harms
+that. It is started by the first change and ends with the socket. Any thread may ask; one is answered at a time. A fork
+of a process that asked starts plug-ins of its own. Nothing survives a crash.
 """
 
 from __future__ import annotations
@@ -202,7 +203,9 @@ class Running:
             self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._process = subprocess.Popen(
-                    spell_with({"AVFS_PLUGIN": spec.name}, [sys.executable, "-I", "-S", os.fspath(main), str(theirs.fileno())]),
+                    spell_with(
+                        {"AVFS_PLUGIN": spec.name}, [sys.executable, "-I", "-S", os.fspath(main), str(theirs.fileno())]
+                    ),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -255,7 +258,8 @@ class Running:
         if self._process is not None:
             with suppress(OSError):
                 os.killpg(self._process.pid, 9)  # also what it has started
-            # Not for ever: a plug-in that looks into the live tree dies when the kernel has the answer that waits for this.
+            # Not for ever: a plug-in that looks into the live tree dies when the kernel has the answer that waits for
+            # this.
             _await_dying(self._process)
             self._process = None
 

@@ -1,12 +1,12 @@
 """Which plug-ins the user of a home enabled for a vault.
 
-Decided here: that enabling is a decision of the user's alone, for one vault of the user's own: what comes with a clone, an import
-or a vault never enables anything. An entry point is enabled by its name, with its function and distribution. A file in Lua or
-WebAssembly is copied into the home of avfs, by its SHA-256, so that a later change of the file changes nothing. The list has a
-seal (`exchange.enabledprograms`); where that is broken, every change is refused.
+Decided here: that enabling is a decision of the user's alone, for one vault of the user's own: what comes with a clone,
+an import or a vault never enables anything. An entry point is enabled by its name, with its function and distribution.
+A file in Lua or WebAssembly is copied into the home of avfs, by its SHA-256, so that a later change of the file changes
+nothing. The list has a seal (`exchange.enabledprograms`); where that is broken, every change is refused.
 
-The SDK enables with the workspaces of the vault locked and not mounted, so that no command and no live tree goes on unasked. Any
-process may read.
+The SDK enables with the workspaces of the vault locked and not mounted, so that no command and no live tree goes on
+unasked. Any process may read.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class EnabledPlugins:
         return sorted(found, key=lambda info: info.name)
 
     def enable(self, name: str, file: Path | None) -> None:
-        """Enable an entry point, or a file under a name, in place of one of that name. It is loaded once, to see that it works.
+        """Enable an entry point, or a file under a name, in place of one of that name.
+
+        It is loaded once, to see that it works.
 
         Raises:
             InvalidInput: If the name or the file cannot be used, or no entry point has the name.
@@ -89,10 +91,14 @@ class EnabledPlugins:
             PluginFailed: If it cannot be loaded.
         """
         if not _NAME.fullmatch(name):
-            raise InvalidInput(f"{quote(name)} cannot be the name of a plug-in", hint="Use letters, digits, '_', '-' and '.'.")
+            raise InvalidInput(
+                f"{quote(name)} cannot be the name of a plug-in", hint="Use letters, digits, '_', '-' and '.'."
+            )
         with host_errors(f"look at '{self._vault.git_dir}'"):
             if os.stat(self._vault.git_dir).st_uid != os.geteuid():
-                raise VaultError(f"vault {quote(self._vault.name)} belongs to another user, and has no plug-ins of yours")
+                raise VaultError(
+                    f"vault {quote(self._vault.name)} belongs to another user, and has no plug-ins of yours"
+                )
         what = _describe_installed(name) if file is None else self._copy(file)
         spec = self._spec(name, *what.split(" ", 2))
         trial = Running(spec, self._timeout_s())
@@ -156,7 +162,9 @@ def _describe_installed(name: str) -> str:
     if len(found) == 1:
         return f"python - {found[0]}"
     if found:
-        raise InvalidInput(f"several distributions have a plug-in {quote(name)}: {', '.join(found)}", hint="Keep one of them.")
+        raise InvalidInput(
+            f"several distributions have a plug-in {quote(name)}: {', '.join(found)}", hint="Keep one of them."
+        )
     known = ", ".join(sorted(installed)) or "none"
     raise InvalidInput(
         f"no installed distribution has a plug-in {quote(name)}",

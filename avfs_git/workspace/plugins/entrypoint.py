@@ -1,7 +1,7 @@
 """Plug-ins in Python: a function that an installed distribution names in the group `avfs.plugins` of its entry points.
 
-Decided here: that the function is the one whose place and distribution were enabled. Called where a plug-in is enabled or listed,
-and in its own process, which alone loads it.
+Decided here: that the function is the one whose place and distribution were enabled. Called where a plug-in is enabled
+or listed, and in its own process, which alone loads it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Plug-ins in Lua 5.4, through lupa (`avfs-git[lua]`).
 
-Decided here: what a plug-in in Lua finds: the functions of the language, `string`, `table`, `math` and `utf8`, and nothing that
-reaches files, programs, modules, bytecode or Python. An event may take `_STEPS` instructions and the plug-in `_MEMORY` bytes;
-work inside one call of a library function counts as one instruction, and has the time limit of `asking`.
+Decided here: what a plug-in in Lua finds: the functions of the language, `string`, `table`, `math` and `utf8`, and
+nothing that reaches files, programs, modules, bytecode or Python. An event may take `_STEPS` instructions and the
+plug-in `_MEMORY` bytes; work inside one call of a library function counts as one instruction, and has the time limit of
+`asking`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def load(content: bytes, name: str) -> Callable[[Mapping[str, Any]], str | None]
     """
     from lupa.lua54 import LuaRuntime  # noqa: PLC0415 - an extra
 
-    runtime = LuaRuntime(encoding=None, source_encoding="utf-8", register_eval=False, register_builtins=False, max_memory=_MEMORY)
+    runtime = LuaRuntime(
+        encoding=None, source_encoding="utf-8", register_eval=False, register_builtins=False, max_memory=_MEMORY
+    )
     limited = runtime.compile(_SETUP)(content, name.encode(), _STEPS)
 
     def decide(change: Mapping[str, Any]) -> str | None:

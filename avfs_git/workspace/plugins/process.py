@@ -1,8 +1,8 @@
 """The process of one plug-in: it loads the plug-in, and answers each change with its decision.
 
-Decided here: what limits the process, and what counts as an answer. A message is one JSON object in one packet of the socket;
-`asking` has the other end. A plug-in that fails says why, and the change is refused there. The end of the socket ends it.
-A plug-in that goes on after its caller has died is ended by an alarm. One thread; nothing survives.
+Decided here: what limits the process, and what counts as an answer. A message is one JSON object in one packet of the
+socket; `asking` has the other end. A plug-in that fails says why, and the change is refused there. The end of the
+socket ends it. A plug-in that goes on after its caller has died is ended by an alarm. One thread; nothing survives.
 """
 
 from __future__ import annotations

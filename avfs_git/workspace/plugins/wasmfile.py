@@ -1,8 +1,8 @@
 """Plug-ins in WebAssembly, through wasmtime (`avfs-git[wasm]`): a module, or its text.
 
-Decided here: how a module is asked. It gets no imports, so that it reaches nothing but its own memory, of which it may have
-`_MEMORY` bytes, and its own tables; an event may take `_FUEL` units of fuel, about one an instruction. It exports its `memory`
-and two functions:
+Decided here: how a module is asked. It gets no imports, so that it reaches nothing but its own memory, of which it may
+have `_MEMORY` bytes, and its own tables; an event may take `_FUEL` units of fuel, about one an instruction. It exports
+its `memory` and two functions:
 
     input(size: i32) -> i32              gives the address at which `size` bytes of the event are put
     decide(operation, size, path, size, new_path, size, event, size: i32) -> i32

@@ -5,13 +5,14 @@ workspace. The order is that of a restore (`restore`), with one pack for all tha
 
 1. The intent is forced to disk. From here on, the process that opens the workspace after a crash puts it back.
 2. The new files are written beside the workspace, then entries change, each by one rename.
-3. The result is confirmed or else captured (see `confirm`), and must be the tree that was wanted; the pack is forced to disk.
+3. The result is confirmed or else captured (see `confirm`), and must be the tree that was wanted; the pack is forced to
+   disk.
 4. The sidecar's ref and the branch move, with a line in the log that repeats the intent's word.
 5. The intent is removed.
 
-A failure before the refs have moved puts the files back. Ignored files are not merged: the target's stay as they are, and
-such as the other side has made since both parted come along where nothing has their place. A tracked file of the result
-takes the place of an ignored one, as in git; undo brings back what was there.
+A failure before the refs have moved puts the files back. Ignored files are not merged: the target's stay as they are,
+and such as the other side has made since both parted come along where nothing has their place. A tracked file of the
+result takes the place of an ignored one, as in git; undo brings back what was there.
 
 Called with the workspace lock held and nothing uncommitted, by `merge` and `rewrite`.
 """
@@ -113,7 +114,7 @@ class AdvancePlan:
         return Plan(self.now, self.wanted, self.steps)
 
     def leave_out(self, source: ObjectSource, tree: Oid | None) -> None:
-        """Leave out those of the untracked files that are in a tree, because nothing ignores them here; all if none is."""
+        """Leave out the untracked files that are in a tree, because nothing ignores them here; all if none is in it."""
         files = {step.path for step in self.brought if step.after is not None and not step.after.is_dir}
         found = {path for path in files if tree is not None and find_entry(source, tree, path) is not None}
         dropped = {step.path for step in self.brought}
@@ -169,7 +170,12 @@ def advance(locked: LockedWorkspace, pack: PackWriter, request: AdvanceRequest) 
 
 
 def _carry_out(
-    locked: LockedWorkspace, pack: PackWriter, plan: AdvancePlan, request: AdvanceRequest, undone_to: Oid, more: dict[str, object]
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    plan: AdvancePlan,
+    request: AdvanceRequest,
+    undone_to: Oid,
+    more: dict[str, object],
 ) -> Advanced:
     """Move on as planned. `undone_to` is the commit with the state to which undo leads, `more` what the log says."""
     head, tree, now = request.head, request.tree, request.now
@@ -190,10 +196,14 @@ def _carry_out(
                 raise NotIgnoredHere(captured.tree)
             for warning in change.warnings:  # else some other file is not what it was made
                 if warning.code == KEPT_IN_PLACE:
-                    raise PathUnsuitable(b"/" + (warning.path or b""), "is in no checkpoint, and in the way of what is to come")
+                    raise PathUnsuitable(
+                        b"/" + (warning.path or b""), "is in no checkpoint, and in the way of what is to come"
+                    )
             if locked.opened.shown_at is None:
                 raise InternalError("the workspace does not hold what was wanted")
-            is_other = True  # a program wrote meanwhile: the next capture finds that, and nothing of it is in the commit
+            is_other = (
+                True  # a program wrote meanwhile: the next capture finds that, and nothing of it is in the commit
+            )
             captured.tree, captured.sidecar = tree, now[1]
         sidecar, moves_sidecar = _add_sidecar(locked, pack, captured, request.other)
         new = request.make_head(pack, sidecar)
@@ -204,7 +214,9 @@ def _carry_out(
         reach("advance.packed")
         changes = [RefChange(HEADS + locked.fork, head, new)]
         if moves_sidecar:
-            changes.insert(0, RefChange(SIDECARS + locked.fork, vault.refs.read(SIDECARS + locked.fork), sidecar, lasting=True))
+            changes.insert(
+                0, RefChange(SIDECARS + locked.fork, vault.refs.read(SIDECARS + locked.fork), sidecar, lasting=True)
+            )
         left = [head] if request.keeps_head else []
         if request.came_from not in (None, head):
             left.append(request.came_from)
@@ -263,7 +275,8 @@ def plan_advance(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide |
             plan.warnings.append(
                 Warning(
                     "merge.replaced_ignored",
-                    f"'{show_path(step.path)}' was ignored here and is tracked there; `avfs undo` brings back what it was",
+                    f"'{show_path(step.path)}' was ignored here and is tracked there; `avfs undo` brings back "
+                    "what it was",
                     step.path,
                 )
             )
@@ -297,15 +310,24 @@ def _with_attributes(step: Step, theirs: LowerTree) -> Step:
     if (there.mode & 0o100) != (after.mode & 0o100):
         return step
     made = LowerEntry(
-        after.kind, there.mode, after.mtime_ns, after.oid, after.tree, after.sidecar, Meta(xattrs=there.xattrs), tracked=True
+        after.kind,
+        there.mode,
+        after.mtime_ns,
+        after.oid,
+        after.tree,
+        after.sidecar,
+        Meta(xattrs=there.xattrs),
+        tracked=True,
     )
     return step._replace(after=made)
 
 
 def _new_untracked(theirs: LowerTree, base: LowerTree | None, wanted: LowerTree, planned: set[TreePath]) -> list[Step]:
-    """List what the other side has beside git's tree, that was not there when both parted and has no place taken here."""
+    """List what the other side has added beside git's tree since both parted, if its place here is not taken."""
     found: dict[TreePath, Step] = {}
-    stack: list[tuple[TreePath, LowerEntry, LowerEntry | None]] = [(ROOT, theirs.root, base.root if base is not None else None)]
+    stack: list[tuple[TreePath, LowerEntry, LowerEntry | None]] = [
+        (ROOT, theirs.root, base.root if base is not None else None)
+    ]
     bound = theirs.bound_below(theirs.root)
     while stack:
         path, there, before = stack.pop()

@@ -1,15 +1,17 @@
 """Carrying out the steps that lead a workspace from one state to another.
 
-Decided here: in which order entries change, and what is left alone. New files are made whole beside the workspace first, and so
-are new directories with all that is in them, if no program can write: a full disk shows before anything has changed. Then what
-goes is removed, and what comes gets its name by one rename each. What no state holds (a device, a file too large for checkpoints)
-stays where it is, and a warning names it. Times are not put back: what changes gets new ones, so that build tools notice.
+Decided here: in which order entries change, and what is left alone. New files are made whole beside the workspace
+first, and so are new directories with all that is in them, if no program can write: a full disk shows before anything
+has changed. Then what goes is removed, and what comes gets its name by one rename each. What no state holds (a device,
+a file too large for checkpoints) stays where it is, and a warning names it. Times are not put back: what changes gets
+new ones, so that build tools notice.
 
-Where the kernel shows the workspace, all of it is done through the mounted directory (`OpenWorkspace.changeable`), and programs
-write at the same time. Then what is replaced or removed is taken out, and compared with what was saved at the end (`takenout`).
+Where the kernel shows the workspace, all of it is done through the mounted directory (`OpenWorkspace.changeable`), and
+programs write at the same time. Then what is replaced or removed is taken out, and compared with what was saved at the
+end (`takenout`).
 
-Called with the workspace lock held, within an intent that is on disk (`intent.announced`): a failure or a crash in the middle
-leaves whole steps, which the caller or the next process puts back.
+Called with the workspace lock held, within an intent that is on disk (`intent.announced`): a failure or a crash in the
+middle leaves whole steps, which the caller or the next process puts back.
 """
 
 from __future__ import annotations
@@ -80,7 +82,9 @@ class Application:
             try:
                 self._apply(steps)
             except OSError as error:
-                what = "write to the workspace" if self._at is None else f"write '{show_path(self._at)}' in the workspace"
+                what = (
+                    "write to the workspace" if self._at is None else f"write '{show_path(self._at)}' in the workspace"
+                )
                 raise HostError(what, error) from error
 
     def _apply(self, steps: Sequence[Step]) -> None:
@@ -130,7 +134,9 @@ class Application:
             if step.after is not None and not self._needs_content(step):
                 continue
             gone = quota.measure_path(step.path) or Used(0, 0)
-            below = count_below(upper, step.path) if step.is_removal and step.before and step.before.is_dir else Used(0, 0)
+            below = (
+                count_below(upper, step.path) if step.is_removal and step.before and step.before.is_dir else Used(0, 0)
+            )
             grows -= gone.size_bytes + below.size_bytes
             files -= gone.files + below.files
             if step.after is not None:
@@ -141,8 +147,8 @@ class Application:
     def _change_in(self, directory: Node, change: Callable[[], object]) -> None:
         """Change the entries of a directory, which is opened for a moment if its mode is closed to its owner.
 
-        No mode keeps a state from coming back: the caches of build tools are read-only. A kill meanwhile leaves another mode,
-        which whoever puts the files back puts back, too.
+        No mode keeps a state from coming back: the caches of build tools are read-only. A kill meanwhile leaves another
+        mode, which whoever puts the files back puts back, too.
         """
         try:
             change()
@@ -246,7 +252,9 @@ class Application:
             above, here, there, known, is_empty = pending.pop()
             if there in self._covered:
                 kept.add(split(there)[0])
-                self.warnings.append(Warning(KEPT_IN_PLACE, f"'{show_path(there)}' has something mounted at it and stays", there))
+                self.warnings.append(
+                    Warning(KEPT_IN_PLACE, f"'{show_path(there)}' has something mounted at it and stays", there)
+                )
                 continue
             if is_empty:
                 if there in kept or not self._remove_dir(above, here, there):
@@ -257,7 +265,9 @@ class Application:
                 continue
             if not node.is_dir:
                 self._remove_file(above, here, there)
-            elif not any(place.startswith(there + b"/") for place in self._covered) and self._holds_nothing_else(node, known):
+            elif not any(place.startswith(there + b"/") for place in self._covered) and self._holds_nothing_else(
+                node, known
+            ):
                 self._change_in(above, partial(merged.namespace.remove_tree, above, here))
             else:
                 pending.append((above, here, there, known, True))
@@ -278,7 +288,7 @@ class Application:
                     self._change_in(node, partial(mounted.upper.take_files, directory.fd, there, files))
 
     def _holds_nothing_else(self, directory: Node, entry: LowerEntry) -> bool:
-        """Whether the captured state holds all that is in a directory, and no program can add to it: it goes in one step then."""
+        """Tell whether a captured state holds all of a directory and no program can add to it: it goes in one step."""
         if self.locked.opened.mounted is not None:
             return not directory.upper
         nodes = self._tree.nodes

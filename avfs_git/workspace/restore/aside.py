@@ -1,7 +1,7 @@
 """Saving what is uncommitted beside the branch: as a commit that no branch holds, kept reachable.
 
-Decided here: what that commit holds. Undo, abort, catch-up and recovery call it before they change files. The caller holds the
-lock of the workspace. After a crash the commit is complete, or the workspace still holds everything.
+Decided here: what that commit holds. Undo, abort, catch-up and recovery call it before they change files. The caller
+holds the lock of the workspace. After a crash the commit is complete, or the workspace still holds everything.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Saved(NamedTuple):
 def save_aside(locked: LockedWorkspace, description: str, *, marks: bool = True) -> Saved:
     """Save what is uncommitted as a commit that no branch holds, kept reachable.
 
-    The workspace counts as captured at that commit afterwards; without `marks` what has changed still counts as changed, and is
-    read again. The commit follows the head of the fork, and is compared with it; where others have moved the branch, it follows
-    the commit that the workspace came from: one on theirs would take back what they did.
+    The workspace counts as captured at that commit afterwards; without `marks` what has changed still counts as
+    changed, and is read again. The commit follows the head of the fork, and is compared with it; where others have
+    moved the branch, it follows the commit that the workspace came from: one on theirs would take back what they did.
     """
     vault = locked.vault
     unseen = find_unseen_head(locked)

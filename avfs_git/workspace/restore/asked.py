@@ -1,9 +1,9 @@
-"""Asking the user's plug-ins before an operation brings the files of a workspace, or of another directory, to another state.
+"""Asking the user's plug-ins before an operation brings a workspace's or another directory's files to another state.
 
-Decided here: what they are told of a plan: each path that changes, as if a program changed it, with the operation as the cause. A
-directory that goes is told with all that is in it. All is asked before anything is done, so that a refusal refuses the whole
-operation. `intent.announced` calls this, with the workspace lock held; where no plug-in is enabled it costs a look on disk.
-What puts a workspace back after a failure or a crash asks nothing.
+Decided here: what they are told of a plan: each path that changes, as if a program changed it, with the operation as
+the cause. A directory that goes is told with all that is in it. All is asked before anything is done, so that a refusal
+refuses the whole operation. `intent.announced` calls this, with the workspace lock held; where no plug-in is enabled it
+costs a look on disk. What puts a workspace back after a failure or a crash asks nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def ask_about(opened: OpenWorkspace, plan: Plan, cause: str) -> None:
         raise
 
 
-def ask_to_apply(check: Callable[[Change], None], source: ObjectSource, directory: Path, changes: Iterable[ChangedFile]) -> None:
+def ask_to_apply(
+    check: Callable[[Change], None], source: ObjectSource, directory: Path, changes: Iterable[ChangedFile]
+) -> None:
     """Ask the user's plug-ins about what `apply` is to write into a directory; errors as those of `ask_about`."""
     for change in changes:
         facts: _Facts = {"cause": "apply", "directory": os.fspath(directory)}
@@ -69,7 +71,12 @@ def _list_names(opened: OpenWorkspace, path: TreePath) -> list[TreePath]:
 
 def _list_changes(plan: Plan, step: Step) -> Iterator[tuple[str, TreePath, _Facts]]:
     path, before, after = step
-    is_new = before is None or after is None or before.is_dir != after.is_dir or (not after.is_dir and before.kind != after.kind)
+    is_new = (
+        before is None
+        or after is None
+        or before.is_dir != after.is_dir
+        or (not after.is_dir and before.kind != after.kind)
+    )
     if before is not None and is_new:
         yield from _list_removed(plan, path, before)
     if after is None:

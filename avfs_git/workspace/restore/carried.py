@@ -1,9 +1,9 @@
 """Attributes that a merge carries: what the other side changed in those of tracked files and directories.
 
-Decided here: how the `user.` attributes of three states become those of one. An attribute that one side changed is as that side
-has it. If both changed an attribute, the target's value stays, with a warning; tags of both sides come together. A file that
-either side renamed has, under its new name, what the other side changed under the old one. `advance` calls this while it plans;
-reads objects only, and of the two sidecars the parts that differ.
+Decided here: how the `user.` attributes of three states become those of one. An attribute that one side changed is as
+that side has it. If both changed an attribute, the target's value stays, with a warning; tags of both sides come
+together. A file that either side renamed has, under its new name, what the other side changed under the old one.
+`advance` calls this while it plans; reads objects only, and of the two sidecars the parts that differ.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.plan import Step
-from avfs_git.vfs.layer.sidecar import SELF, Meta, Record, any_xattrs, parse_differing_records, parse_record, parse_sidecar
+from avfs_git.vfs.layer.sidecar import (
+    SELF,
+    Meta,
+    Record,
+    any_xattrs,
+    parse_differing_records,
+    parse_record,
+    parse_sidecar,
+)
 from avfs_git.vfs.tags import USER, join_tags
 
 _NONE = Oid(bytes(20))
@@ -55,7 +63,11 @@ def carry_attributes(
         mine = ours.lookup(old if ours.lookup(path) is None else path)
         merged, refused = _merge(_read(base.lookup(old)), _read(mine), _read(theirs.lookup(there)))
         warnings += [
-            Warning("merge.attribute_kept", f"both sides changed the attribute '{show_path(name)}' of '{show_path(path)}'", path)
+            Warning(
+                "merge.attribute_kept",
+                f"both sides changed the attribute '{show_path(name)}' of '{show_path(path)}'",
+                path,
+            )
             for name in refused
         ]
         if merged != _read(entry):
@@ -143,4 +155,6 @@ def _with(entry: LowerEntry, attributes: _Attributes) -> LowerEntry:
     """Show an entry with other `user.` attributes."""
     others = [pair for pair in entry.xattrs if not pair[0].startswith(USER)]
     meta = Meta(xattrs=tuple(sorted([*others, *attributes.items()])))
-    return LowerEntry(entry.kind, entry.mode, entry.mtime_ns, entry.oid, entry.tree, entry.sidecar, meta, tracked=entry.tracked)
+    return LowerEntry(
+        entry.kind, entry.mode, entry.mtime_ns, entry.oid, entry.tree, entry.sidecar, meta, tracked=entry.tracked
+    )

@@ -2,9 +2,9 @@
 
 Decided here: which state files go back to, when an operation counts as complete, and which differing files were its own
 to replace. Restore, advance and undo announce their changes here; `recovery` puts back what a dead process has begun.
-Called with the workspace lock held, when what is uncommitted is saved. The intent is in the workspace's state on disk from
-before the first change until the operation is complete. After a crash in between, the process that opens the workspace next
-puts the files back; putting back can itself be cut short, and called again.
+Called with the workspace lock held, when what is uncommitted is saved. The intent is in the workspace's state on disk
+from before the first change until the operation is complete. After a crash in between, the process that opens the
+workspace next puts the files back; putting back can itself be cut short, and called again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,13 @@ class Intent:
 
 @contextlib.contextmanager
 def announced(
-    locked: LockedWorkspace, kind: str, now: Trees, plan: Plan | None, *, begins: Merging | None = None, ends_merge: bool = False
+    locked: LockedWorkspace,
+    kind: str,
+    now: Trees,
+    plan: Plan | None,
+    *,
+    begins: Merging | None = None,
+    ends_merge: bool = False,
 ) -> Iterator[Intent]:
     """Write down that files are about to change from the captured state; put them back if that fails.
 
@@ -116,8 +122,8 @@ def is_complete(locked: LockedWorkspace, pending: Pending) -> bool:
 def put_back(locked: LockedWorkspace) -> None:
     """Bring a workspace back to the state before an operation that was cut short; complete ones stay.
 
-    Called with the lock held, by the operation itself or by the next process that opens the workspace. Can itself be cut
-    short, and called again.
+    Called with the lock held, by the operation itself or by the next process that opens the workspace. Can itself be
+    cut short, and called again.
     """
     opened = locked.opened
     pending = opened.state.pending
@@ -143,7 +149,8 @@ def put_back(locked: LockedWorkspace) -> None:
         now = LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=0)
         steps = _plan_putting_back(now, writer, pending, planned)
         if pending.shown and steps:
-            # Programs went on to work: what is about to be replaced is saved first, and only that is replaced without a word.
+            # Programs went on to work: what is about to be replaced is saved first, and only that is replaced without a
+            # word.
             opened.mode.give_up_capture()
             aside = save_aside(locked, "save before putting back")
             locked.tell_later(*aside.warnings)
@@ -168,12 +175,16 @@ def _plan_putting_back(
 ) -> list[Step]:
     """List the steps that lead from the present state to the one before an operation.
 
-    `planned` is all that the operation meant to change, as in `Left`, where programs worked meanwhile: what else differs is
-    theirs.
+    `planned` is all that the operation meant to change, as in `Left`, where programs worked meanwhile: what else
+    differs is theirs.
     """
     steps = plan_steps(now, LowerTree(source, maybe_oid(pending.tree), maybe_oid(pending.sidecar), default_mtime_ns=0))
     if planned is None:
         return steps
     chosen = {step.path for step in steps if step.path in planned or any(map(planned.get, climb(step.path)))}
     above = list_above(chosen)  # a program may have removed the directories that lead to them
-    return [step for step in steps if step.path in chosen or (step.path in above and (step.before is None or step.is_removal))]
+    return [
+        step
+        for step in steps
+        if step.path in chosen or (step.path in above and (step.before is None or step.is_removal))
+    ]

@@ -1,15 +1,16 @@
 """A copy of a workspace as plain files, in which a command runs: how what it did there comes into the workspace.
 
-Decided here: the directory is captured as an import is, and the difference to the workspace is applied as a restore does,
-with the times that files have in the directory, so that build tools see the same order as there. A note in the workspace says
-where the copy is, and whether it was complete: only then a difference is the command's doing. The directory goes in the end, so
-that a note counts only in the workspace in which avfs wrote it, and in the same boot: in a copy of the vault it speaks of another
-one's directory, a stranger's vault may name any, and a power cut may have taken files of the copy.
+Decided here: the directory is captured as an import is, and the difference to the workspace is applied as a restore
+does, with the times that files have in the directory, so that build tools see the same order as there. A note in the
+workspace says where the copy is, and whether it was complete: only then a difference is the command's doing. The
+directory goes in the end, so that a note counts only in the workspace in which avfs wrote it, and in the same boot: in
+a copy of the vault it speaks of another one's directory, a stranger's vault may name any, and a power cut may have
+taken files of the copy.
 
-`backends.checkout` makes such copies, with the workspace lock held as long as the command runs. Whoever takes the lock and
-finds the note met a crash, or a failure such as a full disk: what the command had done comes into the workspace (`take_in_left`,
-called by `workspace.restore.recovery`), which says so, and the copy goes. A crash in here leaves the note, and the next one
-begins anew.
+`backends.checkout` makes such copies, with the workspace lock held as long as the command runs. Whoever takes the lock
+and finds the note met a crash, or a failure such as a full disk: what the command had done comes into the workspace
+(`take_in_left`, called by `workspace.restore.recovery`), which says so, and the copy goes. A crash in here leaves the
+note, and the next one begins anew.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ def take_in(locked: LockedWorkspace, place: Path) -> tuple[list[Warning], bool]:
             with host_errors("write to the workspace"):
                 for step in reversed(steps):  # directories last: what comes into one changes its time
                     if step.after is not None and step.path not in change.in_the_way:
-                        merged.attributes.utimens(merged.resolve(step.path, follow_last=False), mtime_ns=step.after.mtime_ns)
+                        merged.attributes.utimens(
+                            merged.resolve(step.path, follow_last=False), mtime_ns=step.after.mtime_ns
+                        )
     return [*after.warnings, *change.warnings], bool(steps)
 
 

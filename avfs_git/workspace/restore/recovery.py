@@ -1,8 +1,8 @@
 """Bringing a workspace back to order when it is met after a crash of its process or of the machine.
 
 Decided here: what is trusted after a power cut, and what is put back from the last checkpoint. Called with the
-workspace lock held, by the first process that takes the lock after the crash (`OpenWorkspace`); can itself be cut short at
-any point, and called again.
+workspace lock held, by the first process that takes the lock after the crash (`OpenWorkspace`); can itself be cut short
+at any point, and called again.
 
 The upper layer is not forced to disk, so that after a power cut files may be missing, empty or older than they
 were, also such as a checkpoint has acknowledged. Their content is in the vault. After another boot than the one in
@@ -15,12 +15,12 @@ which the layer was last written to, all of it is read once and compared with wh
 The time of change decides, which no program can set. The record says when its capture began, so an inode with an older
 time that differs from the record is an older version than the one that was captured: the disk has lost the newer one.
 For a missing file the time of its directory decides: removing a file changes that. So a restart in good order reverts
-nothing, and needs no mark. Only what a program emptied in the first 10 ms of a capture, and nothing recorded later, comes
-back, with a warning.
+nothing, and needs no mark. Only what a program emptied in the first 10 ms of a capture, and nothing recorded later,
+comes back, with a warning.
 
 A file that is empty, was not empty in the record, and was changed after it may have been emptied, or rewritten shortly
-before a power cut that took the new content. It stays empty. A warning names it, and the command that brings the recorded
-content back.
+before a power cut that took the new content. It stays empty. A warning names it, and the command that brings the
+recorded content back.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from avfs_git.workspace.vault.states import tree_of
 _NAMED = 50
 """Paths that are named one by one; the warning after them counts the others."""
 _TICK_NS = 10_000_000
-"""Linux 6.13 and newer give some files a finer time of change than `captured_ns`, which may be behind by a tick of the clock."""
+"""Linux 6.13 and newer give some files a finer change time than `captured_ns`, which may be a clock tick behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,9 @@ def _find_record(locked: LockedWorkspace) -> _Record:
 def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
     opened, store = locked.opened, locked.vault.store
     root = opened.lower.root
-    if (record.tree, record.sidecar) == (root.tree, root.sidecar) and not opened.upper.scan_dir(opened.upper.root.fd, ROOT):
+    if (record.tree, record.sidecar) == (root.tree, root.sidecar) and not opened.upper.scan_dir(
+        opened.upper.root.fd, ROOT
+    ):
         return  # nothing was ever written here
     opened.upper.clean_work()
     writer = DryWriter(store)
@@ -141,7 +143,9 @@ def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
     steps = chosen.steps
     warnings = [_tell_emptied(locked, path, record) for path in chosen.emptied[:_NAMED]]
     if len(chosen.emptied) > _NAMED:
-        warnings.append(f"{len(chosen.emptied) - _NAMED} more files are empty that were not when they were last recorded")
+        warnings.append(
+            f"{len(chosen.emptied) - _NAMED} more files are empty that were not when they were last recorded"
+        )
     # The counters of the lock may be older than the files: they must not match what they last called clean.
     opened.lock.begin_change()
     try:
@@ -177,7 +181,8 @@ def _tell_emptied(locked: LockedWorkspace, path: TreePath, record: _Record) -> s
     shown, fork = shlex.quote(show_path(path)), shlex.quote(locked.fork)
     commit = record.commit.hex()[:12] if record.commit is not None else ""
     return (
-        f"'{show_path(path)}' is empty and was not when it was last recorded; if the machine stopped before its content was on"
+        f"'{show_path(path)}' is empty and was not when it was last recorded; if the machine stopped before its "
+        "content was on"
         f" the disk, bring back the recorded one: `avfs checkout --fork {fork} {shown} --at {commit}`"
     )
 
@@ -201,8 +206,11 @@ def _choose(locked: LockedWorkspace, steps: list[Step], record: _Record) -> _Cho
             is_lost = False
         else:
             found = locked.merged.attributes.getattr(node)
-            is_older = found.ctime_ns <= record.at_ns + _TICK_NS and (not found.size or found.mtime_ns <= after.mtime_ns)
-            # What a restore has put back is recorded with the times of its target, which may be long before what stood there.
+            is_older = found.ctime_ns <= record.at_ns + _TICK_NS and (
+                not found.size or found.mtime_ns <= after.mtime_ns
+            )
+            # What a restore has put back is recorded with the times of its target, which may be long before what stood
+            # there.
             is_lost = is_older or found.ctime_ns < record.since_ns
             chosen.overwrites = chosen.overwrites or (is_lost and found.size > 0)
             if not found.size and not is_lost:

@@ -76,8 +76,8 @@ def restore_state(
 ) -> RestoreResult:
     """Bring the workspace, or some paths of it, to the state of a commit.
 
-    `barrier` keeps programs that change files waiting; None if no program does, or they wait already. It begins when the
-    uncommitted changes are saved.
+    `barrier` keeps programs that change files waiting; None if no program does, or they wait already. It begins when
+    the uncommitted changes are saved.
 
     Raises:
         PathNotFound: If a path is neither in the workspace nor in the target.
@@ -93,7 +93,9 @@ def restore_state(
 def plan_restore(
     locked: LockedWorkspace, target: Oid, *, paths: Sequence[TreePath] = (), beside: Oid | None = None
 ) -> RestoreResult:
-    """Tell what a restore would change; nothing is written. `beside` is the sidecar commit of the target, where none is known.
+    """Tell what a restore would change; nothing is written.
+
+    `beside` is the sidecar commit of the target, where none is known.
 
     Raises:
         PathNotFound: If a path is neither in the workspace nor in the target.
@@ -165,7 +167,9 @@ def _replace_files(
         change.apply(plan.steps)
         reach("restore.applied")
         # Without a sidecar of its own the commit says nothing of what else is there, nor of its times.
-        is_whole = not paths and not change.warnings and commit.sidecar is not None and locked.opened.synced_trees() == now
+        is_whole = (
+            not paths and not change.warnings and commit.sidecar is not None and locked.opened.synced_trees() == now
+        )
         confirmed = confirm_restored(locked, plan.steps, change.known, wanted) if is_whole else None
         result = save_checkpoint(
             locked,
@@ -183,12 +187,16 @@ def _replace_files(
                 more={**intent.facts, EXACT: True},
             ),
         )
-        if result.outcome == "unchanged":  # the branch had that state, where others had moved it: only files have changed
+        if (
+            result.outcome == "unchanged"
+        ):  # the branch had that state, where others had moved it: only files have changed
             after = keep_state(locked, vault.read_head(locked.fork), locked.opened.synced_trees())
             facts = {**intent.facts, EXACT: True}
             told = f"{kind} {shown}"
             vault.oplog.append(
-                OpRecord(0, locked.fork, FILES, told, vault.clock_ns(), before=before.hex(), after=after.hex(), more=facts)
+                OpRecord(
+                    0, locked.fork, FILES, told, vault.clock_ns(), before=before.hex(), after=after.hex(), more=facts
+                )
             )
         recorded = result.checkpoint.tree if result.checkpoint is not None else None
         if not paths and not change.warnings and recorded != (wanted[0] or EMPTY_TREE).hex():
@@ -220,7 +228,7 @@ def _is_heads(locked: LockedWorkspace, target: Oid, commit: Commit) -> bool:
 
 
 def _differs_untouched(locked: LockedWorkspace, commit: Commit, paths: Sequence[TreePath]) -> bool:
-    """Tell whether a file that has not changed since it was recorded differs from a state: then the workspace is not in it."""
+    """Tell whether a file unchanged since it was recorded differs from a state: then the workspace is not in it."""
     opened = locked.opened
     opened.mode.give_up_capture()  # what a look has captured counts as changed
     dirty = opened.dirty
@@ -240,13 +248,15 @@ def _find_steps(
     commit = locked.vault.store.read_commit(target)
     wanted = _target_trees(locked, target, commit, now)
     plan = _plan(source, now, wanted, commit, paths)
-    if not plan.steps and not find_differences(source, now[0], wanted[0], paths=paths):  # submodules are at no file's commit
+    if not plan.steps and not find_differences(
+        source, now[0], wanted[0], paths=paths
+    ):  # submodules are at no file's commit
         return None
     return wanted, plan
 
 
 def is_there(locked: LockedWorkspace, path: TreePath) -> bool:
-    """Tell whether the workspace has something at a path, saved or not: what is refused for a wrong path saves nothing."""
+    """Tell whether the workspace has something at a path, saved or not: a refusal for a wrong path saves nothing."""
     try:
         locked.merged.resolve(path, follow_last=False)
     except OSError:
@@ -266,7 +276,7 @@ def _target_trees(locked: LockedWorkspace, oid: Oid, commit: Commit, now: Trees)
 
 
 def _tracked_after(pack: PackWriter, now: Oid | None, wanted: Oid | None, paths: Sequence[TreePath]) -> Oid | None:
-    """Find the tree whose paths are tracked after a restore: what comes back is tracked if it was, as in git's index."""
+    """Find the tree with the paths tracked after a restore: what comes back is tracked if it was, as in git's index."""
     if not paths:
         return wanted
     edits = {path: find_entry(pack, wanted, path) if wanted is not None else None for path in paths}

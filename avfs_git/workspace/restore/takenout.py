@@ -1,14 +1,16 @@
 """Keeping unsaved files that an operation took out of a mounted tree.
 
-Decided here: what becomes of the files that a restore replaces or removes under running programs. What is uncommitted is saved
-before; but where the kernel shows the workspace, a program can write between that and the moment at which its file is taken out
-(`vfs.layer.mounted`). So each file that was taken out is compared with what was saved. What differs is kept as a commit that no
-branch holds, on top of the fork's head, in which it has its path; a warning names both. Only then does the operation go on.
+Decided here: what becomes of the files that a restore replaces or removes under running programs. What is uncommitted
+is saved before; but where the kernel shows the workspace, a program can write between that and the moment at which its
+file is taken out (`vfs.layer.mounted`). So each file that was taken out is compared with what was saved. What differs
+is kept as a commit that no branch holds, on top of the fork's head, in which it has its path; a warning names both.
+Only then does the operation go on.
 
-The same is done for what a killed operation has left, by the process that recovers the workspace: with the paths that it may have
-changed, which are all that is put back then, because programs went on to work meanwhile. Called with the workspace lock held. A
-crash in here leaves the staging directory, and the next one looks again. What a program writes into a file that it has open and
-that is taken out already is its own loss, as with every file that another program replaces.
+The same is done for what a killed operation has left, by the process that recovers the workspace: with the paths that
+it may have changed, which are all that is put back then, because programs went on to work meanwhile. Called with the
+workspace lock held. A crash in here leaves the staging directory, and the next one looks again. What a program writes
+into a file that it has open and that is taken out already is its own loss, as with every file that another program
+replaces.
 """
 
 from __future__ import annotations

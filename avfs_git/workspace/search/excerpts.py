@@ -1,7 +1,7 @@
 """What a search shows of a file: the line that has most of the words of its query.
 
-Decided here: which line, how much of a long one, and where the words stand in it. Called by `search`, with the texts of files
-that the index has found. Pure functions; an `Excerpts` belongs to one thread.
+Decided here: which line, how much of a long one, and where the words stand in it. Called by `search`, with the texts of
+files that the index has found. Pure functions; an `Excerpts` belongs to one thread.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Excerpts:
         if self._candidates is None:
             return
         end = -1
-        # Terms are in lower case. In a text in lower case, a literal is found six times as fast as without regard to case.
+        # Terms are in lower case. In a text in lower case, a literal is found six times as fast as without regard to
+        # case.
         for _, match in zip(range(_LOOKED_AT), self._candidates.finditer(data.lower()), strict=False):
             if match.start() < end:
                 continue

@@ -1,14 +1,14 @@
 """The index of a vault's texts: which blobs have a term, how well they fit, and where one tree has them.
 
-Decided here: the SQLite database `avfs/cache/search`, and when it is believed. A row stands for one blob, so that forks,
-checkpoints and history share it; what a blob holds never changes. The paths of one committed tree, the base, stand there, too:
-another tree is searched by what it changes of the base. It is a cache: a database that is damaged, or of another version, is
-made anew, and where none can be written or read, a temporary one takes its place.
+Decided here: the SQLite database `avfs/cache/search`, and when it is believed. A row stands for one blob, so that
+forks, checkpoints and history share it; what a blob holds never changes. The paths of one committed tree, the base,
+stand there, too: another tree is searched by what it changes of the base. It is a cache: a database that is damaged, or
+of another version, is made anew, and where none can be written or read, a temporary one takes its place.
 
-The journal is a rollback journal, not a WAL: a vault that may only be read can be searched, and nothing else stands beside the
-database. A process that is killed leaves a journal, which the next one rolls back; the blobs of that batch are indexed again.
-Connections are opened for one search and closed, because a process that forks must not hand one on. Several processes may
-search and index at once: writers take turns, each for one batch. No lock of avfs is taken.
+The journal is a rollback journal, not a WAL: a vault that may only be read can be searched, and nothing else stands
+beside the database. A process that is killed leaves a journal, which the next one rolls back; the blobs of that batch
+are indexed again. Connections are opened for one search and closed, because a process that forks must not hand one on.
+Several processes may search and index at once: writers take turns, each for one batch. No lock of avfs is taken.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ SELECT path, oid, -rank, total FROM (
     SELECT path, blob, rank, count(*) OVER () AS total FROM ({hits}) WHERE {within} ORDER BY rank, path LIMIT ?
 ) JOIN blobs ON blobs.id = blob ORDER BY rank, path
 """
-_HITS = "SELECT path, blob, bm25(terms) AS rank FROM terms CROSS JOIN files ON files.blob = terms.rowid WHERE terms MATCH ?1"
+_HITS = (
+    "SELECT path, blob, bm25(terms) AS rank FROM terms CROSS JOIN files ON files.blob = terms.rowid WHERE terms "
+    "MATCH ?1"
+)
 _CHANGED_HITS = """
 WITH hits AS (SELECT rowid AS blob, bm25(terms) AS rank FROM terms WHERE terms MATCH ?1)
 SELECT path, files.blob, rank FROM hits CROSS JOIN files ON files.blob = hits.blob
@@ -151,12 +154,17 @@ class Index:
         return Oid(row[0]) if row is not None else None
 
     def move_base(self, old: Oid | None, tree: Oid, changes: Changes) -> bool:
-        """Make another tree the base; its blobs are here. Tell whether that was done: not if `old` is not the base any more."""
+        """Make another tree the base; its blobs are here.
+
+        Tell whether that was done: not if `old` is not the base any more.
+        """
         with _transaction(self._connection):
             if self.read_base() != old or not self._write(changes):
                 return False
             self._connection.execute("DELETE FROM files WHERE path IN (SELECT path FROM changed)")
-            self._connection.execute("INSERT INTO files SELECT path, blob FROM changed WHERE blob IS NOT NULL ORDER BY path")
+            self._connection.execute(
+                "INSERT INTO files SELECT path, blob FROM changed WHERE blob IS NOT NULL ORDER BY path"
+            )
             self._connection.execute("DELETE FROM base")
             self._connection.execute("INSERT INTO base VALUES (?)", (tree,))
         return True
@@ -172,7 +180,8 @@ class Index:
         known = "SELECT 1 FROM blobs WHERE oid = ?"
         wanted = [oid for oid in set(oids) if self._connection.execute(known, (oid,)).fetchone() is None]
         missing = [
-            Oid(oid) for (oid,) in self._connection.execute("SELECT oid FROM blobs WHERE state > ?1 AND state > 0", (_LARGE,))
+            Oid(oid)
+            for (oid,) in self._connection.execute("SELECT oid FROM blobs WHERE state > ?1 AND state > 0", (_LARGE,))
         ]
         wanted += [oid for oid in missing if source.exists(oid)]
         splitter, batch, held = Splitter(), list[tuple[Oid, int, str | None]](), 0
@@ -209,7 +218,12 @@ class Index:
                     self._connection.execute("INSERT INTO terms (rowid, text) VALUES (?, ?)", (blob, text))
 
     def find(
-        self, base: Oid | None, changes: Changes, terms: Iterable[Term], is_within: Callable[[bytes], bool] | None, limit: int
+        self,
+        base: Oid | None,
+        changes: Changes,
+        terms: Iterable[Term],
+        is_within: Callable[[bytes], bool] | None,
+        limit: int,
     ) -> Found | None:
         """Find the files with all terms in the tree that the base becomes by `changes`, whose blobs are here.
 
@@ -239,7 +253,13 @@ class Index:
 
     def add_removals(self, source: ObjectSource, removals: Mapping[Oid, Sequence[Removal]]) -> None:
         """Add what some commits removed, with the contents."""
-        blobs = {oid for removed in removals.values() for each in removed for oid in (each.gone, each.next) if oid is not None}
+        blobs = {
+            oid
+            for removed in removals.values()
+            for each in removed
+            for oid in (each.gone, each.next)
+            if oid is not None
+        }
         self.add_missing(source, blobs)
         with _transaction(self._connection):
             for commit, removed in removals.items():
@@ -265,7 +285,8 @@ class Index:
             rows = self._connection.execute(_REMOVED, (_spell(terms),)).fetchall()
             lacking = self._connection.execute(_REMOVED_UNSEARCHED).fetchall()
         hits = [
-            RemovedHit(TreePath(path), Oid(oid), score, Oid(parent), Oid(commit)) for path, oid, score, parent, commit in rows
+            RemovedHit(TreePath(path), Oid(oid), score, Oid(parent), Oid(commit))
+            for path, oid, score, parent, commit in rows
         ]
         return hits, [(TreePath(path), _REASONS[state], Oid(commit)) for path, state, commit in lacking]
 
@@ -280,14 +301,18 @@ class Index:
 
     def _write(self, changes: Changes) -> bool:
         """Write changes into a table of this connection; tell whether all their blobs are here."""
-        self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS changed (path BLOB PRIMARY KEY, blob INTEGER) WITHOUT ROWID")
+        self._connection.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS changed (path BLOB PRIMARY KEY, blob INTEGER) WITHOUT ROWID"
+        )
         self._connection.execute("DELETE FROM changed")
-        self._connection.executemany("INSERT INTO changed VALUES (?, (SELECT id FROM blobs WHERE oid = ?))", [*changes.items()])
+        self._connection.executemany(
+            "INSERT INTO changed VALUES (?, (SELECT id FROM blobs WHERE oid = ?))", [*changes.items()]
+        )
         gone = self._connection.execute("SELECT count(*) FROM changed WHERE blob IS NULL").fetchone()[0]
         return bool(gone == sum(oid is None for oid in changes.values()))
 
     def empty_if_stale(self, source: ObjectSource) -> None:
-        """Empty the index if a quarter of its blobs are gone: rows of a table without its texts cannot be removed one by one."""
+        """Empty the index if a quarter of its blobs are gone: a table without its texts cannot drop single rows."""
         oids = [Oid(oid) for (oid,) in self._connection.execute("SELECT oid FROM blobs")]
         if sum(not source.exists(oid) for oid in oids) * _DEAD_SHARE <= len(oids):
             return

@@ -1,9 +1,10 @@
 """Full text search of contents that are gone: which commit removed them, with its author and time.
 
-Decided here: what is gone. A content counts that a commit of the history has at a path where the next commit has nothing, or a
-content without the words, unless the searched state has the same content somewhere. A merge counts where it differs from each
-parent, as in `git log -c`; a file that a commit moves as it is has not gone. What each commit removed stands in the index, once
-for all forks. Takes no lock; called by the SDK. A crash leaves an index with fewer commits.
+Decided here: what is gone. A content counts that a commit of the history has at a path where the next commit has
+nothing, or a content without the words, unless the searched state has the same content somewhere. A merge counts where
+it differs from each parent, as in `git log -c`; a file that a commit moves as it is has not gone. What each commit
+removed stands in the index, once for all forks. Takes no lock; called by the SDK. A crash leaves an index with fewer
+commits.
 """
 
 from __future__ import annotations
@@ -46,12 +47,16 @@ def search_history(vault: OpenVault, fork: str, head: Oid, query: SearchQuery) -
         lacking = [(oid, commit) for oid, commit in reversed(commits) if index.lacks_commit(oid)]
         for start in range(0, len(lacking), _BATCH):
             batch = lacking[start : start + _BATCH]
-            index.add_removals(source, {oid: [*_list_removals(source, commit, oid in shallow)] for oid, commit in batch})
+            index.add_removals(
+                source, {oid: [*_list_removals(source, commit, oid in shallow)] for oid, commit in batch}
+            )
         found = None
         while found is None:  # until no other process changes the base meanwhile
             found = index.find_removed(*bring_up(index, source, tree_of(commits[0][1])), terms)
         hits, unsearched = found
-        missed = {(path, reason) for path, reason, commit in unsearched if commit in order and within(query.paths, path)}
+        missed = {
+            (path, reason) for path, reason, commit in unsearched if commit in order and within(query.paths, path)
+        }
         return hits, [UnsearchedFile(path, reason) for path, reason in sorted(missed)]
 
     prepare(vault, fork)

@@ -1,9 +1,10 @@
 """Full text search: of a commit, and of a workspace as it is.
 
-Decided here: which files of a tree a search reads, which index it asks, and what it shows of a file. As `grep`, it reads regular
-files that git tracks; binary ones have no words. A content that no commit has goes into the index by the id that it would have.
-A result names contents that a partial clone lacks; avfs does not fetch them. Called by the SDK. Takes no lock: a
-workspace was captured before (`workspace.history.lent`). Usable from threads. A crash leaves an index with fewer contents.
+Decided here: which files of a tree a search reads, which index it asks, and what it shows of a file. As `grep`, it
+reads regular files that git tracks; binary ones have no words. A content that no commit has goes into the index by the
+id that it would have. A result names contents that a partial clone lacks; avfs does not fetch them. Called by the SDK.
+Takes no lock: a workspace was captured before (`workspace.history.lent`). Usable from threads. A crash leaves an index
+with fewer contents.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a word is: how texts and queries become the terms that are compared.
 
-Decided here, and nowhere else: the index and the excerpts use the same terms. A word is a run of letters, digits and underscores,
-without case and accents. An identifier is found by its parts, too: `parseTree` and `parse_tree` by `tree`. Pure functions, safe
-from any thread. A change of what is a term needs a new `VERSION` in `index`.
+Decided here, and nowhere else: the index and the excerpts use the same terms. A word is a run of letters, digits and
+underscores, without case and accents. An identifier is found by its parts, too: `parseTree` and `parse_tree` by `tree`.
+Pure functions, safe from any thread. A change of what is a term needs a new `VERSION` in `index`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Examining a vault and its workspaces, and mending what can be mended.
 
-Decided here: what is looked at, what counts as a problem, and which problems have a repair. Each repair is
-verified by looking again. Nothing that may hold a user's work is ever removed: what is in the way is put into
-the trash. Works beside other processes: a workspace that is in use is noted as such and left alone, and that is no fault.
+Decided here: what is looked at, what counts as a problem, and which problems have a repair. Each repair is verified by
+looking again. Nothing that may hold a user's work is ever removed: what is in the way is put into the trash. Works
+beside other processes: a workspace that is in use is noted as such and left alone, and that is no fault.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STALE_AFTER_S = 3600
 LOCK_HELD_S = 2.0
 """git holds a lock for a moment; a lock that stays for so long is reported."""
 _AS_MEANT = ("capture.kept_beside", "capture.per_file")
-"""What a capture remarks, and nothing is missing: a file that stays beside history until it is added, and programs at work."""
+"""What a capture remarks though nothing is missing: a file that stays beside history until added, programs at work."""
 
 
 @dataclass(slots=True)
@@ -113,7 +113,8 @@ def _check_log(vault: OpenVault) -> Iterator[_Finding]:
         lines = "1 line of the operation log is" if damaged == 1 else f"{damaged} lines of the operation log are"
         yield _found(
             "log.damaged",
-            f"{lines} damaged: `avfs undo` passes over the operations that they spoke of, and may be refused at older ones",
+            f"{lines} damaged: `avfs undo` passes over the operations that they spoke of, and may be refused at "
+            "older ones",
             "What the operations saved is reachable all the same: `avfs checkpoint restore` brings a state back.",
             severity="warning",
         )
@@ -133,11 +134,17 @@ def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
                 severity="error",
             )
         elif name == "packed-refs":
-            yield _found("ref.damaged", error.message, f"Mend '{vault.git_dir / name}' by hand, or copy it from a backup.")
+            yield _found(
+                "ref.damaged", error.message, f"Mend '{vault.git_dir / name}' by hand, or copy it from a backup."
+            )
         elif name == "HEAD":
-            yield _found("ref.damaged", error.message, "Point it to a branch with `git symbolic-ref HEAD refs/heads/NAME`.")
+            yield _found(
+                "ref.damaged", error.message, "Point it to a branch with `git symbolic-ref HEAD refs/heads/NAME`."
+            )
         elif error.reason == BAD_NAME:
-            yield _found("ref.damaged", error.message, f"Give '{vault.git_dir / name}' a name that git allows, or delete it.")
+            yield _found(
+                "ref.damaged", error.message, f"Give '{vault.git_dir / name}' a name that git allows, or delete it."
+            )
         elif name.startswith((REMOTES, REMOTE_STATE)):
             yield _found("ref.damaged", error.message, "Delete the file, then run `avfs fetch`.")
         else:
@@ -149,7 +156,10 @@ def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
 
 
 def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
-    """Tell what a ref stood for: as its name says, or as the log of avfs or that of git has it. None if that is not here."""
+    """Tell what a ref stood for: as its name says, or as the log of avfs or that of git has it.
+
+    None if that is not here.
+    """
     if name.startswith(KEPT):
         said: str | None = name.removeprefix(KEPT)
     elif name.startswith(KNOWN):
@@ -180,7 +190,7 @@ def _has_fork(vault: OpenVault, fork: str) -> bool:
 
 
 def _give_back(vault: OpenVault, name: str, last: Oid) -> None:
-    """Give a ref its last value, if it is still damaged: another process may have moved or deleted it since it was found."""
+    """Give a still damaged ref its last value: another process may have moved or deleted it since it was found."""
     try:
         held = vault.refs.read(name)
     except RefDamaged:
@@ -218,16 +228,22 @@ def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
     """Find lock files that a killed git left; avfs removes its own when it opens the refs."""
     until = time.monotonic() + LOCK_HELD_S
     held = {path: _identify(path) for path in vault.refs.list_locks()}
-    while (held := {path: known for path, known in held.items() if _identify(path) == known}) and time.monotonic() < until:
+    while (
+        held := {path: known for path, known in held.items() if _identify(path) == known}
+    ) and time.monotonic() < until:
         time.sleep(0.05)
     for path in held:
         description = f"'{path.relative_to(vault.git_dir)}' is locked, perhaps by a git that was killed"
         age_s = _age_of(path)
         if age_s is None:
             continue
-        is_young = age_s < STALE_AFTER_S or path.name == "index.lock"  # `git commit -a` keeps that one while its editor is open
+        is_young = (
+            age_s < STALE_AFTER_S or path.name == "index.lock"
+        )  # `git commit -a` keeps that one while its editor is open
         if is_young:
-            yield _found("lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning")
+            yield _found(
+                "lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning"
+            )
         else:
             known = held[path]
             yield _fixable(
@@ -262,7 +278,9 @@ def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
         lost = [path for path in pack_dir.iterdir() if is_without_index(path)]
     except OSError as error:
         yield _found(
-            "objects.unreadable", f"'{pack_dir}' cannot be read: {error.strerror}", "Check the permissions of the vault."
+            "objects.unreadable",
+            f"'{pack_dir}' cannot be read: {error.strerror}",
+            "Check the permissions of the vault.",
         )
         return
     for path in lost:
@@ -275,7 +293,9 @@ def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
             )
     for path in found:
         if (_age_of(path) or 0) > STALE_AFTER_S:
-            yield _removable("objects.leftover", path, f"'{path.name}' was left behind by a process that died", "Remove it.")
+            yield _removable(
+                "objects.leftover", path, f"'{path.name}' was left behind by a process that died", "Remove it."
+            )
 
 
 def _check_orphans(vault: OpenVault) -> Iterator[_Finding]:
@@ -331,7 +351,9 @@ def _check_trash(vault: OpenVault) -> Iterator[_Finding]:
     """Operations whose outcome later ones have changed: they brought the fork back, or took it away again."""
     for record in vault.oplog.read():  # the newest first
         turned = record.target if record.kind in (UNDO, REDO) else record.id
-        if turned not in passed and TRASH in record.more and RENAMED_FROM not in record.more:  # a renamed one only passes through
+        if (
+            turned not in passed and TRASH in record.more and RENAMED_FROM not in record.more
+        ):  # a renamed one only passes through
             deleted.setdefault(record.fork, record)
         passed.add(turned)
     for fork, record in deleted.items():
@@ -374,7 +396,9 @@ def _check_forks(vault: OpenVault) -> Iterator[_Finding]:
             vault.store.read_tree(commit.tree)
         except AvfsError as error:
             yield _found(
-                "fork.damaged", f"the head of '{fork}' cannot be read: {error.message}", f"Restore an older state of '{fork}'."
+                "fork.damaged",
+                f"the head of '{fork}' cannot be read: {error.message}",
+                f"Restore an older state of '{fork}'.",
             )
             continue
         for oid in {commit.sidecar, vault.refs.list(SIDECARS + fork).get(SIDECARS + fork)} - {None}:
@@ -382,7 +406,9 @@ def _check_forks(vault: OpenVault) -> Iterator[_Finding]:
             problem = _sidecar_problem(vault, oid)
             if problem is not None:
                 yield _found(
-                    "sidecar.damaged", f"the sidecar of '{fork}' cannot be read: {problem}", "Make a new checkpoint of the fork."
+                    "sidecar.damaged",
+                    f"the sidecar of '{fork}' cannot be read: {problem}",
+                    "Make a new checkpoint of the fork.",
                 )
 
 
@@ -402,8 +428,10 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
         if has_lost_upper(layout):
             yield _fixable(
                 "workspace.upper_lost",
-                f"the workspace of '{fork}' has lost '{layout.upper}', with every file that changed since the fork began",
-                "Put that directory back; else have the workspace made again, with the files as they were last recorded.",
+                f"the workspace of '{fork}' has lost '{layout.upper}', with every file that changed since the "
+                "fork began",
+                "Put that directory back; else have the workspace made again, with the files as they were last "
+                "recorded.",
                 lambda layout=layout: _put_lost_away(vault, layout),  # type: ignore[misc]  # a default binds the loop's value
                 lambda layout=layout: not has_lost_upper(layout),  # type: ignore[misc]  # as above
                 severity="error",
@@ -411,7 +439,9 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
             continue
         if layout.statcache.exists() and StatCache.load(layout.statcache) is None:
             remedy = "Remove it; the next checkpoint reads all changed files again."
-            yield _removable("statcache.unreadable", layout.statcache, f"the stat cache of '{fork}' cannot be read", remedy)
+            yield _removable(
+                "statcache.unreadable", layout.statcache, f"the stat cache of '{fork}' cannot be read", remedy
+            )
         try:
             with open_workspace(fork).locked(to_read=True, is_patient=is_patient) as locked:
                 compared = compare_workspace(locked, DryWriter(vault.store), CaptureRequest(skips_unreadable=True))

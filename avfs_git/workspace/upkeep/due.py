@@ -1,8 +1,8 @@
 """Whether a vault may need maintenance: a look that costs microseconds, after operations.
 
 Decided here: what is looked at, the lock of maintenance, and the record of the last run in `avfs/maintenance.json`.
-`workspace.upkeep.maintenance` writes it and decides what is due; this only tells whether that is worth asking. Reads files, and
-fails where they cannot be read.
+`workspace.upkeep.maintenance` writes it and decides what is due; this only tells whether that is worth asking. Reads
+files, and fails where they cannot be read.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Folding upper layers in maintenance: a command costs what its fork changed since the last fold.
 
-Decided here: which workspaces are folded, and how long one is held at a time. A workspace is folded if no other process holds
-or shows it, and if it is known to hold just what its head does: nothing has to be saved first. It is held for 30 ms at a time,
-or twice as long as a listing of its largest directory takes, and left alone for as long; one with a very large directory is left
-alone. The next run goes on where another process changes it meanwhile, and after 20 s, because what deletes or examines a vault
-waits for maintenance. A kill leaves what a killed fold leaves (`workspace.forks.fold`). A damaged fork stops no other one.
+Decided here: which workspaces are folded, and how long one is held at a time. A workspace is folded if no other process
+holds or shows it, and if it is known to hold just what its head does: nothing has to be saved first. It is held for 30
+ms at a time, or twice as long as a listing of its largest directory takes, and left alone for as long; one with a very
+large directory is left alone. The next run goes on where another process changes it meanwhile, and after 20 s, because
+what deletes or examines a vault waits for maintenance. A kill leaves what a killed fold leaves
+(`workspace.forks.fold`). A damaged fork stops no other one.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ def list_foldable(vault: OpenVault, more_than: int) -> Iterator[tuple[str, int]]
             state, head, cache = layout.read_state(), vault.read_head(fork), StatCache.load(layout.statcache)
             if state is None or head is None or cache is None or cache.commit != head or state.boot != read_boot_id():
                 continue
-            if sum(map(len, cache.directories.values())) > more_than and (files := _count_repeated(vault, cache)) > more_than:
+            if (
+                sum(map(len, cache.directories.values())) > more_than
+                and (files := _count_repeated(vault, cache)) > more_than
+            ):
                 yield fork, files
 
 
@@ -83,8 +87,8 @@ def fold_slowly(vault: OpenVault, more_than: int) -> int:
     """Fold those workspaces that no other process wants; tell how many entries went.
 
     Raises:
-        AvfsError, OSError: The first one, of a fork that is damaged or whose disk refuses, after the other forks. The next fold
-            of it goes on.
+        AvfsError, OSError: The first one, of a fork that is damaged or whose disk refuses, after the other forks. The
+            next fold of it goes on.
     """
     dropped, until_s = 0, time.monotonic() + _RUN_S
     failure: AvfsError | OSError | None = None

@@ -4,20 +4,24 @@ Decided here: how long undo may need something, and what else must stay reachabl
 operation. It holds no workspace: it works beside everything else, and what it cannot do then, the next run does.
 
 Before the first step, and before a dry run, everything that is to stay has to be here: a damaged ref or workspace, or
-anything that is missing of what they reach, stops it, because what that stood for would go as something that nobody needs.
+anything that is missing of what they reach, stops it, because what that stood for would go as something that nobody
+needs.
 
 The order of steps, each of which is complete before the next one and can be done again:
 
-1. Refs are made for what something needs and only a ref that goes would keep: sidecars, which commits name in a header that git
-   does not follow, and what workspaces begin with. If old sidecars are to go, forks let go of them (`oldsidecars`).
+1. Refs are made for what something needs and only a ref that goes would keep: sidecars, which commits name in a header
+   that git does not follow, and what workspaces begin with. If old sidecars are to go, forks let go of them
+   (`oldsidecars`).
 2. Old operations leave the log, in one step. From here on nothing can undo them.
-3. Workspaces of deleted forks leave the trash, as far as no operation that is left names them: each is renamed, then removed.
-4. Refs that only kept something for undo go, as far as nothing that is left names what they keep. Who needs one again meanwhile
-   compares it under its lock (`OpenVault.hold`), and makes it anew.
+3. Workspaces of deleted forks leave the trash, as far as no operation that is left names them: each is renamed, then
+   removed.
+4. Refs that only kept something for undo go, as far as nothing that is left names what they keep. Who needs one again
+   meanwhile compares it under its lock (`OpenVault.hold`), and makes it anew.
 5. Objects that nothing reaches are dropped (`gitstore.objects.sweep`).
 
-What stays: everything that a ref, an index or a log of git's, an operation that is left, a workspace (also one in the trash), a
-stat cache or a session names, with all that it reaches; of that, the sidecar of each commit that is not too old.
+What stays: everything that a ref, an index or a log of git's, an operation that is left, a workspace (also one in the
+trash), a stat cache or a session names, with all that it reaches; of that, the sidecar of each commit that is not too
+old.
 """
 
 from __future__ import annotations
@@ -138,15 +142,23 @@ def choose_limits(
     sidecars: bool = False,
     in_use: InUse = tuple,
 ) -> Limits:
-    """Choose what to forget by number, age and size. What none of them spares is old; with `sidecars`, those of checkpoints too.
+    """Choose what to forget by number, age and size.
 
-    With `max_bytes`, more is forgotten, the oldest first, until what only undo needs takes no more than that; the last operation
-    stays. That is measured by surveys, some ten of them.
+    What none of them spares is old; with `sidecars`, those of checkpoints too.
+
+    With `max_bytes`, more is forgotten, the oldest first, until what only undo needs takes no more than that; the last
+    operation stays. That is measured by surveys, some ten of them.
     """
     now_ns = vault.clock_ns()
     grace_before_s = time.time() - grace_s
     every = now_ns + 1  # so old is everything
-    count = keep_operations if keep_operations is not None else 1 if older_than_days is not None or max_bytes is None else _ALL
+    count = (
+        keep_operations
+        if keep_operations is not None
+        else 1
+        if older_than_days is not None or max_bytes is None
+        else _ALL
+    )
     before_ns = every if older_than_days is None else now_ns - older_than_days * _DAY_NS
     limits = Limits(before_ns, max(1, count), grace_before_s, before_ns if sidecars else 0)
     if max_bytes is None:
@@ -174,11 +186,14 @@ def collect_garbage(
 ) -> GarbageResult:
     """Free space used by unreachable data. Commits `in_use`, such as the commits that sessions show, stay.
 
-    `in_use` is called again before objects go: a process that begins to use a commit holds objects until `in_use` names it.
+    `in_use` is called again before objects go: a process that begins to use a commit holds objects until `in_use` names
+    it.
 
     Raises:
-        RefDamaged, WorkspaceDamaged: If one of them does not say what it stands for, or that is not here. Nothing is gone.
-        ObjectMissing, ObjectCorrupt, GitFailed: If the history is damaged, or there is no git. Nothing that is needed is gone.
+        RefDamaged, WorkspaceDamaged: If one of them does not say what it stands for, or that is not here. Nothing is
+            gone.
+        ObjectMissing, ObjectCorrupt, GitFailed: If the history is damaged, or there is no git. Nothing that is needed
+            is gone.
         HostError: If the disk refuses. What went until then can be done without; the next run goes on.
     """
     if vault.layout.read_format() is None and dry_run:
@@ -304,11 +319,17 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: InUse) -> _Plan:
     records = list(vault.oplog.read())
     chosen = _choose(vault, records, limits)
     plan = _Plan([each for at, each in enumerate(records) if at < chosen.newest or at in chosen.whole])
-    plan.operations = sum(each.is_lost_without() for each in records) - sum(each.is_lost_without() for each in plan.records)
+    plan.operations = sum(each.is_lost_without() for each in records) - sum(
+        each.is_lost_without() for each in plan.records
+    )
     plan.records += [each.expired() for at, each in enumerate(records) if at in chosen.spent]
-    plan.records += [each.without_moves() for at, each in enumerate(records) if at >= chosen.newest and at in chosen.facts]
+    plan.records += [
+        each.without_moves() for at, each in enumerate(records) if at >= chosen.newest and at in chosen.facts
+    ]
     named = {str(each.more["trash"]) for each in plan.records if "trash" in each.more}
-    plan.trash = [place for place in list_trash(vault) if place.name not in named and trashed_ns(place) < limits.before_ns]
+    plan.trash = [
+        place for place in list_trash(vault) if place.name not in named and trashed_ns(place) < limits.before_ns
+    ]
     owners = {str(each.more["trash"]): each.fork for each in records if "trash" in each.more}
     plan.forks = tuple(sorted({owners[place.name] for place in plan.trash if place.name in owners}))
     places = [place for place in list_workspaces(vault) if place not in plan.trash]
@@ -320,7 +341,9 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: InUse) -> _Plan:
     commits = _Walk(vault)
     commits.add(oid for name, oid in refs.items() if name not in kept)
     commits.add(needed)
-    staying = _find_staying(commits, {*needed, *peel_all(vault, (refs[name] for name in refs.keys() - kept.keys()))}, limits)
+    staying = _find_staying(
+        commits, {*needed, *peel_all(vault, (refs[name] for name in refs.keys() - kept.keys()))}, limits
+    )
     if limits.sidecars_before_ns:
         plan.chains = find_chains(vault, commits.sidecars, staying, needed, limits.sidecars_before_ns)
     copied = {oid for chain in plan.chains for oid in chain.staying}
@@ -332,12 +355,16 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: InUse) -> _Plan:
     }
     reached = _Walk(vault, sidecars=False)
     reached.add(oid for name, oid in refs.items() if name not in plan.unneeded)
-    for oid in sorted(needed & commits.seen, key=commits.age.__getitem__, reverse=True):  # the newest keeps those before it
+    for oid in sorted(
+        needed & commits.seen, key=commits.age.__getitem__, reverse=True
+    ):  # the newest keeps those before it
         if oid not in reached.seen:
             plan.missing.append(oid)
             reached.add([oid])
     plan.forgotten = {
-        commit: sidecar for commit, sidecar in commits.sidecars.items() if sidecar not in reached.seen and sidecar not in copied
+        commit: sidecar
+        for commit, sidecar in commits.sidecars.items()
+        if sidecar not in reached.seen and sidecar not in copied
     }
     return plan
 
@@ -357,7 +384,9 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         if records[at].created_at_ns >= limits.before_ns:
             stay = at + 1
             break
-    intents = {found for place in list_workspaces(vault) for found in re.findall(r'"intent": *"([^"]+)"', read_state(place))}
+    intents = {
+        found for place in list_workspaces(vault) for found in re.findall(r'"intent": *"([^"]+)"', read_state(place))
+    }
     living = {*vault.list_heads(), *vault.layout.list_workspaces()} | ({vault.head_fork() or ""} - {""})
     seen: dict[tuple[str, str], set[str]] = {}
     whole: set[int] = set()
@@ -371,7 +400,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
     turned = {record.target for record in records[:stay] if record.kind in (UNDO, REDO)}
     """What these have taken back or done again can be done again or taken back."""
     today: dict[str, str] = {}
-    """For names that were given or given up by a rename: how the fork is called today that had one before that; "" for none."""
+    """For names given or given up by a rename: today's name of the fork that had the name before; "" for none."""
     for at, record in enumerate(records):
         fork = today.get(record.fork, record.fork)
         known = seen.setdefault((fork, record.fork), set())  # what the log says of a fork begins under its old name
@@ -385,7 +414,9 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         news = {key for key, said in says.items() if said} - known
         known |= news
         branches = {ref for ref, _, _ in record.moves if ref.startswith(HEADS)}
-        is_left = RENAMED_FROM in record.more and not branches <= moved  # the old name was given up, and not deleted by git
+        is_left = (
+            RENAMED_FROM in record.more and not branches <= moved
+        )  # the old name was given up, and not deleted by git
         moved |= branches
         by = str(record.more.get(BY, record.fork))
         concerned = {fork, today.get(by, by)}
@@ -414,7 +445,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
 
 
 def _find_joined(records: list[OpRecord]) -> Iterable[set[int]]:
-    """Find where in the log the operations stand that undo takes back at once, with all that has undone and redone them.
+    """Find where in the log the operations stand that undo takes back together, with all their undos and redos.
 
     Without one of them, it would take back half of what was one to its user.
     """
@@ -473,7 +504,9 @@ def _made_ns(vault: OpenVault, ref: str, times: Mapping[str, int]) -> int:
 
 
 def find_oldest_ns(vault: OpenVault, limits: Limits) -> int | None:
-    """Find the time of the oldest operation or workspace in the trash that age alone would remove; None if there is no such.
+    """Find the time of the oldest operation or workspace in the trash that age alone would remove.
+
+    None if there is no such.
 
     Reads the whole log.
     """

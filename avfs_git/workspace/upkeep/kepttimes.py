@@ -1,8 +1,9 @@
 """When refs that only keep something for undo were made, of those that have no file of their own any more.
 
-Decided here: the format of `avfs/kept-times`. `garbage` drops such a ref when it is old; the time of the ref's file tells how
-old, until maintenance moves the ref into `packed-refs`. Then a line here tells it: the commit and the time, in nanoseconds
-since the epoch. Written before the file of the ref goes. Not forced to disk: a ref without a line is as young as `packed-refs`.
+Decided here: the format of `avfs/kept-times`. `garbage` drops such a ref when it is old; the time of the ref's file
+tells how old, until maintenance moves the ref into `packed-refs`. Then a line here tells it: the commit and the time,
+in nanoseconds since the epoch. Written before the file of the ref goes. Not forced to disk: a ref without a line is as
+young as `packed-refs`.
 """
 
 from __future__ import annotations

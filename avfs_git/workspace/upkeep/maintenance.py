@@ -1,20 +1,21 @@
 """Maintenance: what keeps a vault as fast and as small as it was, however long it is used.
 
-Decided here: the steps, when each of them is due, and what is remembered of the last run. `avfs maintain` calls this, and a
-process in the background that `sdk.background` starts. It waits for no workspace, and works beside everything else: what it
-cannot do now, the next run does. One process at a time does it. A step that fails is named by a warning, and stops no other step.
+Decided here: the steps, when each of them is due, and what is remembered of the last run. `avfs maintain` calls this,
+and a process in the background that `sdk.background` starts. It waits for no workspace, and works beside everything
+else: what it cannot do now, the next run does. One process at a time does it. A step that fails is named by a warning,
+and stops no other step.
 
-| Step | Due if | What it does |
-|---|---|---|
-| `refs` | more than 256 refs have files of their own, untouched for a minute | `gitstore.refs.packing` |
-| `packs` | there are more than 16 packs | `gitstore.objects.repack`, then git's commit-graph |
-| `oplog` | the log is above 256 KiB, and its index lacks more than 64 KiB of it | `OpLog.write_index` |
-| `audit` | asked once a week, if `audit.keep_days` or `audit.files_keep_days` is set: a line is older | `AuditLog.release` |
-| `fold` | the upper layer of a fork has more than 2,000 files that its head has, too | `workspace.upkeep.folding` |
-| `gc` | asked once a week: something is a week older than `gc.keep_days` or `sidecar.keep_days` allow | `garbage` |
+| Step | Due if | What it does | |---|---|---| | `refs` | more than 256 refs have files of their own, untouched for a
+minute | `gitstore.refs.packing` | | `packs` | there are more than 16 packs | `gitstore.objects.repack`, then git's
+commit-graph | | `oplog` | the log is above 256 KiB, and its index lacks more than 64 KiB of it | `OpLog.write_index` |
+| `audit` | asked once a week, if `audit.keep_days` or `audit.files_keep_days` is set: a line is older |
+`AuditLog.release` | | `fold` | the upper layer of a fork has more than 2,000 files that its head has, too |
+`workspace.upkeep.folding` | | `gc` | asked once a week: something is a week older than `gc.keep_days` or
+`sidecar.keep_days` allow | `garbage` |
 
-A crash leaves what a crash in that step leaves; nothing that is acknowledged, or that undo can bring back, depends on a step.
-The file `avfs/maintenance.json` tells of the last run. It is not forced to disk: without it, maintenance runs once more.
+A crash leaves what a crash in that step leaves; nothing that is acknowledged, or that undo can bring back, depends on a
+step. The file `avfs/maintenance.json` tells of the last run. It is not forced to disk: without it, maintenance runs
+once more.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ _DAY_NS = 86_400 * 10**9
 _WEEK_NS = 7 * _DAY_NS
 
 
-def maintain(vault: OpenVault, *, in_use: InUse = tuple, dry_run: bool = False, every_step: bool = False) -> MaintenanceResult:
+def maintain(
+    vault: OpenVault, *, in_use: InUse = tuple, dry_run: bool = False, every_step: bool = False
+) -> MaintenanceResult:
     """Do the steps that are due, or only tell which are.
 
     Args:
@@ -65,7 +68,8 @@ def maintain(vault: OpenVault, *, in_use: InUse = tuple, dry_run: bool = False, 
     is_automatic = vault.config.read()["maintenance.auto"] != "0"
     if dry_run or vault.layout.read_format() is None:
         steps = tuple(
-            MaintenanceStep(name, amount > 0, amount) for name, amount in _measure_steps(vault, last, every_step=every_step)
+            MaintenanceStep(name, amount > 0, amount)
+            for name, amount in _measure_steps(vault, last, every_step=every_step)
         )
         return MaintenanceResult(True, is_automatic, steps, last.at_ns or None, last.steps)
     vault.prepare()
@@ -77,7 +81,9 @@ def maintain(vault: OpenVault, *, in_use: InUse = tuple, dry_run: bool = False, 
         return _maintain(vault, in_use, last, is_automatic=is_automatic, every_step=every_step)
 
 
-def _maintain(vault: OpenVault, in_use: InUse, last: Last, *, is_automatic: bool, every_step: bool) -> MaintenanceResult:
+def _maintain(
+    vault: OpenVault, in_use: InUse, last: Last, *, is_automatic: bool, every_step: bool
+) -> MaintenanceResult:
     many = 0 if every_step else MANY_ENTRIES
     works: Mapping[str, Callable[[], int]] = {
         "refs": lambda: _pack_refs(vault, 0.0 if every_step else _SETTLED_S),
@@ -113,7 +119,10 @@ def _maintain(vault: OpenVault, in_use: InUse, last: Last, *, is_automatic: bool
 
 
 def _measure_steps(vault: OpenVault, last: Last, *, every_step: bool) -> Iterator[tuple[str, int]]:
-    """Tell of each step how much it would handle; 0 where it is not due. Each is measured when the one before is done."""
+    """Tell of each step how much it would handle; 0 where it is not due.
+
+    Each is measured when the one before is done.
+    """
     loose = len(list_packable(vault.refs, older_than_s=0.0 if every_step else _SETTLED_S))
     yield "refs", loose if every_step or loose > _MANY_REFS else 0
     packs = count_packs(vault.store)
@@ -139,7 +148,9 @@ def _days_too_old(vault: OpenVault) -> int:
 def _days_of_audit(vault: OpenVault) -> int:
     """Tell for how many days an audit log has had a line that may go; 0 up to six."""
     oldest = ((log.find_oldest_ns(), keep_days) for log, keep_days in _list_audited(vault))
-    days = max(((time.time_ns() - at_ns) // _DAY_NS - keep_days for at_ns, keep_days in oldest if at_ns is not None), default=0)
+    days = max(
+        ((time.time_ns() - at_ns) // _DAY_NS - keep_days for at_ns, keep_days in oldest if at_ns is not None), default=0
+    )
     return days if days >= _WEEK_NS // _DAY_NS else 0
 
 

@@ -1,7 +1,8 @@
 """What the operation log and the workspaces of a vault name, which is to stay beside what git knows of.
 
-Decided here: where names of objects stand that no ref keeps, and which workspaces count: also those in the trash, until garbage
-collection has renamed them. Called by `garbage`, without a lock. What cannot be read stops it: what it names is not known.
+Decided here: where names of objects stand that no ref keeps, and which workspaces count: also those in the trash, until
+garbage collection has renamed them. Called by `garbage`, without a lock. What cannot be read stops it: what it names is
+not known.
 """
 
 from __future__ import annotations

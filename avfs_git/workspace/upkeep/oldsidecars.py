@@ -1,19 +1,20 @@
 """Forgetting the sidecars of old checkpoints: ignored files that only a restore of them would bring back.
 
-Decided here: which sidecars go, and how the chain of a fork's sidecars lets go of them. `garbage` calls this, and only if its
-caller wants it: by default a sidecar stays as long as its checkpoint. A checkpoint whose sidecar is forgotten is like a commit of
-git's: a restore of it leaves ignored files as they are.
+Decided here: which sidecars go, and how the chain of a fork's sidecars lets go of them. `garbage` calls this, and only
+if its caller wants it: by default a sidecar stays as long as its checkpoint. A checkpoint whose sidecar is forgotten is
+like a commit of git's: a restore of it leaves ignored files as they are.
 
 What a ref, an operation that can be undone, a workspace or a session names keeps its sidecar, however old it is.
 
-Each sidecar commit has the one before it as its parent, so that the newest keeps them all. A chain with an old sidecar is
-made anew, of copies of the needed ones, under the lock of its fork; a fork that another process has is left for the next time. A
-sidecar that something names by its own id, such as that which a fork began with, stays with all before it until nothing names it.
+Each sidecar commit has the one before it as its parent, so that the newest keeps them all. A chain with an old sidecar
+is made anew, of copies of the needed ones, under the lock of its fork; a fork that another process has is left for the
+next time. A sidecar that something names by its own id, such as that which a fork began with, stays with all before it
+until nothing names it.
 
-The order of steps: the new chain gets a ref that keeps it, then `avfs/commits` says whose sidecar each copy is, then the ref of
-the fork moves to it. A crash leaves the old chain, and the new one with what it keeps. Last, `avfs/commits` forgets which
-sidecars went. A commit that a ref, an operation or a session names by then keeps its sidecar: these are read before and after
-that, because nothing keeps another process from naming a commit meanwhile.
+The order of steps: the new chain gets a ref that keeps it, then `avfs/commits` says whose sidecar each copy is, then
+the ref of the fork moves to it. A crash leaves the old chain, and the new one with what it keeps. Last, `avfs/commits`
+forgets which sidecars went. A commit that a ref, an operation or a session names by then keeps its sidecar: these are
+read before and after that, because nothing keeps another process from naming a commit meanwhile.
 """
 
 from __future__ import annotations
@@ -98,7 +99,10 @@ def find_chains(
 
 
 def find_oldest_sidecar_ns(vault: OpenVault) -> int | None:
-    """Find the time of the oldest sidecar that a later one of its fork keeps; None if all have gone. Reads all chains."""
+    """Find the time of the oldest sidecar that a later one of its fork keeps; None if all have gone.
+
+    Reads all chains.
+    """
     times: list[int] = []
     for fork in vault.list_heads():
         if (tip := vault.read_sidecar_ref(fork)) is not None:
@@ -119,7 +123,10 @@ def peel_all(vault: OpenVault, oids: Iterable[Oid]) -> set[Oid]:
 
 def is_shown(vault: OpenVault, fork: str) -> bool:
     """Whether a session has the workspace of a fork, so that its chain is not made anew. Takes no lock."""
-    with host_errors(f"read the lock of workspace '{fork}'"), closing(LookingLock(vault.layout.workspace(fork).lock)) as lock:
+    with (
+        host_errors(f"read the lock of workspace '{fork}'"),
+        closing(LookingLock(vault.layout.workspace(fork).lock)) as lock,
+    ):
         return lock.session is not None
 
 

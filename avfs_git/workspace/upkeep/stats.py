@@ -1,7 +1,7 @@
 """What a vault holds, and which part of it takes the room on disk.
 
-Decided here: the parts of a vault's directory that a person can do something about. Takes no lock and writes nothing: beside
-other processes the numbers are rough. The time follows the number of files in the vault's directory.
+Decided here: the parts of a vault's directory that a person can do something about. Takes no lock and writes nothing:
+beside other processes the numbers are rough. The time follows the number of files in the vault's directory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def measure_fork(vault: OpenVault, fork: str) -> ForkUsage:
 
 
 def measure_room(vault: OpenVault) -> tuple[int | None, int | None]:
-    """Tell what the quota of a vault allows, and what the vault holds of it: it reads the directories of the objects."""
+    """Tell what a vault's quota allows and what the vault holds of it, by reading the directories of the objects."""
     limits, held = vault.config.read_limits(), None
     if limits is None or not limits.vault_bytes:
         return None, None

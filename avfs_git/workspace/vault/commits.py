@@ -26,4 +26,6 @@ def open_commit(vault: OpenVault, oid: Oid, *, first_ino: int = ROOT_INO, sideca
 
     Its root has the number `first_ino`.
     """
-    return open_commit_tree(lower_of(vault, oid, sidecar=sidecar), vault.git_dir, cache=vault.blob_cache, first_ino=first_ino)
+    return open_commit_tree(
+        lower_of(vault, oid, sidecar=sidecar), vault.git_dir, cache=vault.blob_cache, first_ino=first_ino
+    )

@@ -1,8 +1,9 @@
 """The settings of a vault and of its forks: which exist, what they can be, how they are kept.
 
-Decided here and nowhere else. Kept as JSON in `avfs/config.json`, and in `config.json` of a fork's workspace for the few that one
-fork can have of its own: they move with the workspace, through a rename, to the trash and back. Both are replaced atomically and
-durably; readers take the whole file. Nothing of it is ever executed, and git's own configuration is not consulted.
+Decided here and nowhere else. Kept as JSON in `avfs/config.json`, and in `config.json` of a fork's workspace for the
+few that one fork can have of its own: they move with the workspace, through a rename, to the trash and back. Both are
+replaced atomically and durably; readers take the whole file. Nothing of it is ever executed, and git's own
+configuration is not consulted.
 """
 
 from __future__ import annotations
@@ -157,7 +158,10 @@ class Config:
 
     def _find(self, key: str) -> Setting:
         if key in SETTINGS and key not in self._known:
-            hint = f"Set it for the whole vault with `avfs vault config {key}`. A fork has: {', '.join(sorted(self._known))}."
+            hint = (
+                f"Set it for the whole vault with `avfs vault config {key}`. A fork has: "
+                f"{', '.join(sorted(self._known))}."
+            )
             raise InvalidInput(f"a fork has no setting {quote(key)} of its own", hint=hint)
         if key not in SETTINGS:
             from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake

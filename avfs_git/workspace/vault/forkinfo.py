@@ -39,7 +39,10 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
 
 
 def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
-    """Find where a branch was last that is gone, and that avfs has not removed; None of any other, and of a lost commit."""
+    """Find where a branch was last that is gone, and that avfs has not removed.
+
+    None of any other, and of a lost commit.
+    """
     if vault.has_fork(fork):
         return None
     moved = (new for record in vault.oplog.read_fork(fork) for ref, _, new in record.moves if ref == HEADS + fork)
@@ -87,7 +90,9 @@ def _read_states(vault: OpenVault, forks: Iterable[str]) -> dict[str, WorkspaceS
 def list_forks(vault: OpenVault) -> list[ForkInfo]:
     """Describe all forks, by name; say of one whose branch is damaged what is wrong."""
     heads: dict[str, Oid | None] = dict(vault.list_heads())
-    problems = {ref.removeprefix(HEADS): RefDamaged(ref, reason) for ref, reason in vault.refs.list_damaged(HEADS).items()}
+    problems = {
+        ref.removeprefix(HEADS): RefDamaged(ref, reason) for ref, reason in vault.refs.list_damaged(HEADS).items()
+    }
     for fork, head in heads.items():
         if head is not None and not vault.store.exists(head):
             problems[fork] = RefDamaged(HEADS + fork, f"it names {head.hex()}, which is missing")
@@ -104,8 +109,8 @@ def compare_forks(
 ) -> tuple[list[ForkStanding], list[Warning]]:
     """Compare each fork with its upstream, by name; the cost follows the forks and the commits between.
 
-    `measure` counts what a fork changed, from its head and its upstream's; without it nothing is counted. A fork of which
-    contents cannot be fetched for that gets a warning.
+    `measure` counts what a fork changed, from its head and its upstream's; without it nothing is counted. A fork of
+    which contents cannot be fetched for that gets a warning.
     """
     heads, default = vault.list_heads(), vault.head_fork()
     followed = {ref.removeprefix(REMOTES): oid for ref, oid in vault.refs.list(REMOTES).items()}

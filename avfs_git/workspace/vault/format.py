@@ -38,11 +38,11 @@ SIDECARS = "refs/avfs/sidecar/"
 LABELS = "refs/avfs/checkpoints/"
 KEPT = "refs/avfs/keep/"
 KNOWN = "refs/avfs/known/"
-"""The commit at which avfs last knew each fork's branch, so that it stays when others move the branch: `known/FORK_DIR_NAME`."""
+"""The last commit that avfs knew of each fork's branch; it stays when others move the branch: `known/FORK_DIR_NAME`."""
 SEEN = "refs/avfs/seen"
 REMOTES = "refs/remotes/"
 REMOTE_STATE = "refs/avfs/remotes/"
-"""Sidecars and labels of the forks of other vaults, by remote: `REMOTE/sidecar/FORK`, `REMOTE/checkpoints/FORK/LABEL`."""
+"""Sidecars and labels of other vaults' forks, by remote: `REMOTE/sidecar/FORK`, `REMOTE/checkpoints/FORK/LABEL`."""
 
 
 def read_current(home: Path) -> str | None:
@@ -141,7 +141,7 @@ class Pending:
     before: Merging | None = None
     """In which merge it was before one begins: where a rebase goes on to the next commit in conflict."""
     shown: bool = False
-    """Whether the kernel's overlayfs showed the workspace then: nothing was changed as long as there is no staging directory."""
+    """Whether the kernel's overlayfs showed the workspace then: without a staging directory, nothing was changed."""
 
 
 @record_class
@@ -170,7 +170,10 @@ class WorkspaceState:
     """Name and address of the author of commits here; None for the author of the vault."""
     created_at_ns: int | None = None
     boot: str | None = None
-    """The boot of the machine in which the upper layer was last written to; None if the layer was lost, and is a new one."""
+    """The boot of the machine in which the upper layer was last written to.
+
+    None if the layer was lost, and is a new one.
+    """
     pending: Pending | None = None
     merging: Merging | None = None
     following: Following | None = None
@@ -179,7 +182,10 @@ class WorkspaceState:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether a process that changed the workspace has died, as far as the state tells. Called with the lock held."""
+        """Whether a process that changed the workspace has died, as far as the state tells.
+
+        Called with the lock held.
+        """
         return self.pending is not None or self.following is not None
 
 
@@ -202,7 +208,9 @@ def find_own(source: Path, place: Path) -> frozenset[TreePath]:
         own = [home / name for name in names & HOME_NAMES]
     else:
         own = [vault]
-    return frozenset(TreePath(os.fsencode(found.relative_to(top))) for found in own if top in found.parents and found.exists())
+    return frozenset(
+        TreePath(os.fsencode(found.relative_to(top))) for found in own if top in found.parents and found.exists()
+    )
 
 
 class VaultLayout:

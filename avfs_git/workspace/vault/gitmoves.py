@@ -1,9 +1,9 @@
 """What git has done to a fork's branch in its live tree, as avfs sees it.
 
-Decided here: that a commit which git made in the fork's own live tree is as good as a checkpoint (it is no lost update, and
-it can be undone), and where the git directory of a fork goes when the fork goes. Checkpoints and undo call this with the
-workspace locked, mounted or not; `workspace.gitdir` is what makes git work there. Costs a look on disk where a fork was
-never mounted.
+Decided here: that a commit which git made in the fork's own live tree is as good as a checkpoint (it is no lost update,
+and it can be undone), and where the git directory of a fork goes when the fork goes. Checkpoints and undo call this
+with the workspace locked, mounted or not; `workspace.gitdir` is what makes git work there. Costs a look on disk where a
+fork was never mounted.
 """
 
 from __future__ import annotations
@@ -28,14 +28,25 @@ from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 from avfs_git.vfs.layer.marks import is_whiteout
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
-from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, GIT_HEAD, GIT_LOG, IN_COMMAND, JOINS, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import (
+    FORK_CREATE,
+    GIT_HEAD,
+    GIT_LOG,
+    IN_COMMAND,
+    JOINS,
+    OpRecord,
+    RefMoveRecord,
+)
 from avfs_git.workspace.vault.revisions import peel_to_commit
 from avfs_git.workspace.vault.vault import OpenVault, name_switch
 
 PUT_AWAY = "git"
 """Where in the workspace of a deleted fork its git directory is."""
 GIT_LINK = Path("gitlink", ".git")
-"""Where in a workspace the file is that the kernel shows as the `.git` of its tree; nothing else is in its directory."""
+"""Where in a workspace the file is that the kernel shows as the `.git` of its tree.
+
+Nothing else is in its directory.
+"""
 _TAGS, _STASH = "refs/tags/", "refs/stash"
 _STASHED_ON = compiled(r"(?:WIP on|On) ([^:]+): ")
 """How git's log of the stash names the branch that an entry was made on."""
@@ -54,13 +65,15 @@ class CommandStart:
 
     head: Oid | None
     ran: tuple[tuple[int, int], ...] | None = None
-    """The first and the last second of each of its gits, since the epoch; None where no other program's git can have moved the
-    branch, or it is not known."""
+    """The first and the last second of each of its gits, since the epoch.
+
+    None where no other program's git can have moved the branch, or it is not known.
+    """
     since: int = 0
     """The newest operation of the fork then."""
 
     def made(self, moves: Sequence[Logged]) -> bool:
-        """Tell whether each of some moves may be of its own git: one of its gits ran in the second that git's log has."""
+        """Tell whether its own git may have made each of some moves: one of its gits ran in the second in git's log."""
         ran = self.ran
         return ran is None or all(any(first <= move.when_s <= last for first, last in ran) for move in moves)
 
@@ -156,7 +169,8 @@ def _way_back(vault: OpenVault, fork: str) -> str:
 def find_under_way(vault: OpenVault, fork: str) -> str | None:
     """Name the git command in the middle of which a fork's branch is, as `rebase`; None if there is no such command.
 
-    Git ends a rebase only where the branch has not moved, and gives up a merge, cherry-pick or revert by the branch as it is.
+    Git ends a rebase only where the branch has not moved, and gives up a merge, cherry-pick or revert by the branch as
+    it is.
     """
     worktree = open_worktree(vault, fork)
     if worktree.find_rebased(HEADS + fork) is not None:
@@ -175,7 +189,10 @@ def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
     if where is not None:
         text = f"git's HEAD in this tree is {where}, and a checkpoint goes to '{fork}'"
         if find_under_way(vault, fork) == "rebase":
-            text = f"git's HEAD in this tree is {where}, and what is saved, other than with a label, is recorded beside '{fork}'"
+            text = (
+                f"git's HEAD in this tree is {where}, and what is saved, other than with a label, is recorded "
+                f"beside '{fork}'"
+            )
         told.append(Warning("git.head_elsewhere", f"{text}; {_way_back(vault, fork)} in the tree brings it back"))
     unmerged = worktree.list_unmerged(vault.store.read_tree)
     if unmerged:
@@ -194,7 +211,7 @@ def is_made_inside(vault: OpenVault, fork: str, commit: Oid) -> bool:
 
 
 def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> list[Logged]:
-    """List the moves by which git in the fork's own live tree has brought its branch from one commit to another, newest first.
+    """List the moves of a branch from one commit to another by git in the fork's own live tree, newest first.
 
     Empty if it was not git there, by git's own log.
     """
@@ -222,12 +239,12 @@ def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
 
 
 def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, ...]:
-    """Name where git in a fork's live tree has put work that is not on the fork's branch: other branches, tags and the stash.
+    """Name where git in a fork's live tree put work that is not on its branch: other branches, tags and the stash.
 
-    So are commits that HEAD left by a reset or checkout, or is at, and that nothing else leads to: only git's log names them; and
-    a rebase that is not finished. The stash is shared by all live trees: an entry made at `since_ns` or later counts, unless it
-    says that it was made on another fork that has a live tree of its own. So are the working trees that git itself has made: a
-    commit made there since then counts.
+    So are commits that HEAD left by a reset or checkout, or is at, and that nothing else leads to: only git's log names
+    them; and a rebase that is not finished. The stash is shared by all live trees: an entry made at `since_ns` or later
+    counts, unless it says that it was made on another fork that has a live tree of its own. So are the working trees
+    that git itself has made: a commit made there since then counts.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:
@@ -237,7 +254,9 @@ def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, .
     made |= {logged.new for logged in beside if not _GOING.match(logged.message)}
     refs = _list_tips(vault) if made else {}
     found = [
-        ref.removeprefix("refs/") for ref, oid in sorted(refs.items()) if oid in made and oid != head and ref != HEADS + fork
+        ref.removeprefix("refs/")
+        for ref, oid in sorted(refs.items())
+        if oid in made and oid != head and ref != HEADS + fork
     ]
     heads = [*worktree.read_heads(), *beside]
     left = [logged.old for logged in heads if logged.old in made and _LEAVING.match(logged.message)]
@@ -253,7 +272,9 @@ def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, .
     found += [f"a {command} that is not finished"] if command is not None else []
     for age, logged in enumerate(reversed(worktree.read_moves(_STASH))):
         on = _STASHED_ON.match(logged.message)
-        is_of_other = on is not None and on[1] != fork and vault.has_fork(on[1]) and open_worktree(vault, on[1]).is_there
+        is_of_other = (
+            on is not None and on[1] != fork and vault.has_fork(on[1]) and open_worktree(vault, on[1]).is_there
+        )
         if logged.when_s >= since_ns // 1_000_000_000 and not is_of_other:
             found.append(f"stash@{{{age}}}")
     return tuple(found)
@@ -268,14 +289,16 @@ def _list_tips(vault: OpenVault) -> dict[str, Oid]:
     return tips
 
 
-def find_git_moves(vault: OpenVault, fork: str, command: CommandStart | None = None) -> tuple[list[Logged], list[Logged]]:
+def find_git_moves(
+    vault: OpenVault, fork: str, command: CommandStart | None = None
+) -> tuple[list[Logged], list[Logged]]:
     """List what git has done to a fork's branch in its live tree and the operation log does not have, the oldest first.
 
     What others have done to the branch, and what came after that, is left alone, whether or not git's own log has it.
 
     Returns:
-        The moves that are operations of their own, and those since `command` began that belong to it: none of them where another
-        program's git made one.
+        The moves that are operations of their own, and those since `command` began that belong to it: none of them
+        where another program's git made one.
     """
     chain = _list_moves(vault, fork)
     if command is not None:
@@ -304,10 +327,10 @@ def is_commit(logged: Logged) -> bool:
 
 @contextmanager
 def command_shown(vault: OpenVault, fork: str) -> Iterator[int]:
-    """Show other processes for a block that a command runs in a fork's live tree, by a lock on the workspace's directory.
+    """Show other processes in a block that a command runs in a fork's live tree, by locking the workspace directory.
 
-    What changes meanwhile belongs to the command, which records it at its end. The lock ends with the process. Gives the number
-    of the newest operation of the fork, which the lock tells, too.
+    What changes meanwhile belongs to the command, which records it at its end. The lock ends with the process. Gives
+    the number of the newest operation of the fork, which the lock tells, too.
     """
     newest = next(vault.oplog.read_fork(fork), None)
     since = newest.id if newest is not None else 0
@@ -330,7 +353,7 @@ def _find_command(vault: OpenVault, fork: str) -> int | None:
 
 
 def tie_to_command(vault: OpenVault, fork: str, command: CommandStart | None) -> dict[str, object]:
-    """Say for the log of what command an operation is a part that is about to be recorded at the end of `command`, or beside one.
+    """Say to which command an operation belongs that the log is about to get at the end of `command`, or beside one.
 
     Undo takes it back together with the part before it.
     """
@@ -339,12 +362,19 @@ def tie_to_command(vault: OpenVault, fork: str, command: CommandStart | None) ->
         return {}
     newest = next(vault.oplog.read_fork(fork), None)
     is_next = newest is not None and newest.id > since and IN_COMMAND in newest.more
-    return ({IN_COMMAND: True} if command is None else {}) | ({JOINS: newest.id} if newest is not None and is_next else {})
+    return ({IN_COMMAND: True} if command is None else {}) | (
+        {JOINS: newest.id} if newest is not None and is_next else {}
+    )
 
 
 def brings_commit(record: OpRecord) -> bool:
-    """Tell whether an operation brought the branch to a commit made in it; what git last did stands in the description."""
-    told = record.description.removeprefix("git ") if record.kind == "git" else record.description.rpartition(" (git ")[2]
+    """Tell whether an operation brought the branch to a commit made in it.
+
+    What git last did stands in the description.
+    """
+    told = (
+        record.description.removeprefix("git ") if record.kind == "git" else record.description.rpartition(" (git ")[2]
+    )
     return GIT_LOG not in record.more or _GOING.match(told) is None
 
 
@@ -358,7 +388,10 @@ def _hold_left(vault: OpenVault, logged: Logged) -> None:
 
 
 def tell_head_move(vault: OpenVault, fork: str) -> dict[str, object]:
-    """Say for the log where git has put HEAD in a fork's live tree since avfs last recorded that; nothing if it has not."""
+    """Say for the log where git has put HEAD in a fork's live tree since avfs last recorded that.
+
+    Nothing if it has not.
+    """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:
         return {}
@@ -368,14 +401,14 @@ def tell_head_move(vault: OpenVault, fork: str) -> dict[str, object]:
 
 
 def list_unrecorded(vault: OpenVault, fork: str) -> list[OpRecord]:
-    """List what git has done to a fork's branch in its live tree and the operation log does not have yet, the oldest first."""
+    """List what git did to a fork's branch in its live tree that the operation log does not have yet, oldest first."""
     found = [_make_record(fork, logged) for logged in _list_moves(vault, fork) if logged.old != logged.new]
     moved = make_head_record(vault, fork)
     return found if moved is None else [*found, moved]
 
 
 def record_head_move(vault: OpenVault, fork: str) -> None:
-    """Record in the operation log where git has put HEAD in a fork's live tree, where that came with no changes to files."""
+    """Record in the operation log where git put HEAD in a fork's live tree, if that came with no changes to files."""
     record = make_head_record(vault, fork)
     if record is not None:
         vault.oplog.append(record)
@@ -404,7 +437,8 @@ def _make_record(fork: str, logged: Logged) -> OpRecord:
 def _list_moves(vault: OpenVault, fork: str) -> list[Logged]:
     """List the moves of a fork's branch from what avfs last recorded to where it stands, the oldest first.
 
-    A commit that git has taken back leaves the branch where it was: both moves count, if the operation log does not have them.
+    A commit that git has taken back leaves the branch where it was: both moves count, if the operation log does not
+    have them.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:

@@ -1,9 +1,10 @@
 """Which fork a name means: the fork that a caller has seen, or a newer fork of that name.
 
-Decided here: what tells two forks of one name apart, and when a branch is that of the fork which the log says was made. Avfs
-removes git's log of a branch with the branch, as git does, and begins none. So where git's log of a branch has its beginning, git
-made the branch of today. Where git keeps no log, the commit tells: the branch of the fork is where the operation log has it.
-Reads small files, refs and the log; no lock. What has to hold at a later step is asked again with the fork's name locked.
+Decided here: what tells two forks of one name apart, and when a branch is that of the fork which the log says was made.
+Avfs removes git's log of a branch with the branch, as git does, and begins none. So where git's log of a branch has its
+beginning, git made the branch of today. Where git keeps no log, the commit tells: the branch of the fork is where the
+operation log has it. Reads small files, refs and the log; no lock. What has to hold at a later step is asked again with
+the fork's name locked.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 @value_class
 class ForkIdentity:
-    """What another fork of the same name has not: when its workspace was made, and when and where git made its branch."""
+    """What no other fork of the same name has: when its workspace was made, and when and where git made its branch."""
 
     made_ns: int | None
     by_git: tuple[str, int] | None
@@ -35,8 +36,9 @@ def identify(vault: OpenVault, fork: str) -> ForkIdentity:
 def find_making(vault: OpenVault, fork: str, *, allow_newer: bool = False) -> OpRecord | None:
     """Find the operation that made the fork that has a name now, or the vault with it.
 
-    None if git made its branch, or if that is not known: neither does the operation log have the branch where it is, nor does
-    git's log lead there from where avfs had left it. With `allow_newer`, the branch may also have got further commits.
+    None if git made its branch, or if that is not known: neither does the operation log have the branch where it is,
+    nor does git's log lead there from where avfs had left it. With `allow_newer`, the branch may also have got further
+    commits.
     """
     made = vault.oplog.find_making(fork)
     if made is None:
@@ -47,7 +49,9 @@ def find_making(vault: OpenVault, fork: str, *, allow_newer: bool = False) -> Op
     if head is None or head == last:
         return made
     if last is None or not _is_moved_by_git(vault, fork, last, head):
-        is_newer = allow_newer and last is not None and vault.store.exists(last) and is_ancestor(vault.store, last, head)
+        is_newer = (
+            allow_newer and last is not None and vault.store.exists(last) and is_ancestor(vault.store, last, head)
+        )
         return made if is_newer else None
     return made
 
@@ -61,7 +65,9 @@ def _find_beginning(vault: OpenVault, fork: str) -> tuple[str, int] | None:
 def _find_last(vault: OpenVault, fork: str) -> Oid | None:
     """Find where the log has a branch."""
     ref = HEADS + fork
-    return next((maybe_oid(new) for record in vault.oplog.read_fork(fork) for name, _, new in record.moves if name == ref), None)
+    return next(
+        (maybe_oid(new) for record in vault.oplog.read_fork(fork) for name, _, new in record.moves if name == ref), None
+    )
 
 
 def _is_moved_by_git(vault: OpenVault, fork: str, last: Oid, head: Oid) -> bool:

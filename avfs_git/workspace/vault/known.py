@@ -2,15 +2,15 @@
 
 Decided here: two files that say so. Functions without state, from any thread.
 
-The file `made` in a vault's `avfs` marks a vault that was made in a home; it fits no copied or unpacked vault. It is a seal
-(`host.files.seal`) of the inode number and the ctime of the file `format` beside it, which is written once. Only the owner of
-the home has the key, and the kernel sets the ctime; renaming a vault changes neither number. A vault without a mark that fits is
-treated as one outside the home: a lost mark costs no more.
+The file `made` in a vault's `avfs` marks a vault that was made in a home; it fits no copied or unpacked vault. It is a
+seal (`host.files.seal`) of the inode number and the ctime of the file `format` beside it, which is written once. Only
+the owner of the home has the key, and the kernel sets the ctime; renaming a vault changes neither number. A vault
+without a mark that fits is treated as one outside the home: a lost mark costs no more.
 
-The file `trusted` of a home has a line for each trusted vault of others: the owner's number and the path. It counts only if it
-belongs to the user who reads it and no other user can write to it. Trust ends where the path comes to belong to another user, who
-could rename a directory above it. A change holds the directory of the home, so that of two at the same time none is lost. A crash
-leaves the old file or the new.
+The file `trusted` of a home has a line for each trusted vault of others: the owner's number and the path. It counts
+only if it belongs to the user who reads it and no other user can write to it. Trust ends where the path comes to belong
+to another user, who could rename a directory above it. A change holds the directory of the home, so that of two at the
+same time none is lost. A crash leaves the old file or the new.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Indexes of git that were made for forks in which nothing was changed, for other forks of the same commit.
 
-Decided here: where they are kept (`avfs/cache/indexes`), how many, and when one is believed. Such an index says the same in each
-fork: it follows from the tree of the head and from what the lower layer shows. `gitdir` asks for one when git comes for the
-first time; many agents that begin on one commit at the same time make one index, not one each.
+Decided here: where they are kept (`avfs/cache/indexes`), how many, and when one is believed. Such an index says the
+same in each fork: it follows from the tree of the head and from what the lower layer shows. `gitdir` asks for one when
+git comes for the first time; many agents that begin on one commit at the same time make one index, not one each.
 
-A file is named by all that it follows from, and ends with git's checksum of itself: a file that a power cut has damaged is made
-again, and nothing is forced to disk. Whoever makes one has a flock on the directory, for which the others wait a while. Nothing
-here is needed: where nothing can be kept, each makes its own. From any thread and process.
+A file is named by all that it follows from, and ends with git's checksum of itself: a file that a power cut has damaged
+is made again, and nothing is forced to disk. Whoever makes one has a flock on the directory, for which the others wait
+a while. Nothing here is needed: where nothing can be kept, each makes its own. From any thread and process.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ class MadeIndexes:
 
     @contextlib.contextmanager
     def _making(self) -> Iterator[None]:
-        """Make other processes wait while this one makes an index; not for long, and not where nothing can be written."""
+        """Make other processes wait while this one makes an index.
+
+        Not for long, and not where nothing can be written.
+        """
         fd = -1
         try:
             for directory in (self._directory.parent, self._directory):

@@ -4,9 +4,9 @@ Decided here: how processes add notes at the same time: one after the other unde
 again when git itself moved the ref meanwhile. A note is a comfort: callers treat a failure as a warning. Each is one
 commit on the ref, on disk on return. Any process may call this for any commit, also with a workspace locked.
 
-`add_note` gives one to a commit that is there, with a pack of its own. A `Note` goes with the commit that it is for: in the same
-pack, and the ref moves together with the branch, right after it, so that it costs one more file to sync and not five. A death
-between the two leaves a commit without a note.
+`add_note` gives one to a commit that is there, with a pack of its own. A `Note` goes with the commit that it is for: in
+the same pack, and the ref moves together with the branch, right after it, so that it costs one more file to sync and
+not five. A death between the two leaves a commit without a note.
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ def putting(vault: OpenVault, pack: PackWriter, commit: Oid, text: str | None) -
 
 
 def read_note(vault: OpenVault, commit: Oid) -> str | None:
-    """Read the note of a commit; None if it has none. How many letters of an id a directory is named by, git chooses."""
+    """Read the note of a commit; None if it has none.
+
+    How many letters of an id a directory is named by, git chooses.
+    """
     held = vault.refs.read(NOTES)
     tree, name = vault.store.read_commit(held).tree if held is not None else None, commit.hex().encode()
     while tree is not None:

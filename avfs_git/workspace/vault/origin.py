@@ -1,11 +1,12 @@
 """Where the state of a workspace comes from, and making workspaces on disk.
 
-Decided here: that the workspace of a fork is made when it is first opened, what is believed where its state file is missing or
-damaged (the log, then its branch), and what is forced to disk. It is made under the lock of the fork's name, which is taken here,
-or by the holder of the workspace lock. A crash leaves a workspace that is made again, or a state that is empty.
+Decided here: that the workspace of a fork is made when it is first opened, what is believed where its state file is
+missing or damaged (the log, then its branch), and what is forced to disk. It is made under the lock of the fork's name,
+which is taken here, or by the holder of the workspace lock. A crash leaves a workspace that is made again, or a state
+that is empty.
 
-The workspace of a fork that was renamed is brought to its place when the fork is first opened, if the process that renamed it
-died in between (`complete_rename`). `workspace.forks.rename` renames forks.
+The workspace of a fork that was renamed is brought to its place when the fork is first opened, if the process that
+renamed it died in between (`complete_rename`). `workspace.forks.rename` renames forks.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ UNKNOWN_BOOT = ""
 
 
 def load_state(vault: OpenVault, layout: WorkspaceLayout, *, has_lock: bool = False) -> WorkspaceState:
-    """Read a workspace's state, or make the workspace of a fork that has none yet; only its state if nothing may be written.
+    """Read a workspace's state, or make the workspace of a fork that has none yet.
+
+    Only its state if nothing may be written.
 
     With `has_lock`, no fork of that name ends meanwhile.
 
@@ -70,7 +73,10 @@ def _read_state(layout: WorkspaceLayout) -> tuple[WorkspaceState | None, bool]:
 
 
 def _make_again(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
-    """Make a workspace, or its state. Looks again at both: another process may have made it, or ended the fork, meanwhile."""
+    """Make a workspace, or its state.
+
+    Looks again at both: another process may have made it, or ended the fork, meanwhile.
+    """
     fork = layout.fork
     state, is_damaged = _read_state(layout)
     if state is not None:
@@ -108,7 +114,10 @@ def _state_of(vault: OpenVault, fork: str) -> tuple[WorkspaceState, bool]:
 
 
 def peek_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
-    """Read the state of a workspace, or what the log says of it, and change nothing; None for a branch that was never opened."""
+    """Read the state of a workspace, or what the log says of it, and change nothing.
+
+    None for a branch that was never opened.
+    """
     state = read_own_state(vault, fork)
     return state if state is not None else recall_state(vault, fork)
 
@@ -138,7 +147,10 @@ def recall_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
 
 
 def recall_states(vault: OpenVault, forks: AbstractSet[str]) -> dict[str, WorkspaceState]:
-    """Make the states of workspaces from what the log says of them, in one reading; without those of which it says nothing."""
+    """Make the states of workspaces from what the log says of them, in one reading.
+
+    Without those of which it says nothing.
+    """
     return {
         fork: WorkspaceState(
             fork=fork,
@@ -159,11 +171,17 @@ def recall_states(vault: OpenVault, forks: AbstractSet[str]) -> dict[str, Worksp
 
 def facts_of(state: WorkspaceState) -> dict[str, object]:
     """Tell what the log is to say of a workspace, so that its state can be made again from there."""
-    return {key: getattr(state, key) for key in ("base", "sidecar", "parent", "upstream", "forked_at", "ephemeral", "author")}
+    return {
+        key: getattr(state, key)
+        for key in ("base", "sidecar", "parent", "upstream", "forked_at", "ephemeral", "author")
+    }
 
 
 def create_workspace(vault: OpenVault, layout: WorkspaceLayout, state: WorkspaceState, *, durable: bool = True) -> None:
-    """Make a workspace on disk; not `durable` where the log has what its state says, and it is made again from there."""
+    """Make a workspace on disk.
+
+    Not `durable` where the log has what its state says, and it is made again from there.
+    """
     vault.prepare()
     if durable and state.base is not None:
         vault.refs.update(vault.follow(state.fork, oid_of(state.base)))
@@ -183,13 +201,18 @@ LOG_ASIDE = "gitlog"
 
 
 def find_rename(vault: OpenVault, fork: str) -> OpRecord | None:
-    """Find the operation that gave a fork its name; None if its branch has moved since, or if it was made under that name."""
+    """Find the operation that gave a fork its name.
+
+    None if its branch has moved since, or if it was made under that name.
+    """
     record = _find_last_move(vault, fork)
     if record is None or record.fork != fork:
         return None
     old, held = record.more.get(RENAMED_FROM), record.more.get(TRASH)
     # A log that a stranger wrote could lead anywhere.
-    is_sound = isinstance(old, str) and is_fork_name(old) and isinstance(held, str) and _IN_TRASH.fullmatch(held) is not None
+    is_sound = (
+        isinstance(old, str) and is_fork_name(old) and isinstance(held, str) and _IN_TRASH.fullmatch(held) is not None
+    )
     return record if is_sound else None
 
 
@@ -234,7 +257,9 @@ def _put_on_its_way(vault: OpenVault, record: OpRecord, held: Path) -> bool:
         if not lock.acquire(LOCK_TIMEOUT_S):
             raise busy(old, lock)
         try:
-            gone = [RefChange(ref, oid_of(was), None) for ref, was, new in record.moves if new is None and was is not None]
+            gone = [
+                RefChange(ref, oid_of(was), None) for ref, was, new in record.moves if new is None and was is not None
+            ]
             head = vault.read_head(old)
             if head is not None and not any(change.name == HEADS + old and change.old == head for change in gone):
                 return False  # work went on under the old name: these are two forks
@@ -254,7 +279,7 @@ def _put_on_its_way(vault: OpenVault, record: OpRecord, held: Path) -> bool:
 
 
 def find_way_out(vault: OpenVault, fork: str) -> str | None:
-    """Find under which name in the trash the workspace of a fork belongs that was renamed, if it is still at its old place."""
+    """Find the name in the trash under which a renamed fork's workspace belongs, if it is still at its old place."""
     record = _find_last_move(vault, fork)
     if record is None or record.fork == fork or not is_fork_name(record.fork):
         return None
@@ -266,10 +291,10 @@ def find_way_out(vault: OpenVault, fork: str) -> str | None:
 
 
 def place_renamed(vault: OpenVault, record: OpRecord) -> None:
-    """Bring a workspace from the trash, where the operation that renames its fork has put it, to the place of the new name.
+    """Bring a workspace from the trash, where the rename of its fork has put it, to the place of the new name.
 
-    Called with both names locked, after the refs have moved. The last step brings it there: until then the next call goes on.
-    It gets a new lock: a process that has it open under the old name finds that fork gone.
+    Called with both names locked, after the refs have moved. The last step brings it there: until then the next call
+    goes on. It gets a new lock: a process that has it open under the old name finds that fork gone.
     """
     fork, old = record.fork, record.more[RENAMED_FROM]
     held = vault.layout.trash / record.more[TRASH]

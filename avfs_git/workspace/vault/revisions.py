@@ -1,8 +1,8 @@
 """What people may call a state: labels, forks, commit ids, `HEAD`, with `~N` behind.
 
-Decided here: the grammar of revision names and what wins where a name could mean two states: a label of the
-fork at hand, then a whole commit id, a fork, a branch of a remote, a tag, the start of a commit id; where forks are asked for, a
-fork before a label. `A...B` is where their histories parted, as `git diff` reads it. Others choose the names of tags,
+Decided here: the grammar of revision names and what wins where a name could mean two states: a label of the fork at
+hand, then a whole commit id, a fork, a branch of a remote, a tag, the start of a commit id; where forks are asked for,
+a fork before a label. `A...B` is where their histories parted, as `git diff` reads it. Others choose the names of tags,
 which therefore hide nothing else. Called without the workspace lock: a label is a ref, compared and swapped like any.
 """
 
@@ -31,9 +31,9 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
 
     Args:
         vault: Where to look.
-        name: `HEAD`, a label, `FORK@LABEL`, `REMOTE/FORK@LABEL`, a fork, `REMOTE/BRANCH`, or the first letters (four or more) of
-            a commit's id; `~N` or `^` behind it steps to parents. `A...B` is the merge base of two names, `HEAD` where one is
-            left out.
+        name: `HEAD`, a label, `FORK@LABEL`, `REMOTE/FORK@LABEL`, a fork, `REMOTE/BRANCH`, or the first letters (four or
+            more) of a commit's id; `~N` or `^` behind it steps to parents. `A...B` is the merge base of two names,
+            `HEAD` where one is left out.
         fork: The fork whose labels and head are meant.
 
     Raises:
@@ -46,7 +46,9 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
         return labelled
     first, dots, second = name.partition("...")
     if dots and (first or second):
-        return _find_merge_base(vault, name, [resolve_revision(vault, one or "HEAD", fork=fork) for one in (first, second)], fork)
+        return _find_merge_base(
+            vault, name, [resolve_revision(vault, one or "HEAD", fork=fork) for one in (first, second)], fork
+        )
     steps = 0
     match = _ANCESTOR.fullmatch(name)
     base = name
@@ -72,7 +74,9 @@ def _find_merge_base(vault: OpenVault, name: str, ends: list[Oid], fork: str | N
     if not bases:
         raise CheckpointNotFound(name, vault=vault.name, fork=fork)
     if len(bases) > 1:
-        raise InvalidInput(f"{quote(name)} has {len(bases)} merge bases: {', '.join(base.hex()[:12] for base in bases)}")
+        raise InvalidInput(
+            f"{quote(name)} has {len(bases)} merge bases: {', '.join(base.hex()[:12] for base in bases)}"
+        )
     return bases[0]
 
 

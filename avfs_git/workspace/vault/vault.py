@@ -67,13 +67,14 @@ def busy(fork: str, lock: LockFile) -> WorkspaceBusy:
 
 
 def name_switch(fork: str) -> str:
-    """Name the commands that put git's HEAD on a fork's branch: git switches none where uncommitted files differ from HEAD's.
+    """Name the commands to put HEAD on a fork's branch: git does not switch if uncommitted files differ from HEAD's.
 
     That is so after a checkpoint, also if the files are the branch's by then.
     """
     there = shlex.quote(fork)
     return (
-        f"`git switch {there}` (or `git symbolic-ref HEAD refs/heads/{there} && git reset`, which leaves the files as they are)"
+        f"`git switch {there}` (or `git symbolic-ref HEAD refs/heads/{there} && git reset`, which leaves the "
+        "files as they are)"
     )
 
 
@@ -93,9 +94,10 @@ class OpenVault:
     ) -> None:
         """Open a bare repository as a vault.
 
-        `identity` is the author of commits, unless the vault's settings name one; a function is called with `git_dir` at the
-        first commit. `remote_environment` is where remotes find credentials, ssh and proxies. `is_trusted` says that its owner
-        was checked already. `is_foreign` says that nothing in it may run a program: its user has not made it, nor trusts it.
+        `identity` is the author of commits, unless the vault's settings name one; a function is called with `git_dir`
+        at the first commit. `remote_environment` is where remotes find credentials, ssh and proxies. `is_trusted` says
+        that its owner was checked already. `is_foreign` says that nothing in it may run a program: its user has not
+        made it, nor trusts it.
 
         Raises:
             VaultUntrusted: If it belongs to another user than the one of this process.
@@ -220,7 +222,8 @@ class OpenVault:
     def fork_locked(self, fork: str) -> Iterator[None]:
         """Hold a fork's name for a block: no other process creates, ends or restores a fork of that name meanwhile.
 
-        Taken before the lock of the fork's workspace. A thread may take it again. What was read before has to be read again.
+        Taken before the lock of the fork's workspace. A thread may take it again. What was read before has to be read
+        again.
 
         Raises:
             WorkspaceBusy: If another thread or process holds the name for 10 s.
@@ -270,7 +273,8 @@ class OpenVault:
     def _is_unborn(self, fork: str) -> bool:
         """Whether a fork without a branch is the first one of a vault: HEAD names it, and it has no commit yet.
 
-        Where the branch was there and is gone, it was deleted, by git perhaps: an empty one in its place would hide that.
+        Where the branch was there and is gone, it was deleted, by git perhaps: an empty one in its place would hide
+        that.
         """
         if self.head_fork() != fork:
             return False
@@ -311,7 +315,9 @@ class OpenVault:
             return True
 
     def default_fork(self) -> str | None:
-        """Name the fork that is meant where none is named: the one of HEAD, else the only one; None if there is no such fork.
+        """Name the fork that is meant where none is named: the one of HEAD, else the only one.
+
+        None if there is no such fork.
 
         A fork of a directory is the default only if it is the only fork: HEAD names the first that was made.
         """
@@ -350,17 +356,18 @@ class OpenVault:
     def hold(self, *oids: Oid | None) -> list[RefChange]:
         """Make the ref changes that hold commits from gc when no other ref does.
 
-        A ref that holds one already is moved to where it is: gc may be about to drop it (`workspace.upkeep.garbage`), and finds
-        it new then. It is forced: others may hold or drop the same commit at the same time.
+        A ref that holds one already is moved to where it is: gc may be about to drop it (`workspace.upkeep.garbage`),
+        and finds it new then. It is forced: others may hold or drop the same commit at the same time.
         """
         names = {KEPT + oid.hex(): oid for oid in oids if oid is not None}
         return [RefChange(name, None, oid, lasting=True, forced=True) for name, oid in names.items()]
 
     def follow(self, fork: str, head: Oid | None, *, came_from: Oid | None = None) -> list[RefChange]:
-        """Make the ref changes by which the commit that avfs knows on a fork's branch stays, also when others move the branch.
+        """Make the ref changes that keep the commit avfs knows on a fork's branch, even when others move the branch.
 
-        Git's own gc knows neither the log nor workspaces: after a forced push or a deletion by push, only this ref leads to it.
-        `came_from` is what the branch holds until now: callers hold that themselves, if `head` does not lead to it.
+        Git's own gc knows neither the log nor workspaces: after a forced push or a deletion by push, only this ref
+        leads to it. `came_from` is what the branch holds until now: callers hold that themselves, if `head` does not
+        lead to it.
         """
         ref = KNOWN + fork_dir_name(fork)
         last = self.refs.read(ref)
@@ -380,7 +387,8 @@ class OpenVault:
     ) -> None:
         """Move refs as an operation that can be undone; on disk, with its line in the log, on return.
 
-        The log says `after` before `record`, if that happens. `then` comes after the refs; if it fails they are moved back.
+        The log says `after` before `record`, if that happens. `then` comes after the refs; if it fails they are moved
+        back.
 
         Raises:
             RefConflict, RefLocked: If the refs cannot be moved.
@@ -388,7 +396,9 @@ class OpenVault:
             LeftInForce: If the disk refuses so late that the new state stays.
             HostError: If the disk refuses; the state is the old one.
         """
-        has_worktrees = os.path.isdir(os.path.join(self.git_dir, "worktrees"))  # of most vaults nothing was ever mounted
+        has_worktrees = os.path.isdir(
+            os.path.join(self.git_dir, "worktrees")
+        )  # of most vaults nothing was ever mounted
         heads = [change for change in changes if has_worktrees and change.name.startswith(HEADS)]
         for change in heads:
             if change.old is not None and change.old != change.new:
@@ -432,7 +442,7 @@ class OpenVault:
         Worktree(self.git_dir, fork_dir_name(fork)).note_move(self.find_indexed(fork, head))
 
     def find_indexed(self, fork: str, head: Oid | None) -> Oid | None:
-        """Tell for which commit git's index was made, if nothing was noted: not for the branch's where others have moved that."""
+        """Tell which commit git's index was made for if nothing was noted: not the branch's where others moved it."""
         worktree = Worktree(self.git_dir, fork_dir_name(fork))
         known = self.refs.read(KNOWN + fork_dir_name(fork)) if worktree.is_there else None
         if known in (None, head) or (head is not None and worktree.is_made_inside(HEADS + fork, head)):
@@ -461,11 +471,13 @@ class OpenVault:
         elif found.where is not None and os.path.lexists(found.where / ".git"):
             way_on = f"Run `git -C {shlex.quote(os.fspath(found.where))} switch --detach`"
         else:
-            way_on = f"Run `git -C {shlex.quote(os.fspath(self.git_dir.absolute()))} worktree prune`, as that tree is gone"
+            way_on = (
+                f"Run `git -C {shlex.quote(os.fspath(self.git_dir.absolute()))} worktree prune`, as that tree is gone"
+            )
         raise BranchCheckedOut(fork, where, way_on)
 
     def _with_known(self, changes: Sequence[RefChange]) -> list[RefChange]:
-        """Add what keeps the commits of branches: it goes before its branch and comes after it, so that it is never there alone.
+        """Add what keeps commits of branches: it goes before its branch and comes after it, so it is never alone.
 
         Of a branch that is gone it would say that git has deleted it (`forkinfo.find_deleted`).
         """
@@ -496,7 +508,10 @@ class OpenVault:
         return self.store.read_commit(commit.sidecar).tree
 
     def caller(self) -> Identity | None:
-        """Find the author of commits where the settings name none; None if git knows none either. The first call may run git."""
+        """Find the author of commits where the settings name none; None if git knows none either.
+
+        The first call may run git.
+        """
         if callable(self._identity):
             self._identity = self._identity(self.git_dir)
         return self._identity

@@ -34,7 +34,9 @@ def test_moments() -> None:
     assert read_time("999999999w") == 0
 
 
-@pytest.mark.parametrize("text", ["", " ", "soon", "1x", "-1h", "h", "ago", "1h!", "1hour5", "١h", "2026-02-30", "1 fortnight"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "soon", "1x", "-1h", "h", "ago", "1h!", "1hour5", "١h", "2026-02-30", "1 fortnight"]
+)
 def test_what_is_no_time(text: str) -> None:
     """The refusal says how a time is written."""
     with pytest.raises(BadUsage, match="is no time") as refused:

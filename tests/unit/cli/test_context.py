@@ -81,7 +81,7 @@ def set_email(git_dir: Path, email: str) -> None:
 
 
 def test_identity_is_the_one_of_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`user.name` and `user.email` count as git finds them: the global configuration, an included file, the repository's own."""
+    """`user.name` and `user.email` count as in git: from the global, an included or the repository's configuration."""
     for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"):
         monkeypatch.delenv(name)
     (tmp_path / "included").write_text("[user]\n\tname = Grace Höpper\n")

@@ -23,8 +23,16 @@ from avfs_git.errors import MergeInProgress
             "Save it with `avfs checkpoint save [L]`.",
             "Save it with `avfs --vault v --fork f checkpoint save [L]`.",
         ),
-        (Named(None, "f"), "Run `avfs merge --continue`, or `avfs gc`.", "Run `avfs --fork f merge --continue`, or `avfs gc`."),
-        (Named("v", "f"), "Join them with `avfs merge a --into b`.", "Join them with `avfs --vault v merge a --into b`."),
+        (
+            Named(None, "f"),
+            "Run `avfs merge --continue`, or `avfs gc`.",
+            "Run `avfs --fork f merge --continue`, or `avfs gc`.",
+        ),
+        (
+            Named("v", "f"),
+            "Join them with `avfs merge a --into b`.",
+            "Join them with `avfs --vault v merge a --into b`.",
+        ),
         (Named("v", "f"), "See it with `avfs log --fork g`.", "See it with `avfs --vault v log --fork g`."),
         (Named("a b/c"), "Run `avfs doctor`.", "Run `avfs --vault 'a b/c' doctor`."),
         (Named("v", "f"), "See them with `avfs vault list`.", "See them with `avfs vault list`."),
@@ -32,7 +40,11 @@ from avfs_git.errors import MergeInProgress
         (Named("v"), "See `avfs mount --help`.", "See `avfs mount --help`."),
         (Named("v"), "Undo it with `avfs --vault w undo`.", "Undo it with `avfs --vault w undo`."),
         (Named("v", "f"), "See it with `avfs diff`.", "See it with `avfs --vault v --fork f diff`."),
-        (Named(opened="v"), "Grant it with `avfs approvals grant 1`.", "Grant it with `avfs --vault v approvals grant 1`."),
+        (
+            Named(opened="v"),
+            "Grant it with `avfs approvals grant 1`.",
+            "Grant it with `avfs --vault v approvals grant 1`.",
+        ),
         (Named(opened="v"), "Take it back with `avfs undo`.", "Take it back with `avfs undo`."),
         (Named("v"), "Say it with `--yes`.", "Say it with `--yes`."),
     ],
@@ -76,7 +88,10 @@ def test_a_hint_names_the_fork_for_each_verb_that_opens_one(verb: str) -> None:
 
 
 def test_the_fork_in_a_merge_is_named_where_the_command_line_names_the_vault_alone() -> None:
-    """`avfs --vault w stop f` is about `f`; the commands of its hint, without a fork, would be about the default one."""
+    """`avfs --vault w stop f` is about `f`.
+
+    The commands of its hint, without a fork, would be about the default one.
+    """
     hint = complete_error(MergeInProgress("f", "g"), Named(vault="w"), {"fork": "f"})
     assert hint is not None
     assert "`avfs --vault w --fork f merge --abort`" in hint

@@ -76,7 +76,12 @@ def test_all_warnings_of_what_a_command_returns_are_found(returned: Any) -> None
 
 def test_the_types_with_nested_warnings_are_made() -> None:
     """The test above looks into lists, objects and results."""
-    for kind, number in ((results.Merges, 1), (results.MergeAborted, 1), (model.UnmountResult, 2), (model.PullResult, 4)):
+    for kind, number in (
+        (results.Merges, 1),
+        (results.MergeAborted, 1),
+        (model.UnmountResult, 2),
+        (model.PullResult, 4),
+    ):
         made: list[Warning] = []
         make(kind, made)
         assert len(made) == number

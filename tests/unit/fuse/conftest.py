@@ -68,7 +68,11 @@ class Kernel:
     @staticmethod
     def init_body(*, major: int = 7, minor: int = 45, flags: int = OFFERED) -> bytes:
         """Lay out what the kernel offers."""
-        return p.INIT_IN.pack(major, minor, 1 << 17, flags & 0xFFFF_FFFF) + (flags >> 32).to_bytes(4, sys.byteorder) + bytes(44)
+        return (
+            p.INIT_IN.pack(major, minor, 1 << 17, flags & 0xFFFF_FFFF)
+            + (flags >> 32).to_bytes(4, sys.byteorder)
+            + bytes(44)
+        )
 
     @staticmethod
     def make_tree(directory: Path) -> MergedTree:

@@ -151,7 +151,7 @@ def test_a_first_listing_says_what_looking_up_says(ends: Ends, which: str, reque
 
 
 def test_what_was_listed_once_is_told_again(ends: Ends, commit: MergedTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who reads a directory of a commit after another gets the same, piece by piece, and each entry counts once more."""
+    """A second reader of a commit's directory gets the same, piece by piece, and each entry counts once more."""
     made: list[Listing] = []
 
     def counting(names: list[tuple[bytes, int]]) -> Listing:
@@ -193,7 +193,9 @@ def test_what_was_listed_once_is_told_again(ends: Ends, commit: MergedTree, monk
 def test_many_directories_are_not_kept(ends: Ends, source: Elsewhere, tmp_path: Path) -> None:
     """Who comes back to a directory after hundreds of others is told all of it."""
     oid = source.add_tree({b"%d/f" % number: (MODE_FILE, b"x") for number in range(300)})
-    tree = open_commit_tree(LowerTree(source, oid, None, default_mtime_ns=1), tmp_path, cache=BlobCache(tmp_path / "cache"))
+    tree = open_commit_tree(
+        LowerTree(source, oid, None, default_mtime_ns=1), tmp_path, cache=BlobCache(tmp_path / "cache")
+    )
     with served(ends, tree) as kernel:
         inos = [int(kernel.look_up(ROOT_INO, b"%d" % number)[0]) for number in range(300)]
         first = [list_plus(kernel, ino) for ino in inos]

@@ -64,11 +64,17 @@ def test_a_listing_tells_numbers_and_types(calls: PortableOperations) -> None:
     for name, about, offset in calls.readdir("/", handle):
         told = calls.getattr(f"/{name}" if name not in (".", "..") else "/")
 
-        assert (about["st_ino"], stat.S_IFMT(about["st_mode"]), offset) == (told["st_ino"], stat.S_IFMT(told["st_mode"]), 0)
+        assert (about["st_ino"], stat.S_IFMT(about["st_mode"]), offset) == (
+            told["st_ino"],
+            stat.S_IFMT(told["st_mode"]),
+            0,
+        )
 
 
 @pytest.mark.parametrize("name", ["/dir/a", "/dir/new"])
-def test_a_file_that_is_removed_while_open_is_in_no_listing(calls: PortableOperations, tree: MergedTree, name: str) -> None:
+def test_a_file_that_is_removed_while_open_is_in_no_listing(
+    calls: PortableOperations, tree: MergedTree, name: str
+) -> None:
     """What libfuse does with such a file leaves a file without a name, which works on by handle and by hidden name."""
     handle = calls.open(name, os.O_RDWR) if name == "/dir/a" else calls.create(name, 0o640, os.O_RDWR)
     calls.write(None, b"text", 0, handle)

@@ -49,7 +49,9 @@ def test_times_before_1970_are_whole_seconds_and_a_positive_rest() -> None:
     name=st.binary(min_size=1, max_size=255),
     position=st.integers(16, (1 << 61) - 1),
 )
-def test_an_entry_of_a_listing_is_laid_out_in_one_go(mtime_ns: int, mode: int, size: int, name: bytes, position: int) -> None:
+def test_an_entry_of_a_listing_is_laid_out_in_one_go(
+    mtime_ns: int, mode: int, size: int, name: bytes, position: int
+) -> None:
     """It is what the attributes and the name are, laid out one after the other."""
     attr = Attr(7, mode, 1, 11, 12, 0, size, (size + 511) >> 9, mtime_ns, mtime_ns, mtime_ns)
     dirent = protocol.DIRENT.pack(7, position, len(name), mode >> 12)

@@ -91,7 +91,10 @@ def test_only_what_the_kernel_offers_is_agreed_on(ends: Ends) -> None:
 
 
 def test_locks_and_acls_stay_with_the_kernel(ends: Ends) -> None:
-    """Nothing is agreed on that would bring requests which nobody answers, nor truncation on open, which is never seen."""
+    """The server agrees to nothing that would bring requests which nobody answers.
+
+    It does not agree to truncation on open, which is never seen.
+    """
     reply = _negotiate(ends)
     posix_locks, atomic_o_trunc, flock_locks, posix_acl = 1 << 1, 1 << 3, 1 << 10, 1 << 20
 
@@ -99,7 +102,7 @@ def test_locks_and_acls_stay_with_the_kernel(ends: Ends) -> None:
 
 
 def test_direct_writes_leave_no_stale_page(ends: Ends) -> None:
-    """Asynchronous ones are not agreed on, after which the kernel goes on showing what a reader beside them had read."""
+    """Asynchronous direct writes are refused: after one the kernel goes on showing what a reader beside it had read."""
     async_dio = 1 << 15
 
     assert _negotiate(ends)[3] & async_dio == 0
@@ -218,7 +221,10 @@ def test_attributes_are_set_together(kernel: Kernel) -> None:
 
 @pytest.mark.needs("root")
 def test_writing_takes_set_uid_away_from_a_file_if_the_kernel_says_so(kernel: Kernel) -> None:
-    """Whoever may not give the bit does not keep it by changing the file; the kernel is told that the mode is another now."""
+    """Whoever may not give the bit does not keep it by changing the file.
+
+    The kernel is told that the mode is another now.
+    """
     ino = _make(kernel, b"a", stat.S_IFREG | 0o6755)
     unique = kernel.send(p.WRITE, ino, p.WRITE_IN.pack(0, 0, 1, p.WRITE_KILL_SUIDGID, 0, 0, 0) + b"x")
 
@@ -383,7 +389,9 @@ def test_a_large_copy_keeps_nobody_else_waiting(ends: Ends, tree_over_big: Merge
     assert os.listdir(tree_over_big.upper.work_dir) == []
 
 
-def test_reads_of_big_blobs_stop_no_fsync(ends: Ends, tree_over_big: MergedTree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_of_big_blobs_stop_no_fsync(
+    ends: Ends, tree_over_big: MergedTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many wait until one is taken out of its pack: what is forced to disk is answered meanwhile."""
     kernel, channel = ends
     fsync_done = threading.Event()

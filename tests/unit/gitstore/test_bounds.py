@@ -58,7 +58,9 @@ def test_a_deep_tree_is_counted(source: MemorySource) -> None:
     assert count_differences(source, None, oid) == 20_001
 
 
-def test_a_walk_ends_where_it_would_meet_too_much(source: MemorySource, bomb: Oid, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_walk_ends_where_it_would_meet_too_much(
+    source: MemorySource, bomb: Oid, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is found out once, after a while; what is within the limit goes on."""
     monkeypatch.setattr(bounds, "ASKED_AFTER", 100)
     ten = source.add_tree({b"%d" % number: (0o100644, b"") for number in range(10)})
@@ -85,7 +87,8 @@ def test_the_steps_to_a_bomb_are_refused(source: MemorySource, bomb: Oid, is_sid
     for _ in range(10):
         side = source.add(KIND_TREE, serialize_tree({b"=%d" % number: (mode, side) for number in range(10)}))
     now, wanted = (
-        LowerTree(source, *trees, default_mtime_ns=0) for trees in ((None, None), (None, side) if is_side else (bomb, None))
+        LowerTree(source, *trees, default_mtime_ns=0)
+        for trees in ((None, None), (None, side) if is_side else (bomb, None))
     )
 
     with pytest.raises(TooManyFiles):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,7 +76,10 @@ def test_objects_are_synced_together_only_where_that_is_safe() -> None:
 
 
 def test_what_is_only_faster_needs_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without git a vault that names no method is fit as it is, on any file system; one with an unsafe method is not."""
+    """Without git a vault that names no method is fit as it is, on any file system.
+
+    One with an unsafe method is not.
+    """
     monkeypatch.setenv("PATH", str(tmp_path))
     with TemporaryDirectory(dir="/dev/shm") as tmpfs:
         for place in (tmp_path, Path(tmpfs)):
@@ -144,7 +148,10 @@ def test_a_repository_with_a_working_tree_is_no_vault(git_dir: Path, text: str) 
 
 @pytest.mark.parametrize(
     "text",
-    ["[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = SHA1\n\tnoop = 1\n", '[remote "o"]\n\turl = x\n'],
+    [
+        "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = SHA1\n\tnoop = 1\n",
+        '[remote "o"]\n\turl = x\n',
+    ],
 )
 def test_harmless_settings_are_no_obstacle(git_dir: Path, text: str) -> None:
     """Extensions that change nothing here, and remotes, are accepted."""
@@ -189,7 +196,15 @@ def test_an_incomplete_repository_is_refused(git_dir: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "head",
-    [b"", b"garbage\n", b"ref: ../../x\n", b"ref: /etc/passwd\n", b"ref: refs/heads/../../x\n", b"ref: HEAD\n", b"\0" * 41],
+    [
+        b"",
+        b"garbage\n",
+        b"ref: ../../x\n",
+        b"ref: /etc/passwd\n",
+        b"ref: refs/heads/../../x\n",
+        b"ref: HEAD\n",
+        b"\0" * 41,
+    ],
 )
 def test_a_head_that_leads_elsewhere_is_refused(git_dir: Path, head: bytes) -> None:
     """HEAD is a branch or a commit, nothing else."""
@@ -297,7 +312,9 @@ def test_history_is_taken_over(source: Source, git_dir: Path) -> None:
     check_repository(git_dir)
 
 
-def test_objects_are_copied_where_they_cannot_be_linked(source: Source, git_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_are_copied_where_they_cannot_be_linked(
+    source: Source, git_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Across file systems, or where linking is forbidden, the files are copied."""
     _refuse_links(source.git_dir, monkeypatch)
     import_objects_and_refs(source.git_dir, git_dir)
@@ -360,7 +377,9 @@ def test_what_is_imported_is_synced_before_it_has_its_name(
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_an_import_that_dies_is_done_again(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool) -> None:
+def test_an_import_that_dies_is_done_again(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
     """Wherever it dies, the next one finds only whole files in place, and leaves nothing of the first behind."""
     if copied:
         _refuse_links(source.git_dir, monkeypatch)
@@ -368,7 +387,7 @@ def test_an_import_that_dies_is_done_again(source: Source, tmp_path: Path, monke
         git_dir = tmp_path / f"{point}.git"
         init_vault_repo(git_dir)
         refs = RefStore(git_dir)
-        died = die_in(lambda git_dir=git_dir, refs=refs: import_as_remote(source.git_dir, git_dir, refs, "there"), point)  # type: ignore[misc]  # defaults bind the loop's values
+        died = die_in(partial(import_as_remote, source.git_dir, git_dir, refs, "there"), point)
         for path in (git_dir / "objects").glob("[0-9a-f][0-9a-f]/*"):
             assert path.stat().st_size
         import_as_remote(source.git_dir, git_dir, refs, "there")
@@ -382,7 +401,7 @@ def test_an_import_that_dies_is_done_again(source: Source, tmp_path: Path, monke
 
 
 class RacedRefs(RefStore):
-    """Refs that another process imports the same source into right before this one writes them, the given number of times.
+    """Refs into which another process imports the same source right before this one writes, a given number of times.
 
     With `moves` the source has a new commit before that, and one more after it.
     """
@@ -453,7 +472,9 @@ def test_borrowed_objects_come_along(source: Source, git_dir: Path, tmp_path: Pa
     for number, path in enumerate(chain):
         init_vault_repo(path)
         other = chain[number - 1] if number else source.git_dir
-        (path / "objects/info/alternates").write_text(f"# comment\n../../{other.name}/objects\n{path}/objects\n/nowhere\n")
+        (path / "objects/info/alternates").write_text(
+            f"# comment\n../../{other.name}/objects\n{path}/objects\n/nowhere\n"
+        )
     RefStore(chain[1]).update([RefChange("refs/heads/main", None, source.commit)])
     import_objects_and_refs(chain[1], git_dir)
 

@@ -91,13 +91,22 @@ def test_gits_own_run_of_avfs_runs_no_program_of_a_repository(git_dir: Path, tmp
     """With all that is passed over set, the commands that avfs has git do run none of it."""
     trap = f"touch {tmp_path}/ran; false"
     with (git_dir / "config").open("a") as file:
-        file.write(f'[alias]\n\tfsck = "!{trap}"\n[credential]\n\thelper = "!{trap}"\n[filter "x"]\n\tclean = "{trap}"\n')
-        file.write(f'[core]\n\teditor = "{trap}"\n\tfsmonitor = "{trap}"\n\thooksPath = {tmp_path}\n\tpager = "{trap}"\n')
-        file.write(f'\tsshCommand = "{trap}"\n\talternateRefsCommand = "{trap}"\n[remote "x"]\n\turl = "ext::sh -c {tmp_path}"\n')
+        file.write(
+            f'[alias]\n\tfsck = "!{trap}"\n[credential]\n\thelper = "!{trap}"\n[filter "x"]\n\tclean = "{trap}"\n'
+        )
+        file.write(
+            f'[core]\n\teditor = "{trap}"\n\tfsmonitor = "{trap}"\n\thooksPath = {tmp_path}\n\tpager = "{trap}"\n'
+        )
+        file.write(
+            f'\tsshCommand = "{trap}"\n\talternateRefsCommand = "{trap}"\n[remote "x"]\n\turl = "ext::sh -c '
+            f'{tmp_path}"\n'
+        )
         file.write(f'\tuploadpack = "{trap}"\n[diff]\n\texternal = "{trap}"\n[submodule "x"]\n\tupdate = "!{trap}"\n')
     assert gitcommand.fsck(git_dir) == []
     assert gitcommand.run(git_dir, "rev-list", ["--objects", "--reflog"]).status == 0
-    assert gitcommand.run(git_dir, "pack-objects", ["--revs", "--reflog", "--quiet"], [str(tmp_path / "pack")]).status == 0
+    assert (
+        gitcommand.run(git_dir, "pack-objects", ["--revs", "--reflog", "--quiet"], [str(tmp_path / "pack")]).status == 0
+    )
     assert not (tmp_path / "ran").exists()
 
 

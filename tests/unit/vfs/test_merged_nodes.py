@@ -382,7 +382,10 @@ def test_mutations_are_reported(layers: Layers, fill: Fill) -> None:
 
 
 def test_many_changes_of_one_file_are_one_report(layers: Layers, fill: Fill) -> None:
-    """A file that is changed again and again is reported once, until another is, its name changes, or somebody gathers anew."""
+    """A file that is changed again and again is reported once, until another file is reported.
+
+    A new name of the file, or a caller that gathers anew, brings another report.
+    """
     tree = fill({"dir/file": b"", "x": b""})
     file, other = tree.resolve(_path("dir/file")), tree.resolve(_path("x"))
 
@@ -406,7 +409,10 @@ def test_many_changes_of_one_file_are_one_report(layers: Layers, fill: Fill) -> 
 
 
 def test_an_observer_sees_every_change(fill: Fill) -> None:
-    """Also one of a file that was reported last; with the names that mean something else, and the nodes that lose one."""
+    """Also one of a file that was reported last.
+
+    With the names that mean something else, and the nodes that lose one.
+    """
     seen: list[tuple[object, ...]] = []
 
     class Watching:
@@ -519,7 +525,11 @@ def test_the_git_file_is_there_for_programs_only(fill: Fill) -> None:
     attr = tree.attributes.getattr(node)
     assert (attr.mode, attr.size, attr.mtime_ns) == (stat.S_IFREG | 0o644, 18, 5_000_000_007)
     assert tree.contents.read_now(node, 100, 0) is None
-    assert (tree.contents.read(node, 100, 0), tree.contents.read(node, 4, 8), len(asked)) == (b"gitdir: somewhere\n", b"some", 2)
+    assert (tree.contents.read(node, 100, 0), tree.contents.read(node, 4, 8), len(asked)) == (
+        b"gitdir: somewhere\n",
+        b"some",
+        2,
+    )
     tree.pins.pin(node)
     tree.pins.unpin(node)
     assert tree.pins.node_at(node.ino) is node
@@ -532,7 +542,7 @@ def test_the_git_file_is_there_for_programs_only(fill: Fill) -> None:
 
 
 def test_the_git_file_cannot_be_changed(fill: Fill) -> None:
-    """Whatever would change, remove, replace or move it fails with EPERM, and nothing of it gets into the upper layer."""
+    """All that would change, remove, replace or move it fails with EPERM, and none of it reaches the upper layer."""
     tree = fill({"file": b"x"})
     node = tree.nodes.show_git_file(b"gitdir: somewhere\n", 0)
     file = tree.resolve(_path("file"))
@@ -564,7 +574,10 @@ def test_the_git_file_cannot_be_changed(fill: Fill) -> None:
 
 
 def test_a_write_that_the_disk_takes_in_part_tells_how_much(fill: Fill) -> None:
-    """As pwrite(2) has it: what was written is told, and the next write fails; here at the largest size that a file may have."""
+    """As pwrite(2) has it: what was written is told, and the next write fails.
+
+    Here at the largest size that a file may have.
+    """
     tree = fill({"file": b""})
     node = tree.resolve(_path("file"))
     most, data = 16 << 20, bytes(1 << 20)

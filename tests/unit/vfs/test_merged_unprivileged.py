@@ -98,7 +98,7 @@ def test_files_of_a_closed_directory_can_be_written(tmp_path: Path) -> None:
 
 
 def test_who_has_a_file_open_goes_on_when_its_mode_closes_it(tmp_path: Path) -> None:
-    """Reading, writing and copying through what was opened before do not depend on which descriptors are still kept here."""
+    """Reading, writing and copying through an earlier open do not depend on which descriptors are still kept here."""
     layers = Layers(tmp_path)
     (layers.lower / "file").write_bytes(b"lower content")
     tree = layers.open()

@@ -75,5 +75,7 @@ def test_events_follow_the_names_of_a_fork(vault: Vault) -> None:
     vault.rename_fork("a", "gone")
     vault.delete_fork("gone")
     assert (
-        _texts(list(vault.events(fork="a"))) == _audited(vault.policy.audit(fork="a")[::-1]) == [*other, "rename fork a to gone"]
+        _texts(list(vault.events(fork="a")))
+        == _audited(vault.policy.audit(fork="a")[::-1])
+        == [*other, "rename fork a to gone"]
     )

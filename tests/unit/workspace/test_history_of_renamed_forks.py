@@ -1,4 +1,4 @@
-"""What the log says of a fork that was renamed: all that was done to it, under each name, and nothing of other forks."""
+"""What the log says of a renamed fork: all that was done to it, under each name, and nothing of other forks."""
 
 from __future__ import annotations
 
@@ -161,7 +161,9 @@ def test_undo_under_a_name_that_is_given_up_takes_nothing_back(vault: Vault, old
 
 
 @pytest.mark.parametrize("is_renamed", [True, False])
-def test_a_deletion_is_not_done_again_on_a_fork_that_has_gone_since(vault: Vault, old: Workspace, is_renamed: bool) -> None:
+def test_a_deletion_is_not_done_again_on_a_fork_that_has_gone_since(
+    vault: Vault, old: Workspace, is_renamed: bool
+) -> None:
     """It was renamed, or deleted, with another fork at hand: undo there brings back all of it."""
     vault.fork("other", source="main")
     old.write("unsaved", b"1")
@@ -191,7 +193,7 @@ def test_a_deletion_is_not_done_again_after_work_under_another_name(vault: Vault
 
 
 def test_prune_keeps_that_a_name_was_given_up(vault: Vault, old: Workspace) -> None:
-    """Else the name would look as if git had deleted its branch, and undo would bring back a fork that there never was."""
+    """Else the name would look as if git had deleted its branch, and undo would bring back a fork that never was."""
     vault.rename_fork("old", "new", by="new")
     vault.undo(fork="new")
     for _ in range(3):
@@ -223,7 +225,7 @@ def test_a_rename_that_is_turned_tells_the_name_that_the_fork_has_by_it(vault: V
 
 
 def test_another_fork_of_a_former_name_is_not_taken_for_the_renamed_one(vault: Vault, old: Workspace) -> None:
-    """Undo and redo of the rename leave lines of the fork under its old name, newer than the making of the other one."""
+    """Undo and redo of the rename leave lines of the fork under its old name, newer than the other one's creation."""
     vault.rename_fork("old", "new", by="old")
     vault.fork("old", source="new")
     for kind in ("fork_create", "fork_rename"):

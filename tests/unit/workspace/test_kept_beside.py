@@ -328,9 +328,14 @@ def test_adding_a_file_that_the_limits_leave_out_names_them(vault: Vault) -> Non
         work.add("nothing", force=True)
 
 
-@pytest.mark.parametrize("comes", [{".gitignore": b"*\n"}, {"x/.gitignore": b"a\n"}, {"x/.git/HEAD": b"ref: refs/heads/main\n"}])
+@pytest.mark.parametrize(
+    "comes", [{".gitignore": b"*\n"}, {"x/.gitignore": b"a\n"}, {"x/.git/HEAD": b"ref: refs/heads/main\n"}]
+)
 def test_what_was_only_recorded_in_the_log_is_not_tracked(avfs: Avfs, tmp_path: Path, comes: dict[str, bytes]) -> None:
-    """Rules and repositories that come before the first checkpoint decide on it, as for `git add -A`; undo meets what it left."""
+    """Rules and repositories that come before the first checkpoint decide on it, as for `git add -A`.
+
+    Undo meets what it left.
+    """
     with Avfs(tmp_path / "home") as other:
         avfs.create_vault("n").workspace("main").write("x/a", SECRET, parents=True)
         avfs.close()

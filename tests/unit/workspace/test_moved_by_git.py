@@ -30,7 +30,10 @@ def moved(vault: Vault, work: Workspace) -> str:
 def _commit(vault: Vault, path: str, content: bytes) -> str:
     """Commit a file on the branch as git does, without a working tree."""
     blob = subprocess.run(
-        ["git", f"--git-dir={vault.path}", "hash-object", "-w", "--stdin"], input=content, capture_output=True, check=True
+        ["git", f"--git-dir={vault.path}", "hash-object", "-w", "--stdin"],
+        input=content,
+        capture_output=True,
+        check=True,
     ).stdout.decode()
     entries = git(vault.path, "ls-tree", "main").splitlines()
     kept = [line for line in entries if not line.endswith(f"\t{path}")]
@@ -81,7 +84,10 @@ def test_restore_takes_over_what_git_committed(vault: Vault, work: Workspace, mo
 
 @pytest.mark.parametrize("how", ["reset", "branch -f"])
 def test_a_branch_that_went_back_keeps_the_files(vault: Vault, work: Workspace, moved: str, how: str) -> None:
-    """After git took the branch back outside of the tree, no checkpoint brings back what it dropped before the user chooses."""
+    """Git took the branch back outside of the tree.
+
+    No checkpoint brings back what git dropped before the user chooses.
+    """
     if how == "reset":
         git(vault.path, "update-ref", "refs/heads/main", moved)
     else:

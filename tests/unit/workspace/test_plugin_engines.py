@@ -28,7 +28,9 @@ LUA = {
 @pytest.mark.parametrize("what", LUA)
 def test_lua_reaches_nothing_and_has_limits(what: str) -> None:
     """What it tries is an error; it decides about the next event all the same."""
-    decide = luafile.load(LUA[what].replace("(event)", "(event) if event.path == 'b' then return 'no' end", 1).encode(), "guard")
+    decide = luafile.load(
+        LUA[what].replace("(event)", "(event) if event.path == 'b' then return 'no' end", 1).encode(), "guard"
+    )
     with pytest.raises(Exception) as failed:  # noqa: PT011 - of three types
         decide(EVENT)
 
@@ -39,7 +41,9 @@ def test_lua_reaches_nothing_and_has_limits(what: str) -> None:
 @pytest.mark.needs("lupa")
 def test_lua_gets_the_event() -> None:
     """Texts as bytes, numbers, and nothing for None."""
-    decide = luafile.load(b"function decide(event) return event.path .. event.size + 1 .. tostring(event.new_path) end", "guard")
+    decide = luafile.load(
+        b"function decide(event) return event.path .. event.size + 1 .. tostring(event.new_path) end", "guard"
+    )
     assert decide({**EVENT, "path": "\udcff"}) == "\ufffd4nil"
 
 

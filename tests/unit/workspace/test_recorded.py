@@ -12,7 +12,10 @@ pytestmark = pytest.mark.needs("git", "user-xattrs", "whiteout")
 
 
 def test_a_file_that_was_too_young_does_not_stay_so(tmp_path: Path) -> None:
-    """It is read once more after a command that changed nothing; then the workspace is known to hold what its head does."""
+    """It is read once more after a command that changed nothing.
+
+    Then the workspace is known to hold what its head does.
+    """
     with Avfs(tmp_path / "h") as avfs:
         work = avfs.create_vault("v").workspace()
         work.write("file", b"written just before the checkpoint\n")
@@ -30,7 +33,10 @@ def test_a_file_that_was_too_young_does_not_stay_so(tmp_path: Path) -> None:
 
 
 def test_new_times_are_not_forgotten(tmp_path: Path) -> None:
-    """A checkpoint that finds nothing but a new time makes no commit, and does not take it for recorded: the next one has it."""
+    """A checkpoint that finds only a new time makes no commit and does not count the time as recorded.
+
+    The next checkpoint has it.
+    """
     with Avfs(tmp_path / "h") as avfs:
         vault = avfs.create_vault("v")
         work = vault.workspace()

@@ -87,7 +87,12 @@ def test_a_rebase_stops_at_each_commit_that_does_not_fit(vault: Vault, side: Wor
 
     assert (done.outcome, len(done.commits), done.old_head) == ("rewritten", 4, before)
     assert subjects(vault, "side")[:6] == ["four", "three", "two", "one", "main's", "start"]
-    assert git(vault.path, "show", "--format=%an", "--name-only", "side~2").split() == ["Ada", "Author", "beside", "text"]
+    assert git(vault.path, "show", "--format=%an", "--name-only", "side~2").split() == [
+        "Ada",
+        "Author",
+        "beside",
+        "text",
+    ]
     assert (side.read("more"), side.read("side.log"), side.read("own")) == (lines(line8="side"), b"ignored\n", b"3\n")
     assert side.status().clean
     assert side.status().merging is None
@@ -127,7 +132,10 @@ def test_a_rebase_is_given_up_at_any_stop(vault: Vault, side: Workspace) -> None
 
 
 def test_commits_that_do_not_fit_are_skipped(vault: Vault, side: Workspace) -> None:
-    """Each is left out without being resolved; what was done meanwhile is a commit beside, and all of it can be undone."""
+    """Each is left out without being resolved.
+
+    What was done meanwhile is a commit beside, and all of it can be undone.
+    """
     before = git(vault.path, "rev-parse", "side").strip()
     side.rebase("main", on_conflict="workspace")
     side.write("half", b"done\n")
@@ -162,7 +170,10 @@ def test_commits_that_do_not_fit_are_skipped(vault: Vault, side: Workspace) -> N
 
 
 def test_a_commit_that_is_resolved_to_nothing_is_left_out(vault: Vault, side: Workspace) -> None:
-    """What changes nothing any more is no commit; if that goes for all, the fork is as the other state, or as it was."""
+    """What changes nothing any more is no commit.
+
+    If that goes for all, the fork is as the other state, or as it was.
+    """
     side.rebase("main", on_conflict="workspace")
     side.resolve("text", "ours")
     side.continue_rewrite()

@@ -1,4 +1,7 @@
-"""What is uncommitted stays so where an operation is refused or has no effect; where it is saved first, the result says so."""
+"""What is uncommitted stays so where an operation is refused or has no effect.
+
+Where it is saved first, the result says so.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,10 @@ REFUSED: dict[str, tuple[type[AvfsError], Callable[[Workspace], object]]] = {
     "merge of what has no common past": (UnrelatedHistories, lambda side: side.merge(unrelated(side))),
     "fork below a fork": (InvalidName, lambda side: side.vault.fork("main/more", source="side")),
     "fork above a fork": (InvalidName, lambda side: side.vault.fork("deep", source="side")),
-    "merge of several, one of which is not there": (CheckpointNotFound, lambda side: side.merge_many(["main", "nowhere"])),
+    "merge of several, one of which is not there": (
+        CheckpointNotFound,
+        lambda side: side.merge_many(["main", "nowhere"]),
+    ),
 }
 
 
@@ -90,7 +96,9 @@ def test_what_is_refused_saves_nothing(refused: str, vault: Vault, side: Workspa
 def _pushed(side: Workspace) -> None:
     """Put a commit on the branch as a push does."""
     vault = side.vault.path
-    made = git(vault, "-c", "user.name=a", "-c", "user.email=b", "commit-tree", "-p", "side", "-m", "theirs", "main~1^{tree}")
+    made = git(
+        vault, "-c", "user.name=a", "-c", "user.email=b", "commit-tree", "-p", "side", "-m", "theirs", "main~1^{tree}"
+    )
     git(vault, "update-ref", "refs/heads/side", made.strip())
 
 
@@ -165,7 +173,9 @@ def test_what_changes_of_the_source_refuse_saves_nothing(vault: Vault, side: Wor
 
 def test_uncommitted_work_is_named_where_it_is_in_conflict(side: Workspace) -> None:
     """It has no commit that could be named, because it is not saved."""
-    with pytest.raises(CommitConflicts, match=r"^what is not committed is in conflict with what is there: 'a'") as caught:
+    with pytest.raises(
+        CommitConflicts, match=r"^what is not committed is in conflict with what is there: 'a'"
+    ) as caught:
         side.rebase("main")
     assert caught.value.details["commit"] is None
 
@@ -231,7 +241,10 @@ def test_revert_goes_back_from_what_is_uncommitted(side: Workspace) -> None:
 
 
 def test_what_is_uncommitted_is_read_once(side: Workspace) -> None:
-    """A file that has not changed and differs from the state tells that there is work to do; no capture looks for more."""
+    """A file that has not changed and differs from the state tells that there is work to do.
+
+    No capture looks for more.
+    """
     read = []
     with armed(lambda point: read.append(point) if point == "capture.file_read" else None):
         result = side.restore("main~1")
@@ -279,13 +292,19 @@ def _catch_up(opened: OpenWorkspace) -> None:
 
 
 STOPPING: dict[str, tuple[Callable[[Workspace], object], Callable[[OpenWorkspace, Oid], object]]] = {
-    "restore": (lambda _: None, lambda opened, main: operations.restore_state(opened, main, [], False, "main", "restore")),
+    "restore": (
+        lambda _: None,
+        lambda opened, main: operations.restore_state(opened, main, [], False, "main", "restore"),
+    ),
     "merge": (
         lambda _: None,
         lambda opened, main: operations.merge_commit(opened, main, MergeOptions("main", MergeStrategy.THEIRS)),
     ),
     "update": (_pushed, lambda opened, _: _catch_up(opened)),
-    "rebase": (lambda _: None, lambda opened, main: operations.rebase(opened, main, "main", MergeStrategy.THEIRS, False)),
+    "rebase": (
+        lambda _: None,
+        lambda opened, main: operations.rebase(opened, main, "main", MergeStrategy.THEIRS, False),
+    ),
     "resolve": (
         lambda side: side.merge("main", on_conflict="workspace"),
         lambda opened, _: operations.resolve_path(opened, TreePath(b"a"), "theirs", None),
@@ -298,7 +317,10 @@ STOPPING: dict[str, tuple[Callable[[Workspace], object], Callable[[OpenWorkspace
         lambda side: _resolved(side, lambda: side.rebase("main", on_conflict="workspace")),
         lambda opened, _: operations.continue_rewrite(opened, False),
     ),
-    "abort": (lambda side: side.merge("main", on_conflict="workspace"), lambda opened, _: operations.abort_merge(opened)),
+    "abort": (
+        lambda side: side.merge("main", on_conflict="workspace"),
+        lambda opened, _: operations.abort_merge(opened),
+    ),
     "redo": (_undone, lambda opened, _: _refused(opened)),
     "add": (
         lambda side: side.write("x.log", b"kept beside\n"),

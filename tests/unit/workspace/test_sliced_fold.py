@@ -1,4 +1,4 @@
-"""Folding a few entries at a time, as maintenance does: after each slice the workspace shows and knows what it did before."""
+"""Folds of a few entries, as in maintenance: after each slice the workspace shows and knows what it did before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _fold_one(work: Workspace) -> int:
 
 
 def test_each_slice_changes_nothing(tmp_path: Path) -> None:
-    """A scan after each slice finds the same files and no change, with directories that hide the base and removed names, too."""
+    """A scan after each slice finds the same files and no change, even with hiding directories and removed names."""
     with make_vault(tmp_path / "home", make_source(tmp_path / "source")) as vault:
         work = vault.workspace("work")
         work.write("dir/new", b"hides what the base has in dir\n")
@@ -41,7 +41,10 @@ def test_each_slice_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_fold_takes_no_name_and_no_owner(tmp_path: Path) -> None:
-    """Of two names of one file neither goes, nor a file of another user: the base would show two files, and of one user."""
+    """A file with two names does not go, nor does a file of another user.
+
+    The base would show two files, and of one user.
+    """
     with make_vault(tmp_path / "home", make_source(tmp_path / "source")) as vault:
         work = vault.workspace("work")
         work.write("dir/one", b"1\n")

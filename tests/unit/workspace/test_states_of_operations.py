@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import CannotUndo, CheckpointNotFound, CommitConflicts, MergeInProgress, NotFastForward, NothingToUndo
+from avfs_git.errors import (
+    CannotUndo,
+    CheckpointNotFound,
+    CommitConflicts,
+    MergeInProgress,
+    NotFastForward,
+    NothingToUndo,
+)
 from avfs_git.model import Operation
 from avfs_git.sdk import Avfs, Vault, Workspace
 
@@ -130,7 +137,10 @@ def test_an_undone_state_stays_as_long_as_it_can_be_done_again(vault: Vault, wor
 
 @pytest.mark.parametrize("how", ["merge", "rebase"])
 def test_what_was_only_tried_with_unsaved_work_leaves_it_to_undo(vault: Vault, work: Workspace, how: str) -> None:
-    """The other fork's files are not saved by a merge or rebase that is refused, and the next undo there takes them back."""
+    """A refused merge or rebase does not save the other fork's files.
+
+    The next undo there takes them back.
+    """
     other = vault.fork("other", source="main" if how == "merge" else "theirs", with_changes=False)
     other.write("unsaved", b"of the other\n")
     work.checkpoint()

@@ -68,7 +68,8 @@ def test_a_file_call_is_an_operation(call: str, place: Path) -> None:
         newest = work.operations(limit=1)[0]
         assert newest.kind == "files"
         assert (
-            call.split(maxsplit=1)[0].replace("make_dir", "make directory").replace("symlink", "make link") in newest.description
+            call.split(maxsplit=1)[0].replace("make_dir", "make directory").replace("symlink", "make link")
+            in newest.description
         )
         done = work.undo()
 
@@ -261,7 +262,10 @@ def test_what_was_done_in_an_older_fork_of_the_name_does_not_count(place: Path) 
 
 @pytest.mark.parametrize("in_one_program", [True, False])
 def test_nothing_is_done_again_over_newer_work(place: Path, in_one_program: bool) -> None:
-    """Files written since an undo are an operation: redo works until something new is done, and undo takes back the newer."""
+    """Files written since an undo are an operation, and undo takes back the newer one.
+
+    Redo works until something new is done.
+    """
     with Avfs(place) as avfs:
         work = avfs.open_vault("v").workspace()
         work.exec("sh", "-c", "echo e > e")

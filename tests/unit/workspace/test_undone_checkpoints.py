@@ -1,4 +1,4 @@
-"""What an undone checkpoint leaves: files that are uncommitted again, and a commit that nothing of the fork's leads to."""
+"""What an undone checkpoint leaves: files uncommitted again, and a commit that nothing of the fork's leads to."""
 
 from __future__ import annotations
 
@@ -92,7 +92,10 @@ def test_a_fork_of_a_commit_of_gits_has_the_ignored_files(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("removes", [True, False])
 def test_an_undone_commit_stays_away(removes: bool, tmp_path: Path) -> None:
-    """After an undo and a push of somebody else's, `update` merges the push with the state before, not with the undone commit."""
+    """After an undo and a push by another user, `update` merges the push with the state before.
+
+    It does not merge the push with the undone commit.
+    """
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         work = vault.workspace()
@@ -131,7 +134,9 @@ def test_undo_of_a_checkpoint_saves_what_is_uncommitted(work: Workspace) -> None
     work.write("x", b"new")
     record = work.vault._core.oplog.find_undoable("main")
     assert record is not None
-    result = work.vault._dispatch.run(work._opened, operations.turn, record.id, True)  # an undo that has not recorded the changes
+    result = work.vault._dispatch.run(
+        work._opened, operations.turn, record.id, True
+    )  # an undo that has not recorded the changes
 
     assert result.operation.description == "checkpoint c2"
     assert work.read("a") == b"3, uncommitted"

@@ -1,4 +1,4 @@
-"""What the log says of operations that were undone: also after new work, after `prune`, and with another fork at hand."""
+"""What the log says of undone operations: also after new work, after `prune`, and with another fork at hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def test_an_undone_operation_stays_so_after_new_work(vault: Vault, work: Workspa
     _save(work, "three")
     assert _undone(vault) == _undone(vault, "main") == {"checkpoint two"}
     assert vault.operation(number).operation.undone
-    assert [one.operation.description for one in vault.describe_operations() if one.operation.undone] == ["checkpoint two"]
+    assert [one.operation.description for one in vault.describe_operations() if one.operation.undone] == [
+        "checkpoint two"
+    ]
     work.undo()
     work.redo()
     assert _undone(vault) == {"checkpoint two"}

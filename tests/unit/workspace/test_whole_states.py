@@ -1,4 +1,4 @@
-"""A label, and an operation of the log, stand for all that a fork held then, also where the branch is at a commit of git's."""
+"""The whole state of a fork that a label or a log operation stands for, even with its branch at a commit of git's."""
 
 from __future__ import annotations
 

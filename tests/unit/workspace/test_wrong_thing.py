@@ -29,7 +29,9 @@ def test_an_interrupted_operation_behind_many_others_is_completed(vault: Vault, 
     core.oplog.announce(record)  # and never said how it ended
     core.refs.update([RefChange("refs/avfs/checkpoints/main/x", None, head)])
     for number in range(400):
-        core.oplog.append(OpRecord(0, "other", "checkpoint", f"checkpoint {number} " + "x" * 200, 0, moves=[], after=head.hex()))
+        core.oplog.append(
+            OpRecord(0, "other", "checkpoint", f"checkpoint {number} " + "x" * 200, 0, moves=[], after=head.hex())
+        )
     assert core.layout.oplog.stat().st_size > 1 << 16
     work.write("b", b"2")
     work.checkpoint()
@@ -53,8 +55,13 @@ def _fork_for_apply(vault: Vault, work: Workspace, directory: Path) -> None:
 
 @pytest.mark.parametrize("path", ["changed", "gone", "added/deep"])
 @pytest.mark.parametrize("point", ["apply.next", "apply.made", "apply.exchanged", "apply.taken_out"])
-def test_what_is_saved_while_apply_runs_stays(path: str, point: str, vault: Vault, work: Workspace, tmp_path: Path) -> None:
-    """An editor that saves a file at any moment keeps what it saved; the error names the file, and how much else was written."""
+def test_what_is_saved_while_apply_runs_stays(
+    path: str, point: str, vault: Vault, work: Workspace, tmp_path: Path
+) -> None:
+    """An editor that saves a file at any moment keeps what it saved.
+
+    The error names the file, and how much else was written.
+    """
     directory = tmp_path / "tree"
     directory.mkdir()
     _fork_for_apply(vault, work, directory)
@@ -112,12 +119,13 @@ def test_an_edit_between_look_and_exchange_is_put_back(vault: Vault, work: Works
 
 
 @pytest.mark.parametrize(
-    ("path", "edits_at", "point"), [("changed", "apply.made", "apply.exchanged"), ("gone", "apply.next", "apply.taken_out")]
+    ("path", "edits_at", "point"),
+    [("changed", "apply.made", "apply.exchanged"), ("gone", "apply.next", "apply.taken_out")],
 )
 def test_an_apply_that_is_stopped_puts_back_what_it_took_out(
     path: str, edits_at: str, point: str, vault: Vault, work: Workspace, tmp_path: Path
 ) -> None:
-    """Whoever presses Ctrl-C while apply looks at a file that an editor has just saved finds the file as it was saved."""
+    """After Ctrl-C while apply looks at a file that an editor has just saved, the file is as it was saved."""
     directory = tmp_path / "tree"
     directory.mkdir()
     _fork_for_apply(vault, work, directory)
@@ -155,7 +163,10 @@ def test_apply_keeps_permissions(executable: bool, vault: Vault, work: Workspace
 
 
 def test_apply_follows_what_the_fork_takes_back(vault: Vault, work: Workspace, tmp_path: Path) -> None:
-    """The second time the directory has what the fork has; a crash in between changes nothing about that, nor does `--path`."""
+    """The second time the directory has what the fork has.
+
+    A crash in between changes nothing about that, nor does `--path`.
+    """
     directory = tmp_path / "mine"
     directory.mkdir()
     _fork_for_apply(vault, work, directory)
@@ -187,7 +198,10 @@ def test_apply_follows_what_the_fork_takes_back(vault: Vault, work: Workspace, t
 
 
 def test_apply_takes_back_nothing_that_the_user_wrote(vault: Vault, work: Workspace, tmp_path: Path) -> None:
-    """An edit of what was applied is refused, also where the fork has taken that back; what the user wrote alone stays."""
+    """An edit of what was applied is refused, also where the fork has taken that back.
+
+    What the user wrote alone stays.
+    """
     directory = tmp_path / "mine"
     directory.mkdir()
     _fork_for_apply(vault, work, directory)
@@ -299,7 +313,10 @@ def test_an_ignored_directory_of_the_base_that_was_emptied_stays_empty(vault: Va
 
 
 def test_a_directory_of_the_base_that_was_made_again_has_the_modes_that_it_shows(vault: Vault, work: Workspace) -> None:
-    """Where only modes differ, which no tree of git holds, a checkpoint records them, and a fork of it has no others."""
+    """If only modes differ, which no tree of git holds, a checkpoint records them.
+
+    A fork of the checkpoint has no other modes.
+    """
     work.write("private/deep/file", b"text\n")
     work.chmod("private/deep", 0o700)
     work.chmod("private/deep/file", 0o600)

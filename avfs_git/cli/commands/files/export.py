@@ -34,9 +34,9 @@ def command(
 ) -> TransferResult | None:
     """Copy files from the workspace to this machine
 
-    A directory's content goes to DESTINATION, with modes, times and symbolic links. A warning names each link that leads out of
-    what is exported: a program that follows it on this machine leaves DESTINATION. avfs replaces an existing file only with
-    `--overwrite`.
+    A directory's content goes to DESTINATION, with modes, times and symbolic links. A warning names each link that
+    leads out of what is exported: a program that follows it on this machine leaves DESTINATION. avfs replaces an
+    existing file only with `--overwrite`.
     """
     if tar and max_depth is not None:
         raise BadUsage("--tar and --max-depth exclude each other")
@@ -45,7 +45,9 @@ def command(
         raise BadUsage("the archive and the document cannot both go to standard output", hint="Name a file.")
     with state.open_workspace() as workspace, state.output.working(f"exporting to {destination}"):
         if not tar:
-            return workspace.export_path(path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite)
+            return workspace.export_path(
+                path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite
+            )
         with _open_archive(destination, overwrite=overwrite) as file:
             moved = workspace.export_tar(path, file)
     return None if to_stdout else replace(moved, destination=str(destination))

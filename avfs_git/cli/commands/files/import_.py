@@ -31,9 +31,9 @@ def command(
 ) -> TransferResult:
     """Copy files from this machine into the workspace
 
-    A directory's content goes to PATH. Files that are there already are replaced; `avfs undo` brings them back. Symbolic links
-    come as links. A warning names each link that leads out of SOURCE; nothing outside SOURCE is read. avfs leaves out what is no
-    file, directory or link, and names it in a warning.
+    A directory's content goes to PATH. Files that are there already are replaced; `avfs undo` brings them back.
+    Symbolic links come as links. A warning names each link that leads out of SOURCE; nothing outside SOURCE is read.
+    avfs leaves out what is no file, directory or link, and names it in a warning.
     """
     if tar and max_depth is not None:
         raise BadUsage("--tar and --max-depth exclude each other")

@@ -61,7 +61,8 @@ def delete(workspace: Workspace, path: TreePath, key: str) -> PathMeta:
 def tag(workspace: Workspace, path: TreePath, tags: tuple[str, ...]) -> PathMeta:
     """Add tags to a path
 
-    They are in its extended attribute `user.xdg.tags`, separated by commas. `avfs find --tag TAG` finds the paths with a tag.
+    They are in its extended attribute `user.xdg.tags`, separated by commas. `avfs find --tag TAG` finds the paths with
+    a tag.
     """
     return workspace.tag(path, *tags)
 

@@ -58,11 +58,13 @@ def command(workspace: Workspace, paths: tuple[TreePath, ...], recursive: bool, 
 
     If one of several paths is missing, or needs -r, none is removed.
 
-    `avfs checkout PATH --at STATE` restores a path from a checkpoint. avfs refuses a path that exists on this machine, unless
-    the path is relative to a directory in a mount, or --vault or --fork is given. To end the fork of a directory, use `avfs
-    end DIR`.
+    `avfs checkout PATH --at STATE` restores a path from a checkpoint. avfs refuses a path that exists on this machine,
+    unless the path is relative to a directory in a mount, or --vault or --fork is given. To end the fork of a
+    directory, use `avfs end DIR`.
     """
-    present = [path for path in dict.fromkeys(paths) if _is_to_remove(workspace, path, recursive=recursive, force=force)]
+    present = [
+        path for path in dict.fromkeys(paths) if _is_to_remove(workspace, path, recursive=recursive, force=force)
+    ]
     for path in present:
         workspace.remove(path, recursive=recursive, missing_ok=True)  # it may have gone with an earlier one
     return {"removed": [{"path": path} for path in present]}

@@ -27,13 +27,14 @@ _CHUNK = 1 << 20
 @click.option(
     "--expect",
     metavar="OID",
-    help="Write only if the file's content has this id, as `avfs stat --oid` shows it; '' if there must be no file yet.",
+    help="Write only if the file's content has this id, as `avfs stat --oid` shows it; '' if there must be no "
+    "file yet.",
 )
 def command(workspace: Workspace, path: TreePath, content: str | None, append: bool, expect: str | None) -> Written:
     """Write a file
 
-    From CONTENT, or from standard input, byte for byte: avfs adds no line feed. It makes missing directories above PATH. With
-    `--expect`, the command fails and writes nothing if another process has changed the file.
+    From CONTENT, or from standard input, byte for byte: avfs adds no line feed. It makes missing directories above
+    PATH. With `--expect`, the command fails and writes nothing if another process has changed the file.
     """
     if content is None or content == "-":
         file = workspace.write_from(path, _standard_input(), append=append, expect=expect)

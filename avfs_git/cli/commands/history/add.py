@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def command(workspace: Workspace, paths: tuple[TreePath, ...], force: bool) -> CheckpointResult:
     """Add files to history that checkpoints left out
 
-    A file that a checkpoint left out because a rule ignored it stays out of history, even if the rule goes. `avfs add`, or
-    `git add` in a mount, adds it. avfs first saves the other changes of the workspace in a checkpoint, then makes a second one
-    with the files at and below each PATH; `avfs undo` removes the second one. Files that were never ignored need no `add`.
+    A file that a checkpoint left out because a rule ignored it stays out of history, even if the rule goes. `avfs add`,
+    or `git add` in a mount, adds it. avfs first saves the other changes of the workspace in a checkpoint, then makes a
+    second one with the files at and below each PATH; `avfs undo` removes the second one. Files that were never ignored
+    need no `add`.
     """
     return workspace.add(*paths, force=force)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def command(workspace: Workspace, path: TreePath, at: str | None) -> Blame:
     """Show where each line of a file came from
 
-    For each line: the checkpoint, its author, the session of a coding agent, the fork in which it was made, when, and the
-    command that made it, or else the checkpoint's message. The file is that of the last checkpoint.
+    For each line: the checkpoint, its author, the session of a coding agent, the fork in which it was made, when, and
+    the command that made it, or else the checkpoint's message. The file is that of the last checkpoint.
     """
     return workspace.blame(path, at=at)

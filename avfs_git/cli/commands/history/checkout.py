@@ -27,7 +27,8 @@ def command(state: State, path: TreePath, version: int | None, at: str | None) -
     if (version is None) == (at is None):
         raise BadUsage(
             "name one of --version and --at",
-            hint="`avfs checkout PATH --at HEAD` drops what is not saved of a path, and `avfs log PATH` lists its versions. "
+            hint="`avfs checkout PATH --at HEAD` drops what is not saved of a path, and `avfs log PATH` lists its "
+            "versions. "
             "`avfs checkpoint restore LABEL` brings back a checkpoint, and a fork is worked in with `--fork NAME`.",
         )
     with state.open_workspace() as workspace:

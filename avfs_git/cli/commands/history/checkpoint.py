@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 @verb("checkpoint save", view="history", example="avfs checkpoint save v3 -m 'Parse dates'")
 @click.argument("label", required=False)
-@click.option("-d", "--description", "-m", "--message", metavar="TEXT", help="What the commit says; default: the label.")
+@click.option(
+    "-d", "--description", "-m", "--message", metavar="TEXT", help="What the commit says; default: the label."
+)
 def save(state: State, label: str | None, description: str | None) -> CheckpointResult:
     """Save the present state of the workspace as a commit
 
-    The commit holds the files that no rule ignores. A sidecar beside it keeps ignored files, empty directories, times and
-    attributes. If nothing has changed since the last checkpoint, avfs makes no commit and the result is `unchanged`; with a
-    description, avfs makes a commit without changes.
+    The commit holds the files that no rule ignores. A sidecar beside it keeps ignored files, empty directories, times
+    and attributes. If nothing has changed since the last checkpoint, avfs makes no commit and the result is
+    `unchanged`; with a description, avfs makes a commit without changes.
     """
     with state.open_workspace() as workspace, state.output.progress("saving a checkpoint"):
         return workspace.checkpoint(label, description=description)

@@ -32,7 +32,9 @@ def diff_options(function: _F) -> _F:
             metavar="PATH",
             help="Only this path and what is below it; repeatable.",
         ),
-        click.option("-U", "--unified", type=click.IntRange(min=0), default=3, show_default=True, help="Lines of context."),
+        click.option(
+            "-U", "--unified", type=click.IntRange(min=0), default=3, show_default=True, help="Lines of context."
+        ),
         click.option("--name-status", is_flag=True, help="Only which paths differ, and how."),
         click.option("--stat", is_flag=True, help="Only how many lines of each path differ."),
     ):
@@ -53,7 +55,14 @@ def paths_of(paths: Sequence[TreePath]) -> list[TreePath]:
 
 
 def compare(
-    state: State, old: str | None, new: str | None, *, stat: bool, name_status: bool, unified: int, paths: Sequence[TreePath]
+    state: State,
+    old: str | None,
+    new: str | None,
+    *,
+    stat: bool,
+    name_status: bool,
+    unified: int,
+    paths: Sequence[TreePath],
 ) -> Diff:
     """Compare two states of the fork that is meant."""
     check_options(stat=stat, name_status=name_status)
@@ -86,8 +95,9 @@ def command(
     """Show how two states differ
 
     As git shows it. Without arguments: what changed in the workspace since the last checkpoint. With OLD: how the
-    workspace differs from it. OLD..NEW means the same as OLD NEW, and OLD...NEW what NEW changed since the two parted. What is no
-    state and names a file or directory is a path, as is what starts with a slash, and everything behind `--`.
+    workspace differs from it. OLD..NEW means the same as OLD NEW, and OLD...NEW what NEW changed since the two parted.
+    What is no state and names a file or directory is a path, as is what starts with a slash, and everything behind
+    `--`.
     """
     names = [name for name in states if not name.startswith("/")]
     more = [TREE_PATH(name) for name in states if name.startswith("/")]
@@ -103,11 +113,13 @@ def command(
         if known is None:
             raise
         old, new = (*known[0], None, None)[:2]
-    return compare(state, old, new, stat=stat, name_status=name_status, unified=unified, paths=[*paths, *more, *known[1]])
+    return compare(
+        state, old, new, stat=stat, name_status=name_status, unified=unified, paths=[*paths, *more, *known[1]]
+    )
 
 
 def _split_range(name: str) -> list[str] | None:
-    """Split `OLD..NEW` and `OLD...NEW`, of which either may be left out for the last checkpoint; None of anything else."""
+    """Split `OLD..NEW` and `OLD...NEW`, where either may be left out for the last checkpoint; None of anything else."""
     old, dots, new = name.partition("...")
     if dots and (old or new) and not new.startswith((".", "/")):
         return [name, new or "HEAD"]

@@ -23,7 +23,12 @@ _Shown = Literal["--patch", "--stat", "--name-status", "--graph"]
 
 
 @verb(
-    "log", looks=True, view="history", splits_at_dashes=True, pages=True, example="avfs log --graph --format '%h %an %s' -- src"
+    "log",
+    looks=True,
+    view="history",
+    splits_at_dashes=True,
+    pages=True,
+    example="avfs log --graph --format '%h %an %s' -- src",
 )
 @click.argument("path", required=False, type=TREE_PATH, metavar="[PATH] [-- PATH...]")
 @click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="Show at most N.")
@@ -33,8 +38,12 @@ _Shown = Literal["--patch", "--stat", "--name-status", "--graph"]
 @click.option("--graph", is_flag=True, help="Draw how the commits hang together.")
 @click.option("--format", "form", metavar="FORMAT", help="As git: oneline, short, full, raw, or '%h %an %s'.")
 @click.option("--oneline", "form", flag_value="%C(auto)%h%d %s", help="A line each: short id, refs, subject.")
-@click.option("--no-bookkeeping", is_flag=True, help="Leave out commits that avfs made to save files before an operation.")
-@click.option("--session", metavar="ID", help="Only checkpoints of this session of a coding agent; the beginning is enough.")
+@click.option(
+    "--no-bookkeeping", is_flag=True, help="Leave out commits that avfs made to save files before an operation."
+)
+@click.option(
+    "--session", metavar="ID", help="Only checkpoints of this session of a coding agent; the beginning is enough."
+)
 def command(
     state: State,
     path: TreePath | None,
@@ -50,11 +59,16 @@ def command(
     """Show the history of a fork, or of one path
 
     The newest comes first. The versions of a path are numbered from the oldest, which is 1; `avfs cat --version` and
-    `avfs checkout --version` take these numbers. With paths behind `--`: the commits that changed one of them. With -p, --stat,
-    --graph or --format, `git log` draws the history.
+    `avfs checkout --version` take these numbers. With paths behind `--`: the commits that changed one of them. With -p,
+    --stat, --graph or --format, `git log` draws the history.
     """
     behind = paths_of(())
-    if len([name for name, is_chosen in (("-p", patch), ("--stat", stat), ("--name-status", name_status)) if is_chosen]) > 1:
+    if (
+        len(
+            [name for name, is_chosen in (("-p", patch), ("--stat", stat), ("--name-status", name_status)) if is_chosen]
+        )
+        > 1
+    ):
         raise BadUsage("-p, --stat and --name-status exclude each other")
     draws = patch or stat or graph or form is not None
     if draws and session is not None:
@@ -66,7 +80,12 @@ def command(
     state.output.amend(paths=paths)
     with state.open_workspace() as workspace:
         if draws:
-            chosen: dict[_Shown, bool] = {"--patch": patch, "--stat": stat, "--name-status": name_status, "--graph": graph}
+            chosen: dict[_Shown, bool] = {
+                "--patch": patch,
+                "--stat": stat,
+                "--name-status": name_status,
+                "--graph": graph,
+            }
             text = workspace.draw_log(
                 paths=paths,
                 limit=limit,

@@ -23,8 +23,8 @@ _NUMBER = click.argument("number", type=LIMIT)
 def log(state: State, limit: int, stat: bool) -> OperationList:
     """List what was done in a vault, the newest first
 
-    With `--fork`, only what was done to that fork. What git did in live trees is recorded first. `avfs op show` shows one
-    operation, `avfs op undo` takes it back, and `avfs op restore` brings back the state after it.
+    With `--fork`, only what was done to that fork. What git did in live trees is recorded first. `avfs op show` shows
+    one operation, `avfs op undo` takes it back, and `avfs op restore` brings back the state after it.
     """
     with state.open_vault_and_fork(whole=True) as (vault, fork):
         if not stat:
@@ -77,8 +77,9 @@ def restore(state: State, number: int, dry_run: bool) -> RestoreResult:
 def undo(state: State, number: int, dry_run: bool) -> UndoResult:
     """Undo one operation, and keep what was done after it
 
-    NUMBER is that of `avfs op log`. avfs merges the changes of the operation out of the files, and changes nothing if later
-    changes conflict with that. Ignored files stay. avfs saves unsaved changes first, and `avfs undo` takes it back.
+    NUMBER is that of `avfs op log`. avfs merges the changes of the operation out of the files, and changes nothing if
+    later changes conflict with that. Ignored files stay. avfs saves unsaved changes first, and `avfs undo` takes it
+    back.
     """
     with state.open_vault_and_fork(whole=True) as (vault, fork):
         result = vault.undo_operation(number, fork=fork, dry_run=dry_run)

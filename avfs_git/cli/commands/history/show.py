@@ -15,10 +15,20 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("show", looks=True, view="history", unrecorded=("paths",), splits_at_dashes=True, pages=True, example="avfs show v1 --stat")
+@verb(
+    "show",
+    looks=True,
+    view="history",
+    unrecorded=("paths",),
+    splits_at_dashes=True,
+    pages=True,
+    example="avfs show v1 --stat",
+)
 @click.argument("name", default="HEAD", metavar="[STATE]")
 @diff_options
-def command(state: State, name: str, stat: bool, name_status: bool, unified: int, paths: tuple[TreePath, ...]) -> ShowResult:
+def command(
+    state: State, name: str, stat: bool, name_status: bool, unified: int, paths: tuple[TreePath, ...]
+) -> ShowResult:
     """Show one checkpoint and what it changed
 
     Without STATE, the last one.

@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 @click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...")
 @rewriting_options
 def command(
-    state: State, checkpoints: tuple[str, ...], strategy: str, on_conflict: str, goes_on: bool, skips: bool, gives_up: bool
+    state: State,
+    checkpoints: tuple[str, ...],
+    strategy: str,
+    on_conflict: str,
+    goes_on: bool,
+    skips: bool,
+    gives_up: bool,
 ) -> RewriteResult | MergeAborted:
     """Apply the changes of single checkpoints to a fork
 
-    The commits keep their author and message. If one conflicts, nothing changes. With `--on-conflict workspace`, its conflicts
-    are written into the files instead, as by `avfs rebase`. `avfs undo` undoes all of them.
+    The commits keep their author and message. If one conflicts, nothing changes. With `--on-conflict workspace`, its
+    conflicts are written into the files instead, as by `avfs rebase`. `avfs undo` undoes all of them.
     """
     continues = check_going_on(checkpoints, goes_on=goes_on, skips=skips, gives_up=gives_up)
     if not continues and not checkpoints:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--into", metavar="FORK", help="The fork to merge into; default: the one to work in.")
 @option_strategy()
-@click.option("--squash", "mode", flag_value="squash", help="Make one commit of all changes, without the source's history.")
+@click.option(
+    "--squash", "mode", flag_value="squash", help="Make one commit of all changes, without the source's history."
+)
 @click.option("--no-ff", "mode", flag_value="no_ff", help="Make a commit also where the fork only has to move on.")
 @click.option("--ff-only", "mode", flag_value="ff_only", help="Move on to the source's commit, or do nothing.")
 @click.option("-m", "--message", metavar="TEXT", help="What the merge commit says.")
@@ -45,8 +47,9 @@ def command(
 
     A source is a fork, a label or a commit. What it and the target have not committed is committed first. Without
     conflicts the target's files and branch move on together, and `avfs undo` takes that back. With conflicts nothing
-    changes, the result names them, and the status is 1; with `--on-conflict workspace` they are put into the files, to be
-    resolved by editing them or with `avfs resolve`. Of several with `--many`, the first that conflicts is the last then.
+    changes, the result names them, and the status is 1; with `--on-conflict workspace` they are put into the files, to
+    be resolved by editing them or with `avfs resolve`. Of several with `--many`, the first that conflicts is the last
+    then.
     """
     if goes_on or gives_up:
         if sources or mode or dry_run or many or (goes_on and gives_up):

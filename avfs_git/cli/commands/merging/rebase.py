@@ -63,13 +63,20 @@ def check_going_on(given: Sequence[object], *, goes_on: bool, skips: bool, gives
 @click.option("--onto", metavar="STATE", help="The fork, label or commit to rebase onto.")
 @rewriting_options
 def command(
-    state: State, name: str | None, onto: str | None, strategy: str, on_conflict: str, goes_on: bool, skips: bool, gives_up: bool
+    state: State,
+    name: str | None,
+    onto: str | None,
+    strategy: str,
+    on_conflict: str,
+    goes_on: bool,
+    skips: bool,
+    gives_up: bool,
 ) -> RewriteResult | MergeAborted:
     """Rebase a fork's own commits onto another state
 
     Uncommitted changes are committed first. If a commit conflicts, nothing changes. With `--on-conflict workspace`, the
-    conflicts are written into the files instead: edit the files, or use `avfs resolve`, then continue with `--continue`. The
-    branch moves when all commits are rebased. `avfs undo` undoes a rebase.
+    conflicts are written into the files instead: edit the files, or use `avfs resolve`, then continue with
+    `--continue`. The branch moves when all commits are rebased. `avfs undo` undoes a rebase.
     """
     continues = check_going_on([onto], goes_on=goes_on, skips=skips, gives_up=gives_up)
     if not continues and onto is None:

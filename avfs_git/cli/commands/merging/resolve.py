@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.option("--ours", "side", flag_value="ours", help="Take what this fork has.")
 @click.option("--theirs", "side", flag_value="theirs", help="Take what is merged.")
 @click.option("--union", "side", flag_value="union", help="Take the lines of both, ours first.")
-@click.option("--from", "source", type=HOST_PATH, metavar="FILE", help="Take the content of a file; `-` reads standard input.")
+@click.option(
+    "--from", "source", type=HOST_PATH, metavar="FILE", help="Take the content of a file; `-` reads standard input."
+)
 def command(state: State, path: TreePath, side: str | None, source: Path | None) -> MergeProgress:
     """Resolve a path in conflict
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @verb("squash", view="merging", example="avfs squash v1..HEAD -m 'Parse dates'")
 @click.argument("span", metavar="FROM..TO")
-@click.option("-m", "--message", metavar="TEXT", help="What the commit says; default: all messages, without bookkeeping.")
+@click.option(
+    "-m", "--message", metavar="TEXT", help="What the commit says; default: all messages, without bookkeeping."
+)
 def command(state: State, span: str, message: str | None) -> RewriteResult:
     """Squash FROM..TO into one commit
 

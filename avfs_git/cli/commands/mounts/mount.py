@@ -52,8 +52,8 @@ def command(
     unmount`. A write there changes the workspace at once. DIR is empty or missing; without DIR, the mount is at
     mounts/VAULT/FORK in the home. The name of a vault means its default fork.
 
-    With --all, the directory shows forks/NAME, checkpoints/FORK/LABEL and commits/ID, and is kept up to date. forks/NAME is a
-    link to the fork's mount; opening it mounts the fork. Checkpoints and commits are read-only.
+    With --all, the directory shows forks/NAME, checkpoints/FORK/LABEL and commits/ID, and is kept up to date.
+    forks/NAME is a link to the fork's mount; opening it mounts the fork. Checkpoints and commits are read-only.
     """
     if everything and (readonly or at is not None):
         raise BadUsage("--all shows every state, and forks for writing", hint="Leave out `--at` and `--readonly`.")

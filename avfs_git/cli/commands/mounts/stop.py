@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.option(
     "-l", "--lazy", is_flag=True, help="Also while programs use it: it is out of sight, and ends with the last of them."
 )
-@click.option("--force", is_flag=True, help="Also while programs use it: what they do there from now on fails. Not on overlayfs.")
+@click.option(
+    "--force", is_flag=True, help="Also while programs use it: what they do there from now on fails. Not on overlayfs."
+)
 def command(state: State, name: str | None, no_checkpoint: bool, lazy: bool, force: bool) -> UnmountResult:
     """Save a last checkpoint, then unmount
 
@@ -28,4 +30,6 @@ def command(state: State, name: str | None, no_checkpoint: bool, lazy: bool, for
     """
     check_options(lazy, force)
     with open_session(state, name) as session:
-        return not_mounted(name) if session is None else session.stop(checkpoint=not no_checkpoint, lazy=lazy, force=force)
+        return (
+            not_mounted(name) if session is None else session.stop(checkpoint=not no_checkpoint, lazy=lazy, force=force)
+        )

@@ -38,13 +38,15 @@ if TYPE_CHECKING:
 @click.option(
     "-l", "--lazy", is_flag=True, help="Also while programs use it: it is out of sight, and ends with the last of them."
 )
-@click.option("--force", is_flag=True, help="Also while programs use it: what they do there from now on fails. Not on overlayfs.")
+@click.option(
+    "--force", is_flag=True, help="Also while programs use it: what they do there from now on fails. Not on overlayfs."
+)
 def command(state: State, name: str | None, lazy: bool, force: bool) -> UnmountResult:
     """Unmount a fork, without a checkpoint
 
-    The workspace of the fork keeps what programs wrote. If programs use the mount, it stays, unless `--lazy` or `--force` is
-    given. Without an argument, avfs takes the mount around the current directory, else that of the default fork. If nothing is
-    mounted, nothing happens.
+    The workspace of the fork keeps what programs wrote. If programs use the mount, it stays, unless `--lazy` or
+    `--force` is given. Without an argument, avfs takes the mount around the current directory, else that of the default
+    fork. If nothing is mounted, nothing happens.
     """
     check_options(lazy, force)
     with open_session(state, name) as session:
@@ -70,9 +72,11 @@ def not_mounted(name: str | None) -> UnmountResult:
     mounted = find_mount_around(place) if place is not None else None
     if mounted is not None:
         raise MountError(
-            f"{quote(os.fspath(mounted.directory))} is mounted, but its vault '{vault_of_source(mounted.source)}' is not there "
+            f"{quote(os.fspath(mounted.directory))} is mounted, but its vault '{vault_of_source(mounted.source)}' is "
+            "not there "
             "or does not have the mount's record",
-            hint="The mount ends by itself within seconds of the removal or move of its vault. Take it away at once with "
+            hint="The mount ends by itself within seconds of the removal or move of its vault. Take it away at "
+            "once with "
             f"`umount -l {shlex.quote(os.fspath(mounted.directory))}`.",
         )
     return UnmountResult(None, place, "not_mounted")
@@ -92,7 +96,9 @@ def open_session(state: State, name: str | None) -> Iterator[Session | None]:
             fork = None if found.fork == WHOLE_VAULT else found.fork
             state.check_mount(found.vault.path, fork, found.path)
             state.output.amend(vault=found.vault.name, fork=fork)
-            if name is not None and looks_like_path(name):  # else the command line or the current directory says which vault
+            if name is not None and looks_like_path(
+                name
+            ):  # else the command line or the current directory says which vault
                 state.output.named = state.output.named._replace(vault=found.vault.name)
             with suppress(OSError):  # the current directory was removed
                 if found.path in (here := Path.cwd(), *here.parents):
@@ -136,7 +142,7 @@ def _find(state: State, stack: ExitStack) -> Session | None:
 
 
 def _choose(vault: Vault, mounted: list[str]) -> str:
-    """Choose the fork by the rule for all commands; where that one is not mounted, no other fork's mount is taken for it."""
+    """Choose the fork by the rule for all commands; where it is not mounted, take no other fork's mount for it."""
     verb = click.get_current_context().command_path
     hint = f"Say which mount: {' or '.join(f'`{verb} {shlex.quote(name)}`' for name in mounted[:3])}."
     try:

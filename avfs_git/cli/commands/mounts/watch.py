@@ -28,9 +28,10 @@ _OPS = ("create", "write", "read", "rename", "unlink", "truncate", "setattr")
 def command(state: State, fork_name: str | None, ops: tuple[str, ...]) -> FileEvent:
     """Show what programs do to the files of a live tree, while they do it
 
-    Each event is a line: time, kind, process, bytes, path, and the error where the program got one; with --json, one line of
-    JSON. It ends at Ctrl-C, or when the tree is unmounted. A line `dropped` says that events are left out: no program waits for
-    `avfs watch`. Reads that the kernel answers from its cache are not seen, and neither is what avfs itself changes.
+    Each event is a line: time, kind, process, bytes, path, and the error where the program got one; with --json, one
+    line of JSON. It ends at Ctrl-C, or when the tree is unmounted. A line `dropped` says that events are left out: no
+    program waits for `avfs watch`. Reads that the kernel answers from its cache are not seen, and neither is what avfs
+    itself changes.
     """
     state.name_fork(fork_name)
     try:

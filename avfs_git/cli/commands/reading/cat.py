@@ -26,12 +26,14 @@ DOCUMENT_MAX = 8 << 20
 @click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
 @click.option("-v", "--version", type=LIMIT, metavar="N", help="An earlier version, as `avfs log PATH` numbers them.")
 @click.option("--at", metavar="STATE", help="As it is in that state: a checkpoint's label or id, or a fork.")
-def command(state: State, paths: tuple[TreePath, ...], version: int | None, at: str | None) -> Content | Contents | None:
+def command(
+    state: State, paths: tuple[TreePath, ...], version: int | None, at: str | None
+) -> Content | Contents | None:
     """Print files
 
-    Byte for byte, one after the other. With `--json`, the document has `content_b64`, and `content` if the file is UTF-8; for
-    several files, a list of these in `files`; at most 8 MiB together. A missing path or a directory does not keep the other files
-    from being printed: the exit status is that of its error, and `--json` lists it in `unread`.
+    Byte for byte, one after the other. With `--json`, the document has `content_b64`, and `content` if the file is
+    UTF-8; for several files, a list of these in `files`; at most 8 MiB together. A missing path or a directory does not
+    keep the other files from being printed: the exit status is that of its error, and `--json` lists it in `unread`.
     """
     if version is not None and at is not None:
         raise BadUsage("--version and --at exclude each other")

@@ -41,7 +41,9 @@ _DEPTH = click.IntRange(min=0)
 @click.option("--max-depth", type=_DEPTH, metavar="N", help="At most N levels below the root.")
 @click.option("--changed-since", metavar="STATE", help="New or different since a checkpoint, or than in a fork.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="With this tag, ignored or not; repeatable.")
-@click.option("--meta", "meta", multiple=True, metavar="KEY[=VALUE]", help="With this metadata, ignored or not; repeatable.")
+@click.option(
+    "--meta", "meta", multiple=True, metavar="KEY[=VALUE]", help="With this metadata, ignored or not; repeatable."
+)
 @click.option("--ignored", is_flag=True, help="Ignored files, nested repositories and empty directories, too.")
 @click.option("--at", metavar="STATE", help="Look through that state: a checkpoint's label or id, or a fork.")
 @click.option("--all-forks", is_flag=True, help="Look through the workspaces of all forks.")
@@ -58,8 +60,8 @@ def command(
 ) -> FoundEntries:
     """Find files by name, kind, size, time, tag or change
 
-    In the workspace as it is, committed or not. No mount or checkout is needed. The status is 0 if something was found, and 1
-    if not.
+    In the workspace as it is, committed or not. No mount or checkout is needed. The status is 0 if something was found,
+    and 1 if not.
     """
     if at is not None and all_forks:
         raise BadUsage("--at and --all-forks exclude each other")
@@ -68,7 +70,9 @@ def command(
         "kinds": [_KINDS[kind]] if kind is not None else [],
         "newer_ns": newer,
         "older_ns": older,
-        "meta": {key: value if is_set else None for key, is_set, value in (each.partition("=") for each in given["meta"])},
+        "meta": {
+            key: value if is_set else None for key, is_set, value in (each.partition("=") for each in given["meta"])
+        },
     }
     found: FoundEntries
     if all_forks:

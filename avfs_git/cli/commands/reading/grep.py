@@ -40,11 +40,15 @@ _LINES = click.IntRange(min=0)
 @click.option("-C", "--context", "context", type=_LINES, metavar="N", help="Also N lines before and after each match.")
 @click.option("-m", "--max-count", type=LIMIT, metavar="N", help="Stop in each file after N matching lines.")
 @click.option("-F", "--fixed-strings", is_flag=True, help="The pattern is a text.")
-@click.option("-E", "--extended-regexp", is_flag=True, help="The pattern is an extended regular expression; the default.")
+@click.option(
+    "-E", "--extended-regexp", is_flag=True, help="The pattern is an extended regular expression; the default."
+)
 @click.option("-P", "--perl-regexp", is_flag=True, help="The pattern is a Perl-compatible regular expression.")
 @click.option("-r", "--recursive", is_flag=True, expose_value=False, hidden=True)  # the default
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files of this name, or path; repeatable.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="No files or directories of this name, or path; repeatable.")
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="No files or directories of this name, or path; repeatable."
+)
 @click.option("--ignored", is_flag=True, help="Search ignored files, too.")
 @click.option("--at", metavar="STATE", help="Search that state: a checkpoint's label or id, or a fork.")
 @click.option("--all-forks", is_flag=True, help="Search the workspaces of all forks.")
@@ -70,8 +74,8 @@ def command(
 ) -> Found | None:
     """Find lines that match a pattern
 
-    In the files of the workspace as they are, committed or not. No mount or checkout is needed. Text comes as it is found. The
-    status is 0 if something was found, and 1 if not.
+    In the files of the workspace as they are, committed or not. No mount or checkout is needed. Text comes as it is
+    found. The status is 0 if something was found, and 1 if not.
     """
     if fixed_strings + extended_regexp + perl_regexp > 1:
         raise BadUsage("-F, -E and -P exclude each other")

@@ -34,10 +34,15 @@ def command(state: State, path: TreePath | None, long: bool, everything: bool, r
         info = workspace.stat(path, sizes=sizes)
         if info.kind is not Kind.DIRECTORY:
             return {"path": path, "entries": [info]}
-        return {"path": path, "entries": list_below(workspace, path, everything=everything, recursive=recursive, sizes=sizes)}
+        return {
+            "path": path,
+            "entries": list_below(workspace, path, everything=everything, recursive=recursive, sizes=sizes),
+        }
 
 
-def list_below(workspace: Workspace, path: TreePath, *, everything: bool, recursive: bool, sizes: bool) -> list[FileInfo]:
+def list_below(
+    workspace: Workspace, path: TreePath, *, everything: bool, recursive: bool, sizes: bool
+) -> list[FileInfo]:
     """List a directory, and on request all below it: a directory before what it holds."""
     from avfs_git.gitstore.bounds import FILES_MAX  # noqa: PLC0415 - as above
     from avfs_git.model import Kind  # noqa: PLC0415 - as above
@@ -47,7 +52,9 @@ def list_below(workspace: Workspace, path: TreePath, *, everything: bool, recurs
 
     def push(directory: bytes) -> None:
         entries = workspace.list_dir(directory or b"/", sizes=sizes)
-        stack.extend(entry for entry in reversed(entries) if everything or not entry.path.rpartition(b"/")[2].startswith(b"."))
+        stack.extend(
+            entry for entry in reversed(entries) if everything or not entry.path.rpartition(b"/")[2].startswith(b".")
+        )
 
     push(path)
     while stack:

@@ -30,8 +30,8 @@ def command(
 ) -> FilesWithWords:
     """Find files by their words, the best first
 
-    A file must have all words, in any order and case. `tree` also finds `parseTree` and `parse_tree`; `pars*` finds every word
-    that begins so. The status is 0 if something was found, and 1 if not.
+    A file must have all words, in any order and case. `tree` also finds `parseTree` and `parse_tree`; `pars*` finds
+    every word that begins so. The status is 0 if something was found, and 1 if not.
     """
     if at is not None and all_forks:
         raise BadUsage("--at and --all-forks exclude each other")

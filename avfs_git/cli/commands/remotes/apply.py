@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 @click.option("--to", "directory", type=HOST_PATH, required=True, metavar="DIR", help="The directory to write into.")
 @click.option("--since", metavar="STATE", help="Count changes from this state; default: what the fork began with.")
 @click.option(
-    "--path", "paths", type=TREE_PATH, multiple=True, metavar="PATH", help="Only this and what is below it; may be repeated."
+    "--path",
+    "paths",
+    type=TREE_PATH,
+    multiple=True,
+    metavar="PATH",
+    help="Only this and what is below it; may be repeated.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
 def command(
@@ -28,8 +33,8 @@ def command(
 ) -> ApplyResult:
     """Write the changes of a fork into a directory, unstaged
 
-    For the working tree that a vault was made from. Only files change there: the index, branches and hooks stay as they are. If
-    the directory has changes of its own in the same files, avfs writes nothing.
+    For the working tree that a vault was made from. Only files change there: the index, branches and hooks stay as they
+    are. If the directory has changes of its own in the same files, avfs writes nothing.
     """
     state.name_fork(fork_name)
     with state.open_vault_and_fork() as (vault, fork):

@@ -27,7 +27,9 @@ def name_of_url(url: str) -> str:
 @verb("clone", view="remotes", example="avfs clone https://example.org/shop.git")
 @click.argument("url")
 @click.argument("name", required=False)
-@click.option("-b", "--branch", metavar="NAME", help="The branch that becomes the first fork; default: the remote's own.")
+@click.option(
+    "-b", "--branch", metavar="NAME", help="The branch that becomes the first fork; default: the remote's own."
+)
 @fetching_options
 @click.option("--lazy", is_flag=True, help="Make a partial clone: fetch contents of files when they are needed.")
 @click.option("--use", is_flag=True, help="Make the vault the current one even if there is one.")
@@ -36,12 +38,12 @@ def command(
 ) -> CloneResult:
     """Clone a repository into a new vault, with the remote `origin`
 
-    URL is a path, a URL (file, git, http, https, ssh), or `[user@]host:path`. The remote's default branch becomes the first
-    fork. The other branches are remote branches: list them with `avfs fork list --remote`, and make a fork of one with `avfs
-    fork create NAME --at origin/BRANCH`. avfs uses git's credentials, ssh and proxy settings.
+    URL is a path, a URL (file, git, http, https, ssh), or `[user@]host:path`. The remote's default branch becomes the
+    first fork. The other branches are remote branches: list them with `avfs fork list --remote`, and make a fork of one
+    with `avfs fork create NAME --at origin/BRANCH`. avfs uses git's credentials, ssh and proxy settings.
 
-    With --lazy, the vault is a partial clone: avfs fetches history and directories at once, and the contents of files when a
-    program reads them, a directory at a time. `avfs prefetch` fetches contents in advance.
+    With --lazy, the vault is a partial clone: avfs fetches history and directories at once, and the contents of files
+    when a program reads them, a directory at a time. `avfs prefetch` fetches contents in advance.
     """
     name = name or name_of_url(url)
     with state.output.progress(f"cloning into vault {quote(name)}") as options["progress"]:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.argument("forks", nargs=-1, metavar="[FORK]...")
 @click.option("--all", "every", is_flag=True, help="All forks that have a checkpoint.")
 @click.option("--remote", metavar="NAME", help="Where to; default: the only remote, or `origin`.")
-@click.option("--origin", is_flag=True, help="To the directory that the vault was made from, where only branches change.")
+@click.option(
+    "--origin", is_flag=True, help="To the directory that the vault was made from, where only branches change."
+)
 @click.option("--with-checkpoints", is_flag=True, help="Also the labels of their checkpoints.")
 @click.option("--with-sidecar", is_flag=True, help="Also their ignored files, as the newest checkpoint has them.")
 @click.option(
@@ -40,24 +42,29 @@ def command(
 ) -> PushResult:
     """Push forks to a remote, as branches
 
-    Pushes plain branches, without ignored files. A push never overwrites commits: if the remote has commits that the fork does
-    not have, the remote rejects the push, and avfs says what to do.
+    Pushes plain branches, without ignored files. A push never overwrites commits: if the remote has commits that the
+    fork does not have, the remote rejects the push, and avfs says what to do.
     """
     if every and forks:
         raise BadUsage("--all takes no forks")
     if origin and (remote or with_checkpoints or with_sidecar or force_with_lease):
         raise BadUsage(
-            "--origin pushes branches to the directory that the vault was made from, and takes no other option but --all"
+            "--origin pushes branches to the directory that the vault was made from, and takes no other option "
+            "but --all"
         )
     with state.open_vault_and_fork(with_fork=not (forks or every)) as (vault, chosen):
         for name in forks:
             if not vault.has_fork(name) and name in {known.name for known in vault.list_remotes()}:
-                raise BadUsage(f"{quote(name)} is a remote, not a fork", hint=f"Push to it with `--remote {shlex.quote(name)}`.")
+                raise BadUsage(
+                    f"{quote(name)} is a remote, not a fork", hint=f"Push to it with `--remote {shlex.quote(name)}`."
+                )
         names = list(forks) or ([chosen] if chosen else [])
         if every:
             listed = vault.list_forks()
             names = [fork.name for fork in listed if fork.head is not None]
-            state.output.warn(Warning("fork.damaged", f"{fork.problem}: it is not pushed") for fork in listed if fork.problem)
+            state.output.warn(
+                Warning("fork.damaged", f"{fork.problem}: it is not pushed") for fork in listed if fork.problem
+            )
         state.output.amend(fork=names[0] if len(names) == 1 else None)
         if origin:
             return vault.push_to_origin(names)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def command(state: State, fork_name: str | None, upstream: str | None, on_conflict: str) -> Updates:
     """Update a fork from its upstream
 
-    The fork keeps its own changes. avfs merges, in this order: commits that a push added to the fork's branch; the branch of the
-    same name on the vault's remote, which avfs fetches; the clone's branch that the fork was made from, as it is in the clone
-    (`git pull` there brings in what its server has). A fork without any of
-    these is updated from the fork that it was made from. A mounted fork is updated in place. `avfs undo` undoes the update. The
-    exit status is 1 if there are conflicts.
+    The fork keeps its own changes. avfs merges, in this order: commits that a push added to the fork's branch; the
+    branch of the same name on the vault's remote, which avfs fetches; the clone's branch that the fork was made from,
+    as it is in the clone (`git pull` there brings in what its server has). A fork without any of these is updated from
+    the fork that it was made from. A mounted fork is updated in place. `avfs undo` undoes the update. The exit status
+    is 1 if there are conflicts.
     """
     state.name_fork(fork_name)
     with (

@@ -46,10 +46,15 @@ def pick(state: State, number: int, name: str | None) -> PickedAttempt:
         record = attempts.read_record(state.avfs, vault, name)
         picked = attempts.pick(vault, record, number, by=fork)
         for remade in picked.remade:
-            text = f"the fork '{remade}' is kept: it was made anew since the attempt of that name, or git has moved its branch"
+            text = (
+                f"the fork '{remade}' is kept: it was made anew since the attempt of that name, or git has moved "
+                "its branch"
+            )
             state.output.warn([Warning("attempts.remade", text)])
         chosen = picked.attempt
-        uses = list_uses(vault, chosen.fork, spell_resume(chosen.fork, record.command), start=chosen.start, pushed=False)
+        uses = list_uses(
+            vault, chosen.fork, spell_resume(chosen.fork, record.command), start=chosen.start, pushed=False
+        )
         if picked.deleted:
             at_hand = fork if fork is not None and fork not in picked.deleted else picked.deleted[-1]
             uses["restore"] = f"avfs --vault {shlex.quote(vault.name)} --fork {shlex.quote(at_hand)} undo"

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 @click.option("--until", type=read_time, metavar="TIME", help="Only what happened then or earlier.")
 @click.option("--event", "events", multiple=True, metavar="NAME", help="Only events of this name; repeatable.")
 @click.option(
-    "--outcome", "outcomes", multiple=True, type=click.Choice(get_args(AuditOutcome)), help="Only what ended so; repeatable."
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    type=click.Choice(get_args(AuditOutcome)),
+    help="Only what ended so; repeatable.",
 )
 @click.option("--files", is_flag=True, help="File events of live trees, where the setting audit.files asks for them.")
 @click.option("-f", "--follow", is_flag=True, help="Oldest first, then wait for more; with --json, one line an event.")
@@ -59,14 +63,16 @@ def command(
 ) -> AuditLines:
     """List what was done, refused and approved in a vault, newest first
 
-    Each operation and each command is an event, and so is what the policy and people said to it. With PATH, only what changed
-    that; with `--fork`, only what concerns that fork, under each name that it has had. `checkpoint`, `merge` and
-    `proxy_exec_denied` are names of events.
+    Each operation and each command is an event, and so is what the policy and people said to it. With PATH, only what
+    changed that; with `--fork`, only what concerns that fork, under each name that it has had. `checkpoint`, `merge`
+    and `proxy_exec_denied` are names of events.
 
-    avfs keeps all lines. `--release DAYS` removes the oldest ones, which cannot be undone; a new line says which these were, and
-    `--verify` checks it. The settings `audit.keep_days` and `audit.files_keep_days` let maintenance do that.
+    avfs keeps all lines. `--release DAYS` removes the oldest ones, which cannot be undone; a new line says which these
+    were, and `--verify` checks it. The settings `audit.keep_days` and `audit.files_keep_days` let maintenance do that.
     """
-    if release is not None and (follow or verify or paths or since is not None or until is not None or events or outcomes):
+    if release is not None and (
+        follow or verify or paths or since is not None or until is not None or events or outcomes
+    ):
         raise BadUsage("--release goes with no choice of events", hint="See the events in a call of its own.")
     if dry_run and release is None:
         raise BadUsage("--dry-run goes with --release")
@@ -78,13 +84,28 @@ def command(
         verified = vault.policy.verify_audit(files=files) if verify else None
         if follow:
             if since is not None or until is not None:
-                raise BadUsage("--follow goes with neither --since nor --until", hint="Say how many older events with -n.")
-            told = vault.policy.follow_audit(last=limit, fork=fork, events=events, outcomes=outcomes, paths=paths, files=files)
+                raise BadUsage(
+                    "--follow goes with neither --since nor --until", hint="Say how many older events with -n."
+                )
+            told = vault.policy.follow_audit(
+                last=limit, fork=fork, events=events, outcomes=outcomes, paths=paths, files=files
+            )
             _follow(state.output, told)
         entries = vault.policy.audit(
-            limit=limit, since_ns=since, until_ns=until, fork=fork, events=events, outcomes=outcomes, paths=paths, files=files
+            limit=limit,
+            since_ns=since,
+            until_ns=until,
+            fork=fork,
+            events=events,
+            outcomes=outcomes,
+            paths=paths,
+            files=files,
         )
-        return {"entries": entries, "verified": verified, "released": vault.policy.last_release(files=files) if verify else None}
+        return {
+            "entries": entries,
+            "verified": verified,
+            "released": vault.policy.last_release(files=files) if verify else None,
+        }
 
 
 def _follow(output: Output, entries: Iterator[AuditEntry]) -> NoReturn:

@@ -48,14 +48,16 @@ def parse_variable(text: str) -> tuple[str, str]:
 
 
 def _read_timeout(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:  # noqa: ARG001 - click's signature
-    """Read a time limit; say that a short one without a unit is milliseconds: `--timeout 60` of other programs is a minute."""
+    """Read a time limit; warn that a short one without a unit is ms: `--timeout 60` of other programs is a minute."""
     if text is None:
         return None
     value = read_duration(text)
     if text.isdigit() and 0 < value < _SHORT_MS:
         from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
 
-        ctx.obj.output.warn([Warning("exec.short_timeout", f"the time limit is {value} ms: `{value}s` is {value} seconds")])
+        ctx.obj.output.warn(
+            [Warning("exec.short_timeout", f"the time limit is {value} ms: `{value}s` is {value} seconds")]
+        )
     return value
 
 
@@ -137,9 +139,9 @@ def command(
 ) -> ExecResult | ExecPlan | None:
     """Run a command in the workspace, and commit what it changed
 
-    Options of avfs stand before PROGRAM; all that follows it is passed on. The policy decides whether the command runs; see
-    `avfs policy`. When the command ends, avfs kills the processes that it left. The exit status is that of the command; 124 if
-    it timed out, 126 or 127 if it cannot be executed, 128+N if signal N killed it, 125 if avfs failed.
+    Options of avfs stand before PROGRAM; all that follows it is passed on. The policy decides whether the command runs;
+    see `avfs policy`. When the command ends, avfs kills the processes that it left. The exit status is that of the
+    command; 124 if it timed out, 126 or 127 if it cannot be executed, 128+N if signal N killed it, 125 if avfs failed.
     """
     if (given["shell"] is None) == (not words):
         raise BadUsage("a command is needed, either `PROGRAM [ARGUMENT]...` or `--shell TEXT`")
@@ -218,7 +220,9 @@ def _look_for_terminal(state: State, plan: ExecPlan, *, is_told: bool) -> None:
     decision = plan.decision
     if Category.INTERACTIVE not in decision.categories or decision.action is Action.DENY:
         return
-    words = next((found.command for found in decision.findings if found.category is Category.INTERACTIVE and found.exact), ())
+    words = next(
+        (found.command for found in decision.findings if found.category is Category.INTERACTIVE and found.exact), ()
+    )
     if (
         not is_told
         and shlex.join(words) == plan.command  # nothing stands around it that may give it a terminal, or not start it
@@ -264,8 +268,8 @@ def _opened(path: Path | None) -> Iterator[int | None]:
 def _forwarding(running: Running, *, terminal: bool) -> Iterator[None]:
     """Hand signals to the command: what they mean is its to say, for as long as its grace lasts.
 
-    While avfs itself saves what was uncommitted, or what the command changed, they end that. With `terminal`, the command's
-    terminal follows the size of this one, also after this process was stopped.
+    While avfs itself saves what was uncommitted, or what the command changed, they end that. With `terminal`, the
+    command's terminal follows the size of this one, also after this process was stopped.
     """
     before: dict[int, Any] = {}  # as `signal.signal` gives and takes it
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def command(state: State, harness: str | None) -> HookAnswer:
     """Answer an event of a coding agent, which its harness runs this for
 
-    HARNESS is claude, codex, gemini, cursor, opencode or vscode. `avfs setup` registers it. The event is read from standard
-    input. In a live tree, avfs asks the policy before each command of a shell, and saves a checkpoint after each tool call that
-    changed something. Claude Code gets its working trees as forks, with everything that the directory holds, ignored files
-    included.
+    HARNESS is claude, codex, gemini, cursor, opencode or vscode. `avfs setup` registers it. The event is read from
+    standard input. In a live tree, avfs asks the policy before each command of a shell, and saves a checkpoint after
+    each tool call that changed something. Claude Code gets its working trees as forks, with everything that the
+    directory holds, ignored files included.
 
-    If avfs cannot ask the policy about a command, the harness asks the user, or refuses the command where it cannot ask.
-    After any other failure the agent goes on: the status is 1, and standard error says why.
+    If avfs cannot ask the policy about a command, the harness asks the user, or refuses the command where it cannot
+    ask. After any other failure the agent goes on: the status is 1, and standard error says why.
     """
     return find_answer(state, harness)

@@ -32,16 +32,26 @@ _MIN_TOKEN = 16
 @click.option("--http", is_flag=True, help="Serve over HTTP instead of standard input and output.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="With --http: the address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="With --http: the port; a free one by default.")
-@click.option("--token-file", type=HOST_PATH, metavar="FILE", help="With --http: read the token from FILE; by default a new one.")
-@click.option("--allow-host", multiple=True, metavar="NAME", help="With --http: another name that the server is reached by.")
+@click.option(
+    "--token-file", type=HOST_PATH, metavar="FILE", help="With --http: read the token from FILE; by default a new one."
+)
+@click.option(
+    "--allow-host", multiple=True, metavar="NAME", help="With --http: another name that the server is reached by."
+)
 def command(
-    state: State, read_only: bool, http: bool, host: str, port: int, token_file: Path | None, allow_host: tuple[str, ...]
+    state: State,
+    read_only: bool,
+    http: bool,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    allow_host: tuple[str, ...],
 ) -> Served:
     """Serve vaults and forks to agents over the Model Context Protocol
 
-    A client starts it and talks to it over standard input and output; with --http, clients connect to it, and the URL and the
-    token are on standard error. --vault limits it to a vault, and --vault with a fork, or --fork, to that fork. Without them it
-    works where it was started, and calls may name any vault of the home. No mount is needed.
+    A client starts it and talks to it over standard input and output; with --http, clients connect to it, and the URL
+    and the token are on standard error. --vault limits it to a vault, and --vault with a fork, or --fork, to that fork.
+    Without them it works where it was started, and calls may name any vault of the home. No mount is needed.
     """
     if not http and (token_file is not None or allow_host or port):
         raise BadUsage("these options need --http")
@@ -64,7 +74,9 @@ def command(
     if token_file is None:
         state.output.note(f"token: {token}")
     with _ended_by_signals():
-        serve(server, listening, token=token, hosts=[*allow_host, *([shown] if host not in ("127.0.0.1", "::1") else [])])
+        serve(
+            server, listening, token=token, hosts=[*allow_host, *([shown] if host not in ("127.0.0.1", "::1") else [])]
+        )
     return {"url": url}
 
 
@@ -72,8 +84,8 @@ def command(
 def _ended_by_signals() -> Iterator[None]:
     """Let SIGINT and SIGTERM end this process at once, for as long as the block runs.
 
-    An exception that a handler raises ends anywhere in the event loop, which may swallow it and wait for its threads for ever.
-    What a server leaves so is what a crash leaves: each call is an operation that survives one.
+    An exception that a handler raises ends anywhere in the event loop, which may swallow it and wait for its threads
+    for ever. What a server leaves so is what a crash leaves: each call is an operation that survives one.
     """
     before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -102,7 +114,9 @@ def _find_scope(state: State, *, read_only: bool) -> Scope:
         with state.open_vault_and_fork() as (vault, fork):
             if fork is not None:
                 vault.fork_info(fork)  # what is not there is told now
-            return Scope(partial(open_home), vault.name if choice.vault is None else choice.vault, fork, reach, read_only)
+            return Scope(
+                partial(open_home), vault.name if choice.vault is None else choice.vault, fork, reach, read_only
+            )
     return Scope(partial(open_home), choice.vault, choice.fork, reach, read_only)
 
 
@@ -140,6 +154,7 @@ def _read_token(file: Path | None) -> str:
         raise HostError(f"read the token in {shlex.quote(str(file))}", cause) from error
     if len(token) < _MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise BadUsage(
-            f"a token has at least {_MIN_TOKEN} letters and digits, and no space", hint="`openssl rand -hex 32` makes one."
+            f"a token has at least {_MIN_TOKEN} letters and digits, and no space",
+            hint="`openssl rand -hex 32` makes one.",
         )
     return token

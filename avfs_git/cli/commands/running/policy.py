@@ -54,8 +54,12 @@ def show(state: State) -> PolicyRules:
 )
 @click.argument("words", nargs=-1, metavar="[PROGRAM [ARGUMENT]...]")
 @click.option("-c", "--shell", metavar="TEXT", help="Check a shell text instead of a program.")
-@click.option("--cwd", type=TREE_PATH, metavar="DIR", help="The command's directory in the workspace; default: the current one.")
-@click.option("-e", "--env", "environment", type=parse_variable, multiple=True, metavar="NAME=VALUE", help="Set a variable.")
+@click.option(
+    "--cwd", type=TREE_PATH, metavar="DIR", help="The command's directory in the workspace; default: the current one."
+)
+@click.option(
+    "-e", "--env", "environment", type=parse_variable, multiple=True, metavar="NAME=VALUE", help="Set a variable."
+)
 @click.option("-t", "--tty", "terminal", is_flag=True, help="Check it as `avfs exec -t` does, with a terminal.")
 def check(
     state: State,

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 @verb("proxy prepare", view="commands", example="avfs proxy prepare --idle 60")
 @click.option(
-    "--idle", type=click.FloatRange(min=0.1), default=600, show_default=True, metavar="SECONDS", help="Stay warm for so long."
+    "--idle",
+    type=click.FloatRange(min=0.1),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Stay warm for so long.",
 )
 def prepare(workspace: Workspace, idle: float) -> CommandSession:
     """Begin a session of commands, which can be rolled back one by one
@@ -29,7 +34,12 @@ def prepare(workspace: Workspace, idle: float) -> CommandSession:
     What is uncommitted is saved first. Commands that follow start faster, until none has come for a while.
     """
     with workspace.prepare(idle_s=idle) as prepared:
-        return {"fork": workspace.fork, "start": prepared.steps().start, "steps": prepared.steps().steps, "discarded": False}
+        return {
+            "fork": workspace.fork,
+            "start": prepared.steps().start,
+            "steps": prepared.steps().steps,
+            "discarded": False,
+        }
 
 
 @verb("proxy rollback", view="history.checkpoint_restore", example="avfs proxy rollback 2")
@@ -42,7 +52,14 @@ def rollback(workspace: Workspace, count: int) -> RestoreResult:
     return workspace.prepared().rollback(count)
 
 
-@verb("proxy inspect", looks=True, view="history.diff", unrecorded=("paths",), pages=True, example="avfs proxy inspect --stat")
+@verb(
+    "proxy inspect",
+    looks=True,
+    view="history.diff",
+    unrecorded=("paths",),
+    pages=True,
+    example="avfs proxy inspect --stat",
+)
 @diff_options
 def inspect(state: State, stat: bool, name_status: bool, unified: int, paths: tuple[TreePath, ...]) -> Diff:
     """Show what the commands of the session have changed"""

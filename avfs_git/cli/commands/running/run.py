@@ -53,13 +53,15 @@ def command(
 ) -> ProgramRun | AttemptsResult:
     """Run a program of yours, such as an agent, in a fork of its own
 
-    The program has the terminal, and works in a live tree with everything that the current directory has now, ignored files
-    included. The current directory stays as it is. At the end avfs saves what is not saved, unmounts the tree, and says what
-    changed and what to do next. A fork in which something changed is kept; a new one in which nothing did is deleted.
+    The program has the terminal, and works in a live tree with everything that the current directory has now, ignored
+    files included. The current directory stays as it is. At the end avfs saves what is not saved, unmounts the tree,
+    and says what changed and what to do next. A fork in which something changed is kept; a new one in which nothing did
+    is deleted.
 
     avfs forks the clone or folder that the current directory is in, or the fork that is mounted there; with --vault or
-    --fork, the fork that they name. The policy is not asked about the program. The status is the program's own: 126 or 127 if it
-    cannot be executed, 128+N if signal N killed it, 125 if avfs failed. With --json, the program writes to standard error.
+    --fork, the fork that they name. The policy is not asked about the program. The status is the program's own: 126 or
+    127 if it cannot be executed, 128+N if signal N killed it, 125 if avfs failed. With --json, the program writes to
+    standard error.
     """
     argv = [*words]
     if not argv:
@@ -91,7 +93,7 @@ _NOT_FOUND = 127
 
 
 def _check_program(state: State, name: str) -> None:
-    """Refuse a program that is not on PATH before a fork is made for it, or for a directory a vault that would have no fork."""
+    """Refuse a program that is not on PATH before a fork or, for a directory, a vault without forks is made for it."""
     if "/" not in name and shutil.which(name, mode=os.F_OK) is None:
         state.failure_status = _NOT_FOUND
         raise InvalidInput(
@@ -133,7 +135,13 @@ def _is_clone_replaced(state: State) -> bool:
 
 
 def run_program(
-    state: State, run: Run, argv: list[str], *, ending: str | None, prepare: Prepare | None = None, again: str | None = None
+    state: State,
+    run: Run,
+    argv: list[str],
+    *,
+    ending: str | None,
+    prepare: Prepare | None = None,
+    again: str | None = None,
 ) -> ProgramRun:
     """Run a program on the terminal in a mounted fork, end the run, and describe it.
 
@@ -186,7 +194,9 @@ def run_program(
     }
 
 
-def _attempt(state: State, stack: ExitStack, argv: list[str], count: int, *, name: str | None, keep: bool) -> AttemptsResult:
+def _attempt(
+    state: State, stack: ExitStack, argv: list[str], count: int, *, name: str | None, keep: bool
+) -> AttemptsResult:
     """Run the program in several forks of the present state at once, and record what came of each."""
     from avfs_git.host.processes.foreground import Started, run_beside  # noqa: PLC0415 - not for the help
     from avfs_git.sdk.running import attempts, runs  # noqa: PLC0415 - the same
@@ -212,7 +222,9 @@ def _attempt(state: State, stack: ExitStack, argv: list[str], count: int, *, nam
         environment = program_environment({**run.environment(), "AVFS_ATTEMPT": str(number)}, place)
         programs.append(Started(argv, place, environment, output / f"{number}.log"))
     made = [
-        attempts.Attempt(number, run.fork, run.start, None, None, os.fspath(programs[number - 1].output), made_ns[number - 1])
+        attempts.Attempt(
+            number, run.fork, run.start, None, None, os.fspath(programs[number - 1].output), made_ns[number - 1]
+        )
         for number, run in enumerate(begun, 1)
     ]
     record = attempts.Attempts(chosen, os.fspath(vault.path), argv, made)
@@ -249,7 +261,10 @@ def _end_attempts(state: State, begun: Sequence[Run], *, keep: bool) -> AvfsErro
             words = ", then ".join(f"`{command}`" for command in _list_next(run, ended, "").values())
             state.output.warn([Warning("run.gone", f"fork '{run.fork}' is brought back by {words}")] if words else [])
         elif ended.mounted:
-            text = f"fork '{run.fork}' is still mounted, because programs use it: end them, then `avfs {run.spell_unmount()}`"
+            text = (
+                f"fork '{run.fork}' is still mounted, because programs use it: end them, then `avfs "
+                f"{run.spell_unmount()}`"
+            )
             state.output.warn([Warning("run.still_mounted", text)])
     return failed
 
@@ -306,7 +321,9 @@ def _list_next(run: Run, ended: RunEnd, again: str) -> dict[str, str]:
     if ended.outcome == "unchanged" or (ended.outcome == "gone" and run.vault.has_fork(run.fork)):
         return {}
     if ended.outcome == "gone":
-        return ({"unmount": f"avfs {run.spell_unmount()}"} if ended.mounted else {}) | {"restore": f"{avfs} --fork {fork} undo"}
+        return ({"unmount": f"avfs {run.spell_unmount()}"} if ended.mounted else {}) | {
+            "restore": f"{avfs} --fork {fork} undo"
+        }
     if ended.outcome == "discarded":
         return {"restore": f"{avfs} --fork {fork} undo"}
     found = list_uses(run.vault, run.fork, again, start=run.start, pushed=ended.pushed)

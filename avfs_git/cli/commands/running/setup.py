@@ -1,7 +1,7 @@
 """`avfs setup`: register avfs with the harness of a coding agent.
 
-Decided here: all files are read and changed in memory first, so that one which cannot be read leaves all as they are; then each
-is replaced as a whole. A symbolic link stays one.
+Decided here: all files are read and changed in memory first, so that one which cannot be read leaves all as they are;
+then each is replaced as a whole. A symbolic link stays one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 @verb("setup", view="commands", looks=True, example="avfs setup claude --dry-run")
 @click.argument("harness", type=click.Choice(HARNESSES), metavar="HARNESS")
 @click.option(
-    "--project", "scope", flag_value="project", default="project", help="For this project: in its working tree. The default."
+    "--project",
+    "scope",
+    flag_value="project",
+    default="project",
+    help="For this project: in its working tree. The default.",
 )
 @click.option("--user", "scope", flag_value="user", help="For all projects of the user: in the home directory.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would change, and change nothing.")
@@ -38,10 +42,10 @@ if TYPE_CHECKING:
 def command(state: State, harness: str, scope: str, dry_run: bool, remove: bool, check: bool) -> SetupResult:
     """Register avfs with a coding agent: hooks, MCP server, skill
 
-    HARNESS is claude, codex, gemini, cursor, opencode or vscode. Writes what the harness reads: its hooks, its list of MCP
-    servers, the skill `avfs`, and a block in its text for agents. What is in these files stays, and comments too; a file that
-    cannot be read is refused, and nothing changes. The changes are shown as a patch. Afterwards `--check` runs the hook and
-    starts the server as the harness does.
+    HARNESS is claude, codex, gemini, cursor, opencode or vscode. Writes what the harness reads: its hooks, its list of
+    MCP servers, the skill `avfs`, and a block in its text for agents. What is in these files stays, and comments too; a
+    file that cannot be read is refused, and nothing changes. The changes are shown as a patch. Afterwards `--check`
+    runs the hook and starts the server as the harness does.
     """
     if check and (remove or dry_run):
         raise BadUsage("--check changes nothing, and goes with no other option but --project and --user")
@@ -51,7 +55,14 @@ def command(state: State, harness: str, scope: str, dry_run: bool, remove: bool,
     root = find_user_home() if scope == "user" else _find_project()
     home = find_home()
     plan = make_plan(harness, root, is_user=scope == "user", home=home if home != find_default_home() else None)
-    found: SetupResult = {"harness": harness, "scope": scope, "root": root, "changes": (), "checks": (), "notes": plan.notes}
+    found: SetupResult = {
+        "harness": harness,
+        "scope": scope,
+        "root": root,
+        "changes": (),
+        "checks": (),
+        "notes": plan.notes,
+    }
     if check:
         from avfs_git.cli.harness.proof import prove  # noqa: PLC0415 - only here
 
@@ -76,12 +87,14 @@ def _find_project() -> Path:
 
     top = find_top(Path.cwd())
     if top == find_user_home():
-        raise InvalidInput(f"'{top}' is the home directory, and no project", hint="Say `--user`, or go to a project's directory.")
+        raise InvalidInput(
+            f"'{top}' is the home directory, and no project", hint="Say `--user`, or go to a project's directory."
+        )
     return top
 
 
 def _check_inside(plan: Plan, root: Path) -> None:
-    """Refuse links that lead out of a project: its author made them, and they would have the user's own files changed."""
+    """Refuse links that lead out of a project: its author made them, and they would change the user's own files."""
     for edit in plan.edits:
         place = _find_file(edit.path)
         if not place.is_relative_to(root.resolve()):
@@ -92,7 +105,7 @@ def _check_inside(plan: Plan, root: Path) -> None:
 
 
 def _find_file(path: Path) -> Path:
-    """Follow links; of links in a circle one is left, which no file can be opened by. `Path.resolve` would fail there."""
+    """Follow links, where `Path.resolve` would fail on a circle: of its links one is left, which opens no file."""
     return Path(os.path.realpath(path))
 
 

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 def command(state: State, fork_name: str | None, discard: bool) -> ProgramRun:
     """Work in a fork with your own shell
 
-    SHELL names the shell. It has your own settings and history, and works in the live tree of the fork,
-    at the speed of the disk, and its prompt begins with (VAULT:FORK). AVFS_VAULT, AVFS_FORK and AVFS_MOUNTPOINT name the fork
-    to avfs and other programs. In bash and zsh, avfs's commands complete.
+    SHELL names the shell. It has your own settings and history, and works in the live tree of the fork, at the speed of
+    the disk, and its prompt begins with (VAULT:FORK). AVFS_VAULT, AVFS_FORK and AVFS_MOUNTPOINT name the fork to avfs
+    and other programs. In bash and zsh, avfs's commands complete.
 
-    Without FORK, the fork of the current directory is meant, or the vault's default one. When the shell ends, avfs saves what is
-    not saved, unmounts the tree unless it was mounted before, and says what changed. `avfs run bash` makes a new fork instead.
-    The status is the shell's own; 125 if avfs failed.
+    Without FORK, the fork of the current directory is meant, or the vault's default one. When the shell ends, avfs
+    saves what is not saved, unmounts the tree unless it was mounted before, and says what changed. `avfs run bash`
+    makes a new fork instead. The status is the shell's own; 125 if avfs failed.
     """
     from avfs_git.cli.shells import prepare_shell  # noqa: PLC0415 - not for the help
     from avfs_git.sdk.running import runs  # noqa: PLC0415 - the same

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 @verb("doctor", looks=lambda given: not given["repair"], view="vaults", pages=True, example="avfs doctor --repair")
 @click.option("--repair", is_flag=True, help="Mend what can be mended; each repair is checked.")
-@click.option("--host", is_flag=True, help="Say what this machine can do for avfs, and how to get the rest; needs no vault.")
+@click.option(
+    "--host", is_flag=True, help="Say what this machine can do for avfs, and how to get the rest; needs no vault."
+)
 def command(state: State, repair: bool, host: bool) -> DoctorReport | HostReport:
     """Check a vault, and repair it
 
     Looks at the repository, the refs, the operation log and every workspace. Problems that are left make the command
     fail; they are listed in any case. A workspace that is in use, such as a mounted one, is noted and not looked at.
 
-    With `--host`, looks at the machine instead: each ability is tried, as the user who asks, in a scratch directory of the home.
+    With `--host`, looks at the machine instead: each ability is tried, as the user who asks, in a scratch directory of
+    the home.
     """
     if host:
         if repair:

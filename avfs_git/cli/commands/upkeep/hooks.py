@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def install(vault: Vault) -> HookList:
     """Protect a vault from pushes that would harm it, and make a place for hooks of your own
 
-    Git's `update` hook refuses pushes to refs that only avfs may move. Your own hooks are programs in the directory that is
-    shown: pre-checkpoint, post-checkpoint, pre-merge, post-merge, pre-push and post-exec. Each runs once it is enabled, and
-    gets one JSON document on its standard input; a hook before an operation refuses it by a status other than 0.
+    Git's `update` hook refuses pushes to refs that only avfs may move. Your own hooks are programs in the directory
+    that is shown: pre-checkpoint, post-checkpoint, pre-merge, post-merge, pre-push and post-exec. Each runs once it is
+    enabled, and gets one JSON document on its standard input; a hook before an operation refuses it by a status other
+    than 0.
     """
     return {"hooks": vault.install_hooks()}
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def command(state: State, status: bool, every_step: bool) -> MaintenanceResult:
     """Keep a vault small and fast
 
-    Joins packs and stores similar objects as differences, puts refs into one file, shortens git's logs of remote branches, makes
-    the index of the operation log, folds forks that are not in use, and collects what has been too old for undo for a week, where
-    much has gathered.
-    avfs starts this in the background when a vault has seen some 200 operations since the last time; `avfs vault config
-    maintenance.auto 0` turns that off. Works beside other commands and mounts.
+    Joins packs and stores similar objects as differences, puts refs into one file, shortens git's logs of remote
+    branches, makes the index of the operation log, folds forks that are not in use, and collects what has been too old
+    for undo for a week, where much has gathered. avfs starts this in the background when a vault has seen some 200
+    operations since the last time; `avfs vault config maintenance.auto 0` turns that off. Works beside other commands
+    and mounts.
     """
     with state.open_vault() as vault, state.output.working("maintaining the vault"):
         return vault.maintain(dry_run=status, every_step=every_step)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def list_(vault: Vault) -> PluginList:
     """List the plug-ins that are asked, and the installed ones
 
-    Each plug-in is a process of its own, and is asked before each change in a live tree, of a file call and of a checkpoint,
-    merge or push. A plug-in that fails or takes too long refuses the change.
+    Each plug-in is a process of its own, and is asked before each change in a live tree, of a file call and of a
+    checkpoint, merge or push. A plug-in that fails or takes too long refuses the change.
     """
     return {"plugins": vault.list_plugins()}
 
@@ -31,8 +31,8 @@ def list_(vault: Vault) -> PluginList:
 def enable(vault: Vault, name: str, file: Path | None) -> PluginList:
     """Have a plug-in asked before each change of a vault
 
-    NAME is a plug-in that a Python package has installed, or the name that FILE gets: Lua (.lua) or WebAssembly (.wasm, .wat).
-    FILE is copied, so that a later change of it has no effect. No fork of the vault may be mounted.
+    NAME is a plug-in that a Python package has installed, or the name that FILE gets: Lua (.lua) or WebAssembly (.wasm,
+    .wat). FILE is copied, so that a later change of it has no effect. No fork of the vault may be mounted.
     """
     return {"plugins": vault.enable_plugin(name, file)}
 

@@ -49,7 +49,12 @@ def describe(found: Verb) -> dict[str, object]:
     from avfs_git.schema import document_schema  # noqa: PLC0415 - only here
     from avfs_git.workspace.vault.log import audit  # noqa: PLC0415 - only here
 
-    names: dict[str, object] = {"CheckpointValue": model.Checkpoint, "Mapping": Mapping, "Sequence": Sequence, "Path": Path}
+    names: dict[str, object] = {
+        "CheckpointValue": model.Checkpoint,
+        "Mapping": Mapping,
+        "Sequence": Sequence,
+        "Path": Path,
+    }
     for module in (model, envelope, steplog, approvals, audit, decision, results):
         names |= {name: held for name, held in vars(module).items() if not name.startswith("_")}
     returned: str = getattr(found.callback, "__wrapped__").__annotations__["return"]  # noqa: B009 - untyped

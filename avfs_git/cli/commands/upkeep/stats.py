@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def command(state: State) -> VaultStats:
     """Show what a vault holds, and what takes its room on disk
 
-    Objects are the contents, directories and commits of history; workspaces hold the changes of forks; the trash holds the
-    workspaces of deleted forks until `avfs gc` removes them. Reads every directory of the vault.
+    Objects are the contents, directories and commits of history; workspaces hold the changes of forks; the trash holds
+    the workspaces of deleted forks until `avfs gc` removes them. Reads every directory of the vault.
     """
     with state.open_vault() as vault, state.output.working("measuring the vault"):
         return vault.stats()

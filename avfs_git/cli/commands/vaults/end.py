@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveResult:
     """End the fork of a directory that `avfs fork SOURCE DIR` made
 
-    avfs saves a last checkpoint, unmounts DIR, and deletes the fork if the clone has all its commits or nothing has changed.
-    Otherwise the fork stays in its vault. `avfs undo` restores a deleted fork.
+    avfs saves a last checkpoint, unmounts DIR, and deletes the fork if the clone has all its commits or nothing has
+    changed. Otherwise the fork stays in its vault. `avfs undo` restores a deleted fork.
     """
     session = state.avfs.session_at(directory) if directory.is_dir() else None
     if session is None or session.path != directory.resolve():

@@ -71,7 +71,9 @@ _author_option = click.option(
 @click.option(
     "--from", "source", metavar="FORK", help="The fork to start from; default: `--fork`, else the vault's default fork."
 )
-@click.option("--at", metavar="STATE", help="The state to start from: a checkpoint's label or id; default: the present one.")
+@click.option(
+    "--at", metavar="STATE", help="The state to start from: a checkpoint's label or id; default: the present one."
+)
 @click.option("--ephemeral", is_flag=True, help="A fork to throw away: the Python API deletes it when it is left.")
 @click.option("--committed", is_flag=True, help="Leave out what the source has not saved in a checkpoint.")
 @_author_option
@@ -92,8 +94,8 @@ def create(
 ) -> ForkResult:
     """Make a fork: a branch with a workspace of its own
 
-    The fork starts with everything that its source has, including ignored files and unsaved changes. The cost does not depend
-    on the size of the tree. `avfs fork config` changes its limits later.
+    The fork starts with everything that its source has, including ignored files and unsaved changes. The cost does not
+    depend on the size of the tree. `avfs fork config` changes its limits later.
     """
     limits = {"quota.fork_bytes": quota_bytes, "quota.fork_files": quota_files}
     config = {key: str(limit) for key, limit in limits.items() if limit is not None}
@@ -104,9 +106,10 @@ def create(
 
 @contextmanager
 def _collector_at_rest() -> Iterator[None]:
-    """Look for no garbage: of hundreds of thousands of small values none is, and looking at them takes a fifth of the time.
+    """Pause the garbage collector: scanning hundreds of thousands of live small values takes a fifth of the time.
 
-    Who runs the command within a process of his own has the collector back afterwards: without it, descriptors would stay open.
+    Who runs the command within a process of his own has the collector back afterwards: without it, descriptors would
+    stay open.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -134,10 +137,10 @@ def directory_(
 ) -> DirectoryFork:
     """Fork the present state of a clone or folder, and mount the fork at DIR
 
-    The fork has everything that SOURCE has now: its commit, and changed, new and ignored files. avfs only reads SOURCE, and makes
-    a vault for it the first time; if SOURCE is in a mount, the fork is one more in the mount's vault. In DIR, git commits to the
-    fork's branch, and `git push origin NAME` pushes it to the clone. `avfs end DIR` ends the fork. `avfs fork SOURCE DIR` is the
-    same if SOURCE is written as a path, as in `avfs fork . ../task`.
+    The fork has everything that SOURCE has now: its commit, and changed, new and ignored files. avfs only reads SOURCE,
+    and makes a vault for it the first time; if SOURCE is in a mount, the fork is one more in the mount's vault. In DIR,
+    git commits to the fork's branch, and `git push origin NAME` pushes it to the clone. `avfs end DIR` ends the fork.
+    `avfs fork SOURCE DIR` is the same if SOURCE is written as a path, as in `avfs fork . ../task`.
     """
     from avfs_git.session.serve.nursery_client import starting_early  # noqa: PLC0415 - not for the help
 
@@ -156,14 +159,16 @@ def directory_(
 
 
 @verb("fork list", looks=True, view="vaults", pages=True, example="avfs fork list")
-@click.option("--remote", "from_remotes", is_flag=True, help="The branches of remotes instead, as they were last fetched.")
+@click.option(
+    "--remote", "from_remotes", is_flag=True, help="The branches of remotes instead, as they were last fetched."
+)
 @click.option("--stat", is_flag=True, help="Also count the files and lines that each fork's own commits changed.")
 def list_(state: State, from_remotes: bool, stat: bool) -> ForkList | RemoteBranchList:
     """List the forks of a vault, or the branches of its remotes
 
-    For each fork: how many commits it is ahead of its upstream, as of the last fetch, and behind it; without an upstream, the
-    vault's default fork takes its place. `--stat` counts what the commits ahead changed. A branch of a remote may be a fork of
-    another vault: continue it here with `avfs fork create NAME --at REMOTE/BRANCH`.
+    For each fork: how many commits it is ahead of its upstream, as of the last fetch, and behind it; without an
+    upstream, the vault's default fork takes its place. `--stat` counts what the commits ahead changed. A branch of a
+    remote may be a fork of another vault: continue it here with `avfs fork create NAME --at REMOTE/BRANCH`.
     """
     if from_remotes and stat:
         raise BadUsage("`--stat` counts what forks changed, not branches of remotes")
@@ -194,8 +199,8 @@ def info(state: State, name: str | None) -> ForkInfo:
 def config(state: State, name: str, key: str | None, value: str | None, unset: bool) -> ConfigResult:
     """Show or change the settings of one fork
 
-    Without KEY it shows the settings that hold for the fork, with KEY one, and with VALUE the fork gets its own, in place of the
-    vault's. It keeps that through a rename; forks made from it begin with the vault's settings.
+    Without KEY it shows the settings that hold for the fork, with KEY one, and with VALUE the fork gets its own, in
+    place of the vault's. It keeps that through a rename; forks made from it begin with the vault's settings.
     """
     return change_settings(state, name, key, value, unset=unset)
 
@@ -217,8 +222,8 @@ def delete(state: State, name: str) -> ForkInfo:
 def rename(state: State, name: str, new_name: str) -> ForkInfo:
     """Rename a fork: its branch, labels and workspace
 
-    The fork must not be mounted. `avfs undo` takes it back. Branches of remotes keep their names: the fork goes on following the
-    branch that it followed, and the next push creates one of the new name.
+    The fork must not be mounted. `avfs undo` takes it back. Branches of remotes keep their names: the fork goes on
+    following the branch that it followed, and the next push creates one of the new name.
     """
     with state.open_vault_and_fork(with_fork=False) as (vault, fork):
         return vault.rename_fork(name, new_name, by=fork)
@@ -232,7 +237,9 @@ class _Forks(VerbGroup):
         own, of_dir = ({name for param in of.params for name in param.opts} for of in (self, directory_))
         return super().parse_args(ctx, ["dir", *args] if args and args[0].partition("=")[0] in of_dir - own else args)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb."""
         if args[0] not in self.commands and (any(map(looks_like_path, args[:2])) or Path(args[0]).is_dir()):
             return "dir", directory_, args

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.option("--from", "source", type=HOST_PATH, metavar="DIR", help="A directory or git repository to start from.")
 @click.option(
-    "-b", "--branch", default="main", show_default=True, metavar="NAME", help="The first fork, where the source names none."
+    "-b",
+    "--branch",
+    default="main",
+    show_default=True,
+    metavar="NAME",
+    help="The first fork, where the source names none.",
 )
 @click.option("--use", is_flag=True, help="Make it the current vault even if there is one.")
 @click.option("--shared", is_flag=True, help="Let your group read and write it; without this, only you can.")
@@ -67,7 +72,11 @@ def use(state: State, name: str) -> VaultInfo:
     This is a convenience for a person at a prompt: programs name their vault with `--vault` or AVFS_VAULT.
     """
     used = state.avfs.use_vault(name)
-    if not state.output.structured and (place := state.place()) is not None and os.path.realpath(place.vault) != str(used.path):
+    if (
+        not state.output.structured
+        and (place := state.place()) is not None
+        and os.path.realpath(place.vault) != str(used.path)
+    ):
         means = f"`avfs --vault {shlex.quote(name)} COMMAND` means {quote(name)} here, too."
         state.output.note(f"hint: This directory means another vault: {means}\n")
     return used
@@ -89,8 +98,8 @@ def info(state: State, name: str | None, sizes: bool) -> VaultInfo:
 def rename(state: State, name: str, new_name: str) -> VaultInfo:
     """Rename a vault
 
-    None of its forks may be mounted. Hooks stay enabled, and the current vault stays the current one. Open approval requests are
-    void, and a clone that has the vault's path as a remote needs the new path.
+    None of its forks may be mounted. Hooks stay enabled, and the current vault stays the current one. Open approval
+    requests are void, and a clone that has the vault's path as a remote needs the new path.
     """
     return state.avfs.rename_vault(name, new_name)
 
@@ -126,14 +135,19 @@ def config(state: State, key: str | None, value: str | None, unset: bool) -> Con
     return change_settings(state, None, key, value, unset=unset)
 
 
-@verb("vault trust", looks=lambda given: given["path"] is None, view="vaults", example="avfs vault trust /srv/vaults/shop.git")
+@verb(
+    "vault trust",
+    looks=lambda given: given["path"] is None,
+    view="vaults",
+    example="avfs vault trust /srv/vaults/shop.git",
+)
 @click.argument("path", required=False, type=HOST_PATH)
 @click.option("--revoke", is_flag=True, help="Stop trusting PATH.")
 def trust(state: State, path: Path | None, revoke: bool) -> TrustedList:
     """Trust a vault of another user, or list the trusted vaults
 
-    avfs refuses a vault that belongs to another user, and a vault outside the home that has hooks or settings which can run
-    programs. Trusting PATH lifts both: the vault's hooks run, and git obeys its configuration, with your rights.
+    avfs refuses a vault that belongs to another user, and a vault outside the home that has hooks or settings which can
+    run programs. Trusting PATH lifts both: the vault's hooks run, and git obeys its configuration, with your rights.
     """
     if path is None:
         if revoke:

@@ -33,7 +33,11 @@ def proxy_exec(text: TextOutput, result: ExecResult | ExecPlan) -> None:
         names = ", ".join(result.left_out_variables)
         text.note(f"(left out of its environment: {names}; pass one on with --env NAME)")
     for change in result.changed_files:
-        origin = f"{quote_path(change.old_path)} -> " if change.old_path is not None and change.old_path != change.path else ""
+        origin = (
+            f"{quote_path(change.old_path)} -> "
+            if change.old_path is not None and change.old_path != change.path
+            else ""
+        )
         text.note(f"{status_letter(change)} {origin}{quote_path(change.path)}")
     if result.sidecar_changed:
         text.note(f"  and {len(result.sidecar_changed)} ignored")
@@ -79,7 +83,10 @@ def setup(text: TextOutput, result: SetupResult) -> None:
 
 
 def run(text: TextOutput, result: ProgramRun | AttemptsResult) -> None:
-    """Say on standard error what the program changed in its fork, and how to continue; nothing if it changed nothing."""
+    """Say on standard error what the program changed in its fork, and how to continue.
+
+    Nothing if it changed nothing.
+    """
     if "attempts" in result:
         attempts_compare(text, result)
         return
@@ -94,7 +101,9 @@ def run(text: TextOutput, result: ProgramRun | AttemptsResult) -> None:
     made = result["checkpoints"]
     beside = len(result["diff"].sidecar)
     ignored = f", {beside} ignored or not known to git" if beside else ""
-    text.note(f"{text.count(len(files), 'file')} changed (+{plus} -{minus}){ignored}, in {text.count(len(made), 'commit')}")
+    text.note(
+        f"{text.count(len(files), 'file')} changed (+{plus} -{minus}){ignored}, in {text.count(len(made), 'commit')}"
+    )
     for file in files[:_MOST_LISTED]:
         counts = "binary" if file.binary else f"+{file.additions} -{file.deletions}"
         text.note(f"  {status_letter(file.change)} {quote_path(file.change.path)} | {counts}")
@@ -104,7 +113,9 @@ def run(text: TextOutput, result: ProgramRun | AttemptsResult) -> None:
         text.note(f"Deleted fork {fork}.")
     else:
         state = "mounted still; " if result["mounted"] else ""
-        pushed = "" if result["pushed"] and not made else " and pushed" if result["pushed"] else ", not all of it is pushed"
+        pushed = (
+            "" if result["pushed"] and not made else " and pushed" if result["pushed"] else ", not all of it is pushed"
+        )
         text.note(f"Kept fork {fork}: {state}everything is saved{pushed}.")
     _list_next(text, result["next"])
 
@@ -165,7 +176,9 @@ def _plan(text: TextOutput, plan: ExecPlan) -> None:
 def proxy_prepare(text: TextOutput, session: CommandSession) -> None:
     """Say what can be done in a session."""
     text.line("Prepared ", (session["fork"], "bold"), f", {text.count(len(session['steps']), 'command')} so far")
-    text.hint("Run commands with `avfs exec -- COMMAND`; go back with `avfs proxy rollback`; end with `avfs proxy finish`.")
+    text.hint(
+        "Run commands with `avfs exec -- COMMAND`; go back with `avfs proxy rollback`; end with `avfs proxy finish`."
+    )
 
 
 def proxy_finish(text: TextOutput, session: CommandSession) -> None:

@@ -136,7 +136,9 @@ def find(text: TextOutput, result: FoundEntries) -> None:
     for found in result["results"]:
         for entry in found.entries:
             slash = "/" if entry.kind == "directory" and entry.path else ""
-            text.line(f"{found.fork}:" if several else "", (f"{quote_path(entry.path)}{slash}", _STYLES.get(entry.kind, "")))
+            text.line(
+                f"{found.fork}:" if several else "", (f"{quote_path(entry.path)}{slash}", _STYLES.get(entry.kind, ""))
+            )
         text.warn(found.warnings)
 
 
@@ -190,7 +192,11 @@ def _removed(text: TextOutput, result: HistorySearchResult) -> None:
         else:
             text.line(name, (":", "cyan"), (str(file.line.number), "green"), (":", "cyan"), *_paint_matches(file.line))
         by = file.removed_by
-        maker = by.author.name + (f", {by.session[:8]}" if by.session is not None else "") + (f"@{by.fork}" if by.fork else "")
+        maker = (
+            by.author.name
+            + (f", {by.session[:8]}" if by.session is not None else "")
+            + (f"@{by.fork}" if by.fork else "")
+        )
         what = " ".join((by.command or by.subject).split())
         text.line("  removed by ", (text.id(by.id), "yellow"), f" ({maker} {text.since(by.created_at_ns)}) {what}")
         text.line("  last in ", (text.id(file.last_commit), "yellow"))

@@ -74,7 +74,9 @@ def checkpoint_save(text: TextOutput, result: CheckpointResult) -> None:
             text.line("Labelled it ", (str(label), "bold"))
         return
     label = f"{saved.labels[0]} " if saved.labels else ""
-    text.line("Saved ", (label, "bold"), (text.id(saved.id), "yellow"), f" ({text.count(len(result.changed_files), 'path')})")
+    text.line(
+        "Saved ", (label, "bold"), (text.id(saved.id), "yellow"), f" ({text.count(len(result.changed_files), 'path')})"
+    )
     list_changes(text, result.changed_files)
     if result.sidecar_changed:
         text.line(f"Beside it: {text.count(len(result.sidecar_changed), 'path')} ignored or not known to git")
@@ -85,7 +87,9 @@ def add(text: TextOutput, result: CheckpointResult) -> None:
     if result.outcome == "unchanged" or result.checkpoint is None:
         text.line("Nothing to add: git tracks or ignores every file there")
         return
-    text.line("Added in ", (text.id(result.checkpoint.id), "yellow"), f" ({text.count(len(result.changed_files), 'path')})")
+    text.line(
+        "Added in ", (text.id(result.checkpoint.id), "yellow"), f" ({text.count(len(result.changed_files), 'path')})"
+    )
     list_changes(text, result.changed_files)
 
 
@@ -380,4 +384,6 @@ def blame(text: TextOutput, result: Blame) -> None:
     for line in result.lines:
         facts = " ".join(fact.ljust(width) for fact, width in zip(sources[line.commit], widths, strict=True))
         content = line.text.decode("utf-8", "surrogateescape")
-        text.line((text.id(line.commit), "yellow"), f" ({facts} ", (f"{line.number:>{number_width}}", "green"), f") {content}")
+        text.line(
+            (text.id(line.commit), "yellow"), f" ({facts} ", (f"{line.number:>{number_width}}", "green"), f") {content}"
+        )

@@ -74,7 +74,10 @@ def _merge(text: TextOutput, result: MergeResult, fetched_from: str | None = Non
     moves_on = result.outcome == "fast_forward"
     if planned:
         text.line(
-            "Would move " if moves_on else "Would merge ", target if moves_on else source, *_end(text, result), f", {paths}"
+            "Would move " if moves_on else "Would merge ",
+            target if moves_on else source,
+            *_end(text, result),
+            f", {paths}",
         )
     elif moves_on:
         text.line("Moved ", target, *_end(text, result), f", {paths}")
@@ -129,7 +132,10 @@ def _rewrite(text: TextOutput, result: RewriteResult | MergeAborted, verb: str, 
         text.line((result.fork, "bold"), " is as it should be already")
     else:
         text.line(
-            words, (result.fork, "bold"), f", {text.count(len(result.commits), 'commit')}, at ", (text.id(result.head), "yellow")
+            words,
+            (result.fork, "bold"),
+            f", {text.count(len(result.commits), 'commit')}, at ",
+            (text.id(result.head), "yellow"),
         )
         list_changes(text, result.changed_files)
     _say_saved(text, result)

@@ -18,7 +18,9 @@ def meta_get(text: TextOutput, result: PathMeta) -> None:
         text.line(_show(result.entries[0].value))
     elif result.tags or result.entries:
         tags = ", ".join(_show(os.fsencode(tag)) for tag in result.tags)
-        text.facts([("tags", tags or None), *((_show(os.fsencode(entry.key)), _show(entry.value)) for entry in result.entries)])
+        text.facts(
+            [("tags", tags or None), *((_show(os.fsencode(entry.key)), _show(entry.value)) for entry in result.entries)]
+        )
     else:
         text.line((quote_path(result.path), "bold"), " has no tags and no metadata")
 
@@ -31,7 +33,9 @@ def meta_set(text: TextOutput, result: PathMeta) -> None:
 
 def meta_delete(text: TextOutput, result: PathMeta) -> None:
     """Say which key is gone."""
-    text.line("Deleted ", (_show(os.fsencode(str(text.request["key"]))), "bold"), " of ", (quote_path(result.path), "bold"))
+    text.line(
+        "Deleted ", (_show(os.fsencode(str(text.request["key"]))), "bold"), " of ", (quote_path(result.path), "bold")
+    )
 
 
 def meta_tag(text: TextOutput, result: PathMeta) -> None:

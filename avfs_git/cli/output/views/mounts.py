@@ -118,7 +118,9 @@ def end(text: TextOutput, ended: RemoveResult) -> None:
     why = "programs still use it" if ended.in_use else "it holds work that was not pushed"
     if ended.repositories:
         named = ", ".join(quote_path(path) for path in ended.repositories[:_NAMED])
-        why += f", such as the commits of the repositories inside it: {named}{and_more(len(ended.repositories) - _NAMED)}"
+        why += (
+            f", such as the commits of the repositories inside it: {named}{and_more(len(ended.repositories) - _NAMED)}"
+        )
     if ended.left_in_git:
         named = ", ".join(ended.left_in_git[:_NAMED])
         why = f"git in it has put work elsewhere: {named}{and_more(len(ended.left_in_git) - _NAMED)}"

@@ -30,7 +30,10 @@ def policy_show(text: TextOutput, result: PolicyRules) -> None:
     """List rules in the order in which they are asked."""
     text.table(
         ("Scope", "Rule", "Matches", "Action", "Reason"),
-        ((rule["scope"], rule["name"], _conditions(rule), rule["action"].value, rule["reason"]) for rule in result["rules"]),
+        (
+            (rule["scope"], rule["name"], _conditions(rule), rule["action"].value, rule["reason"])
+            for rule in result["rules"]
+        ),
     )
 
 
@@ -71,7 +74,13 @@ def approvals_list(text: TextOutput, result: ApprovalList) -> None:
     """List approvals, a line each; a person who decides sees all of one with `avfs approvals grant`."""
     redactor = Redactor()
     rows = (
-        (found.id, found.state.value, found.fork, text.since(found.expires_at_ns), _one_line(redactor.text(found.command)))
+        (
+            found.id,
+            found.state.value,
+            found.fork,
+            text.since(found.expires_at_ns),
+            _one_line(redactor.text(found.command)),
+        )
         for found in result["approvals"]
     )
     text.table(("Approval", "State", "Fork", "Until", "Command"), rows)
@@ -100,7 +109,8 @@ def audit(text: TextOutput, result: AuditLines) -> None:
             text.line(f"{word} lines {facts['first']} to {facts['last']} of the audit log, the last of {time}")
         return
     rows = (
-        (str(entry.seq), text.since(entry.at_ns), *audit_cells(entry, is_short=text.on_terminal)) for entry in result["entries"]
+        (str(entry.seq), text.since(entry.at_ns), *audit_cells(entry, is_short=text.on_terminal))
+        for entry in result["entries"]
     )
     text.table(("No", "Time", "Fork", "Event", "Outcome", "What"), rows)
     if not result["entries"]:

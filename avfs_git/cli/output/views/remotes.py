@@ -14,9 +14,24 @@ if TYPE_CHECKING:
 
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import RemoteList, Updates
-    from avfs_git.model import ApplyResult, CloneResult, FetchResult, PrefetchResult, PullResult, PushResult, RefMove, RemoteInfo
+    from avfs_git.model import (
+        ApplyResult,
+        CloneResult,
+        FetchResult,
+        PrefetchResult,
+        PullResult,
+        PushResult,
+        RefMove,
+        RemoteInfo,
+    )
 
-_KINDS = (("refs/heads/", ""), ("refs/remotes/", ""), ("refs/tags/", "tag "), ("refs/avfs/remotes/", ""), ("refs/avfs/", ""))
+_KINDS = (
+    ("refs/heads/", ""),
+    ("refs/remotes/", ""),
+    ("refs/tags/", "tag "),
+    ("refs/avfs/remotes/", ""),
+    ("refs/avfs/", ""),
+)
 _LABEL = compiled(r"refs/avfs/(?:remotes/([^/]+/))?checkpoints/(.+)/([^/]+)")
 
 
@@ -75,7 +90,10 @@ def push(text: TextOutput, result: PushResult) -> None:
     if not result.refs:
         text.line("Nothing to push")
     for ref in result.refs:
-        text.line((f"{ref.outcome:<9}", "green" if ref.outcome != "unchanged" else ""), f" {_name(ref.ref)} {text.id(ref.new)}")
+        text.line(
+            (f"{ref.outcome:<9}", "green" if ref.outcome != "unchanged" else ""),
+            f" {_name(ref.ref)} {text.id(ref.new)}",
+        )
 
 
 def pull(text: TextOutput, result: PullResult) -> None:
@@ -106,7 +124,9 @@ def apply(text: TextOutput, result: ApplyResult) -> None:
     verb = "Would write" if text.request.get("dry_run") else "Wrote"
     if not result.changed_files:
         where = quote_path(bytes(result.directory))
-        text.line(f"{where} has what ", (result.fork, "bold"), f" changed since {result.since[:12]}; nothing was written")
+        text.line(
+            f"{where} has what ", (result.fork, "bold"), f" changed since {result.since[:12]}; nothing was written"
+        )
         return
     text.line(f"{verb} {text.count(len(result.changed_files), 'path')} into {quote_path(bytes(result.directory))}")
     for change in result.changed_files:

@@ -56,7 +56,12 @@ def vault_list(text: TextOutput, result: VaultList) -> None:
         text.hint("There is no vault yet. Make one with `avfs vault create NAME`.")
         return
     rows = (
-        ("*" if vault.current else "", vault.name, "?" if vault.problem else str(vault.forks), text.since(vault.created_at_ns))
+        (
+            "*" if vault.current else "",
+            vault.name,
+            "?" if vault.problem else str(vault.forks),
+            text.since(vault.created_at_ns),
+        )
         for vault in vaults
     )
     text.table(("", "Vault", "Forks", "Made"), rows, right=("Forks",))
@@ -271,7 +276,9 @@ def doctor(text: TextOutput, report: DoctorReport | HostReport) -> None:
         text.line((f"{state}: ", "red" if problem.is_left else "green"), problem.description)
         if not problem.fixed:
             text.line(f"  {problem.remedy}")
-    text.line(f"Checked {', '.join(report.checked)}: ", ("healthy", "green") if report.healthy else ("not healthy", "red"))
+    text.line(
+        f"Checked {', '.join(report.checked)}: ", ("healthy", "green") if report.healthy else ("not healthy", "red")
+    )
 
 
 def _host(text: TextOutput, report: HostReport) -> None:
@@ -316,7 +323,9 @@ def gc(text: TextOutput, result: GarbageResult) -> None:
         elif result.freed_bytes:
             text.line(f"To be given back: about {text.size(result.freed_bytes)}")
         return
-    text.line(f"Packs: {result.packs_before} before, {result.packs_after} now; given back: {text.size(result.freed_bytes)}")
+    text.line(
+        f"Packs: {result.packs_before} before, {result.packs_after} now; given back: {text.size(result.freed_bytes)}"
+    )
 
 
 prune = gc

@@ -26,12 +26,18 @@ def where(text: TextOutput, here: Whereabouts) -> None:
         return
     of_clone = f" of '{_show(here['origin'])}'" if here["origin"] is not None else ""
     if here["fork"] is None:
-        text.line("Vault ", (here["vault"], "bold"), f"{of_clone}: {text.count(len(here['forks']), 'fork')}, none is named here")
+        text.line(
+            "Vault ",
+            (here["vault"], "bold"),
+            f"{of_clone}: {text.count(len(here['forks']), 'fork')}, none is named here",
+        )
         text.hint("List them with `avfs fork list`; name one with `--fork NAME`.")
         if here["origin"] is not None:
             text.hint(_FORK)
         return
-    text.line("Fork ", (here["fork"], "bold"), f"{of_clone}, in vault " if of_clone else " of vault ", (here["vault"], "bold"))
+    text.line(
+        "Fork ", (here["fork"], "bold"), f"{of_clone}, in vault " if of_clone else " of vault ", (here["vault"], "bold")
+    )
     if here["mounted_at"] is not None:
         text.line(f"Mounted at '{_show(here['mounted_at'])}'")
     status = here["status"]
@@ -43,7 +49,8 @@ def where(text: TextOutput, here: Whereabouts) -> None:
             text.hint(f"A {status.merging.operation.replace('_', '-')} is not finished; see `avfs status`.")
         elif not status.clean:
             text.hint(
-                "See it with `avfs diff`, save it with `avfs checkpoint save [LABEL]`, take back the last step with `avfs undo`."
+                "See it with `avfs diff`, save it with `avfs checkpoint save [LABEL]`, take back the last step with "
+                "`avfs undo`."
             )
         else:
             text.hint("See what was done with `avfs log` and `avfs op log`; take back the last step with `avfs undo`.")

@@ -1,7 +1,8 @@
 """The user's end of the process above a command (see `runner`, which is that process).
 
-Decided here: how it is started and spoken to, and what may be asked of it when. A `Runner` belongs to one thread at a time. When
-it is closed, or its user dies in any way, every process that it started is killed and every mount that was made for it is gone.
+Decided here: how it is started and spoken to, and what may be asked of it when. A `Runner` belongs to one thread at a
+time. When it is closed, or its user dies in any way, every process that it started is killed and every mount that was
+made for it is gone.
 """
 
 from __future__ import annotations
@@ -52,8 +53,14 @@ class NamespaceRefused(Exception):
 
     def __init__(self, step: str, number: int) -> None:
         reason = os.strerror(number) if number else "it ended"
-        if (step, number) == ("make mounts private", errno.EINVAL):  # the kernel's answer for a root that is no mount point
-            reason = "the root directory is no mount point, as in a plain chroot; run `mount --bind DIR DIR` before `chroot DIR`"
+        if (step, number) == (
+            "make mounts private",
+            errno.EINVAL,
+        ):  # the kernel's answer for a root that is no mount point
+            reason = (
+                "the root directory is no mount point, as in a plain chroot; run `mount --bind DIR DIR` before "
+                "`chroot DIR`"
+            )
         super().__init__(f"cannot {step}: {reason}")
         self.step = step
         self.number = number
@@ -109,7 +116,7 @@ def readonly_mount(target: Path) -> Mapping[str, object]:
 
 
 def writable_mount(target: Path) -> Mapping[str, object]:
-    """Describe a bind mount of a directory on itself, which stays writable when the one above becomes read-only later."""
+    """Describe a bind mount of a directory on itself that stays writable when the one above becomes read-only later."""
     return {"what": "writable", "target": os.fspath(target)}
 
 
@@ -147,9 +154,9 @@ class Launch:
     """The variables of this process that it gets."""
     umask: int
     is_sandboxed: bool = False
-    """Whether it is bubblewrap: what runs below it has fewer rights than the process above, which does nothing for it."""
+    """Whether it is bubblewrap: what runs below has fewer rights than the process above, which does nothing for it."""
     is_locked: bool = False
-    """Whether it cannot take mounts away, though it is root: it runs in a user namespace where the system allows one."""
+    """Whether it cannot remove mounts, though it is root: it runs in a user namespace where the system allows one."""
 
 
 @value_class
@@ -172,8 +179,8 @@ _left: list[subprocess.Popen[bytes]] = []
 def starting_early() -> Iterator[None]:
     """Start a process for the next `Runner` now: it comes up while the caller does what else a command begins with.
 
-    It does nothing until it is asked. One that was not used is ended with the block. Where none can be started, the runner
-    says so.
+    It does nothing until it is asked. One that was not used is ended with the block. Where none can be started, the
+    runner says so.
     """
     with suppress(HostError):
         _spare.append(_start())
@@ -213,8 +220,9 @@ class Runner(Closing):
     def __init__(self, *, held: Sequence[int] = (), on_silence: Callable[[], object] | None = None) -> None:
         """Start it; it waits for `isolate`.
 
-        It keeps `held` open until everything that it ran has ended; commands do not get them. `on_silence` is called while it
-        makes mounts or starts a command and does not get on: it raises if the server of a tree that is looked into is stopped.
+        It keeps `held` open until everything that it ran has ended; commands do not get them. `on_silence` is called
+        while it makes mounts or starts a command and does not get on: it raises if the server of a tree that is looked
+        into is stopped.
         """
         self._on_silence = on_silence
         _left[:] = [process for process in _left if process.poll() is None]
@@ -234,7 +242,8 @@ class Runner(Closing):
 
         Args:
             mounts: Those to make in a mount namespace, in order: see `overlay_mount` and its like.
-            pids: Give its processes a PID namespace, in which nothing else is; one needs a mount namespace for its /proc.
+            pids: Give its processes a PID namespace, in which nothing else is; one needs a mount namespace for its
+                /proc.
 
         Raises:
             NamespaceRefused: If the system does not allow them; it has ended then.
@@ -250,7 +259,8 @@ class Runner(Closing):
     def _await_answer(self) -> dict[str, Any] | None:
         """Wait for the answer to a request; None if the process is gone.
 
-        A wait that is given up ends all of it at once: what waits in the kernel for a FUSE server heeds no closed socket.
+        A wait that is given up ends all of it at once: what waits in the kernel for a FUSE server heeds no closed
+        socket.
         """
         try:
             while self._on_silence is not None and not select.select([self.socket], [], [], _SILENCE_S)[0]:
@@ -275,7 +285,8 @@ class Runner(Closing):
     def close(self) -> None:
         """Kill what runs, and wait until nothing of it is left. A second call does nothing.
 
-        What waits in the kernel and cannot be killed is waited for `STUCK_S` seconds only; it ends when the kernel lets it go.
+        What waits in the kernel and cannot be killed is waited for `STUCK_S` seconds only; it ends when the kernel lets
+        it go.
         """
         self.socket.close()
         try:
@@ -312,22 +323,35 @@ class Runner(Closing):
         self._tell({"mounts": [dict(mount) for mount in mounts]})
         self._await_done("mounted", step="mount")
 
-    def start(self, launch: Launch, handles: tuple[int, ...], *, has_terminal: bool = False, lease: int | None = None) -> int:
+    def start(
+        self, launch: Launch, handles: tuple[int, ...], *, has_terminal: bool = False, lease: int | None = None
+    ) -> int:
         """Start a command; give its number as its own namespace has it.
 
         Args:
             launch: The command.
             handles: Its standard input, output and error, and what else it is to have, as descriptors 3 and up.
-            has_terminal: Its standard input is a terminal of no session: it becomes the controlling terminal of the command's.
-            lease: A file that no other process has open: the first to open it while the command runs waits until `release`.
-                A message tells of that, see `is_asked`.
+            has_terminal: Its standard input is a terminal of no session: it becomes the controlling terminal of the
+                command's.
+            lease: A file that no other process has open: the first to open it while the command runs waits until
+                `release`. A message tells of that, see `is_asked`.
 
         Raises:
             CannotStart: If it cannot be started.
             LeaseRefused: If no process can be made to wait; nothing was started.
         """
-        message: dict[str, object] = {"argv": list(launch.argv), "cwd": launch.cwd, "env": {b"PWD": launch.cwd, **launch.env}}
-        message |= {"root": launch.root, "keep": launch.keep, "unset": _UNSET, "umask": launch.umask, "lease": lease is not None}
+        message: dict[str, object] = {
+            "argv": list(launch.argv),
+            "cwd": launch.cwd,
+            "env": {b"PWD": launch.cwd, **launch.env},
+        }
+        message |= {
+            "root": launch.root,
+            "keep": launch.keep,
+            "unset": _UNSET,
+            "umask": launch.umask,
+            "lease": lease is not None,
+        }
         message |= {"terminal": has_terminal, "sandboxed": launch.is_sandboxed, "locked": launch.is_locked}
         self._tell(message, (*handles, lease) if lease is not None else handles)
         answer = self._await_answer()

@@ -1,14 +1,16 @@
 """Renaming directories that overlayfs refuses to rename, for the process above a command (see `runner`).
 
-The kernel's overlayfs answers EXDEV to the rename of a directory of which a part is in a lower layer, unless it may leave a mark
-that an upper layer of ordinary users cannot have. mv(1) copies then, but `git mv`, and what calls rename(2) and nothing else,
-fails. Decided here: that the command's renames are looked at first (seccomp_unotify(2)). All but those of such a directory are
-left to the kernel. The directory is made anew beside the old one, with the same files under further names (a link copies a file
-up, with all that belongs to it); that one gets the new name in one step, and then the old one goes. So nothing is lost at any
-point, and the command is told what the kernel would have said.
+The kernel's overlayfs answers EXDEV to the rename of a directory of which a part is in a lower layer, unless it may
+leave a mark that an upper layer of ordinary users cannot have. mv(1) copies then, but `git mv`, and what calls
+rename(2) and nothing else, fails. Decided here: that the command's renames are looked at first (seccomp_unotify(2)).
+All but those of such a directory are left to the kernel. The directory is made anew beside the old one, with the same
+files under further names (a link copies a file up, with all that belongs to it); that one gets the new name in one
+step, and then the old one goes. So nothing is lost at any point, and the command is told what the kernel would have
+said.
 
-Only `runner` imports this, as a module without a package, so that it imports nothing of avfs. Where the system lacks seccomp's
-notifications, `install` says so, and renames fail as they do on overlayfs. It has one thread; the command's thread waits.
+Only `runner` imports this, as a module without a package, so that it imports nothing of avfs. Where the system lacks
+seccomp's notifications, `install` says so, and renames fail as they do on overlayfs. It has one thread; the command's
+thread waits.
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ class _Filter(ctypes.Structure):
 
 
 def install() -> int | None:
-    """Have the renames of this process and its children reported; give the descriptor for that, None if it cannot be."""
+    """Have the renames of this process and its children reported.
+
+    Give the descriptor for that, None if it cannot be.
+    """
     known = _ARCHES.get(os.uname().machine)
     if known is None:
         return None
@@ -122,7 +127,9 @@ class Renames:
             return None
         if not source.startswith(self._root + "/") or not self._is_refused(source[len(self._root) + 1 :]):
             return None
-        fcntl.ioctl(self.listener, _ID_VALID, struct.pack("<Q", asked))  # else the number may be another process's by now
+        fcntl.ioctl(
+            self.listener, _ID_VALID, struct.pack("<Q", asked)
+        )  # else the number may be another process's by now
         return self._move(source, target, flags)
 
     def _is_refused(self, inside: str) -> bool:

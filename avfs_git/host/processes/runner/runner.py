@@ -2,16 +2,17 @@
 
     python -I -S avfs_git/host/processes/runner/runner.py SOCKET
 
-Decided here: how all processes of a command are kept together and ended. Where the system allows it they live in a PID namespace
-whose first process this is: killing all of it misses nothing, however often a program has forked and called setsid(2), and when
-this process dies, the kernel kills the rest. Elsewhere it is their subreaper: orphans become its children, and it kills its
-descendants until there are none. Mounts for the command are in a mount namespace of its own, and go with its last process.
+Decided here: how all processes of a command are kept together and ended. Where the system allows it they live in a PID
+namespace whose first process this is: killing all of it misses nothing, however often a program has forked and called
+setsid(2), and when this process dies, the kernel kills the rest. Elsewhere it is their subreaper: orphans become its
+children, and it kills its descendants until there are none. Mounts for the command are in a mount namespace of its own,
+and go with its last process.
 
-It can make the first process that opens a given file wait, by a lease (fcntl(2)), and say so: that process waits until the user
-of the runner answers, at most `/proc/sys/fs/lease-break-time`.
+It can make the first process that opens a given file wait, by a lease (fcntl(2)), and say so: that process waits until
+the user of the runner answers, at most `/proc/sys/fs/lease-break-time`.
 
-`handle.Runner` starts it and talks to it over a socket of sequenced packets, one `marshal` value each. It has
-to start in a few milliseconds, so it imports next to nothing, and nothing of avfs. When the socket closes, because its user is
+`handle.Runner` starts it and talks to it over a socket of sequenced packets, one `marshal` value each. It has to start
+in a few milliseconds, so it imports next to nothing, and nothing of avfs. When the socket closes, because its user is
 done or dead, everything ends; descriptors that came with the first message, such as a lock, stay open until then.
 
 One thread serves; a second one only starts commands (`spawning.Spawner`). Nothing it does needs to survive a crash.
@@ -148,7 +149,11 @@ def _find_overlay(steps: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _hide(target: str, kept: list[str], files: dict[str, bytes]) -> None:
     """Show a directory without its contents."""
-    opened = [(f"{target}/{name}", os.open(f"{target}/{name}", os.O_PATH)) for name in kept if os.path.isdir(f"{target}/{name}")]
+    opened = [
+        (f"{target}/{name}", os.open(f"{target}/{name}", os.O_PATH))
+        for name in kept
+        if os.path.isdir(f"{target}/{name}")
+    ]
     try:
         _mount("hide a directory", "avfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "mode=755,size=64k")
         for name, data in files.items():
@@ -397,11 +402,14 @@ class _Server:
         if self._listener is not None and self._overlay is not None:
             overlay = self._overlay
             self._renames = _beside("renames").Renames(
-                self._listener, root=overlay["target"], upper=f"/proc/self/fd/{overlay['upper_fd']}", lower=overlay["lower"]
+                self._listener,
+                root=overlay["target"],
+                upper=f"/proc/self/fd/{overlay['upper_fd']}",
+                lower=overlay["lower"],
             )
         try:
-            # Renames are answered with this process's rights, by paths that a command may change meanwhile: a command with fewer
-            # rights is started from a thread without the filter, and gets what overlayfs says.
+            # Renames are answered with this process's rights, by paths that a command may change meanwhile: a command
+            # with fewer rights is started from a thread without the filter, and gets what overlayfs says.
             self._is_sandboxed = run["sandboxed"]
             spawner = self._spawning if self._is_sandboxed else self._spawner
             pid, step, number = spawner.spawn(run, handles)

@@ -1,10 +1,12 @@
 """Starting a command below this process, for the process above a command (see `runner`).
 
-Decided here: which file a program's name means, and what a command begins with: a session of its own, in it the terminal if it is
-to have one, the default of every signal that this process treats in another way, its directory and its umask. A command comes
-from the thread that calls `spawn` and inherits its filters of system calls: a `Spawner` is a thread for that.
+Decided here: which file a program's name means, and what a command begins with: a session of its own, in it the
+terminal if it is to have one, the default of every signal that this process treats in another way, its directory and
+its umask. A command comes from the thread that calls `spawn` and inherits its filters of system calls: a `Spawner` is a
+thread for that.
 
-Only `runner` imports this, as a module without a package, so that it imports nothing of avfs. Nothing needs to survive a crash.
+Only `runner` imports this, as a module without a package, so that it imports nothing of avfs. Nothing needs to survive
+a crash.
 """
 
 from __future__ import annotations
@@ -41,10 +43,10 @@ def _find(name: bytes, environment: dict[bytes, bytes]) -> list[bytes]:
 def spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
     """Start the command from this thread, whose filters it gets.
 
-    By vfork(2). What posix_spawn(3) has no action for is set here around it: nothing else in this process uses its directory, or
-    makes files, meanwhile. With `run["terminal"]`, its standard input is a terminal that no session has: it becomes that of the
-    command's, whose leader opens it once more (tty_ioctl(4)). Gives the command's number; or 0, the step that failed, and the
-    errno.
+    By vfork(2). What posix_spawn(3) has no action for is set here around it: nothing else in this process uses its
+    directory, or makes files, meanwhile. With `run["terminal"]`, its standard input is a terminal that no session has:
+    it becomes that of the command's, whose leader opens it once more (tty_ioctl(4)). Gives the command's number; or 0,
+    the step that failed, and the errno.
     """
     keep = frozenset(run["keep"])
     environment = {name: value for name, value in os.environb.items() if name in keep}
@@ -80,7 +82,9 @@ def spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
             except (FileNotFoundError, NotADirectoryError) as error:
                 missing = error.errno or 0
             except OSError as error:
-                refused = refused or error.errno or 0  # as execvp(3): a later directory may have one that can be executed
+                refused = (
+                    refused or error.errno or 0
+                )  # as execvp(3): a later directory may have one that can be executed
             except ValueError:
                 refused = errno.EINVAL
             else:
@@ -100,10 +104,10 @@ def _path_of(fd: int) -> str:
 def _spawn_locked(
     path: bytes, argv: list[bytes], environment: dict[bytes, bytes], handles: list[int], *, has_terminal: bool
 ) -> int:
-    """Start a command of root in a user namespace with the same users, in which it cannot change its copy of the mounts.
+    """Start root's command in a user namespace with the same users, where it cannot change its copy of the mounts.
 
-    Mounts of a namespace with more rights are locked there (mount_namespaces(7)). Where the system allows no user namespace the
-    command is started without. Raises OSError if it cannot be executed.
+    Mounts of a namespace with more rights are locked there (mount_namespaces(7)). Where the system allows no user
+    namespace the command is started without. Raises OSError if it cannot be executed.
     """
     asked, said = os.pipe(), os.pipe()
     pid = os.fork()

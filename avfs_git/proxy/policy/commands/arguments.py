@@ -1,8 +1,9 @@
 """The words of a command, taken apart into options and operands as getopt does.
 
-Decided here, and nowhere else: groups of short options, shortened long ones, values, `--`, and what a word that is not known may
-turn out to be. An option that is shortened is every option that it may be. One that the program's entry does not list is named
-in `unknown`, because the word behind it may be its value or not. `classify` calls this. Pure functions.
+Decided here, and nowhere else: groups of short options, shortened long ones, values, `--`, and what a word that is not
+known may turn out to be. An option that is shortened is every option that it may be. One that the program's entry does
+not list is named in `unknown`, because the word behind it may be its value or not. `classify` calls this. Pure
+functions.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ class Arguments:
 
 
 def take_apart(words: Sequence[Word], program: Program, *, stops: bool) -> Arguments:
-    """Tell options from operands, as getopt does. With `stops`, everything behind the first operand is left as it is."""
+    """Tell options from operands, as getopt does.
+
+    With `stops`, everything behind the first operand is left as it is.
+    """
     rest = list(words)
     made = Arguments()
     while rest:
@@ -97,11 +101,13 @@ def _take_value(rest: list[Word], made: Arguments) -> Word | None:
 
 
 def find_long(name: str, program: Program) -> tuple[tuple[str, Option], ...]:
-    """Find what a long option may be: itself, or everything that it may be short for, or the contrary of a harmless one."""
+    """Find what a long option may be: itself, all that it may be short for, or the contrary of a harmless one."""
     exact = program.options.get(name)
     if exact is not None:
         return ((name, exact),)
-    found = tuple((whole, option) for whole, option in program.options.items() if whole.startswith(name) and len(name) > 2)
+    found = tuple(
+        (whole, option) for whole, option in program.options.items() if whole.startswith(name) and len(name) > 2
+    )
     if not found and name.startswith("--no-"):
         contrary = program.options.get("--" + name.removeprefix("--no-"))
         if contrary is not None and not contrary.does and contrary.means != "command":
@@ -112,7 +118,9 @@ def find_long(name: str, program: Program) -> tuple[tuple[str, Option], ...]:
 def _take_letters(word: Word, program: Program, rest: list[Word], made: Arguments) -> None:
     """Read short options in a group; the value of one stands behind it, or is the next word."""
     whole = program.options.get(word.value)
-    if whole is not None and len(word.value) > 2 and whole.takes != "attached":  # such as `xxd -ps`, `openssl req -subj NAME`
+    if (
+        whole is not None and len(word.value) > 2 and whole.takes != "attached"
+    ):  # such as `xxd -ps`, `openssl req -subj NAME`
         value = _take_value(rest, made) if whole.takes == "value" else None
         made.options.append(Given(word.value, ((word.value, whole),), value))
         return

@@ -1,7 +1,7 @@
 """What some programs do with their words that no table can say.
 
-Decided here: one function a kind of program, named in its entry of `programs.txt`. `classify` calls them, each with the command
-taken apart. What a function does not know for harmless, it reports. Functions without state.
+Decided here: one function a kind of program, named in its entry of `programs.txt`. `classify` calls them, each with the
+command taken apart. What a function does not know for harmless, it reports. Functions without state.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def _find_action(c: Findings, call: Call, action: str, rest: list[Word], starts:
     found = starts or [Word(".", exact=True, text=".")]
     if action in {"-exec", "-execdir", "-ok", "-okdir"}:
         ends = [
-            at for at, each in enumerate(rest) if each.value == ";" or (each.value == "+" and at and rest[at - 1].value == "{}")
+            at
+            for at, each in enumerate(rest)
+            if each.value == ";" or (each.value == "+" and at and rest[at - 1].value == "{}")
         ]
         end = ends[0] if ends else len(rest)
         inner = rest[:end]
@@ -179,7 +181,10 @@ def _open_in_pager(c: Findings, call: Call, number: int) -> None:
 
 
 def _check_jq(c: Findings, call: Call) -> None:
-    """`--arg NAME VALUE` takes two words; the option is not in the table, so that each of them would be one too many."""
+    """`--arg NAME VALUE` takes two words.
+
+    The option is not in the table, so that each of them would be one too many.
+    """
     if call.arguments.has("-f", "--from-file") and call.arguments.operands:
         c.path(call.arguments.operands[0], call.place)
 
@@ -274,7 +279,8 @@ def _python_module(c: Findings, call: Call, words: tuple[Word, ...]) -> None:
 # A delimiter in brackets is not known: it counts there for some programs, and not for others.
 _SED_ADDRESS = r"(?:\d+|\$|/(?:[^/\\\n\[]|\\[^\n]|\[\^?+[^]/\\\n]+\])*+/)"
 _SED_SUBSTITUTE = (
-    r"s([^\\\n\s\w;\[\]])(?:(?!\1)[^\\\n\[]|\\[^\n]|\[\^?+(?:(?!\1)[^]\\\n])+\])*+\1(?:(?!\1)[^\\\n]|\\[^\n])*+\1[gpI\d]*+"
+    r"s([^\\\n\s\w;\[\]])(?:(?!\1)[^\\\n\[]|\\[^\n]|\[\^?+(?:(?!\1)[^]\\\n])+\])*+\1(?:(?!\1)[^\\\n]"
+    r"|\\[^\n])*+\1[gpI\d]*+"
 )
 _SED_LOOKS = compiled(
     rf"(?:[ \t]*+(?:{_SED_ADDRESS}(?:,{_SED_ADDRESS})?+)?+(?:!?[pdqD=]|{_SED_SUBSTITUTE})?+[ \t]*+(?:[;\n]|\Z))*+"
@@ -333,7 +339,7 @@ def _check_awk(c: Findings, call: Call) -> None:
 
 
 def _look_at_script(c: Findings, name: str, text: Word | None, place: Place) -> None:
-    """Look into a script in the command: a few forms are known to look at lines only, all else is a text of another language."""
+    """Look into a script in the command: a few known forms only look at lines, the rest is text of another language."""
     if text is None or not text.exact:
         c.add("w", f"not all of a script of {name} is known", place, exact=False)
     elif _AWK_ACTS.search(text.value) if name == "awk" else not _SED_LOOKS.fullmatch(text.value):
@@ -503,7 +509,22 @@ CHECKS: dict[str, Callable[[Findings, Call], None]] = {
 """By the name that the table gives."""
 
 TAKES_ALL_WORDS = frozenset(
-    {"any", "bare", "ps", "printf", "set", "shopt", "declare", "shell", "eval", "trap", "source", "busybox", "find", "test"}
+    {
+        "any",
+        "bare",
+        "ps",
+        "printf",
+        "set",
+        "shopt",
+        "declare",
+        "shell",
+        "eval",
+        "trap",
+        "source",
+        "busybox",
+        "find",
+        "test",
+    }
 )
 """Checks that look at every word themselves, so that options are none of the table's."""
 

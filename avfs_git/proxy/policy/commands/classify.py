@@ -1,14 +1,15 @@
 """What a command may do, as far as its text tells.
 
-Decided here: how what is known of programs (`programs`) and what a text says (`shell`) become findings. `policy.decide` calls
-`classify`; nothing is run, looked up or read, so that the same request always gives the same findings. May be called from any
-thread.
+Decided here: how what is known of programs (`programs`) and what a text says (`shell`) become findings. `policy.decide`
+calls `classify`; nothing is run, looked up or read, so that the same request always gives the same findings. May be
+called from any thread.
 
 This is a coarse boundary. It is made so that it errs on the strict side: what is proven to read only is `read_only`, a
-program or an option that is not known changes files, a command whose name or text is not known before it runs may do everything,
-and the target of a command that destroys or overwrites lies outside until it is proven to lie inside. What a program that is let
-in does of its own accord, a symbolic link that leads outside, a program of the workspace that has the name of a known one in a
-directory of the search path: that no text tells, and the layers below (read-only view, isolation) are there for it.
+program or an option that is not known changes files, a command whose name or text is not known before it runs may do
+everything, and the target of a command that destroys or overwrites lies outside until it is proven to lie inside. What
+a program that is let in does of its own accord, a symbolic link that leads outside, a program of the workspace that has
+the name of a known one in a directory of the search path: that no text tells, and the layers below (read-only view,
+isolation) are there for it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from avfs_git.values import replace
 
 _MAX_DEPTH = 24
 """Commands in commands deeper than this are not followed."""
-_SYSTEM_PROGRAMS = frozenset({"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin"})
+_SYSTEM_PROGRAMS = frozenset(
+    {"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin"}
+)
 """Where a program with a path is the one of that name."""
 _RESERVED = frozenset("! { } [[ ]] (( if then elif else fi for while until do done case esac select function".split())  # noqa: SIM905 - reads best as one text
 """Words of bash's grammar: where one is taken for a program's name, as behind `time`, what it begins is not seen."""
@@ -69,7 +72,9 @@ class Classifier(Findings):
         cwd = frozenset({locations.start(request.cwd)})
         place = Place("", None, None, cwd, None, is_fed=request.has_stdin, is_typed=request.has_terminal)
         for name, value in request.env:
-            self.assignment(name, Word(value, exact=True, text=f"{name}={value}"), replace(place, text=f"{name}={value}"))
+            self.assignment(
+                name, Word(value, exact=True, text=f"{name}={value}"), replace(place, text=f"{name}={value}")
+            )
         if request.shell is not None:
             self.text(request.shell, place)
         elif request.argv:
@@ -87,9 +92,13 @@ class Classifier(Findings):
     def _parsed(self, text: str, place: Place) -> None:
         is_top = place.start is None and text is self._request.shell
         variables_of_request = dict(self._request.env)
-        script = shell.parse(text, directories=place.directories, variables=variables_of_request, mountpoint=self._mountpoint)
+        script = shell.parse(
+            text, directories=place.directories, variables=variables_of_request, mountpoint=self._mountpoint
+        )
         for problem in script.problems:
-            shown = replace(place, text=text, start=0 if is_top else place.start, end=len(text) if is_top else place.end)
+            shown = replace(
+                place, text=text, start=0 if is_top else place.start, end=len(text) if is_top else place.end
+            )
             self.add("wh", f"the text cannot be read: {problem}", shown, exact=False)
             self.add("dn", "what cannot be read may do anything", shown, exact=False)
         if script.problems:
@@ -97,13 +106,17 @@ class Classifier(Findings):
         for command in script.commands:
             self._simple(command, place, script.functions, is_top=is_top)
         for part, start, end in script.evaluated:
-            shown = replace(place, text=part, start=start if is_top else place.start, end=end if is_top else place.end, words=())
+            shown = replace(
+                place, text=part, start=start if is_top else place.start, end=end if is_top else place.end, words=()
+            )
             self.add("w", "evaluates what a variable holds, which may hold commands", shown, exact=False)
             for quoted in re.findall(r"'([^']*)'", part):
                 self.expanded(quoted, shown)
         for name in sorted(script.sets):
             if variables.names_a_command(name) or variables.changes_programs(name):
-                self.add("w", f"sets {name}, which makes programs load code or options", replace(place, text=name, words=()))
+                self.add(
+                    "w", f"sets {name}, which makes programs load code or options", replace(place, text=name, words=())
+                )
         for word in script.named:
             shown = replace(place, text=word.text or place.text, words=(), paths=self.resolve(word, place))
             self.path(word, shown)
@@ -206,7 +219,9 @@ class Classifier(Findings):
         program = programs.find_program(base) if "/" not in name or _directory_of(name) in _SYSTEM_PROGRAMS else None
         if program is None:
             self._other_program(name, words, place)
-        elif len(words) == 2 and words[1].value in (program.about or ({"--version", "--help"} if not program.does else ())):
+        elif len(words) == 2 and words[1].value in (
+            program.about or ({"--version", "--help"} if not program.does else ())
+        ):
             self.add("r", f"{base} only tells about itself", place)
         elif len(words) == 2 and words[1].value in {"--version", "--help"} and "h" not in program.does:
             self.add("w", f"{base} may be another version of it, which the project names", place)
@@ -246,7 +261,9 @@ class Classifier(Findings):
         letters += self._options(call)
         names_targets = "written" in program.operands and arguments.operands  # which are looked at one by one
         if "d" in letters and not names_targets and not all(map(self._may_be_emptied, place.directories)):
-            self.add("h", f"{name} destroys something in a directory that is not known to be inside of the workspace", place)
+            self.add(
+                "h", f"{name} destroys something in a directory that is not known to be inside of the workspace", place
+            )
         self._operands(call)
         if (check := CHECKS.get(program.check)) is not None:
             check(self, call)
@@ -313,7 +330,10 @@ class Classifier(Findings):
             possible |= {"w" for option in program.options.values() if option.means == "command"}
             if possible:
                 self.add(
-                    "".join(sorted(possible - {"h"})), f"a word that is not known may be an option of {name}", place, exact=False
+                    "".join(sorted(possible - {"h"})),
+                    f"a word that is not known may be an option of {name}",
+                    place,
+                    exact=False,
                 )
         return letters
 
@@ -338,7 +358,9 @@ class Classifier(Findings):
             if kind[:1] == ("text",) and (len(kind) == 1 or number < first):
                 continue
             is_written = "written" in kind and (
-                number == count - 1 and count > 1 if kind[-1] == "last" else number >= (first if kind[0] == "written" else 0)
+                number == count - 1 and count > 1
+                if kind[-1] == "last"
+                else number >= (first if kind[0] == "written" else 0)
             )
             if kind[:1] in {("created",), ("changed",)}:
                 self.target(word, call.place, may_be_unknown=True)
@@ -356,7 +378,9 @@ class Classifier(Findings):
     def subcommand(self, call: Call) -> None:
         """Classify what stands behind the name of a program that has subcommands."""
         program, place = call.program, call.place
-        operands = [word for word in call.arguments.operands if not (word.exact and word.value.startswith("+"))]  # cargo +nightly
+        operands = [
+            word for word in call.arguments.operands if not (word.exact and word.value.startswith("+"))
+        ]  # cargo +nightly
         if not operands:
             return
         word = operands[0]

@@ -1,8 +1,8 @@
 """What was found in a command so far, and what each look at a part of it adds.
 
-Decided here: how a finding is made, and which paths and targets count as outside of the workspace. `Classifier` walks the command
-and is the only subclass; `checks`, `shellbuiltins` and `foreign` get it as a `Findings`, so that none of them imports it. One
-object for one request, used by one thread.
+Decided here: how a finding is made, and which paths and targets count as outside of the workspace. `Classifier` walks
+the command and is the only subclass; `checks`, `shellbuiltins` and `foreign` get it as a `Findings`, so that none of
+them imports it. One object for one request, used by one thread.
 """
 
 from __future__ import annotations
@@ -135,7 +135,13 @@ class Findings(ABC):
     # --- findings --------------------------------------------------------------------------------
 
     def add(
-        self, letters: str, reason: str, place: Place, *, paths: tuple[str, ...] | None = None, exact: bool | None = None
+        self,
+        letters: str,
+        reason: str,
+        place: Place,
+        *,
+        paths: tuple[str, ...] | None = None,
+        exact: bool | None = None,
     ) -> None:
         """Add one finding for each letter, about the command at a place, or about some paths of it."""
         words = place.words
@@ -158,7 +164,9 @@ class Findings(ABC):
             self.findings.append(replace(finding, category=_LETTERS[letter]))
             if len(self.findings) == _MAX_FINDINGS:  # what stands behind must not hide there
                 reason = "there is more in the text than is looked at"
-                self.findings += [replace(finding, category=_LETTERS[each], reason=reason, exact=False) for each in _WORST]
+                self.findings += [
+                    replace(finding, category=_LETTERS[each], reason=reason, exact=False) for each in _WORST
+                ]
 
     def unseen(self, reason: str, place: Place) -> None:
         """Add that something may do everything."""
@@ -172,7 +180,7 @@ class Findings(ABC):
             self.path(word, place)
 
     def written_options(self, words: Sequence[Word], place: Place) -> None:
-        """Look at the values of options that name what is written, of a program that may write: system directories count."""
+        """Look at option values that name the output of a program that may write: system directories count."""
         for number, word in enumerate(words):
             if match := _OUTPUT.fullmatch(word.value):
                 attached = match[1] or match[2]
@@ -181,7 +189,7 @@ class Findings(ABC):
                     self.target(value, place, may_be_unknown=True)
 
     def all_paths(self, words: Iterable[Word], place: Place) -> tuple[str, ...]:
-        """Give every path that words may name: whole, behind `=`, `:` and the like, and behind the letter of an option."""
+        """Give every path that words may name: whole, behind `=`, `:` and the like, and behind an option's letter."""
         paths: list[str] = []
         for word in words:
             for piece in _pieces(word.value):
@@ -201,7 +209,7 @@ class Findings(ABC):
         )
 
     def path(self, word: Word, place: Place) -> None:
-        """Look whether a word names something outside of the workspace, as a whole or behind `=`, `:` or an option's letter."""
+        """Look whether a word names something outside the workspace, whole or behind `=`, `:` or an option's letter."""
         value = word.value
         for match in _URL.finditer(value):
             if match[0].lower().startswith("file://"):
@@ -222,8 +230,8 @@ class Findings(ABC):
     def target(self, word: Word, place: Place, *, may_be_unknown: bool = False, removes: bool = False) -> None:
         """Look at what is destroyed or overwritten: it lies outside until it is proven to lie inside.
 
-        `may_be_unknown` says that an unknown target is no harm. With `removes`, a target below a directory that may be missing
-        needs a question.
+        `may_be_unknown` says that an unknown target is no harm. With `removes`, a target below a directory that may be
+        missing needs a question.
         """
         if not word.value:
             return

@@ -1,9 +1,9 @@
 """What a program is told in a language of its own: how far its text reaches outside.
 
-Decided here: what of such a text counts, for programs that `programs.txt` names: editors, debuggers, databases and interpreters
-with a program on their command line, build tools with targets. avfs reads none of these languages: the paths and addresses in a
-text count, and what stands in quotes where most languages would hand it to a shell. `checks` and `classify` call this. Functions
-without state.
+Decided here: what of such a text counts, for programs that `programs.txt` names: editors, debuggers, databases and
+interpreters with a program on their command line, build tools with targets. avfs reads none of these languages: the
+paths and addresses in a text count, and what stands in quotes where most languages would hand it to a shell. `checks`
+and `classify` call this. Functions without state.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PREFIX = compiled(r"(?:--)?(?:DESTDIR|PREFIX|prefix|destdir|root|home|user)=?(.
 
 
 def look_at_text(c: Findings, word: Word, place: Place, runs: Sequence[re.Pattern[str]] = (SHELL, _ESCAPE)) -> None:
-    """Look at a text in a language that avfs does not read: what it names outside, and what `runs` finds in it for a shell."""
+    """Look at a text in a language unknown to avfs: what it names outside, and what `runs` finds in it for a shell."""
     text = word.value
     for match in _PLACE.finditer(text):
         value = HOME + match[0][1:] if match[0].startswith("~") else match[0]
@@ -59,7 +59,7 @@ def look_at_text(c: Findings, word: Word, place: Place, runs: Sequence[re.Patter
 
 
 def look_at_words(c: Findings, name: str, words: Sequence[Word], place: Place) -> None:
-    """Look at the words of a program that avfs does not know: an address is there to be talked to, a task to be done."""
+    """Look at the words of a program unknown to avfs: an address is there to be contacted, a task to be run."""
     if any(_ADDRESS.match(re.sub(r"^-+[\w-]+=", "", word.value)) for word in words):
         c.add("n", "names the address of another machine", place)
     if name:
@@ -79,7 +79,11 @@ def look_at_tasks(c: Findings, name: str, words: Sequence[Word], place: Place) -
     values = [word.value for word in words if word.exact]
     if any(map(_TASK.fullmatch, (name.partition(".")[0], *values))):
         c.add("n", f"{name} publishes or deploys something", place)
-    if name in _INSTALLERS and not _INSTALLS.isdisjoint(values) and not {"-n", "--dry-run", "--just-print"} & set(values):
+    if (
+        name in _INSTALLERS
+        and not _INSTALLS.isdisjoint(values)
+        and not {"-n", "--dry-run", "--just-print"} & set(values)
+    ):
         places = list(_prefixes(words))
         for word in places:
             c.target(word, place)

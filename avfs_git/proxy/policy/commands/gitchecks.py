@@ -1,8 +1,8 @@
 """What git does with its words that no table can say.
 
-Decided here: which settings, listings and formats of git are harmless: what is not known for that is reported. `checks` lists
-these functions, by the names that `programs.txt` gives, and `classify` calls them, each with the command taken apart. Functions
-without state.
+Decided here: which settings, listings and formats of git are harmless: what is not known for that is reported. `checks`
+lists these functions, by the names that `programs.txt` gives, and `classify` calls them, each with the command taken
+apart. Functions without state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from avfs_git.values import replace
 
 _GIT_CONFIG_LOOKS = frozenset({"--get", "--get-all", "--get-regexp", "--get-urlmatch", "-l", "--list", "--get-color"})
 _GIT_CONFIG_SCOPES = frozenset(
-    "--local --global --system --worktree --show-origin --show-scope --name-only -z --null --type --bool --int --path".split()  # noqa: SIM905 - reads best as one text
+    """--local --global --system --worktree --show-origin --show-scope --name-only -z --null --type --bool --int
+    --path""".split()  # noqa: SIM905 - reads best as one text
 )
 
 
@@ -37,7 +38,17 @@ def check_config(c: Findings, call: Call) -> None:
 
 def check_list(c: Findings, call: Call) -> None:
     """`git branch` and `git tag` list, unless they are given a name without being told to list."""
-    listing = ("-l", "--list", "--contains", "--no-contains", "--merged", "--no-merged", "--points-at", "--with", "--without")
+    listing = (
+        "-l",
+        "--list",
+        "--contains",
+        "--no-contains",
+        "--merged",
+        "--no-merged",
+        "--points-at",
+        "--with",
+        "--without",
+    )
     is_contrary = any(given.name.startswith("--no-l") for given in call.arguments.options)
     if call.arguments.operands and (is_contrary or not call.arguments.has(*listing)):
         c.add("w", f"{call.name} makes what it names", call.place)

@@ -1,7 +1,8 @@
 """What is known of programs, read from `programs.txt`.
 
-Decided here: how that file is read; what stands in it, its own first lines explain. `arguments`, `classify` and `checks` ask for
-entries. An entry is parsed when its program is first met, so that a command pays for what it names. Safe from any thread.
+Decided here: how that file is read; what stands in it, its own first lines explain. `arguments`, `classify` and
+`checks` ask for entries. An entry is parsed when its program is first met, so that a command pays for what it names.
+Safe from any thread.
 """
 
 from __future__ import annotations

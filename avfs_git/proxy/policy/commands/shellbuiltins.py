@@ -1,7 +1,7 @@
-"""What a shell's own commands do with their words: texts that it runs, variables that it sets, values that it evaluates.
+"""What a shell's builtins do with their words: texts that they run, variables they set, values they evaluate.
 
-Decided here: which forms of them are harmless; all others are reported. `checks` names these functions, beside those for other
-programs. Functions without state.
+Decided here: which forms of them are harmless; all others are reported. `checks` names these functions, beside those
+for other programs. Functions without state.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ def check_shell(c: Findings, call: Call) -> None:
             if option in {"--rcfile", "--init-file"}:
                 c.add("w", f"{call.name} {option} runs a file that is not looked into", call.place)
                 del rest[:1]
-            elif option not in {"--login", "--norc", "--noprofile", "--posix", "--restricted", "--noediting", "--verbose"}:
+            elif option not in {
+                "--login",
+                "--norc",
+                "--noprofile",
+                "--posix",
+                "--restricted",
+                "--noediting",
+                "--verbose",
+            }:
                 c.unseen(f"{call.name} has an option that avfs does not know", call.place)
             continue
         takes_text = takes_text or (option[0] == "-" and "c" in option)
@@ -156,7 +164,7 @@ def check_printf(c: Findings, call: Call) -> None:
 
 
 def check_test(c: Findings, call: Call) -> None:
-    """`test` as a command: it evaluates the index of an array for `-v`, and a word that is not known may be an operator."""
+    """Check the command `test`: it evaluates an array index for `-v`, and an unknown word may be an operator."""
     words = list(call.words[1:])
     while words and words[0].exact and words[0].value == "!":
         del words[0]
@@ -165,7 +173,10 @@ def check_test(c: Findings, call: Call) -> None:
     shapes = {
         0: True,
         1: words[:1] and _is_one(words[0]),
-        2: len(words) == 2 and words[0].exact and _is_one(words[1]) and re.fullmatch(r"-[a-zA-Z]", words[0].value) is not None,
+        2: len(words) == 2
+        and words[0].exact
+        and _is_one(words[1])
+        and re.fullmatch(r"-[a-zA-Z]", words[0].value) is not None,
         3: len(words) == 3 and words[1].exact and _is_one(words[0]) and _is_one(words[2]),
     }
     reads_index = any(word.exact and word.value in {"-v", "-R"} for word in words)
@@ -195,7 +206,8 @@ def check_shopt(c: Findings, call: Call) -> None:
     """Report further options of the shell that do."""
     for word in call.words[1:]:
         if not (
-            word.exact and re.fullmatch(r"-[squp]+|nullglob|globstar|dotglob|failglob|nocaseglob|inherit_errexit", word.value)
+            word.exact
+            and re.fullmatch(r"-[squp]+|nullglob|globstar|dotglob|failglob|nocaseglob|inherit_errexit", word.value)
         ):
             c.add("w", "shopt changes how the shell reads commands", call.place)
 
@@ -209,7 +221,9 @@ def check_declare(c: Findings, call: Call) -> None:
             c.assignment(match[1], replace(word, value=match[2]), call.place)
         elif _NAME.fullmatch(word.value):
             _set_variable(c, call, word.value)
-        elif word.value not in {"-r", "-x", "-g", "-p", "-rx", "-gx", "--"} | ({"-v"} if call.name == "unset" else set()):
+        elif word.value not in {"-r", "-x", "-g", "-p", "-rx", "-gx", "--"} | (
+            {"-v"} if call.name == "unset" else set()
+        ):
             c.add("w", f"{call.name} {word.value} may evaluate what a variable holds", call.place)
             c.expanded(word.value, call.place)
 

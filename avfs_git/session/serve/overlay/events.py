@@ -1,14 +1,16 @@
-"""File events of a tree on overlayfs, where no request reaches avfs: what the kernel tells of its mount and of its upper layer.
+"""File events on overlayfs, where no request reaches avfs: what the kernel tells of a tree's mount and upper layer.
 
-Decided here: which of the two tells what. The mount tells reads. The file system of the upper layer tells changes with their
-process, among those of everything else on it: only what is in a directory of the upper layer counts (`upperchanges`). It tells
-where a file was when it was written to, but not writes of sendfile(2), splice(2) and io_uring past the page cache, and on some
-kernels none: the mount tells each write as well, a moment later. What the upper layer told is not told again. There are no
-sizes. Equal calls may be one event. What the session itself does is not told. The kernel waits for no listener, and drops events
-when 16,384 wait. An error ends no stream: listeners are told `dropped`, and what comes afterwards.
+Decided here: which of the two tells what. The mount tells reads. The file system of the upper layer tells changes with
+their process, among those of everything else on it: only what is in a directory of the upper layer counts
+(`upperchanges`). It tells where a file was when it was written to, but not writes of sendfile(2), splice(2) and
+io_uring past the page cache, and on some kernels none: the mount tells each write as well, a moment later. What the
+upper layer told is not told again. There are no sizes. Equal calls may be one event. What the session itself does is
+not told. The kernel waits for no listener, and drops events when 16,384 wait. An error ends no stream: listeners are
+told `dropped`, and what comes afterwards.
 
-The server of an overlayfs tree makes one, as the `EventSource` of its control socket. A thread runs while something listens;
-`add` and `remove` may be called from any thread. One lock is held while events are told. Nothing survives a crash.
+The server of an overlayfs tree makes one, as the `EventSource` of its control socket. A thread runs while something
+listens; `add` and `remove` may be called from any thread. One lock is held while events are told. Nothing survives a
+crash.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ class OverlayEvents:
                 held.pop_all()
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
             what = f"the kernel does not let its session watch the mount ({getattr(error, 'strerror', None) or error})"
-            raise NoFileEvents(self._fork, what, "Trees through FUSE tell them: mount it without `--backend`.") from error
+            raise NoFileEvents(
+                self._fork, what, "Trees through FUSE tell them: mount it without `--backend`."
+            ) from error
         return watch, thread
 
     def remove(self, listener: Listener) -> None:
@@ -162,7 +166,9 @@ class _Watch:
         """Give what waits, but for what the session itself does."""
         self._users = {}, self._users[0]
         self._written = set(), self._written[0]
-        accessed: list[Access] = []  # taken before the changes: the creation of a file is told before what is read in it
+        accessed: list[
+            Access
+        ] = []  # taken before the changes: the creation of a file is told before what is read in it
         while len(accessed) <= QUEUED and (more := self._accesses.read()):
             accessed += more
         for (op, path, old_path), pid, file in self._names.read():

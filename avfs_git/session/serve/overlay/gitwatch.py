@@ -1,16 +1,17 @@
 """Git in a tree on overlayfs: a git that comes while the index is behind waits until it is brought up.
 
-Decided here: how a session learns that a git is about to read its index. Each git opens the file `.git` first, and the kernel
-makes it wait there (`host.fanotify`) until the session has checked whether the index is behind its branch, and has brought
-it up (`workspace.gitdir`). Where the kernel does not (a container whose root may not ask for it), the index is brought up after
-each operation that may have moved the branch. docs/decisions/lazy-index.md says what that costs.
+Decided here: how a session learns that a git is about to read its index. Each git opens the file `.git` first, and the
+kernel makes it wait there (`host.fanotify`) until the session has checked whether the index is behind its branch, and
+has brought it up (`workspace.gitdir`). Where the kernel does not (a container whose root may not ask for it), the index
+is brought up after each operation that may have moved the branch. docs/decisions/lazy-index.md says what that costs.
 
-A server of a session makes one `GitWatch` when the tree is there; `start` begins a thread that does all of it. `renew` may be
-called from any thread. If the workspace is busy, it is tried again for `_TRIED_S`. Where the index cannot be brought up, git is
-refused the file `.git`, as through FUSE: else it would show the way back as staged, or all files as removed. Where the kernel
-cannot hold it back, it is tried again for as long whatever fails; after that git sees that index, and the log says so. A program
-that has replaced `.git` is not held. Where one has removed that file, it is there again after the next operation that changes
-something. Nothing survives: a process that waits for a server that dies goes on, with the index as it is.
+A server of a session makes one `GitWatch` when the tree is there; `start` begins a thread that does all of it. `renew`
+may be called from any thread. If the workspace is busy, it is tried again for `_TRIED_S`. Where the index cannot be
+brought up, git is refused the file `.git`, as through FUSE: else it would show the way back as staged, or all files as
+removed. Where the kernel cannot hold it back, it is tried again for as long whatever fails; after that git sees that
+index, and the log says so. A program that has replaced `.git` is not held. Where one has removed that file, it is there
+again after the next operation that changes something. Nothing survives: a process that waits for a server that dies
+goes on, with the index as it is.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class GitWatch:
         self._thread.start()
 
     def renew(self) -> None:
-        """Look whether the index is behind, if nothing tells when a git comes; else watch the file `.git` that is there now.
+        """Look whether the index is behind, if nothing tells when a git comes; else watch the present file `.git`.
 
         Where a program has removed that file, it is made again.
         """

@@ -1,17 +1,18 @@
 """A session whose tree the kernel's overlayfs shows: files are made and written as fast as in any directory.
 
-Decided here: which layers such a mount has, how its end is seen, and how a session goes on with a mount that is there. The upper
-layer is the workspace's own, in overlayfs's format. Below it is a directory with nothing but the file `.git`, and below that the
-base commit, a read-only FUSE mount that all forks of the commit share. The starter finds that one (`Request.base`), and the
-session counts as its user. `process` calls `mount` or `adopt`; the supervisor calls `OverlayTree.serve` in each server.
+Decided here: which layers such a mount has, how its end is seen, and how a session goes on with a mount that is there.
+The upper layer is the workspace's own, in overlayfs's format. Below it is a directory with nothing but the file `.git`,
+and below that the base commit, a read-only FUSE mount that all forks of the commit share. The starter finds that one
+(`Request.base`), and the session counts as its user. `process` calls `mount` or `adopt`; the supervisor calls
+`OverlayTree.serve` in each server.
 
-- No program waits for a server. The server answers the control socket, and has the kernel hold back a git whose index is behind
-  (`gitwatch`). It may die at any moment; programs notice nothing.
-- The kernel tells the end when the last user in any mount namespace is done (`host.mounts.overlayfs.watch_end`). The supervisor
-  has the watch, so that no server can miss it. Only then is the workspace given back.
+- No program waits for a server. The server answers the control socket, and has the kernel hold back a git whose index
+  is behind (`gitwatch`). It may die at any moment; programs notice nothing.
+- The kernel tells the end when the last user in any mount namespace is done (`host.mounts.overlayfs.watch_end`). The
+  supervisor has the watch, so that no server can miss it. Only then is the workspace given back.
 - The mount outlives its session, unless the vault is gone. No process uses the workspace then (`OpenWorkspace.show_at`,
-  `record.is_unattended`): one that needs it starts another session, which adopts the mount. A session that cannot go on leaves
-  the mount to that one.
+  `record.is_unattended`): one that needs it starts another session, which adopts the mount. A session that cannot go on
+  leaves the mount to that one.
 - The mount is not `volatile`: what a program syncs is on the disk.
 
 Nothing else survives a crash, and nothing else has to.
@@ -80,7 +81,9 @@ def mount(session: Session, opened: OpenWorkspace) -> OverlayTree:
     mount_overlay(
         directory,
         source=mount_source(session.held.record.id, session.request.fork, session.vault.git_dir),
-        options=layer_options(lower, opened.layout.upper, opened.layout.work, mark_options(opened.upper.marks.is_trusted)),
+        options=layer_options(
+            lower, opened.layout.upper, opened.layout.work, mark_options(opened.upper.marks.is_trusted)
+        ),
     )
     reach("session.mounted")
     # What was there before and after was there in between; without its mount, the directory of a base is an empty one.
@@ -139,7 +142,10 @@ def _find_left(session_id: str, request: Request) -> Mounted:
 
 
 def _clear_git(upper: Path) -> None:
-    """Let the tree show its `.git` again, where a program in an earlier mount has removed or replaced it. A directory stays."""
+    """Let the tree show its `.git` again, where a program in an earlier mount has removed or replaced it.
+
+    A directory stays.
+    """
     with host_errors(f"remove '{upper / _GIT}'"), suppress(FileNotFoundError, IsADirectoryError):
         os.unlink(upper / _GIT)
 
@@ -153,7 +159,7 @@ def _device_of(directory: Path) -> int:
         raise HostError(f"look at '{directory}'", error) from error
 
 
-# --- being there -------------------------------------------------------------------------------------------------------
+# --- being there ------------------------------------------------------------------------------------------------------
 
 
 class OverlayTree:

@@ -1,13 +1,14 @@
 """Changes of an upper layer, as what a program did to the tree that overlayfs shows.
 
-Decided here: what overlayfs does for a program, and what it does for itself. It makes most files in its work directory first: a
-copy of a file of the base, which is no event; a whiteout, whose arrival is the removal of a name; a file or directory that
-replaces a whiteout, which is a creation. Attributes of directories are not told, because overlayfs keeps notes there.
+Decided here: what overlayfs does for a program, and what it does for itself. It makes most files in its work directory
+first: a copy of a file of the base, which is no event; a whiteout, whose arrival is the removal of a name; a file or
+directory that replaces a whiteout, which is a creation. Attributes of directories are not told, because overlayfs keeps
+notes there.
 
-A directory is known by its handle. Where it is, the kernel says when it is first met, and its changes say afterwards. Where one
-was before it was renamed or removed, that change says: so all that waits is looked through before the first of it is told, and
-the paths are those of the moment of the change. The known directories are a cache, of the whole file system; a change
-outside of the upper layer costs a few looks into it. `events` makes one and calls it under a lock.
+A directory is known by its handle. Where it is, the kernel says when it is first met, and its changes say afterwards.
+Where one was before it was renamed or removed, that change says: so all that waits is looked through before the first
+of it is told, and the paths are those of the moment of the change. The known directories are a cache, of the whole file
+system; a change outside of the upper layer costs a few looks into it. `events` makes one and calls it under a lock.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ class UpperChanges:
         self._whiteouts: set[bytes] = set()
 
     def read(self) -> Iterator[tuple[Told, int | None, bytes]]:
-        """Say what the waiting changes mean in the tree, with process and file. `dropped` without process: some are missing."""
+        """Say what the waiting changes mean in the tree, with process and file.
+
+        `dropped` without process: some are missing.
+        """
         self._take()
         moved = set()
         while self._waiting:
@@ -56,7 +60,8 @@ class UpperChanges:
                 for told in self._read_change(change):
                     yield told, change.pid, change.target
             except OSError as error:
-                # A file without a name can be written to in a directory that is gone for long. Else something is not told.
+                # A file without a name can be written to in a directory that is gone for long. Else something is not
+                # told.
                 if error.errno != errno.ESTALE or change.is_made or change.is_removed or change.is_renamed:
                     yield ("dropped", None, None), None, b""
             if change.is_directory and (change.is_removed or change.is_renamed):
@@ -82,7 +87,9 @@ class UpperChanges:
             self._directories.clear()
         for change in taken:
             if change.is_directory and change.parent is not None and change.name != b".":
-                before = (change.parent, change.name) if change.old_parent is None else (change.old_parent, change.old_name)
+                before = (
+                    (change.parent, change.name) if change.old_parent is None else (change.old_parent, change.old_name)
+                )
                 self._directories.setdefault(change.target, before)
         self._waiting += taken
 
@@ -141,7 +148,10 @@ class UpperChanges:
             yield "unlink", path, None
 
     def _read_rename(self, change: Change) -> Iterator[Told]:
-        old_path, path = self._find_path(change.old_parent, change.old_name), self._find_path(change.parent, change.name)
+        old_path, path = (
+            self._find_path(change.old_parent, change.old_name),
+            self._find_path(change.parent, change.name),
+        )
         if change.is_directory and change.parent is not None:
             self._directories[change.target] = change.parent, change.name
         is_whiteout = not change.is_directory and (path or old_path) is not None and self._is_whiteout(change.target)
@@ -154,7 +164,9 @@ class UpperChanges:
             yield "unlink", path, None
         elif path is not None and not change.is_directory and not is_copy:
             yield "create", path, None
-        elif old_path is not None and not change.is_directory and change.parent == self._work:  # a whiteout, for a directory
+        elif (
+            old_path is not None and not change.is_directory and change.parent == self._work
+        ):  # a whiteout, for a directory
             yield "create", old_path, None
 
     def _is_nameless(self, change: Change) -> bool:

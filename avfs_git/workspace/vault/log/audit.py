@@ -1,24 +1,26 @@
 """The audit logs of a vault: one line of JSON an event, each tied to the one before it.
 
-A vault has two: operations and commands are in `audit.ndjson`, and what programs do to files, which may be thousands of lines a
-build, in `audit-files.ndjson`, so that these can be released earlier.
+A vault has two: operations and commands are in `audit.ndjson`, and what programs do to files, which may be thousands of
+lines a build, in `audit-files.ndjson`, so that these can be released earlier.
 
 Decided here: the format of such a log, when a file of it is full, and what a reader can tell from it. Every line names
-the SHA-256 of the line before (`prev`) and a number (`seq`), so that a line that was changed or taken out from between others
-shows. A change of the last line and lines taken off the end do not, and a process that may write the file can also write a whole
-chain.
+the SHA-256 of the line before (`prev`) and a number (`seq`), so that a line that was changed or taken out from between
+others shows. A change of the last line and lines taken off the end do not, and a process that may write the file can
+also write a whole chain.
 
 A line is one write to a file opened for appending, under a lock beside it, so that processes never mix their lines. It
-survives the death of the process; it is not forced to disk, so that a power cut may take the last lines, because forcing each
-would cost a command more than starting it. A write that was cut short leaves half a line, which is passed over: the next line is
-tied to the last whole one. A full file is put aside under the next free number, and the chain goes on in a new one.
+survives the death of the process; it is not forced to disk, so that a power cut may take the last lines, because
+forcing each would cost a command more than starting it. A write that was cut short leaves half a line, which is passed
+over: the next line is tied to the last whole one. A full file is put aside under the next free number, and the chain
+goes on in a new one.
 
-`release` alone removes lines, the oldest ones, when the vault's owner asks for that. Before the first of them goes, the chain has
-a line on the disk that says which ones go, and the hash of the last: lines up to that one count as released, also where a process
-died before it had removed all of them. The next release removes these. Without such a line, missing lines are damage.
+`release` alone removes lines, the oldest ones, when the vault's owner asks for that. Before the first of them goes, the
+chain has a line on the disk that says which ones go, and the hash of the last: lines up to that one count as released,
+also where a process died before it had removed all of them. The next release removes these. Without such a line,
+missing lines are damage.
 
-`gate` writes, `OpLog` each operation that happened, `session.serve.trail` what programs do to files; the SDK reads; any thread
-and process may.
+`gate` writes, `OpLog` each operation that happened, `session.serve.trail` what programs do to files; the SDK reads; any
+thread and process may.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ FORMER = "renamed_from"
 FILE = "file_"
 """How the names of file events begin, such as `file_write`."""
 RELEASED = "audit_released"
-"""The event that says which lines of the log were released: `first` and `last` in `details`, and the `hash` of the last."""
+"""The event that says which log lines were released: `first` and `last` in `details`, and the `hash` of the last."""
 REFUSED = "refused"
 """The name, in `details`, of the code of the error with which an operation was refused."""
 _AGAIN = 64
@@ -138,9 +140,10 @@ class AuditLog:
                 self._write((record.kind, record.fork, _tell(record)))
 
     def note_missing(self, newest_first: Iterable[OpRecord], now_ns: int) -> None:
-        """Add the last operations that are not here: their process died, or the disk was full, before it could write a line.
+        """Add the last operations missing here: their process died, or the disk was full, before it wrote a line.
 
-        Operations of the last seconds are left to their own process, and those from before the first that is here do not count.
+        Operations of the last seconds are left to their own process, and those from before the first that is here do
+        not count.
         """
         if not self.path.is_file():  # a reader makes no file
             return
@@ -312,7 +315,9 @@ class AuditLog:
         None if nothing but releases would go: each would leave one more.
         """
         files = self._list_oldest_first()
-        lines = ((parsed[0], line) for path in files for line in _read_lines(path) if (parsed := _parse(line)) is not None)
+        lines = (
+            (parsed[0], line) for path in files for line in _read_lines(path) if (parsed := _parse(line)) is not None
+        )
         first: AuditEntry | None = None
         last: tuple[AuditEntry, bytes] | None = None
         is_worth_it = False
@@ -337,7 +342,10 @@ class AuditLog:
                 write_file_atomically(path, b"\n".join(lines[kept:]), mode=stat.S_IMODE(path.stat().st_mode))
 
     def _files(self) -> Iterator[Path]:
-        """Yield the files, the newest first; those put aside are listed when the caller is done with the present one."""
+        """Yield the files, the newest first.
+
+        Those put aside are listed when the caller is done with the present one.
+        """
         yield self.path
         yield from self._list_aside()
 
@@ -345,7 +353,7 @@ class AuditLog:
         return [*reversed(self._list_aside()), self.path]
 
     def _list_aside(self) -> list[Path]:
-        """List the files that were put aside, the newest first: the numbers in their names do not tell that in older vaults."""
+        """List the files put aside, newest first: the numbers in their names do not tell that in older vaults."""
         found: list[tuple[int, Path]] = []
         for path in self._find_aside():
             with suppress(FileNotFoundError):  # its lines are being released
@@ -361,7 +369,7 @@ class AuditLog:
         return held(open_file(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW))
 
     def _locked_to_read(self) -> AbstractContextManager[None]:
-        """Keep others from writing, as far as that is possible where the vault is read-only: its log is read without a lock."""
+        """Keep others from writing, where possible: the log of a read-only vault is read without a lock."""
         try:
             return self._locked()
         except OSError as err:

@@ -1,8 +1,8 @@
 """The life of a fork in the operation log: what was done to it, under each of the names that it has had.
 
-Decided here: which lines of a name are those of a fork. A line has the name of its time. A rename is in the life of the fork that
-has the new name; what the log says of the new name before it is of another fork, and so is what it says of the old name after it.
-Pure functions over a reader of one name's lines. `workspace.vault.log.oplog` calls this.
+Decided here: which lines of a name are those of a fork. A line has the name of its time. A rename is in the life of the
+fork that has the new name; what the log says of the new name before it is of another fork, and so is what it says of
+the old name after it. Pure functions over a reader of one name's lines. `workspace.vault.log.oplog` calls this.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Reader = Callable[[str], Iterable[OpRecord]]
 
 
 def read_life(read: Reader, fork: str, *, is_gone: bool = False) -> Iterator[tuple[OpRecord, frozenset[str]]]:
-    """Yield what `read` has of a fork, newest first, each with the name that the fork had then, or the two of its rename.
+    """Yield what `read` has of a fork, newest first, each with the fork's name then, or the two of its rename.
 
-    Another fork may have a name that this one had before, or gets later. With `is_gone`, the fork is the last to have had the
-    name; it may have another name now.
+    Another fork may have a name that this one had before, or gets later. With `is_gone`, the fork is the last to have
+    had the name; it may have another name now.
     """
     return ((record, names) for record, names in _walk(read, fork, is_gone=is_gone) if names)
 
@@ -61,7 +61,7 @@ class Span:
     until_ns: int | None
 
     def has(self, fork: str | None, at_ns: int, operation: int | None) -> bool:
-        """Tell whether an event of a fork of some name is of this one: by the number of the operation, else by its time."""
+        """Tell whether an event of a fork of some name is of this one: by the operation's number, else by its time."""
         if operation is not None:
             is_within = self.first <= operation and (self.last is None or operation <= self.last)
             return is_within and (fork == self.name or operation == self.last)
@@ -89,7 +89,8 @@ def read_spans(read: Reader, fork: str, *, is_gone: bool) -> tuple[Span, ...]:
 def under_name(record: OpRecord, names: frozenset[str], fork: str | None) -> OpRecord:
     """Make the record of an operation on a fork, or with it at hand, that says so of the name which the fork has today.
 
-    `names` is what `read_life` gives with it: under any other name the record speaks of another fork. A rename keeps both names.
+    `names` is what `read_life` gives with it: under any other name the record speaks of another fork. A rename keeps
+    both names.
     """
     if fork is None:
         return record
@@ -130,7 +131,9 @@ def find_name_today(read: Reader, name: str, since: int) -> str:
     """Name a fork as it is called today that had a name after an operation."""
     while True:
         later = takewhile(lambda each, since=since: each.id > since, read(name))  # type: ignore[misc]  # a default binds the value
-        first = next((each for each in reversed(list(later)) if RENAMED_FROM in each.more or each.kind == FORK_CREATE), None)
+        first = next(
+            (each for each in reversed(list(later)) if RENAMED_FROM in each.more or each.kind == FORK_CREATE), None
+        )
         if first is None or first.fork == name:
             return name
         name, since = first.fork, first.id

@@ -1,14 +1,17 @@
 """The lines of the operation log, newest first: all of them, or only the lines that can concern a fork or a ref.
 
-Decided here: how a line is framed (checksum, mark, text), how the log is read without reading all of it, and the format of
-`avfs/oplog.index`. What lines mean, and under which keys the index has them, is said in `oprecord`; `oplog` is the only caller.
+Decided here: how a line is framed (checksum, mark, text), how the log is read without reading all of it, and the format
+of `avfs/oplog.index`. What lines mean, and under which keys the index has them, is said in `oprecord`; `oplog` is the
+only caller.
 
-The index maps keys (the name of a fork or a ref, or a fact) to the offsets of lines, for the log up to an offset; what comes
-after that offset is searched as bytes. So a look-up costs the lines that it finds and the end of the log, not the log. The index
-holds nothing that the log does not: a reader ignores it if it belongs to another file, and maintenance makes it anew
-(`LogView.write_index`). It is forced to disk before it gets its name, because an index with holes would hide operations.
+The index maps keys (the name of a fork or a ref, or a fact) to the offsets of lines, for the log up to an offset; what
+comes after that offset is searched as bytes. So a look-up costs the lines that it finds and the end of the log, not the
+log. The index holds nothing that the log does not: a reader ignores it if it belongs to another file, and maintenance
+makes it anew (`LogView.write_index`). It is forced to disk before it gets its name, because an index with holes would
+hide operations.
 
-A `LogView` belongs to one thread. It shows the log as it was when the view was opened, also after another file took its place.
+A `LogView` belongs to one thread. It shows the log as it was when the view was opened, also after another file took its
+place.
 """
 
 from __future__ import annotations
@@ -46,10 +49,10 @@ INDEXED_ABOVE = 256 << 10
 _LINE = 2048
 """So much at an offset holds most lines."""
 _MANY_LOOKUPS = 8
-"""After so many look-ups in one view, the end of the log is parsed once, not searched each time, and the index is read whole."""
+"""After so many look-ups in a view, the log's end is parsed once, not searched each time, and the index read whole."""
 _MAGIC = b"avfs-oplogindex2"
 _HEAD = struct.Struct("<16sQQQQ8sI")
-"""Magic, inode of the log, covered bytes, number of entries, offset and checksum of the last covered line, CRC of the entries."""
+"""Magic, inode of the log, covered bytes, entry count, offset and checksum of the last covered line, CRC of entries."""
 _HEAD_SIZE = _HEAD.size + 4
 _ENTRY = 12
 """A key's CRC32 and a line's offset, both big-endian, so that sorted bytes are sorted numbers."""
@@ -79,7 +82,8 @@ class LogView:
     def __init__(self, path: Path, keys_of: Callable[[bytes], Iterable[str]], *, indexed_above: int) -> None:
         """Open a log, which need not exist.
 
-        `keys_of` tells the keys of a line, given its text. A log of less than `indexed_above` bytes is read without its index.
+        `keys_of` tells the keys of a line, given its text. A log of less than `indexed_above` bytes is read without its
+        index.
         """
         self._path = path
         self._keys_of = keys_of
@@ -133,7 +137,9 @@ class LogView:
                     cut = block.rfind(b"\n", 0, cut)
                 cut += 1
             piece = block[cut:]
-            yield from sorted({line for needle in needles for line in _search(start + cut, piece, needle)}, reverse=True)
+            yield from sorted(
+                {line for needle in needles for line in _search(start + cut, piece, needle)}, reverse=True
+            )
             newest -= count
             if newest <= 0:
                 return

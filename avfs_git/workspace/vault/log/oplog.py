@@ -1,8 +1,9 @@
 """The operation log: what was done to the forks of a vault, so that it can be taken back.
 
-Decided here: when a line counts, and how undo and redo walk it. One line an operation, a checksum in front; a damaged line (a
-torn write before a power cut) is passed over. Lines are appended under a lock on the file and forced to disk. What an operation
-leaves behind stays reachable by refs, of which the record names the old and new values; the log itself holds no object.
+Decided here: when a line counts, and how undo and redo walk it. One line an operation, a checksum in front; a damaged
+line (a torn write before a power cut) is passed over. Lines are appended under a lock on the file and forced to disk.
+What an operation leaves behind stays reachable by refs, of which the record names the old and new values; the log
+itself holds no object.
 
 An operation that moves refs is *announced*: its line is on the disk before the first of them moves, with a mark that
 says so, and the mark is changed in place when the outcome is known. Changing it is not forced to disk, and a process
@@ -10,10 +11,11 @@ that dies does not do it: then the refs tell. Where they still hold what they he
 operation's line tells what they held in between. So nothing has to be written after the refs have moved, and a
 death at any instant leaves an operation that is complete and can be undone, or none.
 
-`expire` forgets old operations by putting a shorter file in the place of the log. A process that waits for the lock of the old
-file looks again.
+`expire` forgets old operations by putting a shorter file in the place of the log. A process that waits for the lock of
+the old file looks again.
 
-An operation that happened also gets a line of the audit log, after all else: what it lacks, `AuditLog.note_missing` adds.
+An operation that happened also gets a line of the audit log, after all else: what it lacks, `AuditLog.note_missing`
+adds.
 
 What git does to a branch by itself stands in the log once avfs has seen it; `undo` refuses where a ref has moved since.
 """
@@ -257,7 +259,9 @@ class OpLog:
         before = read_plain(self._path)
         with self._view() as view:
             outcomes = self._outcomes(view)
-            found = [(at, record) for at, record, mark in parse_places(view.lines()) if outcomes.happened(at, record, mark)]
+            found = [
+                (at, record) for at, record, mark in parse_places(view.lines()) if outcomes.happened(at, record, mark)
+            ]
         records = [record for _, record in found]
         chosen = choose(records)
         if chosen.newest >= len(records):
@@ -293,7 +297,10 @@ class OpLog:
 
     @contextmanager
     def _view(self) -> Iterator[LogView]:
-        with host_errors("read the operation log"), LogView(self._path, keys_of, indexed_above=self._indexed_above) as view:
+        with (
+            host_errors("read the operation log"),
+            LogView(self._path, keys_of, indexed_above=self._indexed_above) as view,
+        ):
             yield view
 
     def write_index(self, *, beyond: int = 0) -> bool:
@@ -311,7 +318,10 @@ class OpLog:
             return view.size - view.covered
 
     def count_damaged(self) -> int:
-        """Count the lines that were written whole and are not as they were; a crash leaves parts of lines, which do not count."""
+        """Count the lines that were written whole and are not as they were.
+
+        A crash leaves parts of lines, which do not count.
+        """
         with self._view() as view:
             return sum(line.endswith(b"}") and open_line(line) is None for _, line in view.lines())
 
@@ -326,7 +336,11 @@ class OpLog:
             outcomes = self._outcomes(view)
             for at, record, mark in parse_places(view.announced()):
                 refs = [ref for ref, _, _ in record.moves] if record.fork == fork else []
-                if refs and outcomes.happened(at, record, mark) and not any(outcomes.is_moved_after(ref, at) for ref in refs):
+                if (
+                    refs
+                    and outcomes.happened(at, record, mark)
+                    and not any(outcomes.is_moved_after(ref, at) for ref in refs)
+                ):
                     found.append(record)
         return found
 
@@ -351,7 +365,10 @@ class OpLog:
                 yield record
 
     def find_making(self, fork: str) -> OpRecord | None:
-        """Find the operation that made a fork, or the vault with it; None if the log does not say it of today's fork."""
+        """Find the operation that made a fork, or the vault with it.
+
+        None if the log does not say it of today's fork.
+        """
         turned: dict[int | None, str] = {}
         for record in self.read_life(fork):
             if record.kind in (UNDO, REDO):
@@ -365,7 +382,7 @@ class OpLog:
         return (record for record, _ in read_life(self.read_fork, fork))
 
     def read_listed(self, fork: str | None) -> Iterator[OpRecord]:
-        """Yield what `list_operations` lists: all, or the life of a fork, or of the last one of that name where it is gone."""
+        """Yield what `list_operations` lists: all, or the life of a fork, or of the last one of a name that is gone."""
         return (record for record, _ in self._follow(self.read_fork, fork))
 
     def read_spans(self, fork: str) -> tuple[Span, ...]:
@@ -397,8 +414,8 @@ class OpLog:
     def find_bases(self, forks: Iterable[str]) -> dict[str, tuple[OpRecord, bool]]:
         """Find the last operation of each fork that says what its workspace begins with, in `base`.
 
-        Without the forks of which no operation says it since their branch was last removed. With each: whether an operation
-        recorded a state of the workspace since.
+        Without the forks of which no operation says it since their branch was last removed. With each: whether an
+        operation recorded a state of the workspace since.
         """
         found: dict[str, tuple[OpRecord, bool]] = {}
         with self._view() as view:
@@ -408,12 +425,17 @@ class OpLog:
                 if told is None or (gone is not None and gone.id > told.id):
                     continue  # what comes before was another fork of that name
                 since = takewhile(partial(_is_after, told.id), self._find(view, fork_key(fork), partial(_is_of, fork)))
-                is_recorded = told.kind == FORK_RENAME or RENAMED_FROM in told.more  # what was done under the old name counts
+                is_recorded = (
+                    told.kind == FORK_RENAME or RENAMED_FROM in told.more
+                )  # what was done under the old name counts
                 found[fork] = told, is_recorded or any(record.after is not None for record in since)
         return found
 
     def find_last_fact(self, fork: str, name: str) -> Any:
-        """Find what the last operation of a fork says that says a fact in `more`, one of `FACTS`; None if no operation does."""
+        """Find what the last operation of a fork says that says a fact in `more`, one of `FACTS`.
+
+        None if no operation does.
+        """
         with self._view() as view:
             found = self._find(view, fact_key(fork, name), partial(_says, fork, name))
             return next((record.more[name] for record in found), None)
@@ -435,9 +457,10 @@ class OpLog:
     def find_last_position(self, ref: str, made_ns: int | None = None) -> Oid | None:
         """Find what a branch was last moved to together with its workspace.
 
-        None if no operation that the log still has moved it so, or the last one removed it. `made_ns` is when the workspace was
-        made: a later removal does not count, because a crash has cut it short and left the workspace, or undo has brought that
-        back. Nor does such an undo: the branch comes back with what others had put on it, and the files without that.
+        None if no operation that the log still has moved it so, or the last one removed it. `made_ns` is when the
+        workspace was made: a later removal does not count, because a crash has cut it short and left the workspace, or
+        undo has brought that back. Nor does such an undo: the branch comes back with what others had put on it, and the
+        files without that.
         """
 
         def counts(record: OpRecord) -> bool:
@@ -463,18 +486,21 @@ class OpLog:
 
         With `at_hand`, also those on other forks for which this one was at hand.
         """
-        found = [record for record, _ in islice(self._follow(self._read_turns if at_hand else self.read_fork, fork), limit)]
+        found = [
+            record for record, _ in islice(self._follow(self._read_turns if at_hand else self.read_fork, fork), limit)
+        ]
         undone = find_undone(found)  # what takes back one of these is newer, so it is among them
         return [record.to_operation(undone=record.id in undone) for record in found]
 
     def find_undoable(
         self, fork: str | None, is_as_made: Callable[[OpRecord], bool] = lambda _: True, *, alone: bool = False
     ) -> OpRecord | None:
-        """Find the operation that `undo` takes back next: on a fork, or where it was at hand when another was made or deleted.
+        """Find what `undo` takes back next: on a fork, or another fork's making or deletion with this one at hand.
 
-        The making of another fork counts until something is done there. `is_as_made` tells of a line that made another fork
-        whether nothing was done there that the log does not say. The deletion of a fork whose name is taken again is passed
-        over, with all that came before it there: that was another fork. With `alone`, so is all that was done to other forks.
+        The making of another fork counts until something is done there. `is_as_made` tells of a line that made another
+        fork whether nothing was done there that the log does not say. The deletion of a fork whose name is taken again
+        is passed over, with all that came before it there: that was another fork. With `alone`, so is all that was done
+        to other forks.
         """
         remade: set[str] = set()
 
@@ -504,7 +530,7 @@ class OpLog:
         return None
 
     def _is_used(self, made: OpRecord) -> bool:
-        """Tell whether anything was done in a fork since an operation made it, or to it as a whole, by which it has gone."""
+        """Tell whether anything was done in a fork since it was made, or to the whole fork so that it is gone."""
         since = list(takewhile(partial(_is_after, made.id), self.read_fork(made.fork)))
         is_worked_in = any(record.kind not in (*OF_FORKS, UNDO, REDO) for record in since)
         return is_worked_in or any(record.kind in (FORK_DELETE, FORK_RENAME) for record in replay(since)[0])
@@ -558,7 +584,11 @@ class OpLog:
             lines = merge(view.find(fork_key(fork)), view.find(by_key(fork)), key=_negative_offset)
             last = -1
             for at, record, mark in parse_places(lines):
-                if at != last and fork in (*names_of(record), record.more.get(BY)) and outcomes.happened(at, record, mark):
+                if (
+                    at != last
+                    and fork in (*names_of(record), record.more.get(BY))
+                    and outcomes.happened(at, record, mark)
+                ):
                     yield record
                 last = at
 

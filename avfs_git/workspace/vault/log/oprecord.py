@@ -1,7 +1,7 @@
 """One line of the operation log: what it says, as a value and as text.
 
-Decided here: the format of a line's text (docs/design/format.md), the names of the facts in it, and under which keys the index
-has a line. Pure functions. `workspace.vault.log.oplog` reads and writes the lines.
+Decided here: the format of a line's text (docs/design/format.md), the names of the facts in it, and under which keys
+the index has a line. Pure functions. `workspace.vault.log.oplog` reads and writes the lines.
 """
 
 from __future__ import annotations
@@ -40,38 +40,44 @@ TAKEN_BACK = "undone"
 EXACT = "exact"
 """The name, in `more`, of whether the commits before and after tell all: one without a sidecar has nothing beside."""
 LEFT_AT = "left_at"
-"""The name, in `more`, of the epoch of a fork's files, the commit that holds them all and the boot, when undo brought it back."""
+"""The name, in `more`, of a fork's file epoch, the commit of all its files and the boot, when undo brought it back."""
 WAS_DEFAULT = "was_default"
-"""The name, in `more`, of whether HEAD of the vault named the fork that was deleted: undo lets it name the fork again."""
+"""The name, in `more`, of whether the vault's HEAD named the deleted fork: undo lets it name the fork again."""
 BASE = "base"
-"""The name, in `more`, of the commit with which the workspace of a fork begins; the other facts of its state are beside it."""
+"""The name, in `more`, of the commit with which the workspace of a fork begins.
+
+The other facts of its state are beside it.
+"""
 BY = "by"
-"""The name, in `more`, of the fork at hand when another fork was made, deleted or renamed: `undo` there takes it back."""
+"""The name, in `more`, of the fork at hand when another was made, deleted or renamed: `undo` there takes that back."""
 RENAMED_FROM = "fork"
-"""The name, in `more`, of the name that the fork of the line had before: so is the line one of both names, see `fork_key`."""
+"""The name, in `more`, of the earlier name of the line's fork: so the line belongs to both names, see `fork_key`."""
 TRASH = "trash"
 """The name, in `more`, of where in the trash a workspace was put; one of a renamed fork only passes through."""
 CAPTURED = "captured_ns"
-"""The name, in `more`, of a time of the kernel's at which nothing had been changed yet that the state after does not hold."""
+"""The name, in `more`, of a kernel time: by then, nothing had changed that the state after does not hold."""
 INTENT = "intent"
 """The name, in `more`, of the word that ties a line to what was to be done to files (`format.Pending.intent`)."""
 
 FROM = "branch_from"
-"""The name, in `more`, of where the branch was when a command began in which git moved it: undo takes both moves back."""
+"""The name, in `more`, of where the branch was before a command in which git moved it: undo takes both moves back."""
 GIT_HEAD = "git_head"
-"""The name, in `more`, of where git's HEAD was in the live tree before and after: a ref or a commit; null on the fork's."""
+"""The name, in `more`, of git's HEAD in the live tree before and after: a ref or commit; null on the fork's branch."""
 GIT_LOG = "git_log"
-"""The name, in `more`, of the last line of git's log of the branch that an operation has in it: old, new, time in seconds."""
+"""The name, in `more`, of the last line of git's branch log that an operation has in it: old, new, time in seconds."""
 IN_MERGE = "in_merge"
-"""The name, in `more`, of whether files changed while conflicts were in them: that can be undone until the merge ends."""
+"""The name, in `more`, of whether files changed while in conflict: that can be undone until the merge ends."""
 OURS = "ours"
-"""The name, in `more`, of the commit that the workspace held where others had moved the branch: undo leaves it there."""
+"""The name, in `more`, of the commit that the workspace held where others moved the branch: undo leaves it there."""
 IN_COMMAND = "in_command"
-"""The name, in `more`, of whether a checkpoint was saved while a command ran in the live tree, whose work it holds in part."""
+"""The name, in `more`, of whether a checkpoint was saved during a live-tree command, whose work it holds in part."""
 JOINS = "joins"
-"""The name, in `more`, of the operation before this one of the same command: undo takes both back, redo does both again."""
+"""The name, in `more`, of the previous operation of the same command: undo takes both back, redo does both again."""
 UPSTREAM = "followed"
-"""The name, in `more`, of the branch of a remote that a fork was updated from before and after; null where there was none."""
+"""The name, in `more`, of the branch of a remote that a fork was updated from before and after.
+
+Null where there was none.
+"""
 
 _OF_UNDO = (FROM, SAVED, SIDECAR_BEFORE, STATE_BEFORE)
 """What a line says of the state before it."""
@@ -104,7 +110,7 @@ class OpRecord:
         return replace(self.expired(undone=undone), moves=[])
 
     def expired(self, *, undone: bool = False) -> OpRecord:
-        """Make the same record, with a mark that it cannot be undone, and without the states that only undo would need."""
+        """Make the same record, marked as one that cannot be undone, without the states that only undo would need."""
         moves = [(ref, old if None in (old, new) else new, new) for ref, old, new in self.moves]
         more = {name: value for name, value in self.more.items() if name not in _OF_UNDO}
         told = {EXPIRED: True, TAKEN_BACK: True} if undone else {EXPIRED: True}
@@ -127,7 +133,9 @@ class OpRecord:
     def to_operation(self, *, undone: bool = False) -> Operation:
         """Make the value that callers see."""
         moves = tuple(RefMove(ref, old, new) for ref, old, new in self.whole_moves())
-        return Operation(self.id, self.fork, self.kind, self.description, self.created_at_ns, moves, undone, self.target)
+        return Operation(
+            self.id, self.fork, self.kind, self.description, self.created_at_ns, moves, undone, self.target
+        )
 
 
 def format_line(record: OpRecord, mark: bytes) -> bytes:
@@ -174,7 +182,13 @@ def keys_of(body: bytes) -> list[str]:
     facts = [fact_key(record.fork, fact).name for fact in FACTS if fact in record.more]
     names = names_of(record)
     ends = [end_key(name).name for name in names if is_end(name, record)]
-    return [*names, *ends, *([by_key(by).name] if isinstance(by, str) else []), *(ref for ref, _, _ in record.moves), *facts]
+    return [
+        *names,
+        *ends,
+        *([by_key(by).name] if isinstance(by, str) else []),
+        *(ref for ref, _, _ in record.moves),
+        *facts,
+    ]
 
 
 def names_of(record: OpRecord) -> tuple[str, ...]:
@@ -199,7 +213,10 @@ def by_key(fork: str) -> Key:
 
 
 def fork_key(fork: str) -> Key:
-    """Make the key of the lines of a fork. A line that only names the fork, as the source of another one, does not have it."""
+    """Make the key of the lines of a fork.
+
+    A line that only names the fork, as the source of another one, does not have it.
+    """
     return Key(fork, f'"fork":{json.dumps(fork)}'.encode())
 
 
@@ -230,4 +247,6 @@ def parse_line(body: bytes) -> OpRecord | None:
         return None
     if not is_sound:
         return None
-    return OpRecord(id_, fork, kind, text, at_ns, [(ref, old, new) for ref, old, new in moves], before, after, target, more)
+    return OpRecord(
+        id_, fork, kind, text, at_ns, [(ref, old, new) for ref, old, new in moves], before, after, target, more
+    )

@@ -1,14 +1,24 @@
 """Which operations are in force, and which are taken back.
 
-Decided here: what an undo, a redo or a merge does to the operations before it. Pure functions. `workspace.vault.log.oplog` calls
-this with the lines at hand.
+Decided here: what an undo, a redo or a merge does to the operations before it. Pure functions.
+`workspace.vault.log.oplog` calls this with the lines at hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from avfs_git.workspace.vault.log.oprecord import BY, EXPIRED, GIT_HEAD, IN_MERGE, REDO, TAKEN_BACK, UNDO, UPSTREAM, OpRecord
+from avfs_git.workspace.vault.log.oprecord import (
+    BY,
+    EXPIRED,
+    GIT_HEAD,
+    IN_MERGE,
+    REDO,
+    TAKEN_BACK,
+    UNDO,
+    UPSTREAM,
+    OpRecord,
+)
 
 _OF_MERGES = ("merge_begin", "merge_abort", "merge", "rebase", "cherry_pick")
 
@@ -39,7 +49,7 @@ def replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord]
 
 
 def find_undone(newest_first: Iterable[OpRecord]) -> set[int]:
-    """Find the numbers of the operations whose last undo or redo is an undo, whether or not redo still does them again."""
+    """Find the numbers of operations whose last undo or redo is an undo, whether or not redo still does them again."""
     turned: dict[int | None, bool] = {}
     for record in newest_first:
         if record.kind in (UNDO, REDO):

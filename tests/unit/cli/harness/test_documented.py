@@ -1,4 +1,4 @@
-"""The formats of Cursor and VS Code, which no test runs: what `setup` registers, and the events and answers as documented."""
+"""The formats of Cursor and VS Code, which no test runs: what `setup` registers, and documented events and answers."""
 
 from __future__ import annotations
 

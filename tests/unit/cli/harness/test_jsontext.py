@@ -21,7 +21,9 @@ _LAYOUTS = st.sampled_from([None, 0, 1, 2, 4, "\t"])
 
 
 @given(st.dictionaries(_KEYS, _VALUES, max_size=4), _LAYOUTS, _VALUES, st.booleans())
-def test_a_member_comes_and_goes(document: dict[str, object], indent: int | str | None, value: object, ascii_only: bool) -> None:
+def test_a_member_comes_and_goes(
+    document: dict[str, object], indent: int | str | None, value: object, ascii_only: bool
+) -> None:
     """Into any document in any layout: the rest means the same with it, and is the same without it."""
     text = json.dumps(document, indent=indent, ensure_ascii=ascii_only) + "\n"
     path = ("avfs servers", "avfs")
@@ -40,7 +42,9 @@ def test_an_element_comes_and_goes(present: list[object], indent: int | str | No
     path = (key, "list") if present else ("other " + key, "list")
     made = jsontext.append(text, path, element)
 
-    assert json.loads(made) == ({key: {"list": [*present, element]}} if present else {key: 1, path[0]: {"list": [element]}})
+    assert json.loads(made) == (
+        {key: {"list": [*present, element]}} if present else {key: 1, path[0]: {"list": [element]}}
+    )
     assert jsontext.append(made, path, element) == made
     assert jsontext.drop(made, path, element) == text
 
@@ -118,7 +122,10 @@ def test_what_is_of_another_kind_is_refused() -> None:
     [
         ('{\n  "servers": { // mine\n  }\n}\n', '{\n  "servers": { // mine\n  }\n}\n'),
         ('{\n  "servers": {}, // mine\n}\n', "{ // mine\n}\n"),
-        ('{\n  "servers": {}, /* a, b */\n  // theme\n  "theme": 1\n}\n', '{\n  /* a, b */\n  // theme\n  "theme": 1\n}\n'),
+        (
+            '{\n  "servers": {}, /* a, b */\n  // theme\n  "theme": 1\n}\n',
+            '{\n  /* a, b */\n  // theme\n  "theme": 1\n}\n',
+        ),
         ('// mine\n{"servers": {}}\n', "// mine\n{}\n"),
     ],
 )

@@ -23,7 +23,9 @@ def named(ino: int, parent: Node | None, name: bytes, kind: int = stat.S_IFREG) 
     return node
 
 
-@pytest.mark.parametrize("names", [(b"a", b"b"), (b"a" * 200, b"b"), (b"a" * 200, b"b" * 255)], ids=["short", "one long", "long"])
+@pytest.mark.parametrize(
+    "names", [(b"a", b"b"), (b"a" * 200, b"b"), (b"a" * 200, b"b" * 255)], ids=["short", "one long", "long"]
+)
 def test_two_nodes_change_places_as_one(names: tuple[bytes, bytes]) -> None:
     """Whoever is killed while it notes an exchange: the next one finds both where they were, or both where they are."""
     root = named(ROOT_INO, None, b"", stat.S_IFDIR)
@@ -68,7 +70,10 @@ def request(operation: int, unique: int, body: bytes) -> Request:
 
 
 def test_requests_with_long_names_are_kept_as_well() -> None:
-    """Two names of 255 bytes, and contents of 1 MiB, have room beside many short ones; what is answered makes room again."""
+    """Two names of 255 bytes, and contents of 1 MiB, have room beside many short ones.
+
+    What is answered makes room again.
+    """
     handover = Handover.make()
     names = b"o" * 255 + b"\0" + b"n" * 255 + b"\0"
     long = [request(p.RENAME2, 1000 + number, p.RENAME2_IN.pack(1, 0) + names) for number in range(32)]

@@ -17,7 +17,9 @@ LINES = b"".join(b"line %d\n" % number for number in range(20))
 def changes_between(old: dict[bytes, bytes], new: dict[bytes, bytes], *, limit: int = 1000) -> list[ChangedFile]:
     """Compare two sets of files."""
     source = MemorySource()
-    before, after = (source.add_tree({path: (FILE, content) for path, content in files.items()}) for files in (old, new))
+    before, after = (
+        source.add_tree({path: (FILE, content) for path, content in files.items()}) for files in (old, new)
+    )
     return detect_renames(source, diff_trees(source, before, after), limit=limit)
 
 
@@ -34,7 +36,12 @@ def test_other_changes_stay_and_all_are_in_order() -> None:
     old = {b"a": b"1\n", b"m": LINES, b"z": b"unlike\n"}
     new = {b"a": b"2\n", b"b": LINES, b"c": b"quite different\n"}
     found = [(change.path, change.kind) for change in changes_between(old, new)]
-    expected = [(b"a", ChangeKind.MODIFIED), (b"b", ChangeKind.RENAMED), (b"c", ChangeKind.ADDED), (b"z", ChangeKind.DELETED)]
+    expected = [
+        (b"a", ChangeKind.MODIFIED),
+        (b"b", ChangeKind.RENAMED),
+        (b"c", ChangeKind.ADDED),
+        (b"z", ChangeKind.DELETED),
+    ]
     assert found == expected
 
 

@@ -46,7 +46,9 @@ def test_versions_tell_what_happened_to_a_path() -> None:
 def test_a_directory_changes_with_what_is_below_it() -> None:
     """Its versions hold the ids of its trees."""
     source = MemorySource()
-    commits = chain(source, {b"d/e/f": (FILE, b"1")}, {b"d/e/f": (FILE, b"2")}, {b"d/e/f": (FILE, b"2"), b"x": (FILE, b"")})
+    commits = chain(
+        source, {b"d/e/f": (FILE, b"1")}, {b"d/e/f": (FILE, b"2")}, {b"d/e/f": (FILE, b"2"), b"x": (FILE, b"")}
+    )
     versions = path_versions(source, commits[0], TreePath(b"d"))
     assert [(oid, change.kind, change.new_mode) for oid, _, change in versions] == [
         (commits[1], ChangeKind.MODIFIED, 0o40000),

@@ -43,7 +43,9 @@ signatures = st.builds(
 )
 
 
-@given(st.builds(Commit, st.just(TREE), st.just((PARENT,)), signatures, signatures, text, st.sampled_from([None, SIDECAR])))
+@given(
+    st.builds(Commit, st.just(TREE), st.just((PARENT,)), signatures, signatures, text, st.sampled_from([None, SIDECAR]))
+)
 def test_commits_survive_writing_and_reading(commit: Commit) -> None:
     """What is written reads back the same."""
     assert parse_commit(serialize_commit(commit), OF) == commit
@@ -153,7 +155,9 @@ def test_bytes_that_are_no_text_come_back_as_they_were() -> None:
 
 @example(b"", b"avfs-sidecar", b"gpgsig x\n y\n")
 @given(
-    st.binary(max_size=60), st.binary(max_size=60), st.sampled_from([b"", b"gpgsig x\n y\n", b"encoding latin1\n", b"other x\n"])
+    st.binary(max_size=60),
+    st.binary(max_size=60),
+    st.sampled_from([b"", b"gpgsig x\n y\n", b"encoding latin1\n", b"other x\n"]),
 )
 def test_links_are_those_of_the_whole_commit(before: bytes, after: bytes, more: bytes) -> None:
     """Whatever stands around them; what is no commit up to its committer is none in both."""

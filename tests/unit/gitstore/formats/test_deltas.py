@@ -72,7 +72,10 @@ def test_a_delta_copies_and_adds() -> None:
     ],
 )
 def test_what_is_no_delta_is_refused(delta: bytes) -> None:
-    """One of another object, one that makes more or less than it says, one that is cut short, and one that asks for too much."""
+    """A delta of another object is refused, and one that makes more or less than it says.
+
+    A delta that is cut short, or that asks for too much, is refused too.
+    """
     with pytest.raises(ValueError, match="delta"):
         apply_delta(b"0123456789", delta, 1 << 20)
 

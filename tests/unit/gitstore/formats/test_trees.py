@@ -206,7 +206,10 @@ def test_any_bytes_are_a_tree_or_an_error(data: bytes) -> None:
 
 def test_modes_of_old_git_are_read_as_git_reads_them() -> None:
     """Group-writable files and padded directory modes of old histories are read in their present spelling."""
-    assert parse_tree(entry(b"100664", b"a") + entry(b"040000", b"b"), OF) == {b"a": (MODE_FILE, X), b"b": (MODE_TREE, X)}
+    assert parse_tree(entry(b"100664", b"a") + entry(b"040000", b"b"), OF) == {
+        b"a": (MODE_FILE, X),
+        b"b": (MODE_TREE, X),
+    }
 
 
 def test_a_mode_that_is_not_gits_cannot_be_written() -> None:
@@ -361,7 +364,10 @@ def apply_plainly(
 
 
 @given(
-    st.lists(st.dictionaries(some_paths, st.none() | st.sampled_from([(MODE_FILE, X), (MODE_EXEC, Y)]), max_size=5), max_size=4)
+    st.lists(
+        st.dictionaries(some_paths, st.none() | st.sampled_from([(MODE_FILE, X), (MODE_EXEC, Y)]), max_size=5),
+        max_size=4,
+    )
 )
 def test_edits_agree_with_a_flat_list_of_files(rounds: list[dict[bytes, tuple[int, Oid] | None]]) -> None:
     """Whatever is edited, the tree holds what a list of paths would."""

@@ -35,12 +35,17 @@ def _open(vault: Path) -> OwnCommits:
 
 def _commits(count: int, seed: int = 1) -> dict[Oid, Oid | None]:
     numbers = random.Random(seed)
-    return {Oid(numbers.randbytes(20)): Oid(numbers.randbytes(20)) if numbers.random() < 0.7 else None for _ in range(count)}
+    return {
+        Oid(numbers.randbytes(20)): Oid(numbers.randbytes(20)) if numbers.random() < 0.7 else None for _ in range(count)
+    }
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 5000])
 def test_what_was_added_is_found(vault: Path, at_once: int) -> None:
-    """Each commit has its sidecar, in the process that added it and in others, however often the table grew; others have none."""
+    """Each commit has its sidecar, in the process that added it and in others, however often the table grew.
+
+    Other commits have none.
+    """
     commits = _commits(5000 if at_once > 1 else 700)
     own, before = _open(vault), _open(vault)
     items = list(commits.items())
@@ -56,7 +61,9 @@ def test_what_was_added_is_found(vault: Path, at_once: int) -> None:
 
 def test_commits_of_one_place_make_the_table_grow(vault: Path) -> None:
     """Ids that were chosen to be in each other's way are found as others are."""
-    commits: dict[Oid, Oid | None] = {Oid((256 * number).to_bytes(8, "big") + os.urandom(12)): None for number in range(80)}
+    commits: dict[Oid, Oid | None] = {
+        Oid((256 * number).to_bytes(8, "big") + os.urandom(12)): None for number in range(80)
+    }
     own = _open(vault)
     size = (vault / NAME).stat().st_size
     for oid in commits:

@@ -58,7 +58,9 @@ def test_a_pack_that_has_lost_its_index_gets_one(store: ObjectStore) -> None:
 
 
 @pytest.mark.needs("git")
-def test_packs_that_go_while_the_directory_is_read_lose_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packs_that_go_while_the_directory_is_read_lose_nothing(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between the listing of packs and opening them, others may join them to one that the listing does not name."""
     listdir = os.listdir
     merged: list[int] = []

@@ -82,7 +82,10 @@ def test_objects_are_read_back_before_and_after(writer: PackWriter, store: Objec
 
 
 def test_blobs_that_are_deflated_later(writer: PackWriter, store: ObjectStore, file: int) -> None:
-    """They are read back at once, and are in the pack as any other; beyond the room for them, they are deflated at once."""
+    """They are read back at once, and are in the pack as any other.
+
+    Beyond the room for them, they are deflated at once.
+    """
     contents = [b"", b"x", os.urandom(70_000), bytes(5 << 20), os.urandom(63 << 20)]
     with writer.deflating_later():
         blobs = [writer.add(KIND_BLOB, data) for data in contents[:-2]]
@@ -181,7 +184,9 @@ def file(tmp_path: Path) -> Iterator[int]:
 @pytest.mark.parametrize("random_bytes", [False, True])
 def test_files_of_any_size_are_taken(writer: PackWriter, file: int, size: int, random_bytes: bool) -> None:
     """Small and big, compressible or not, a file becomes a blob with the content it had."""
-    data = random.Random(size).randbytes(size) if random_bytes else b"line of text\n" * (size // 13) + b"x" * (size % 13)
+    data = (
+        random.Random(size).randbytes(size) if random_bytes else b"line of text\n" * (size // 13) + b"x" * (size % 13)
+    )
     os.write(file, data)
     before = writer.add(KIND_BLOB, b"before")
     oid = writer.add_file(file, size)
@@ -364,7 +369,10 @@ def test_a_large_index_is_searched_like_a_small_one(tmp_path: Path) -> None:
 
 
 def test_an_index_that_lies_about_its_length_is_refused(tmp_path: Path) -> None:
-    """A count that the file cannot hold is an error, an offset table that is missing holds nothing: no read beyond the end."""
+    """A count that the file cannot hold is an error, and a missing offset table holds nothing.
+
+    Nothing is read beyond the end.
+    """
     path = tmp_path / "pack.idx"
     good = build_index([Oid(b"a" * 20)], [12], [0], b"c" * 20)
     path.write_bytes(good[:1028] + struct.pack(">I", 1 << 30) + good[1032:])

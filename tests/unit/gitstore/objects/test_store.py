@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import HostileTree, ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.formats.packfile import CHUNK, KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TAG, KIND_TREE, entry_header
+from avfs_git.gitstore.formats.packfile import (
+    CHUNK,
+    KIND_BLOB,
+    KIND_COMMIT,
+    KIND_NAMES,
+    KIND_TAG,
+    KIND_TREE,
+    entry_header,
+)
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_FILE, serialize_tree
 from avfs_git.gitstore.objects import packset
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -129,7 +137,12 @@ def test_an_object_of_another_kind_is_corrupt(store: ObjectStore, where: str) ->
     blob = put_somewhere(store, where, KIND_BLOB, b"no tree")
     tree = put_somewhere(store, where, KIND_TREE, b"")
 
-    for ask, oid in ((store.read_tree, blob), (store.read_commit, tree), (store.read_blob, tree), (store.blob_size, tree)):
+    for ask, oid in (
+        (store.read_tree, blob),
+        (store.read_commit, tree),
+        (store.read_blob, tree),
+        (store.blob_size, tree),
+    ):
         with pytest.raises(ObjectCorrupt):
             ask(oid)
 
@@ -390,7 +403,10 @@ def test_a_pack_that_went_away_is_no_loss(git_dir: Path) -> None:
 
 
 def test_a_listing_that_goes_on_while_packs_are_joined(git_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It can lack the new pack, which came behind it, and the old one, which went ahead of it: the object is still found."""
+    """The listing can lack the new pack, which came behind it, and the old one, which went ahead of it.
+
+    The object is still found.
+    """
     with ObjectStore(git_dir) as other:
         oid = put_packed(other, KIND_BLOB, b"moves")
     with ObjectStore(git_dir) as store, ObjectStore(git_dir) as other:
@@ -502,7 +518,7 @@ def test_entry_headers_hold_any_size() -> None:
 
 
 def test_what_is_kept_of_commits_and_trees_is_bounded_in_bytes(store: ObjectStore) -> None:
-    """A thousand commits with long messages, and trees with long names, are forgotten by their size and not by their number."""
+    """A thousand commits with long messages, and trees with long names, are forgotten by size and not by number."""
     memory = MemorySource()
     writer = PackWriter(store)
     tree = writer.add(KIND_TREE, b"")
@@ -511,7 +527,9 @@ def test_what_is_kept_of_commits_and_trees_is_bounded_in_bytes(store: ObjectStor
         for number in range(300)
     ]
     blob = writer.add(KIND_BLOB, b"")
-    names = [{b"%d-%03d" % (number, entry) + b"n" * 240: (MODE_FILE, blob) for entry in range(200)} for number in range(500)]
+    names = [
+        {b"%d-%03d" % (number, entry) + b"n" * 240: (MODE_FILE, blob) for entry in range(200)} for number in range(500)
+    ]
     trees = [writer.add(KIND_TREE, serialize_tree(entries)) for entries in names]
     writer.finish()
     for oid in commits:
@@ -533,7 +551,9 @@ def test_trees_that_an_operation_reads_again_are_in_memory(store: ObjectStore, f
     writer = PackWriter(store)
     blob = writer.add(KIND_BLOB, b"1")
     trees = [
-        writer.add(KIND_TREE, serialize_tree({b"file %d %d" % (turn, number): (MODE_FILE, blob) for number in range(2000)}))
+        writer.add(
+            KIND_TREE, serialize_tree({b"file %d %d" % (turn, number): (MODE_FILE, blob) for number in range(2000)})
+        )
         for turn in range(30)
     ]
     writer.finish()

@@ -87,7 +87,10 @@ def test_the_version_is_read_from_what_git_prints() -> None:
 
 
 def test_a_huge_ignore_file_takes_no_time() -> None:
-    """What nothing can match is not translated; and all counts as ignored where the file is larger than any that people write."""
+    """A rule that nothing can match is not translated.
+
+    All counts as ignored where the file is larger than any that people write.
+    """
     for line in (b"[!a]" * 20_000, b"a*" * 300_000, b"?" * 1_000_000):
         rules = IgnoreRules.parse(line + b"\nkept\n", git_version=NEWEST)
 

@@ -153,7 +153,9 @@ def test_remove_entry_of_4000_levels(root: Descriptor, tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_remove_entry_says_what_it_cannot_remove(root: Descriptor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remove_entry_says_what_it_cannot_remove(
+    root: Descriptor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An error of the disk is not taken for a directory, and no descriptor is left open."""
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir" / "file").touch()

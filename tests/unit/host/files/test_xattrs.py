@@ -10,7 +10,15 @@ import pytest
 
 from avfs_git.host.files.beneath import OPEN_DIR, Descriptor
 from avfs_git.host.files.closing import closing_fd
-from avfs_git.host.files.xattrs import entry_of, has_user_xattrs, list_xattrs, read_xattr, read_xattrs, remove_xattr, write_xattr
+from avfs_git.host.files.xattrs import (
+    entry_of,
+    has_user_xattrs,
+    list_xattrs,
+    read_xattr,
+    read_xattrs,
+    remove_xattr,
+    write_xattr,
+)
 
 pytestmark = pytest.mark.needs("user-xattrs")
 

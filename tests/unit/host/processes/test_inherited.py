@@ -22,7 +22,9 @@ def read(pid: int | None = None) -> object:
 def test_a_program_that_was_started_passes_on_the_same() -> None:
     """Nothing of it changes by starting a program; the umask, which is not among it, is told apart."""
     with subprocess.Popen(
-        [sys.executable, "-c", "import os; os.umask(0o077); print(); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", "import os; os.umask(0o077); print(); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()

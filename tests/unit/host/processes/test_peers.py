@@ -12,7 +12,9 @@ import pytest
 
 from avfs_git.host.processes.peers import Peer, identify_peer
 
-_CONNECT = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
+_CONNECT = (
+    "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
+)
 
 
 @pytest.fixture

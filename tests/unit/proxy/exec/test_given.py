@@ -66,9 +66,9 @@ def test_callers_know_each_option() -> None:
     """What `Workspace.exec` takes beside the program are the fields of a command, all of them."""
     assert set(ExecOptions.__annotations__) == set(Command.__match_args__) - {"argv"}
     assert make_command(["curl", "x"], {}) == COMMAND
-    assert make_command([], {"shell": "x", "cwd": "/d", "env": {"A": "b"}, "let_in": ["A_TOKEN"], "network": True}) == Command(
-        shell="x", cwd=b"d", env=(("A", "b"),), let_in=("A_TOKEN",), network=True
-    )
+    assert make_command(
+        [], {"shell": "x", "cwd": "/d", "env": {"A": "b"}, "let_in": ["A_TOKEN"], "network": True}
+    ) == Command(shell="x", cwd=b"d", env=(("A", "b"),), let_in=("A_TOKEN",), network=True)
 
 
 def test_a_misspelt_option_is_refused() -> None:

@@ -32,12 +32,29 @@ def judge(program: bytes, arch: int, number: int, argument: int = 0) -> int:
 @pytest.mark.parametrize(
     ("machine", "arch", "refused", "allowed", "clone"),
     [
-        ("x86_64", X86_64, (248, 249, 250, 272, 298, 308, 321, 323, 425, 426, 427, 435), (0, 1, 2, 57, 59, 101, 424, 428), 56),
-        ("aarch64", AARCH64, (97, 217, 218, 219, 241, 268, 280, 282, 425, 426, 427, 435), (56, 57, 63, 64, 117, 221), 220),
+        (
+            "x86_64",
+            X86_64,
+            (248, 249, 250, 272, 298, 308, 321, 323, 425, 426, 427, 435),
+            (0, 1, 2, 57, 59, 101, 424, 428),
+            56,
+        ),
+        (
+            "aarch64",
+            AARCH64,
+            (97, 217, 218, 219, 241, 268, 280, 282, 425, 426, 427, 435),
+            (56, 57, 63, 64, 117, 221),
+            220,
+        ),
     ],
 )
-def test_each_call_is_judged(machine: str, arch: int, refused: tuple[int, ...], allowed: tuple[int, ...], clone: int) -> None:
-    """What reaches beyond namespaces is refused, and so is making a user namespace; what programs are made of is not."""
+def test_each_call_is_judged(
+    machine: str, arch: int, refused: tuple[int, ...], allowed: tuple[int, ...], clone: int
+) -> None:
+    """What reaches beyond namespaces is refused, and so is making a user namespace.
+
+    What programs are made of is not.
+    """
     program = make_filter(machine)
     assert program is not None
     assert {judge(program, arch, number) for number in refused} == {REFUSED}

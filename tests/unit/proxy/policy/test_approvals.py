@@ -21,7 +21,9 @@ from avfs_git.proxy.policy.policy import Policy, decide
 from avfs_git.values import replace
 from tests.support.failing import FailAt
 
-REQUEST = Request("/v", "f", argv=("curl", "x"), cwd="/src", env=(("A", "secret-value"),), options=(("readonly", "no"),))
+REQUEST = Request(
+    "/v", "f", argv=("curl", "x"), cwd="/src", env=(("A", "secret-value"),), options=(("readonly", "no"),)
+)
 
 
 class Clock:
@@ -291,7 +293,10 @@ def test_of_two_processes_at_once_one_wins(tmp_path: Path) -> None:
     approvals.grant(id_of(token))
     users = [
         subprocess.Popen(
-            [sys.executable, "-c", _USER, str(tmp_path), token], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _USER, str(tmp_path), token],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(4)
     ]

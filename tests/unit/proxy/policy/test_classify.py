@@ -209,7 +209,13 @@ def test_nothing_hides_behind_many_commands() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [":{\U0010fffd@`", "{\U0010fffd", "/+\U0010fffd|\u014b@\n\u026b\u0330{\U0010fffd\u0458", "$\U0010ffff{a", "<<\U000e0001\n"],
+    [
+        ":{\U0010fffd@`",
+        "{\U0010fffd",
+        "/+\U0010fffd|\u014b@\n\u026b\u0330{\U0010fffd\u0458",
+        "$\U0010ffff{a",
+        "<<\U000e0001\n",
+    ],
 )
 def test_letters_that_break_the_grammar(text: str) -> None:
     """They do not reach it: its scanner reads outside of its tables for some of them."""
@@ -251,7 +257,7 @@ def test_texts_that_take_long_are_given_up(unit: str) -> None:
     ids=lambda text: text[:20],
 )
 def test_words_that_are_made_to_be_slow_are_read(text: str) -> None:
-    """The time follows the length: a pattern that tries every division of a word would not come back from some of these."""
+    """Time follows length: a pattern that tries every division of a word would not return from some of these."""
     assert Category.READ_ONLY not in categories(text)
 
 
@@ -262,7 +268,15 @@ def test_the_table_is_well_formed() -> None:
         assert program is not None
         assert set(program.does) | set(program.other) <= set("rwdnhi"), name
         assert program.check in {"", *CHECKS}, name
-        assert program.operands[:1] in {(), ("text",), ("written",), ("created",), ("changed",), ("tool",), ("command",)}, name
+        assert program.operands[:1] in {
+            (),
+            ("text",),
+            ("written",),
+            ("created",),
+            ("changed",),
+            ("tool",),
+            ("command",),
+        }, name
         for option, effect in program.options.items():
             assert option.startswith("-"), (name, option)
             assert set(effect.does) <= set("wdnhi"), (name, option)
@@ -350,7 +364,9 @@ _NASTY = st.lists(st.sampled_from([*_PARTS.split(), " ", "  ", "\n", "sh -c "]),
 
 @given(_NASTY)
 def test_what_is_read_only_changes_nothing(text: str) -> None:
-    """A text that is read only starts no program but known ones, as bash itself sees it: where bash would run `rm`, it is not.
+    """A text that is read only starts no program but known ones, as bash itself sees it.
+
+    A text for which bash would run `rm` is not read only.
 
     Bash runs it with a `PATH` in which each program only says that it was started.
     """

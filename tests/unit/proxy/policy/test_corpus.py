@@ -13,7 +13,9 @@ from avfs_git.proxy.policy.policy import Policy, decide
 def _read(name: str, mark: str) -> list[tuple[str, bool]]:
     lines = (Path(__file__).with_name("corpus") / name).read_text("utf-8").splitlines()
     return [
-        (line.removeprefix(mark).replace("⏎", "\n"), line.startswith(mark)) for line in lines if line and not line.startswith("#")
+        (line.removeprefix(mark).replace("⏎", "\n"), line.startswith(mark))
+        for line in lines
+        if line and not line.startswith("#")
     ]
 
 

@@ -34,7 +34,9 @@ def test_what_is_let_in_is_recorded(gate: Gate) -> None:
     """Before it runs and after, with what decides and how it ended."""
     request = run("touch a", env=(("TOKEN", "hidden"),), options=(("readonly", "false"),))
     decision = gate.admit(request)
-    gate.completed(request, decision, exit_code=3, duration_ms=17, changed_files=1, timed_out=False, more={"commit": "abc"})
+    gate.completed(
+        request, decision, exit_code=3, duration_ms=17, changed_files=1, timed_out=False, more={"commit": "abc"}
+    )
 
     assert decision.action is Action.ALLOW_WITH_CHECKPOINT
     assert events(gate) == ["proxy_exec_requested", "proxy_exec_completed"]
@@ -48,7 +50,9 @@ def test_what_is_let_in_is_recorded(gate: Gate) -> None:
 
 def test_what_is_refused_is_recorded(gate: Gate, tmp_path: Path) -> None:
     """A denial is an error that says why, and a line in the log."""
-    (tmp_path / "policy.toml").write_text('version=1\n[[rule]]\nname="no"\ncategories=["host_escape_risk"]\naction="deny"\n')
+    (tmp_path / "policy.toml").write_text(
+        'version=1\n[[rule]]\nname="no"\ncategories=["host_escape_risk"]\naction="deny"\n'
+    )
     with pytest.raises(CommandDenied) as caught:
         gate.admit(run("cat /etc/passwd"))
 

@@ -114,7 +114,9 @@ def test_the_user_can_trust_a_vault(tmp_path: Path) -> None:
     loose = '[[rule]]\nname="all"\ncategories=["networked"]\naction="allow"\n'
 
     assert ask(make(tmp_path, user=trust, vault=loose), "curl x") is Action.ALLOW
-    assert ask(make(tmp_path, user='trusted_vaults = ["/other.git"]\n', vault=loose), "curl x") is Action.REQUIRE_APPROVAL
+    assert (
+        ask(make(tmp_path, user='trusted_vaults = ["/other.git"]\n', vault=loose), "curl x") is Action.REQUIRE_APPROVAL
+    )
 
 
 @pytest.mark.parametrize(

@@ -135,9 +135,25 @@ def test_a_long_text_takes_no_long_time() -> None:
 
 def test_variables_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     """By their names, and by what the policy and the caller say."""
-    secrets = ["GITHUB_TOKEN", "npm_config__authToken", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "PGPASSWORD", "MY_API_KEY"]
+    secrets = [
+        "GITHUB_TOKEN",
+        "npm_config__authToken",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "PGPASSWORD",
+        "MY_API_KEY",
+    ]
     secrets += ["SSH_KEY_PASSPHRASE", "GOOGLE_APPLICATION_CREDENTIALS", "MYSQL_PWD", "MY_DSN"]
-    harmless = ["SSH_AUTH_SOCK", "TOKENIZERS_PARALLELISM", "AWS_REGION", "KEYBOARD", "GIT_ASKPASS", "PWD", "XDG_ID", "LD_X"]
+    harmless = [
+        "SSH_AUTH_SOCK",
+        "TOKENIZERS_PARALLELISM",
+        "AWS_REGION",
+        "KEYBOARD",
+        "GIT_ASKPASS",
+        "PWD",
+        "XDG_ID",
+        "LD_X",
+    ]
     for name in (*secrets, *harmless, "OK_TOKEN", "CARGO_HOME", "LC_TIME"):
         monkeypatch.setenv(name, "x")
     redactor = Redactor(names=("*_DSN",), allowed=("ok_token",))

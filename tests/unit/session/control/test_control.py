@@ -219,7 +219,9 @@ def _send(connection: socket.socket, data: bytes) -> None:
         ("stop", {}),
     ],
 )
-def test_a_request_that_cannot_be_meant_is_refused_and_the_conversation_goes_on(live: Served, op: str, args: object) -> None:
+def test_a_request_that_cannot_be_meant_is_refused_and_the_conversation_goes_on(
+    live: Served, op: str, args: object
+) -> None:
     """An unknown operation or wrong arguments are an error of the request."""
     with live.connect() as connection:
         connection.sendall(json.dumps({"v": 1, "id": 7, "op": op, "args": args}).encode() + b"\n")
@@ -284,7 +286,11 @@ def test_what_is_handed_over_stays_the_callers(tmp_path: Path) -> None:
                 operations.export_opened(opened, TreePath(b"given"), place, rest, True, None, False, "out")
                 os.fstat(place.fd)
         work = vault.workspace()
-        assert (work.stat("large").size, work.read("given"), work.read("packed")) == (CONTENT_INLINE + 1, b"given", b"given")
+        assert (work.stat("large").size, work.read("given"), work.read("packed")) == (
+            CONTENT_INLINE + 1,
+            b"given",
+            b"given",
+        )
     assert (tmp_path / "out").read_bytes() == b"given"
 
 
@@ -302,7 +308,9 @@ def test_paths_from_the_wire_stay_inside(live: Served) -> None:
 
 def test_many_requests_in_one_piece(live: Served) -> None:
     """Each is answered in turn, those that cannot be meant as well."""
-    lines = [b'{"v":1,"id":%d,"op":"%s","args":{"umask":18}}\n' % (n, b"hello" if n % 2 else b"no") for n in range(1500)]
+    lines = [
+        b'{"v":1,"id":%d,"op":"%s","args":{"umask":18}}\n' % (n, b"hello" if n % 2 else b"no") for n in range(1500)
+    ]
     with live.connect() as connection:
         sender = threading.Thread(target=lambda: _send(connection, b"".join(lines)))
         sender.start()
@@ -483,7 +491,17 @@ def test_a_process_in_another_namespace_is_told_why(live: Served, namespaces: tu
     )
     asked = [request("exists", path=FILE), request("hello", umask=0), b"nonsense\n"]
     for line in asked:
-        argv = ["unshare", "--user", "--map-root-user", *namespaces, sys.executable, "-c", code, live.path.name, line.decode()]
+        argv = [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            *namespaces,
+            sys.executable,
+            "-c",
+            code,
+            live.path.name,
+            line.decode(),
+        ]
         answer = subprocess.run(argv, cwd=live.path.parent, capture_output=True, check=True).stdout
         assert json.loads(answer)["error"]["code"] == "session.peer_refused"
     assert live.ask("read", path=TreePath(b"file")) == b"content"
@@ -516,19 +534,37 @@ def test_the_kernel_is_told_exactly_what_changed(live: Served) -> None:
     }  # fmt: skip
     assert told("make_dir", path=TreePath(b"d/made"), parents=False) == {directory, (directory, b"made")}
     rewritten = told(
-        "write", path=TreePath(b"file"), content=Content(data=b"new"), append=False, expect=None, parents=True, executable=None
+        "write",
+        path=TreePath(b"file"),
+        content=Content(data=b"new"),
+        append=False,
+        expect=None,
+        parents=True,
+        executable=None,
     )
     assert rewritten == {1, (1, b"file"), ("attributes", known[b"file"].ino)}  # a new file took its place
     appended = merged.resolve(TreePath(b"file"))
     merged.pins.pin(appended)
     assert told(
-        "write", path=TreePath(b"file"), content=Content(data=b"er"), append=True, expect=None, parents=True, executable=None
+        "write",
+        path=TreePath(b"file"),
+        content=Content(data=b"er"),
+        append=True,
+        expect=None,
+        parents=True,
+        executable=None,
     ) == {appended.ino}
     assert told("read", path=TreePath(b"file")) == set()
     assert told("save_checkpoint", label="x") == set()
     with pytest.raises(ContentChanged):
         live.ask(
-            "write", path=TreePath(b"file"), content=Content(data=b""), append=False, expect="", parents=True, executable=None
+            "write",
+            path=TreePath(b"file"),
+            content=Content(data=b""),
+            append=False,
+            expect="",
+            parents=True,
+            executable=None,
         )
 
 
@@ -539,7 +575,9 @@ def test_a_successor_makes_the_kernel_forget_what_it_may_not_have_been_told(live
     merged.pins.pin(node)
     live.opened.lock.mark_operating(operating=True)
     listener = listen(live.path.with_name("other"))
-    server = ControlServer(listener, live.opened, live.kernel, served=wire.Served(SESSION, "/", None, 0), end=lambda: None)
+    server = ControlServer(
+        listener, live.opened, live.kernel, served=wire.Served(SESSION, "/", None, 0), end=lambda: None
+    )
     server.start()
     while live.opened.lock.is_operating:
         threading.Event().wait(0.001)
@@ -584,7 +622,10 @@ def test_an_answer_that_is_lost(live: Served, monkeypatch: pytest.MonkeyPatch) -
 def test_what_looks_waits_for_a_session_that_is_slow_and_not_for_one_that_hangs(
     live: Served, monkeypatch: pytest.MonkeyPatch, *, is_silent: bool
 ) -> None:
-    """A slow one says hello. Beside one that says nothing, the disk is looked at, and its name is told once for many looks."""
+    """A slow one says hello.
+
+    Beside one that says nothing, the disk is looked at, and its name is told once for many looks.
+    """
     monkeypatch.setattr(client, "_SILENT_S", 0.2 if is_silent else 1.0)
     answer = ControlServer._answer
     is_over, asked_again = threading.Event(), threading.Event()
@@ -612,7 +653,9 @@ def test_what_looks_waits_for_a_session_that_is_slow_and_not_for_one_that_hangs(
     assert [each.code for each in warned] == (["session.silent"] if is_silent else [])
 
 
-def test_a_labelled_checkpoint_whose_acknowledgement_is_lost_is_found(live: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_labelled_checkpoint_whose_acknowledgement_is_lost_is_found(
+    live: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The vault knows that it was made: it is not asked for again, which would say that the label is taken."""
     sessions = Sessions(live.path.parents[1], wait_s=5)
     with Avfs(live.home) as avfs, avfs.open_vault("v") as vault:
@@ -635,7 +678,7 @@ def test_a_labelled_checkpoint_whose_acknowledgement_is_lost_is_found(live: Serv
 
 @pytest.mark.parametrize("op", ["save_checkpoint", "restore_state"])
 def test_mapped_pages_are_written_out_when_the_turn_has_come(live: Served, op: str) -> None:
-    """What programs change in memory while a client waits for its turn is in its checkpoint, and is saved by its restore."""
+    """Memory changes by programs while a client waits for its turn are in its checkpoint and saved by its restore."""
     target = live.ask("save_checkpoint", label="before").checkpoint.id
 
     def flush() -> None:
@@ -680,8 +723,14 @@ def test_a_session_that_died_leaves_nothing_in_the_way(tmp_path: Path) -> None:
 
 
 def test_a_session_that_starts_is_waited_for(tmp_path: Path) -> None:
-    """Its name is in the lock file a moment before it answers: it is asked again, for as long as the lock would be waited for."""
-    with Avfs(tmp_path / "home", identity=Identity("A", "a@b"), lock_timeout_s=0.2) as avfs, avfs.create_vault("v") as vault:
+    """The name of the session is in the lock file a moment before the session answers.
+
+    The client asks it again, for as long as it would wait for the lock.
+    """
+    with (
+        Avfs(tmp_path / "home", identity=Identity("A", "a@b"), lock_timeout_s=0.2) as avfs,
+        avfs.create_vault("v") as vault,
+    ):
         work = vault.fork("work")
         opened = OpenWorkspace(vault._core, "work", recover=recover)
         opened.serve("mute0001")

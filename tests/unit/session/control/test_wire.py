@@ -54,7 +54,9 @@ def test_every_value_of_the_model_has_a_spelling() -> None:
         assert callable(wire.codec_of(typing.cast("type", kind))[0])
 
 
-_CHECKPOINT = Checkpoint("a" * 40, ("one", "two"), "a\nmessage", Identity("A", "b@c"), 5, ("b" * 40,), "c" * 40, None, "work")
+_CHECKPOINT = Checkpoint(
+    "a" * 40, ("one", "two"), "a\nmessage", Identity("A", "b@c"), 5, ("b" * 40,), "c" * 40, None, "work"
+)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,9 @@ def test_errors_come_back_as_themselves(error: AvfsError) -> None:
 
 def test_an_error_of_another_version_keeps_its_code() -> None:
     """A class that is not known here becomes the root of all errors, with the code and exit status that were sent."""
-    error = wire.decode_error({"class": "Future", "code": "future.code", "exit_code": 99, "message": "later", "hint": None})
+    error = wire.decode_error(
+        {"class": "Future", "code": "future.code", "exit_code": 99, "message": "later", "hint": None}
+    )
     assert type(error) is AvfsError
     assert (error.code, error.exit_code, error.message) == ("future.code", 99, "later")
     assert AvfsError.code == "error"

@@ -75,7 +75,9 @@ def test_a_blob_that_is_being_made_is_waited_for(directory: Path, monkeypatch: p
         assert (first.result(), second.result()) == (b"abcdef", b"abcdef")
 
 
-def test_a_maker_that_is_stopped_is_waited_for_by_the_size_of_its_blob(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_maker_that_is_stopped_is_waited_for_by_the_size_of_its_blob(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever waits holds up others, a small blob for a moment only; then it is made twice, and both have it."""
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)

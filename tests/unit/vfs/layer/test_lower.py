@@ -1,4 +1,4 @@
-"""The lower layer: whatever tree and sidecar come together, each question has the answer that looking at everything gives."""
+"""The lower layer: with any tree and sidecar, each question has the answer that looking at everything gives."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ NOW_NS = 1_700_000_000_000_000_000
 NAMES = (b"a", b"b", b"c")
 
 _metas = st.builds(
-    Meta, st.none() | st.sampled_from([1, NOW_NS]), st.none() | st.sampled_from([0o600, 0o700, 0o755, 0o644]), st.just(())
+    Meta,
+    st.none() | st.sampled_from([1, NOW_NS]),
+    st.none() | st.sampled_from([0o600, 0o700, 0o755, 0o644]),
+    st.just(()),
 )
-_leaves = st.sampled_from([(MODE_FILE, b"1"), (MODE_FILE, b"2"), (MODE_EXEC, b"1"), (MODE_SYMLINK, b"t"), (MODE_GITLINK, b"g")])
+_leaves = st.sampled_from(
+    [(MODE_FILE, b"1"), (MODE_FILE, b"2"), (MODE_EXEC, b"1"), (MODE_SYMLINK, b"t"), (MODE_GITLINK, b"g")]
+)
 Made = dict[bytes, object]
 _trees: st.SearchStrategy[Made] = st.recursive(
     st.dictionaries(st.sampled_from(NAMES), _leaves, max_size=3),
@@ -114,7 +119,9 @@ def test_the_tree_wins_in_what_git_says(tree: Made, side: Made) -> None:
 
 
 @given(_trees, _sides, _trees, _sides)
-def test_what_differs_is_what_a_look_at_everything_finds(tree: Made, side: Made, other_tree: Made, other_side: Made) -> None:
+def test_what_differs_is_what_a_look_at_everything_finds(
+    tree: Made, side: Made, other_tree: Made, other_side: Made
+) -> None:
     """`differing_children` leaves out only what both directories show alike, times aside."""
     source = MemorySource()
     left, right = _make(source, tree, side), _make(source, other_tree, other_side)
@@ -132,7 +139,7 @@ def test_what_differs_is_what_a_look_at_everything_finds(tree: Made, side: Made,
 
 @given(_trees, _sides, _trees, _sides)
 def test_what_only_one_sidecar_holds_is_found(tree: Made, side: Made, other_tree: Made, other_side: Made) -> None:
-    """`differing_untracked` leaves out only what git tracks on either side, and what the sidecars of both hold alike."""
+    """`differing_untracked` leaves out only what git tracks on either side, and what both sidecars hold alike."""
     source = MemorySource()
     left, right = _make(source, tree, side), _make(source, other_tree, other_side)
     mine, theirs = left.differing_untracked(left.root, right, right.root)
@@ -142,7 +149,9 @@ def test_what_only_one_sidecar_holds_is_found(tree: Made, side: Made, other_tree
         if not entry.tracked and (there is None or (there.tracked, there.oid) != (False, entry.oid)):
             alike = there is not None and (there.oid, there.sidecar) == (entry.oid, entry.sidecar)
             # A sidecar may go on holding what git tracks by now; the place is taken either way.
-            assert name in mine or alike or (there is not None and there.tracked and not (there.is_dir and entry.is_dir))
+            assert (
+                name in mine or alike or (there is not None and there.tracked and not (there.is_dir and entry.is_dir))
+            )
     for found, everything in ((mine, all_mine), (theirs, all_theirs)):
         for name, entry in found.items():
             assert (*_facts(entry), entry.mtime_ns) == (*_facts(everything[name]), everything[name].mtime_ns)
@@ -182,7 +191,9 @@ def test_the_cache_forgets_before_it_grows() -> None:
         source.add(KIND_TREE, serialize_tree({**wide, b"n%d" % number: (MODE_FILE, source.add(KIND_BLOB, b""))}))
         for number in range(6)
     ]
-    top = source.add(KIND_TREE, serialize_tree({b"d%d" % number: (MODE_TREE, tree) for number, tree in enumerate(trees)}))
+    top = source.add(
+        KIND_TREE, serialize_tree({b"d%d" % number: (MODE_TREE, tree) for number, tree in enumerate(trees)})
+    )
     lower = LowerTree(source, top, None, default_mtime_ns=NOW_NS)
     for number in (0, 1, 2, 3, 4, 5, 0):
         directory = lower.children(lower.root)[b"d%d" % number]
@@ -209,4 +220,8 @@ def test_a_file_that_no_object_holds_is_read() -> None:
     lower = LowerTree(MemorySource(), None, None, default_mtime_ns=0)
     entry = FixedFile(b"gitdir: x\n", 5)
 
-    assert (lower.size_of(entry), lower.read(entry), list(lower.stream(entry))) == (10, b"gitdir: x\n", [b"gitdir: x\n"])
+    assert (lower.size_of(entry), lower.read(entry), list(lower.stream(entry))) == (
+        10,
+        b"gitdir: x\n",
+        [b"gitdir: x\n"],
+    )

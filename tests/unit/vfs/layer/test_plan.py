@@ -62,7 +62,10 @@ def test_a_tree_shows_with_usual_attributes(source: MemorySource) -> None:
             b"module": (MODE_GITLINK, b"m" * 20),
         },
     )
-    found = {name: (entry.kind, stat.S_IMODE(entry.mode), entry.mtime_ns) for name, entry in lower.children(lower.root).items()}
+    found = {
+        name: (entry.kind, stat.S_IMODE(entry.mode), entry.mtime_ns)
+        for name, entry in lower.children(lower.root).items()
+    }
 
     assert found == {
         b"dir": ("dir", 0o755, NOW_NS),
@@ -78,7 +81,10 @@ def test_a_tree_shows_with_usual_attributes(source: MemorySource) -> None:
 
 
 def test_a_sidecar_adds_what_git_does_not_say(source: MemorySource) -> None:
-    """Untracked files, empty directories, modes, times and attributes come from the sidecar; content from the tree wins."""
+    """Untracked files, empty directories, modes, times and attributes come from the sidecar.
+
+    Content from the tree wins.
+    """
     empty = SideEntry(MODE_TREE, _sidecar(source, {}), untracked=True)
     sidecar = _sidecar(
         source,
@@ -113,8 +119,12 @@ def test_a_name_that_must_not_reach_a_disk_is_refused(source: MemorySource, name
 def test_a_plan_lists_what_differs(source: MemorySource) -> None:
     """Each path that differs once, directories before what is in them; what is alike is not opened."""
     same = {b"same/%d/f" % number: (MODE_FILE, b"%d" % number) for number in range(50)}
-    now = _lower(source, {**same, b"changed": (MODE_FILE, b"1"), b"gone/x": (MODE_FILE, b"1"), b"mode": (MODE_FILE, b"1")})
-    target = _lower(source, {**same, b"changed": (MODE_FILE, b"2"), b"new/d/x": (MODE_FILE, b"1"), b"mode": (MODE_EXEC, b"1")})
+    now = _lower(
+        source, {**same, b"changed": (MODE_FILE, b"1"), b"gone/x": (MODE_FILE, b"1"), b"mode": (MODE_FILE, b"1")}
+    )
+    target = _lower(
+        source, {**same, b"changed": (MODE_FILE, b"2"), b"new/d/x": (MODE_FILE, b"1"), b"mode": (MODE_EXEC, b"1")}
+    )
     before = source.read_count
     steps = plan_steps(now, target)
 
@@ -181,7 +191,11 @@ def test_sidecars_differ_in_what_people_care_about(source: MemorySource) -> None
     )
     new = _sidecar(
         source,
-        {b"changed": _file(source, b"2"), b"came": SideEntry(MODE_TREE, deep, untracked=True), b"same": _file(source, b"1")},
+        {
+            b"changed": _file(source, b"2"),
+            b"came": SideEntry(MODE_TREE, deep, untracked=True),
+            b"same": _file(source, b"1"),
+        },
         {b"changed": Meta(2), b"tool": Meta(1, 0o711), b"same": Meta(9)},
     )
     found = [(change.path, str(change.kind)) for change in diff_sidecars(source, old, new)]

@@ -14,12 +14,21 @@ from avfs_git.vfs.layer.sidecar import SideEntry, compose_sidecar, plain_record,
 OID = Oid(b"o" * 20)
 names = st.binary(min_size=1, max_size=4).map(lambda name: name.translate(None, b"\0/") or b" ")
 children = st.builds(SideEntry, st.sampled_from([0o100644, 0o40000]), st.just(OID), st.booleans())
-child_names = st.one_of(names, st.sampled_from([b"%", b"\\", b"%25", b"a%5C"])).filter(lambda name: name not in (b".", b".."))
-records = st.builds(lambda time, mode: b"%d %s -" % (time, mode), st.integers(-5, 10**18), st.sampled_from([b"-", b"600"]))
+child_names = st.one_of(names, st.sampled_from([b"%", b"\\", b"%25", b"a%5C"])).filter(
+    lambda name: name not in (b".", b"..")
+)
+records = st.builds(
+    lambda time, mode: b"%d %s -" % (time, mode), st.integers(-5, 10**18), st.sampled_from([b"-", b"600"])
+)
 
 
-@given(held=st.dictionaries(names, records, max_size=12), edits=st.lists(st.tuples(names, st.none() | records), max_size=100))
-def test_edited_records_are_what_a_dictionary_holds(held: dict[bytes, bytes], edits: list[tuple[bytes, bytes | None]]) -> None:
+@given(
+    held=st.dictionaries(names, records, max_size=12),
+    edits=st.lists(st.tuples(names, st.none() | records), max_size=100),
+)
+def test_edited_records_are_what_a_dictionary_holds(
+    held: dict[bytes, bytes], edits: list[tuple[bytes, bytes | None]]
+) -> None:
     """Whatever is put in, in whatever order, each record and the whole blob are those of a plain dictionary."""
     found = Records(serialize_records(held), OID)
     for name, record in edits:

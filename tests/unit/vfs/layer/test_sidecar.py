@@ -50,7 +50,8 @@ _metas = st.builds(
 
 @given(
     st.dictionaries(
-        _names, st.builds(SideEntry, st.sampled_from([0o100644, 0o100755, 0o40000, 0o120000]), st.just(OID), st.booleans())
+        _names,
+        st.builds(SideEntry, st.sampled_from([0o100644, 0o100755, 0o40000, 0o120000]), st.just(OID), st.booleans()),
     )
 )
 def test_children_make_the_round_trip(children: dict[bytes, SideEntry]) -> None:
@@ -150,11 +151,15 @@ def test_edits_of_a_sidecar_are_those_of_its_records(
     assert edit_sidecar(writer, edited, edits) == edited
 
 
-def _build(writer: DryWriter, records: dict[TreePath, bytes], untracked: set[TreePath], at: TreePath = ROOT) -> Oid | None:
+def _build(
+    writer: DryWriter, records: dict[TreePath, bytes], untracked: set[TreePath], at: TreePath = ROOT
+) -> Oid | None:
     """Make a sidecar from what it is to hold."""
     here = {split(path)[1]: record for path, record in records.items() if split(path)[0] == at}
     start = at + b"/" if at else b""
-    below = {path[len(start) :].split(b"/")[0] for path in (*records, *untracked) if path.startswith(start) and path != at}
+    below = {
+        path[len(start) :].split(b"/")[0] for path in (*records, *untracked) if path.startswith(start) and path != at
+    }
     children: dict[bytes, SideEntry] = {}
     for name in below:
         path = TreePath(start + name)

@@ -68,7 +68,9 @@ def test_whiteout_spelled_by_attribute_is_read(upper: UpperLayer) -> None:
         USER.check_file_marks(os.fsencode(upper.directory / "marked"), b"marked")
 
 
-@pytest.mark.parametrize("name", ["user.overlay.redirect", "user.overlay.metacopy", "user.overlay.whiteout", "user.overlay.new"])
+@pytest.mark.parametrize(
+    "name", ["user.overlay.redirect", "user.overlay.metacopy", "user.overlay.whiteout", "user.overlay.new"]
+)
 def test_unknown_mark_is_refused(upper: UpperLayer, name: str) -> None:
     """What is not known is never guessed, on a directory and on a file."""
     (upper.directory / "dir").mkdir()

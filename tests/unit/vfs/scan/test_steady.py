@@ -131,7 +131,9 @@ def test_half_of_a_write_is_not_stored(tmp_path: Path, size: int, times: int, pa
             writer.kill()
 
 
-def test_what_is_written_within_a_tick_of_the_clock_is_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_within_a_tick_of_the_clock_is_read_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where times do not tell two writes apart, two readings do."""
     path = tmp_path / "file"
     path.write_bytes(b"one")

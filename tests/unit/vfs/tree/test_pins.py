@@ -40,7 +40,7 @@ def _following(layers: Layers, ledger: Handover) -> MergedTree:
 
 @pytest.mark.parametrize("by", ["number", "name"])
 def test_numbers_are_found_by_who_goes_on(layers: Layers, fill: Fill, by: str) -> None:
-    """What has pins keeps its number and them, whether it is asked for by number or by name, wherever it was renamed to."""
+    """A pinned node keeps its number and its pins, looked up by number or by name, wherever it was renamed to."""
     ledger = Handover.make()
     before = fill({"dir/sub/file": b"x", "other": b"y"})
     before.pins.follow(ledger)
@@ -76,7 +76,10 @@ def test_what_nobody_knows_is_not_found_by_number(layers: Layers, fill: Fill) ->
 
 
 def test_what_has_no_name_is_kept_for_who_goes_on(layers: Layers, fill: Fill) -> None:
-    """Unlinked files of both layers can be read and written, a removed directory is empty; nothing is left afterwards."""
+    """Unlinked files of both layers can be read and written, and a removed directory is empty.
+
+    Nothing is left afterwards.
+    """
     ledger = Handover.make()
     before = fill({"lower": b"lower", "dir": None})
     before.pins.follow(ledger)
@@ -162,7 +165,10 @@ def test_an_exchange_that_was_not_noted_is_told(layers: Layers, fill: Fill) -> N
 
 
 def test_what_nobody_needs_waits_only_where_somebody_tidies(layers: Layers, fill: Fill) -> None:
-    """With `leavings` a file goes in a call of `drop_leaving`, at the latest in `close`; without them, with its last pin."""
+    """With `leavings` a file goes in a call of `drop_leaving`, at the latest in `close`.
+
+    Without them, with its last pin.
+    """
     tree = fill({})
     for waits in (False, True):
         tree.pins.leavings = deque() if waits else None

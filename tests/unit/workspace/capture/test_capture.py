@@ -57,7 +57,10 @@ def test_ignored_gitignore_still_rules(work: Workspace) -> None:
 
 
 def test_gitignore_replaced_by_directory_rules_no_longer(work: Workspace) -> None:
-    """What its rules would keep out comes in when a directory takes the place of a `.gitignore`, and what they kept out stays."""
+    """A directory takes the place of a `.gitignore`.
+
+    Files that its rules would keep out come in; files that they kept out stay.
+    """
     work.write("a", b"1")
     work.write(".gitignore", b"[ab]\n")
     save(work)
@@ -72,7 +75,7 @@ def test_gitignore_replaced_by_directory_rules_no_longer(work: Workspace) -> Non
 
 @pytest.mark.parametrize("folded", [False, True])
 def test_gitignore_edit_reaches_directories_that_nobody_touched(work: Workspace, folded: bool) -> None:
-    """Ignored files deep in the tree are named when the rule goes, whether the upper layer or the lower one holds them."""
+    """Ignored files deep in the tree are named when the rule goes, from the upper layer and from the lower one."""
     work.write("a/b/c/x.log", b"1")
     work.write("a/b/c/y", b"1")
     work.write("z/x.log", b"1")
@@ -124,7 +127,10 @@ def test_git_directory_among_tracked_files(work: Workspace) -> None:
 
 
 def test_nested_repository_comes_and_goes(work: Workspace) -> None:
-    """An untracked directory with a `.git` is in the sidecar whole; without it, its files are tracked once they are added."""
+    """An untracked directory with a `.git` is in the sidecar whole.
+
+    Without it, its files are tracked once they are added.
+    """
     work.write("n/.git/HEAD", b"x")
     work.write("n/deep/f", b"1")
     save(work)
@@ -183,7 +189,10 @@ def test_mode_and_attributes_of_the_root(work: Workspace) -> None:
 
 
 def test_cost_follows_what_changed(work: Workspace) -> None:
-    """A checkpoint reads the trees on the path of a change; a `.gitignore` opens no directory without untracked files."""
+    """A checkpoint reads the trees on the path of a change.
+
+    A `.gitignore` opens no directory without untracked files.
+    """
     for number in range(40):
         work.write(f"d{number}/sub/f", b"1")
     work.write("d0/sub/x.log", b"1")
@@ -215,7 +224,7 @@ def test_cost_follows_what_changed(work: Workspace) -> None:
 
 
 def test_file_revealed_by_hand_counts_again(work: Workspace) -> None:
-    """Where an entry of the upper layer went by another hand, what the lower one shows is captured, directories whole."""
+    """If another hand removes an entry of the upper layer, what the lower one shows is captured, directories whole."""
     work.write("d/e/f", b"base\n")
     work.write("d/e/x.log", b"base\n")
     work.write(".gitignore", b"*.log\n")

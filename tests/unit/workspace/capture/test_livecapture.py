@@ -1,4 +1,4 @@
-"""A capture in rounds is what one capture of the last moment would be, and keeps programs waiting only while it reads."""
+"""A capture in rounds: it equals one capture of the last moment, and keeps programs waiting only while it reads."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ class Program:
         """Do some things at random."""
         for _ in range(self._chance.randint(0, 6)):
             path = Path(*self._chance.choices(_NAMES, k=self._chance.randint(1, 3)))
-            does = self._chance.choice((self._write, self._write, self._make, self._remove, self._move, self._link, self._close))
+            does = self._chance.choice(
+                (self._write, self._write, self._make, self._remove, self._move, self._link, self._close)
+            )
             with suppress(OSError):
                 does(path)
 
@@ -112,7 +114,10 @@ class Program:
 
 @pytest.mark.parametrize("seed", range(25))
 def test_rounds_find_what_one_capture_at_the_end_finds(home: Avfs, tmp_path: Path, seed: int) -> None:
-    """Whatever a program does between the rounds, the trees are those of the last moment, and none is written under the guard."""
+    """Whatever a program does between the rounds, the trees are those of the last moment.
+
+    No tree is written under the guard.
+    """
     root = tmp_path / "root"
     root.mkdir()
     store = home.create_vault("captured")._core.store

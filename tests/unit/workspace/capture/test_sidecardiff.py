@@ -17,7 +17,9 @@ from tests.support.objects import MemorySource
 
 Made = dict[bytes, object]
 NAMES = st.sampled_from([b"a", b"b", b"%", b".git"])
-_metas = st.builds(Meta, st.sampled_from([1, 2]), st.none() | st.just(0o600), st.sampled_from([(), ((b"user.k", b"v"),)]))
+_metas = st.builds(
+    Meta, st.sampled_from([1, 2]), st.none() | st.just(0o600), st.sampled_from([(), ((b"user.k", b"v"),)])
+)
 _leaves = st.tuples(st.sampled_from([MODE_FILE, MODE_EXEC, MODE_SYMLINK]), st.sampled_from([b"1", b"2"]))
 _sides: st.SearchStrategy[Made] = st.recursive(
     st.dictionaries(NAMES, st.tuples(st.just(None), _leaves, st.just(True), _metas), max_size=3),

@@ -67,7 +67,7 @@ def confirmations(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 def test_what_is_confirmed_is_what_a_capture_finds(vault: Vault, work: Workspace, confirmations: list[bool]) -> None:
-    """Merges of made-up changes: tree, sidecar and stat cache are those of a capture, times and permissions included."""
+    """Merges of random changes: tree, sidecar and stat cache are those of a capture, with times and permissions."""
     rng = random.Random(5)
     for path in PATHS:
         work.write(path, path.encode())
@@ -227,7 +227,10 @@ def test_a_restore_records_what_a_capture_finds(vault: Vault, restored: list[boo
 
 
 def test_what_takes_another_kinds_place_is_captured(vault: Vault, work: Workspace, restored: list[bool]) -> None:
-    """A file in the place of a directory is confirmed; a directory in the place of a file, a link and odd modes are captured."""
+    """A file in the place of a directory is confirmed.
+
+    A directory in the place of a file, a link and odd modes are captured.
+    """
     work.write("place/file", b"1")
     first = checkpoint_id(work)
     work.remove("place", recursive=True)
@@ -245,7 +248,10 @@ def test_what_takes_another_kinds_place_is_captured(vault: Vault, work: Workspac
 
 
 def test_a_served_tree_is_confirmed_at_a_standstill_only(vault: Vault, restored: list[bool]) -> None:
-    """What programs change before a restore is saved, what they change after it is noted; without a standstill it is captured."""
+    """What programs change before a restore is saved, what they change after it is noted.
+
+    Without a standstill it is captured.
+    """
     base = vault.fork("base")
     for name in ("file", "gone/one", "gone/two", "stays"):
         base.write(name, b"1")

@@ -1,4 +1,4 @@
-"""Restoring states in which a submodule is somewhere else: what git records of it comes back, though no file tells it."""
+"""Restores of states in which a submodule is elsewhere: what git records of it comes back, though no file tells it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def states(vault: Vault) -> dict[str, str]:
             writer.discard()
             made[name] = head[0].hex()
     subprocess.run(
-        ["git", f"--git-dir={vault.path}", "update-ref", "refs/heads/work", made["at one"]], check=True, capture_output=True
+        ["git", f"--git-dir={vault.path}", "update-ref", "refs/heads/work", made["at one"]],
+        check=True,
+        capture_output=True,
     )
     return made
 
@@ -64,7 +66,10 @@ def tree_of(vault: Vault, commit: str) -> str:
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.permutations(STATES, 2)))
 def test_a_submodule_is_restored(vault: Vault, states: dict[str, str], before: str, after: str) -> None:
-    """From any state with or without a submodule to any other: the plan tells it, the tree is that state's, undo goes back."""
+    """The restore goes from any state with or without a submodule to any other.
+
+    The plan tells it, the tree is that state's, and undo goes back.
+    """
     git(vault.path, "update-ref", "refs/heads/work", states[before])
     work = vault.workspace("work")
     planned = work.restore(states[after], dry_run=True)

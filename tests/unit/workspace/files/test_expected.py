@@ -1,4 +1,4 @@
-"""Large contents in a live tree: they are read and written while programs go on, and no change in between is overlooked."""
+"""Large contents in a live tree: read and written while programs go on; no change in between is overlooked."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_import_and_export_keep_everything(work: Workspace, source: Path, tmp_path: Path) -> None:
-    """Kinds, content, modes, times to the nanosecond and the user's attributes make the round trip, directories' too."""
+    """Kinds, content, modes, times to the nanosecond and user attributes make the round trip, also of directories."""
     before = describe_dir(source, times=True)
     result = work.import_path(source)
     assert not result.warnings
@@ -66,7 +66,10 @@ def test_no_repository_outside_of_what_is_carried_comes_with_it(work: Workspace,
     pointers = {"linked": b"gitdir: /elsewhere/.git/worktrees/linked\n", "inside": b"gitdir: ../own/.git\n"}
     for name, text in pointers.items():
         (source / name / ".git").write_bytes(text)
-    for name, (file, content) in {"common": ("commondir", "/x"), "away": ("config", "[core]\n\tworktree = /x\n")}.items():
+    for name, (file, content) in {
+        "common": ("commondir", "/x"),
+        "away": ("config", "[core]\n\tworktree = /x\n"),
+    }.items():
         (source / name / ".git").mkdir()
         (source / name / ".git" / file).write_text(content)
     (source / "own" / ".git").mkdir()
@@ -240,7 +243,15 @@ def test_hostile_archive(work: Workspace, tmp_path: Path) -> None:
     )
     result = work.import_tar(archive)
     left = {warning.path for warning in result.warnings if warning.code == "transfer.left_out"}
-    assert {b"../escape", b"d/../../escape", b"hard-out", b"device", b"pipe", b"link/through", b"rooted/outside"} <= left
+    assert {
+        b"../escape",
+        b"d/../../escape",
+        b"hard-out",
+        b"device",
+        b"pipe",
+        b"link/through",
+        b"rooted/outside",
+    } <= left
     assert work.read_link("link") == b"../.."
     assert work.read("d/through") == b"by a link inside"
     assert work.read("hard") == b"1"
@@ -252,7 +263,10 @@ def test_hostile_archive(work: Workspace, tmp_path: Path) -> None:
 
 
 def test_archive_over_what_is_there(work: Workspace) -> None:
-    """A file takes the place of a file or link; a member that would take a directory's place is an error, or is left out."""
+    """A file takes the place of a file or link.
+
+    A member that would take a directory's place is an error, or is left out.
+    """
     work.write("a", b"old")
     work.symlink("b", b"a")
     work.import_tar(_archive(_member("a", data=b"new"), _member("c", tarfile.SYMTYPE, link="a")))
@@ -306,7 +320,9 @@ def test_an_export_that_fails_leaves_what_it_would_replace(
     assert kept.read_bytes() == b"new"
 
 
-def test_a_link_that_cannot_be_made_takes_nothing_away(work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_that_cannot_be_made_takes_nothing_away(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a full disk the file whose place a symbolic link is to take stays."""
     source = tmp_path / "source"
     source.mkdir()

@@ -163,7 +163,10 @@ def test_a_restored_fork_was_made_where_it_was_made(vault: Vault, work: Workspac
 
 
 def test_another_fork_with_unsaved_work_is_not_undone(home: Avfs, vault: Vault, work: Workspace) -> None:
-    """What somebody writes to a fork keeps undo elsewhere from it before anything is recorded: its own operation comes next."""
+    """A user's writes to a fork keep undo elsewhere away from it before anything is recorded.
+
+    The fork's own operation comes next.
+    """
     work.write("a", b"1")
     work.checkpoint("c1")
     other = vault.fork("other")
@@ -238,7 +241,9 @@ def test_deletion_of_a_fork_that_was_only_looked_at_is_done_again(home: Avfs, va
         vault.undo(fork="main")
 
 
-def test_fork_in_which_another_process_writes_meanwhile_is_not_undone(home: Avfs, vault: Vault, work: Workspace) -> None:
+def test_fork_in_which_another_process_writes_meanwhile_is_not_undone(
+    home: Avfs, vault: Vault, work: Workspace
+) -> None:
     """Undo of the making of the fork at hand finds a write that no log has yet: the fork stays."""
     work.write("a", b"1")
     work.checkpoint("c1")
@@ -257,7 +262,9 @@ def test_fork_in_which_another_process_writes_meanwhile_is_not_undone(home: Avfs
     assert vault.undo(fork="other").operation.kind == "fork_create"
 
 
-def test_redo_deletes_no_fork_after_another_boot(vault: Vault, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redo_deletes_no_fork_after_another_boot(
+    vault: Vault, work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A power cut may have taken the counters that tell whether anything was written there since."""
     work.write("file", b"1")
     work.checkpoint()
@@ -350,7 +357,9 @@ def test_log_survives_a_torn_line(vault: Vault, work: Workspace) -> None:
 
 
 @pytest.mark.parametrize("remade_by", ["avfs", "git"])
-def test_deletion_of_a_fork_whose_name_is_taken_again_is_passed_over(vault: Vault, work: Workspace, remade_by: str) -> None:
+def test_deletion_of_a_fork_whose_name_is_taken_again_is_passed_over(
+    vault: Vault, work: Workspace, remade_by: str
+) -> None:
     """Undo goes on with what comes before, and leaves the new fork, also where it is as the old one was made."""
     work.write("a", b"1")
     work.checkpoint("c1")
@@ -386,7 +395,10 @@ def test_a_fork_whose_branch_is_there_already_is_not_made_again(vault: Vault, wo
 
 
 def test_nothing_older_than_an_expired_operation_is_undone(vault: Vault, work: Workspace) -> None:
-    """The last move of a branch stays in the log for what it says, and is not undone beyond newer operations that are gone."""
+    """The last move of a branch stays in the log for what it says.
+
+    Undo does not reach it past newer operations that are gone.
+    """
     task = vault.fork("task", source="main")
     task.write("a", b"1")
     task.checkpoint("one")

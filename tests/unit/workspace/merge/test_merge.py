@@ -122,7 +122,10 @@ def test_the_modes_of_a_merge(vault: Vault, work: Workspace, side: Workspace) ->
 
 
 def test_ignored_files_of_the_target_win_and_new_ones_come_along(work: Workspace, side: Workspace) -> None:
-    """What the target has stays, changed there or not; what the source made since both parted comes; what both had is no news."""
+    """What the target has stays, changed there or not; what the source made since both parted comes.
+
+    What both had is no news.
+    """
     side.write("old.log", b"theirs\n")
     side.write("new.log", b"new\n")
     side.write("build/deep/out.o", b"object\n")
@@ -138,7 +141,12 @@ def test_ignored_files_of_the_target_win_and_new_ones_come_along(work: Workspace
     assert work.read("build/deep/out.o") == b"object\n"
     assert work.read("only-there/x.log") == b"x\n"
     assert work.exists("empty")
-    assert {change.path.split(b"/")[0] for change in result.sidecar_changed} == {b"new.log", b"build", b"empty", b"only-there"}
+    assert {change.path.split(b"/")[0] for change in result.sidecar_changed} == {
+        b"new.log",
+        b"build",
+        b"empty",
+        b"only-there",
+    }
     assert work.status().clean
 
     side.write("again", b"again\n")
@@ -218,7 +226,9 @@ def test_ignored_files_come_along_where_conflicts_are_resolved_in_the_workspace(
         assert paths == [".gitignore", "deep/er/file", "private", "text", "tool"]
         assert {change.path.split(b"/")[0] for change in done.sidecar_changed} >= {b"new.log", b"build", b"empty"}
         assert work.read("new.log") == b"new\n"
-        assert side.list_checkpoints(limit=1)[0].sidecar in git(vault.path, "rev-list", "refs/avfs/sidecar/main").split()
+        assert (
+            side.list_checkpoints(limit=1)[0].sidecar in git(vault.path, "rev-list", "refs/avfs/sidecar/main").split()
+        )
     assert work.status().clean
     check_vault(vault)
 
@@ -228,7 +238,12 @@ def test_conflicts_look_as_the_vault_says(vault: Vault, work: Workspace, side: W
     side.write("text", LINES.replace(b"line 2\n", b"same\ntheirs\n"))
     work.write("text", LINES.replace(b"line 2\n", b"same\nours\n"))
     work.checkpoint()
-    for said, base, has_same in (("", True, True), ("merge", False, False), ("zdiff3", True, False), ("nonsense", True, True)):
+    for said, base, has_same in (
+        ("", True, True),
+        ("merge", False, False),
+        ("zdiff3", True, False),
+        ("nonsense", True, True),
+    ):
         if said:
             git(vault.path, "config", "merge.conflictStyle", said)
         work.merge("side", on_conflict="workspace")
@@ -241,7 +256,9 @@ def test_conflicts_look_as_the_vault_says(vault: Vault, work: Workspace, side: W
         if said in ("merge", "zdiff3"):
             result = work.merge("side")
             done = subprocess.run(
-                ["git", f"--git-dir={vault.path}", "merge-tree", "--write-tree", "main", "side"], check=False, capture_output=True
+                ["git", f"--git-dir={vault.path}", "merge-tree", "--write-tree", "main", "side"],
+                check=False,
+                capture_output=True,
             )
 
             assert result.tree == done.stdout.decode().split()[0]
@@ -280,7 +297,10 @@ def test_a_file_that_is_resolved_as_it_is_is_warned_of_its_markers(work: Workspa
 
 @pytest.mark.usefixtures("engine")
 def test_attributes_decide_how_files_are_merged(vault: Vault, work: Workspace, side: Workspace) -> None:
-    """Those of the target: lines of both, nothing at all, and a program that is not run and of which a warning tells."""
+    """The target's attributes count: lines of both, nothing at all, and a program that is not run.
+
+    A warning tells of that program.
+    """
     work.write(".gitattributes", b"text merge=union\ntool -merge\ndeep/** merge=mine\n")
     for one, name in ((work, b"ours"), (side, b"theirs")):
         one.write("text", LINES.replace(b"line 2\n", name + b"\n"))
@@ -362,7 +382,9 @@ def test_conflicts_are_told_and_change_nothing(vault: Vault, work: Workspace, si
     assert gone.theirs is None
     assert gone.ours is not None
     assert added.base is None
-    assert [(hunk.line, hunk.base, hunk.ours, hunk.theirs) for hunk in text.hunks] == [(3, b"line 2\n", b"ours\n", b"theirs\n")]
+    assert [(hunk.line, hunk.base, hunk.ours, hunk.theirs) for hunk in text.hunks] == [
+        (3, b"line 2\n", b"ours\n", b"theirs\n")
+    ]
     assert read_files(work) == before
     assert len(work.operations()) == done
 
@@ -372,7 +394,9 @@ def test_conflicts_are_told_and_change_nothing(vault: Vault, work: Workspace, si
     assert result.tree == told.stdout.split()[0]
 
 
-@pytest.mark.parametrize(("strategy", "expected"), [("ours", b"ours\n"), ("theirs", b"theirs\n"), ("union", b"ours\ntheirs\n")])
+@pytest.mark.parametrize(
+    ("strategy", "expected"), [("ours", b"ours\n"), ("theirs", b"theirs\n"), ("union", b"ours\ntheirs\n")]
+)
 @pytest.mark.usefixtures("engine")
 def test_a_strategy_decides_on_lines(work: Workspace, side: Workspace, strategy: str, expected: bytes) -> None:
     """Lines that both changed are ours, theirs or both, as asked for."""
@@ -432,7 +456,9 @@ def _read_all(directory: Path) -> dict[Path, bytes | None]:
     return {path: path.read_bytes() if path.is_file() else None for path in directory.rglob("*") if path.name != "lock"}
 
 
-def test_a_merge_with_conflicts_saves_both_sides_and_changes_no_file(vault: Vault, work: Workspace, side: Workspace) -> None:
+def test_a_merge_with_conflicts_saves_both_sides_and_changes_no_file(
+    vault: Vault, work: Workspace, side: Workspace
+) -> None:
     """What neither had committed is a checkpoint in each, which `undo` takes back; the files stay as they are."""
     side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
     work.write("text", LINES.replace(b"line 2\n", b"ours\n"))
@@ -479,7 +505,10 @@ def test_unrelated_histories_are_refused(vault: Vault, work: Workspace, side: Wo
 
 @pytest.mark.usefixtures("engine")
 def test_conflicts_in_the_workspace(vault: Vault, work: Workspace, side: Workspace) -> None:
-    """Files have markers with the base's lines; nothing can be committed before all is resolved; then there are two parents."""
+    """Files have markers with the base's lines; nothing can be committed before all is resolved.
+
+    Then there are two parents.
+    """
     side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
     side.remove("tool")
     side.write("new", b"new\n")
@@ -548,7 +577,8 @@ def test_a_merge_is_given_up(vault: Vault, work: Workspace, side: Workspace) -> 
 
 
 @pytest.mark.parametrize(
-    ("side_taken", "expected"), [("ours", b"ours\n"), ("theirs", b"theirs\n"), ("union", b"ours\ntheirs\n"), (None, b"given\n")]
+    ("side_taken", "expected"),
+    [("ours", b"ours\n"), ("theirs", b"theirs\n"), ("union", b"ours\ntheirs\n"), (None, b"given\n")],
 )
 def test_a_path_is_resolved(work: Workspace, side: Workspace, side_taken: str | None, expected: bytes) -> None:
     """By either side, by the lines of both, or by a content."""
@@ -577,7 +607,9 @@ def test_many_are_merged_with_the_fewest_conflicts(vault: Vault, work: Workspace
         ("second", "clean"),
         ("side", "conflicted"),
     ]
-    assert [(merge.source, merge.outcome, merge.tree) for merge in planned] == [(m.source, m.outcome, m.tree) for m in done]
+    assert [(merge.source, merge.outcome, merge.tree) for merge in planned] == [
+        (m.source, m.outcome, m.tree) for m in done
+    ]
 
 
 @pytest.mark.usefixtures("engine")
@@ -608,7 +640,10 @@ def test_overlap_tells_who_touches_what(vault: Vault, work: Workspace, side: Wor
 
 
 def test_commits_are_picked(work: Workspace, side: Workspace) -> None:
-    """What each changed is put on, with its message; all of them are taken back at once; one that does not fit stops all."""
+    """What each changed is put on, with its message; all of them are taken back at once.
+
+    One that does not fit stops all.
+    """
     side.write("one", b"1\n")
     side.checkpoint("first")
     side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
@@ -689,7 +724,10 @@ def test_commits_are_squashed(vault: Vault, work: Workspace, side: Workspace) ->
 
 
 def test_undo_after_a_squash_takes_back_one_operation(home: Avfs, vault: Vault, work: Workspace) -> None:
-    """A squash says nothing of the files: what was removed and edited before it stays so when a write after it is undone."""
+    """A squash says nothing of the files.
+
+    Earlier removals and edits stay when a write after the squash is undone.
+    """
     for number in range(3):
         work.write("text", b"%d\n" % number)
         work.write("gone", b"%d\n" % number)

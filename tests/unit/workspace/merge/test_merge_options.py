@@ -21,7 +21,11 @@ _CALLS: dict[str, Callable[..., object]] = {
 
 @pytest.mark.parametrize(
     ("call", "option"),
-    [*((call, option) for call in _CALLS for option in ("strategy", "on_conflict")), ("merge", "mode"), ("merge_many", "mode")],
+    [
+        *((call, option) for call in _CALLS for option in ("strategy", "on_conflict")),
+        ("merge", "mode"),
+        ("merge_many", "mode"),
+    ],
 )
 def test_an_option_that_is_not_known_is_refused(vault: Vault, work: Workspace, call: str, option: str) -> None:
     """It is named, with what can be chosen."""

@@ -157,7 +157,10 @@ def test_the_own_ignored_files_stay(
 
 
 def test_a_fork_of_a_fork_gets_the_files_of_that_one(vault: Vault, target: Workspace) -> None:
-    """Also where the first fork did nothing but begin at the commit to which its source was fast-forwarded, under any name."""
+    """The fork gets them even if the first fork only began at the commit to which its source was fast-forwarded.
+
+    The name of the first fork does not matter.
+    """
     vault.fork("child", source="target")
     vault.rename_fork("child", "renamed")
     grandchild = vault.fork("grandchild", source="renamed")

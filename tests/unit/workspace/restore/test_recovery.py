@@ -43,7 +43,7 @@ class Cut:
         self.upper = self.root / "upper"
 
     def cut_power(self) -> None:
-        """Let what is left of the upper layer have been changed before the last record: its times of change cannot be set."""
+        """Let what is left of the upper layer count as changed before the last record: ctimes cannot be set."""
         with Avfs(self.home, clock_ns=lambda: _END_OF_TIME) as avfs:
             core = avfs.open_vault("v")._core
             record = core.oplog.find_last_state("work")
@@ -106,7 +106,10 @@ def test_directories_of_the_base_that_were_moved_after_a_checkpoint_stay_so(cut:
     cut.let_time_pass()
     with Avfs(cut.home) as avfs:
         work = avfs.open_vault("v").workspace("moving")
-        with work._opened.locked() as locked, locked.changing() as tree:  # as a program does, of which the log knows nothing
+        with (
+            work._opened.locked() as locked,
+            locked.changing() as tree,
+        ):  # as a program does, of which the log knows nothing
             tree.remove(TreePath(b"two"), recursive=True)
             tree.move(TreePath(b"one"), TreePath(b"two"))
     cut.root = cut.root.with_name("moving")
@@ -135,7 +138,12 @@ def test_what_was_removed_or_emptied_after_a_checkpoint_stays_so(cut: Cut) -> No
         work = vault.workspace("work")
 
         assert sorted(info.path for info in work.list_dir()) == [b".gitignore", b"base", b"keep", b"new"]
-        assert (work.read("new"), work.read("base"), work.exists("keep/one"), work.read("keep/two")) == (b"", b"", False, b"2\n")
+        assert (work.read("new"), work.read("base"), work.exists("keep/one"), work.read("keep/two")) == (
+            b"",
+            b"",
+            False,
+            b"2\n",
+        )
         assert [warning.code for warning in work.status().warnings] == []
         gone = {change.path for change in work.status().changed_files}
         assert gone == {b"base", b"dir/deep/file", b"keep/one", b"link", b"new"}
@@ -158,7 +166,10 @@ def test_what_a_program_did_to_files_before_a_restart_stays(cut: Cut) -> None:
 
 
 def test_a_file_that_was_emptied_after_the_last_record_stays_empty_and_its_content_is_offered(cut: Cut) -> None:
-    """Nobody can tell whether a program emptied it or a power cut took what was written anew: the warning names the command."""
+    """Nobody can tell whether a program emptied the file or a power cut took what was written anew.
+
+    The warning names the command.
+    """
     cut.let_time_pass()
     for name in ("base", "new", "out.o"):
         os.truncate(cut.upper / name, 0)
@@ -169,14 +180,21 @@ def test_a_file_that_was_emptied_after_the_last_record_stays_empty_and_its_conte
         assert [work.read(name) for name in ("base", "new", "out.o")] == [b"", b"", b""]
         assert sorted(message.split("'")[1] for message in told) == ["base", "new", "out.o"]
         assert [change.path for change in work.status().changed_files] == [b"base", b"new"]
-        at = next(message for message in told if "avfs checkout --fork work new --at " in message).rstrip("`").rsplit(" ", 1)[1]
+        at = (
+            next(message for message in told if "avfs checkout --fork work new --at " in message)
+            .rstrip("`")
+            .rsplit(" ", 1)[1]
+        )
         for name, content in (("base", b"changed\n"), ("new", b"new\n" * 100), ("out.o", b"ignored\n")):
             work.checkout_path(name, at=at)
             assert work.read(name) == content
 
 
 def test_what_is_missing_comes_back(cut: Cut) -> None:
-    """Files, links, ignored files and directories that a checkpoint acknowledged and the disk lost are put back, and named."""
+    """Files, links, ignored files and directories that a checkpoint acknowledged and the disk lost are put back.
+
+    The warnings name them.
+    """
     (cut.upper / "dir" / "deep" / "file").unlink()
     (cut.upper / "dir" / "deep").rmdir()
     for name in ("base", "new", "out.o", "link", "base-deleted"):
@@ -215,7 +233,7 @@ def test_what_is_empty_or_older_comes_back(cut: Cut) -> None:
 
 
 def test_what_stood_there_before_a_restore_does_not_come_back(cut: Cut) -> None:
-    """A file that a restore replaced is replaced again, though what stood there is newer than the state that was restored."""
+    """A file replaced by a restore is replaced again, though what stood there is newer than the restored state."""
     with Avfs(cut.home) as avfs:
         vault = avfs.open_vault("v")
         work = vault.workspace("work")
@@ -295,7 +313,7 @@ def test_it_is_told_until_a_checkpoint_and_no_longer(cut: Cut) -> None:
 
 
 def test_a_new_fork_inherits_nothing_from_a_dead_one_of_its_name(cut: Cut) -> None:
-    """Labels and sidecars of a fork whose branch went by other hands do not become those of the next fork of that name."""
+    """Labels and sidecars of a fork whose branch others removed do not pass to the next fork of that name."""
     (cut.home / "vaults" / "v.git" / "refs" / "heads" / "work").unlink()
     with Avfs(cut.home) as avfs:
         vault = avfs.open_vault("v")

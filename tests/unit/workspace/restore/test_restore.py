@@ -302,7 +302,7 @@ def test_fold_keeps_times_and_what_was_only_touched(work: Workspace) -> None:
 
 
 def test_left_out_file_is_not_overwritten(work: Workspace) -> None:
-    """A file that checkpoints leave out is held by nothing else: a restore, and an undo of one, leave it where it is."""
+    """A file that checkpoints leave out is held nowhere else: a restore, and its undo, leave the file where it is."""
     work.vault.set_config("sidecar.max_file_bytes", "10")
     work.write(".gitignore", b"*.log\n")
     work.write("x.log", b"small")

@@ -54,7 +54,9 @@ def test_events_come_back_newest_first(log: AuditLog) -> None:
 def test_every_line_is_one_document(log: AuditLog) -> None:
     """Also with line breaks, bytes that are not UTF-8 and megabytes in the details; long texts are cut."""
     log.append(
-        "test", fork=None, details={"command": "a\nb\udcff\u2028", "long": "x" * 10**6, "deep": {"list": ["y" * 10**5] * 1000}}
+        "test",
+        fork=None,
+        details={"command": "a\nb\udcff\u2028", "long": "x" * 10**6, "deep": {"list": ["y" * 10**5] * 1000}},
     )
 
     (line,) = log.path.read_bytes().splitlines()
@@ -150,7 +152,9 @@ audit.AuditLog(Path(sys.argv[1])).append("killed", fork=None, details={})
 def test_a_kill_in_the_middle_of_a_line(log: AuditLog) -> None:
     """The half line is passed over, and the chain goes on from the last whole one."""
     fill(log, 2)
-    assert subprocess.run([sys.executable, "-c", _KILLED, str(log.path.parent)], check=False).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", _KILLED, str(log.path.parent)], check=False).returncode == -signal.SIGKILL
+    )
     assert not log.path.read_bytes().endswith(b"\n")
     fill(log, 1)
 
@@ -201,7 +205,10 @@ def test_what_cannot_be_written_is_an_error(log: AuditLog) -> None:
 
 
 def test_operations_get_a_line_each(tmp_path: Path) -> None:
-    """When they have happened; after the death of its process, an operation gets its line from the next reader, once."""
+    """When they have happened.
+
+    After the death of its process, an operation gets its line from the next reader, once.
+    """
     audit = AuditLog(tmp_path)
     log = OpLog(tmp_path / "oplog", lambda _: oid_of("22" * 20), audit=audit)
     log.append(OpRecord(0, "main", "checkpoint", "save", 1, before="11" * 20))
@@ -283,7 +290,10 @@ def _spread(log: AuditLog, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_released_lines_are_named_and_the_rest_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole files and the lines of one go; the log still tells of each change of what is left, and of further missing lines."""
+    """Whole files and the lines of one go.
+
+    The log still tells of each change of what is left, and of further missing lines.
+    """
     log = AuditLog(tmp_path, max_file_bytes=2000)
     _spread(log, 100, monkeypatch)
     assert log.find_release() is None
@@ -347,7 +357,10 @@ def test_a_release_leaves_what_is_newer(log: AuditLog, monkeypatch: pytest.Monke
 
 
 def test_a_kill_in_a_release(tmp_path: Path) -> None:
-    """At each point: the log is whole or says what was released, other writers go on, and the next release completes it."""
+    """At each point the log is whole or says what was released, and other writers go on.
+
+    The next release completes it.
+    """
     for point in range(1, 100):
         place = tmp_path / str(point)
         log = AuditLog(place, max_file_bytes=1000)
@@ -368,7 +381,10 @@ def test_a_kill_in_a_release(tmp_path: Path) -> None:
 
 
 def test_writers_and_readers_beside_releases(tmp_path: Path) -> None:
-    """No line is lost but the released ones; a reader meets each line at most once, and no gap between those it meets."""
+    """No line is lost but the released ones.
+
+    A reader meets each line at most once, and no gap between those it meets.
+    """
     log = AuditLog(tmp_path, max_file_bytes=1500)
 
     def release() -> None:
@@ -378,7 +394,12 @@ def test_writers_and_readers_beside_releases(tmp_path: Path) -> None:
             assert seen == sorted(set(seen), reverse=True)
 
     with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(fill, log, 60), pool.submit(fill, log, 60), pool.submit(release), pool.submit(release)]:
+        for done in [
+            pool.submit(fill, log, 60),
+            pool.submit(fill, log, 60),
+            pool.submit(release),
+            pool.submit(release),
+        ]:
             done.result()
     seen = [entry.seq for entry in log.read()]
     released = log.find_release()

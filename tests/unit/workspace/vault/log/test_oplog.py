@@ -50,7 +50,9 @@ class Refs:
 
 
 def _record(text: str, *moves: tuple[str, bytes | None, bytes | None]) -> OpRecord:
-    spelled: list[RefMoveRecord] = [(ref, old.hex() if old else None, new.hex() if new else None) for ref, old, new in moves]
+    spelled: list[RefMoveRecord] = [
+        (ref, old.hex() if old else None, new.hex() if new else None) for ref, old, new in moves
+    ]
     return OpRecord(0, "main", "checkpoint", text, 0, moves=spelled)
 
 
@@ -234,7 +236,10 @@ class TestDeath:
         assert die_in(work_and_die, 1)
 
     def test_undo_knows_a_checkpoint_whose_process_died(self, home: Avfs, vault: Vault, work: Workspace) -> None:
-        """Right after the branch has moved all can be undone, one after the other, as if it lived: also what changed the file."""
+        """Right after the branch has moved all can be undone, one after the other, as if the process lived.
+
+        So can the operation that changed the file.
+        """
         work.write("a", b"1")
         work.checkpoint()
         work.write("a", b"2")
@@ -292,7 +297,9 @@ def test_numbers_go_on_after_a_line_of_any_length(refs: Refs, size: int) -> None
 # --- forgetting ------------------------------------------------------------------------------------------------
 
 
-def _keep(newest: int, *, whole: set[int] | None = None, facts: set[int] | None = None) -> Callable[[list[OpRecord]], Chosen]:
+def _keep(
+    newest: int, *, whole: set[int] | None = None, facts: set[int] | None = None
+) -> Callable[[list[OpRecord]], Chosen]:
     return lambda records: Chosen(newest, whole or set(), set(), facts or set())
 
 
