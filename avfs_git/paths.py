@@ -149,6 +149,12 @@ def check_vault_name(name: str) -> str:
     return name
 
 
+def suggest_vault_name(directory: str) -> str:
+    """Make the name of a vault from that of a directory."""
+    letters = (letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in directory)
+    return "".join(letters).strip("-")[:50] or "root"
+
+
 def check_fork_name(name: str) -> str:
     """Return the name if a fork may have it: what git allows for a branch, at most 200 bytes.
 

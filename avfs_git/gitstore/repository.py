@@ -20,7 +20,8 @@ from avfs_git.errors import AvfsError, FormatUnsupported, InvalidName, NotAVault
 from avfs_git.gitstore.config.gitconfig import Config, edit_config, is_true, quote_value, read_config
 from avfs_git.gitstore.config.outside import parse_pointer
 from avfs_git.gitstore.formats.quoting import unquote
-from avfs_git.gitstore.refs.refs import OWN_REFS, RefStore, check_ref_name
+from avfs_git.gitstore.refs.names import check_ref_name
+from avfs_git.gitstore.refs.refs import OWN_REFS, RefStore
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_dir

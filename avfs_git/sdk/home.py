@@ -25,21 +25,18 @@ from avfs_git.errors import (
     NoVaultChosen,
     VaultExists,
     VaultNotFound,
-    VaultUntrusted,
     quote,
 )
 from avfs_git.faults import reach
-from avfs_git.gitstore.config import trust
 from avfs_git.host.files.closing import Closing
 from avfs_git.host.files.durable import fsync_dir, host_errors
-from avfs_git.host.files.modes import is_open, make_private
 from avfs_git.host.files.seal import Seal
 from avfs_git.host.locks.flocks import directory_held
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.host.mounts.mounts import find_cover
 from avfs_git.host.userhome import expand_user
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo, Warning
-from avfs_git.paths import check_fork_name, check_vault_name
+from avfs_git.paths import check_fork_name, check_vault_name, suggest_vault_name
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.parts import (
     aftermath,
@@ -60,7 +57,7 @@ from avfs_git.sdk.repository.programs import Programs
 from avfs_git.sdk.vault import Session, Vault
 from avfs_git.workspace.exchange.source import is_source
 from avfs_git.workspace.vault import known
-from avfs_git.workspace.vault.format import HOME_NAMES, SEAL_KEY, VAULTS, VaultLayout, read_current, write_current
+from avfs_git.workspace.vault.format import SEAL_KEY, VAULTS, VaultLayout, read_current, write_current
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
 if TYPE_CHECKING:
@@ -132,7 +129,7 @@ class Home(Closing):
         return self._vaults / (check_vault_name(name) + _SUFFIX)
 
     def _open(self, path: Path, name: str) -> Vault:
-        is_foreign = self._check_trust(path)
+        is_foreign = known.check_trust(self.home, path, self._seal)
         core = OpenVault(
             path,
             name=name,
@@ -157,36 +154,6 @@ class Home(Closing):
         self._opened.append(vault)
         return vault
 
-    def _check_trust(self, path: Path) -> bool:
-        """Refuse a vault that could run another user's programs, unless the user trusts it.
-
-        True if its files are judged.
-
-        A vault outside the home may come from any user, even if its files belong to this user: unpacked from an
-        archive, or on a disk that was written elsewhere. Nothing in it can say otherwise. A vault in the home may have
-        been copied there.
-        """
-        in_home = path.parent == self._vaults or path.parent == self._vaults.resolve()
-        try:
-            trust.check_owner(path)
-            if not in_home:
-                trust.check_way(path)
-            is_foreign = not (in_home and known.is_marked(path, self._seal))
-            if is_foreign:
-                trust.check_inert(path)
-                is_foreign = not known.is_trusted(self.home, path)
-        except VaultUntrusted:
-            if not known.is_trusted(self.home, path):
-                raise
-            is_foreign = False
-        if in_home:
-            with host_errors(f"close '{self.home}' to other users"):
-                for place in (self.home, self._vaults):
-                    if is_open(place) and {entry.name for entry in self.home.iterdir()} <= HOME_NAMES:
-                        make_private(place)
-        trust.make_vault_private(path, in_home=in_home)
-        return is_foreign
-
     def _mark(self, path: Path, warnings: list[Warning]) -> None:
         with aftermath.aftermath(warnings, f"to give it hooks of git's, `avfs vault trust {path}`"):
             known.mark_made(path, self._seal)
@@ -203,11 +170,7 @@ class Home(Closing):
         return known.change_trusted(self.home, Path(path).resolve(), trusted=True)
 
     def distrust_vault(self, path: str | Path) -> tuple[Path, ...]:
-        """Take back what `trust_vault` did; the path need not be there. List all that are trusted.
-
-        Raises:
-            HostError: If the disk refuses.
-        """
+        """Take back what `trust_vault` did; the path need not be there. List all that are trusted."""
         return known.change_trusted(self.home, Path(path).resolve(), trusted=False)
 
     def trusted_vaults(self) -> tuple[Path, ...]:
@@ -530,8 +493,9 @@ class Home(Closing):
             SessionFailed: If the fork cannot be mounted; it is deleted again.
         """
         if not Path(source).is_dir():  # else the clone around it would be forked
-            reason = NotADirectoryError(20, os.strerror(20 if Path(source).exists() else 2))
-            error = HostError(f"read '{source}'", reason)
+            error = HostError(
+                f"read '{source}'", NotADirectoryError(20, os.strerror(20 if Path(source).exists() else 2))
+            )
             error.hint = (
                 "Name the directory of a clone or a folder. A fork of a vault is made by `avfs fork create NAME`."
             )
@@ -586,24 +550,15 @@ class Home(Closing):
             return None
         info = shown.info()
         if info.readonly:
-            make = (
-                f"`avfs --vault {shlex.quote(shown.vault.name)} fork create NAME --at "
-                f"{info.at[:12] if info.at else 'STATE'}`"
-            )
-            raise InvalidInput(
-                f"the mount '{shown.path}' is read-only", hint=f"Make a fork of what it shows with {make}."
-            )
+            at = info.at[:12] if info.at else "STATE"
+            make = f"`avfs --vault {shlex.quote(shown.vault.name)} fork create NAME --at {at}`"
+            hint = f"Make a fork of what it shows with {make}."
+            raise InvalidInput(f"the mount '{shown.path}' is read-only", hint=hint)
         return shown
 
     def _vault_of(self, top: Path, branch: str, warnings: list[Warning]) -> Vault:
-        """Open the vault of a directory.
-
-        Make a missing one, also if the only one is of a clone that was there before.
-        """
-        stem = "".join(
-            letter if (letter.isascii() and letter.isalnum()) or letter in "-_" else "-" for letter in top.name
-        )
-        stem = stem.strip("-")[:50] or "root"
+        """Open the vault of a directory; make it if there is none, or only that of another clone that was there."""
+        stem = suggest_vault_name(top.name)
         number = 1
         older = None
         while True:

@@ -98,7 +98,7 @@ def test_a_type_without_words_is_refused() -> None:
 def test_a_code_that_is_not_explained_is_refused() -> None:
     """A new warning needs a line in the table, a code that is gone loses its line."""
     generator = load_generator()
-    used = generator.find_codes("Warning", "_warn")
+    used = generator.find_codes("Warning", "_warn", "warn")
 
     assert {"gc.busy", "capture.left_out", "restore.kept"} <= used
     assert "path.unreadable" not in used

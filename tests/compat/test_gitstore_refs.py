@@ -20,7 +20,8 @@ from avfs_git.errors import HostError, InvalidName, RefConflict
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.refs.refs import RefChange, RefStore, check_ref_name
+from avfs_git.gitstore.refs.names import check_ref_name
+from avfs_git.gitstore.refs.refs import RefChange, RefStore
 from avfs_git.paths import Oid
 from tests.support.gitrepo import ROOT, GitRepo, init
 from tests.support.objects import MemorySource

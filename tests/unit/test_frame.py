@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import avfs_git
@@ -41,6 +42,18 @@ def test_a_session_loads_little_before_it_is_ready() -> None:
     done = subprocess.run([sys.executable, "-S", "-c", code], cwd=package, check=True, capture_output=True, text=True)
 
     assert done.stdout == "[]\n"
+
+
+def test_modules_and_folders_stay_small() -> None:
+    """A module has 600 lines at most, lists aside; a folder 13 modules, so that `ls` reads as a table of contents."""
+    package = Path(avfs_git.__file__).parent
+    modules = sorted(package.rglob("*.py"))
+
+    long = [path.name for path in modules if len(path.read_text(encoding="utf-8").splitlines()) > 600]
+    held = Counter(path.parent.relative_to(package) for path in modules if path.name != "__init__.py")
+
+    assert long == ["errors.py", "model.py"]
+    assert [folder for folder, count in held.items() if count > 13] == []
 
 
 def test_version_is_a_release_number() -> None:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from avfs_git import faults
 from avfs_git.errors import InternalError, InvalidName, NotAVault, RefConflict
-from avfs_git.gitstore.refs.refs import RefChange, RefStore, check_ref_name
+from avfs_git.gitstore.refs.names import check_ref_name
+from avfs_git.gitstore.refs.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import (
     check_config,
     check_layout,

@@ -230,7 +230,7 @@ def _lay_out(commits: Mapping[Oid, Oid | None], capacity: int) -> bytes | None:
 def list_sidecars(
     read: Read, tips: Iterable[Oid], is_known: Callable[[Oid], bool], *, limit: int | None = None
 ) -> dict[Oid, Commit]:
-    """List at most `limit` sidecar commits and ancestors, without those that are known and those that are not here."""
+    """List at most `limit` sidecar commits and ancestors, without known and missing ones."""
     found: dict[Oid, Commit] = {}
     waiting = deque(tips)
     while waiting and (limit is None or len(found) < limit):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, parse_tree
 from avfs_git.gitstore.objects.cache import GenerationCache
+from avfs_git.gitstore.objects.looseobject import read_loose_header, stream_loose, verified
 from avfs_git.gitstore.objects.owncommits import OwnCommits
 from avfs_git.gitstore.objects.packset import Pack, PackSet
 from avfs_git.gitstore.repofile import read_plain_file
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _LOOSE_DIRECTORY, _LOOSE_NAME = compiled(r"[0-9a-f]{2}"), compiled(r"[0-9a-f]{38}")
 _SHALLOW = compiled(rb"[0-9a-f]{40}\n?")
-_KINDS = {name: kind for kind, name in KIND_NAMES.items()}
-
 SMALL_BLOB = 64 << 10
 _TREE_BYTES_KEPT, _FEW_TREE_BYTES = 40 << 20, 12 << 20
 """Bytes of trees as they take memory, by an estimate: some 140,000 entries of ordinary names, or 40,000.
@@ -365,7 +363,7 @@ class ObjectStore(Closing):
             with suppress(ObjectCorrupt, HostError), _read_errors(oid):
                 kind, size = pack.entry(offset)[:2]
                 if kind == KIND_BLOB:
-                    for _ in _verified(oid, size, pack.stream(offset)):
+                    for _ in verified(oid, size, pack.stream(offset)):
                         pass
                     yield from pack.stream(offset)
                     return
@@ -377,11 +375,11 @@ class ObjectStore(Closing):
                 found = self.packs.find(oid)
                 with suppress(FileNotFoundError):  # git has moved it to another pack: then it is read whole
                     if found is not None and found[0].entry(found[1])[0] == KIND_BLOB:
-                        yield from _verified(oid, size, found[0].stream(found[1]))
+                        yield from verified(oid, size, found[0].stream(found[1]))
                         return
                 if found is None and (loose := self._open_loose(oid)) is not None:
                     with closing_fd(loose):
-                        yield from _verified(oid, size, _stream_loose(oid, loose, size))
+                        yield from verified(oid, size, stream_loose(oid, loose, size))
                     return
         data = self.read_blob(oid)
         for start in range(0, len(data), packfile.CHUNK):
@@ -461,7 +459,7 @@ class ObjectStore(Closing):
             if loose is None:
                 return None
             with closing_fd(loose):
-                kind, size, length = _loose_header(oid, os.pread(loose, 256, 0))
+                kind, size, length = read_loose_header(oid, os.pread(loose, 256, 0))
                 _check_size(oid, kind, size)
                 return kind, b"".join(packfile.inflate_stream(loose, 0, size + length))[length:]
 
@@ -471,7 +469,7 @@ class ObjectStore(Closing):
             if loose is None:
                 return None
             with closing_fd(loose):
-                return _loose_header(oid, os.pread(loose, 256, 0))[:2]
+                return read_loose_header(oid, os.pread(loose, 256, 0))[:2]
 
     def _loose_path(self, oid: Oid) -> bytes:
         name = oid.hex()
@@ -564,39 +562,3 @@ def _check_content(oid: Oid, found: tuple[int, bytes]) -> None:
 def _check_size(oid: Oid, kind: int, size: int) -> None:
     if size > packfile.MAX_STRUCTURE and kind != KIND_BLOB:
         raise ObjectCorrupt(oid.hex(), "it is too large for what it is")
-
-
-def _loose_header(oid: Oid, data: bytes) -> tuple[int, int, int]:
-    """Read what a loose object starts with: its kind, its size, and the length of that."""
-    try:
-        text, separator, _ = zlib.decompressobj().decompress(data, 64).partition(b"\0")
-    except zlib.error as error:
-        raise ObjectCorrupt(oid.hex(), f"it cannot be inflated ({error})") from error
-    name, _, digits = text.partition(b" ")
-    kind = _KINDS.get(name)
-    if kind is None or not separator or not digits.isdigit() or len(digits) > 19:
-        raise ObjectCorrupt(oid.hex(), "its header makes no sense")
-    return kind, int(digits), len(text) + 1
-
-
-def _stream_loose(oid: Oid, fd: int, size: int) -> Iterator[bytes]:
-    length = _loose_header(oid, os.pread(fd, 256, 0))[2]
-    skip = length
-    for piece in packfile.inflate_stream(fd, 0, size + length):
-        yield piece[skip:]
-        skip = max(0, skip - len(piece))
-
-
-def _verified(oid: Oid, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Pass pieces of a blob on, the last only once all of them are known to be what the id says."""
-    hasher = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    held = b""
-    for piece in pieces:
-        hasher.update(piece)
-        if held:
-            yield held
-        held = piece
-    if hasher.digest() != oid:
-        raise ObjectCorrupt(oid.hex(), "its content is not what its id says")
-    if held:
-        yield held

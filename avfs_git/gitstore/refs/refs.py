@@ -35,6 +35,7 @@ from avfs_git.errors import (
 from avfs_git.gitstore.formats.packedrefs import PackedRefs, find_bad_line, format_packed, read_packed, remove_packed
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs.locks import Lock, Prepared, RefLocks
+from avfs_git.gitstore.refs.names import FORBIDDEN, IGNORED, check_ref_name
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all
 from avfs_git.host.files.plainfile import read_plain
@@ -52,9 +53,6 @@ _MAX_SYMBOLIC = 5
 _VALUE_MAX = 4096
 _VALUE = compiled(rb"([0-9a-f]{40})\s*")
 _SYMBOLIC = compiled(rb"ref:[ \t]*(\S+)\s*")
-_IGNORED = compiled(r"/\.|\.lock(?:/|$)")
-"""What git, too, takes for no ref."""
-_FORBIDDEN = compiled(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|[/.]$")
 
 
 @value_class
@@ -70,23 +68,6 @@ class RefChange:
     """Whether it stays when the others are reverted: it harms nothing, and another process may rely on it by then."""
     forced: bool = False
     """Whether it moves from any value, and from none; `old` says nothing then."""
-
-
-def check_ref_name(name: str) -> str:
-    """Return the name if a ref may have it: below `refs/`, and what git allows.
-
-    Raises:
-        InvalidName: Otherwise.
-    """
-    if not name.startswith("refs/") or name.count("/") < 2 or _FORBIDDEN.search(name):
-        raise InvalidName("ref", name, "git does not allow it")
-    try:
-        size = max(len(part) for part in os.fsencode(name).split(b"/"))
-    except UnicodeEncodeError:
-        raise InvalidName("ref", name, "it is not valid UTF-8") from None
-    if size > 250 or len(name) > 3000:
-        raise InvalidName("ref", name, "it is too long")
-    return name
 
 
 class RefStore:
@@ -205,7 +186,7 @@ class RefStore:
         ):
             name = str(path.relative_to(self.git_dir))
             try:
-                value = None if _IGNORED.search(name) else self.read_loose(name)
+                value = None if IGNORED.search(name) else self.read_loose(name)
                 if isinstance(value, bytes) and any(value):  # `git worktree add` begins with zeros
                     found[name] = value
             except RefDamaged as error:
@@ -284,8 +265,8 @@ class RefStore:
                 if is_directory:
                     if f"{full}/".startswith(prefix) or prefix.startswith(f"{full}/"):
                         waiting.append(full)
-                elif full.startswith(prefix) and not _IGNORED.search(full):
-                    if _FORBIDDEN.search(full):
+                elif full.startswith(prefix) and not IGNORED.search(full):
+                    if FORBIDDEN.search(full):
                         damaged[full] = BAD_NAME
                         continue
                     try:

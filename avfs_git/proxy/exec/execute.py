@@ -21,7 +21,6 @@ A generator that is given up kills its command; what it changed stays uncommitte
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Callable, Collection, Generator, Mapping
 from collections.abc import Set as AbstractSet
@@ -56,7 +55,7 @@ from avfs_git.proxy.exec.environment import divide, without_terminal
 from avfs_git.proxy.exec.gittrace import GitTrace
 from avfs_git.proxy.exec.given import make_argv, make_request, open_stdin, read_stdin
 from avfs_git.proxy.exec.output import Captured
-from avfs_git.proxy.exec.run import NOT_FOUND, Finished, Late, Output, Stop, run_command
+from avfs_git.proxy.exec.run import Finished, Late, Output, Stop, run_command
 from avfs_git.proxy.exec.steplog import Step, StepLog
 from avfs_git.proxy.exec.view import (
     WAY_OUT,
@@ -65,6 +64,7 @@ from avfs_git.proxy.exec.view import (
     may_search,
     may_use_git,
     saves_before,
+    suggest_shell,
 )
 from avfs_git.proxy.policy.decision import Action
 from avfs_git.proxy.policy.gate import Gate
@@ -86,10 +86,6 @@ else:
     terminals = LazyModule("avfs_git.host.terminals")
 
 
-_OF_SHELLS = frozenset(
-    {"cd", "export", "source", ".", "alias", "set", "unset", "ulimit", "umask", "eval", "pushd", "popd"}
-)
-"""Commands that only a shell has."""
 _PAUSE_S = 0.02
 
 
@@ -567,7 +563,7 @@ class Executor:
         """Warn about how a command ended."""
         command = run.command
         if finished.problem is not None:
-            run.warnings.append(Warning("exec.not_started", finished.problem + _suggest_shell(command, finished)))
+            run.warnings.append(Warning("exec.not_started", finished.problem + suggest_shell(command, finished)))
         if any(stream.is_lost for stream in streams):
             run.warnings.append(Warning("exec.output_lost", "the whole output could not be written to a file"))
         if any(stream.is_cut for stream in streams):
@@ -598,12 +594,3 @@ def _complaints(command: Command, streams: tuple[Captured, Captured]) -> bytes:
 def _explained(finished: Finished, reason: tuple[int, str] | None) -> Finished:
     """Say what bubblewrap said of a command that it could not execute."""
     return finished if reason is None else replace(finished, exit_code=reason[0], problem=reason[1])
-
-
-def _suggest_shell(command: Command, finished: Finished) -> str:
-    """Say how a command line in one argument, or a shell's own command, is run, where no program has that name."""
-    words = [os.fsdecode(word) for word in command.argv or ()]
-    is_line = len(words) == 1 and len(words[0].split()) > 1
-    if finished.exit_code != NOT_FOUND or not (is_line or (words and words[0] in _OF_SHELLS)):
-        return ""
-    return f"; run a command line with `avfs exec --shell {shlex.quote(words[0] if is_line else shlex.join(words))}`"

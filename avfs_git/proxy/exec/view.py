@@ -1,20 +1,22 @@
-"""Which view of the workspace a command gets, and what follows from that.
+"""Which view of the workspace a command gets, what follows from that, and how it may have been meant.
 
-Decided here: when a view is read-only, when what is uncommitted is saved before a command, and what is guessed of its
-text where a wrong guess costs time only. `execute` asks. Pure functions, but for a look whether the vault is lazy.
+Decided here: when a view is read-only, when what is uncommitted is saved before a command, what is guessed of its text
+where a wrong guess costs time only, and what a command that did not run is told. `execute` asks. Pure functions, but
+for a look whether the vault is lazy.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import shlex
 from pathlib import Path
 
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.patterns import compiled
 from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.exec.output import Captured
-from avfs_git.proxy.exec.run import Finished
+from avfs_git.proxy.exec.run import NOT_FOUND, Finished
 from avfs_git.proxy.policy.decision import Action, Category, Decision, Request
 
 WAY_OUT = (
@@ -24,6 +26,10 @@ WAY_OUT = (
 """What is said of a command that may have failed for that."""
 _RECURSIVE = compiled(r"\s-(-recursive|-dereference-recursive|-directories|[A-Za-z]{0,20}[rRd])")
 """What tells `grep` to read directories, and other programs other options: a wrong guess costs little."""
+_OF_SHELLS = frozenset(
+    {"cd", "export", "source", ".", "alias", "set", "unset", "ulimit", "umask", "eval", "pushd", "popd"}
+)
+"""Commands that only a shell has."""
 _SAVING = (Action.ALLOW_WITH_CHECKPOINT, Action.REQUIRE_APPROVAL)
 
 
@@ -77,3 +83,12 @@ def _names_git(command: Command) -> bool:
 
 def _only_reads(decision: Decision) -> bool:
     return decision.categories == (Category.READ_ONLY,)
+
+
+def suggest_shell(command: Command, finished: Finished) -> str:
+    """Say how a command line in one argument, or a shell's own command, is run, where no program has that name."""
+    words = [os.fsdecode(word) for word in command.argv or ()]
+    is_line = len(words) == 1 and len(words[0].split()) > 1
+    if finished.exit_code != NOT_FOUND or not (is_line or (words and words[0] in _OF_SHELLS)):
+        return ""
+    return f"; run a command line with `avfs exec --shell {shlex.quote(words[0] if is_line else shlex.join(words))}`"

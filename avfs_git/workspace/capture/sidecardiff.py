@@ -1,6 +1,6 @@
 """How two sidecars differ in what people care about: content, permissions and attributes, not times.
 
-Decided here: what counts as a change of a sidecar. A directory that came or went is one change, whatever it
+Decided here: what counts as a change of a sidecar. A directory that came or went is one change, with all that it
 holds. Reads objects only; equal subtrees are not opened, so that it costs what differs.
 """
 

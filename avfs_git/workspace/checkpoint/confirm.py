@@ -227,7 +227,7 @@ def _note_directories(
     made: AbstractSet[TreePath],
     racy_after_ns: int,
 ) -> None:
-    """Add the fingerprints of the directories in which something changed, and of those that were copied up for it.
+    """Add the fingerprints of the directories in which something changed, and of directories copied up for it.
 
     A directory in `made` has its own already.
     """

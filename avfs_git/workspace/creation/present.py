@@ -7,7 +7,7 @@ any directory. The clone is only read, and no git runs on it. Nothing is written
 A file is believed in when the index remembers its times, size, inode number and mode exactly as they are, when it was
 changed before the index was last written (else git does not believe it either), when no attribute has git filter it on
 its way, and when the blob is as long as the file: one that git changed in another way (line ends) is not what is stored
-for it, and is read. Attributes are those that the index tracks, and those of the repository itself.
+for it, and is read. Attributes come from tracked files and from the repository itself.
 
 An entry that git was told not to look at (`skip-worktree`, as in a sparse checkout, or `assume-unchanged`) has the
 content that the index names: git, too, commits nothing else for it. A file that is there and may hold something else

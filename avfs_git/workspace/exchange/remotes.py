@@ -45,7 +45,8 @@ from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.refs.refs import RefChange, check_ref_name
+from avfs_git.gitstore.refs.names import check_ref_name
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.remote import remotes, transport
 from avfs_git.gitstore.remote.partial import PartialObjectStore
 from avfs_git.gitstore.remote.runner import NO_ACCESS, QUIET_RECEIVE_PACK, SHOWING_UPLOAD_PACK, Access

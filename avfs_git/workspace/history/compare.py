@@ -18,7 +18,7 @@ from avfs_git.model import ChangedFile, Diff, FileDiff, ForkStat
 from avfs_git.paths import Oid, TreePath, maybe_oid, oid_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.changes import find_last_sidecar
-from avfs_git.workspace.checkpoint.checkpoint import recorded_sidecar
+from avfs_git.workspace.checkpoint.compared import recorded_sidecar
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.identity import find_making

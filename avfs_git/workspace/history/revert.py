@@ -13,7 +13,8 @@ from avfs_git.gitstore.formats.trees import find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.model import PathVersion, RestoreResult
 from avfs_git.paths import TreePath, oid_of
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, compare_workspace
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
+from avfs_git.workspace.checkpoint.compared import compare_workspace
 from avfs_git.workspace.history.history import list_path_versions
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import is_there, restore_state

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
@@ -22,9 +22,6 @@ from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, No
 from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs.refs import RefChange
-from avfs_git.host.locks.locks import LookingLock, ReadingLock
-from avfs_git.host.mounts.overlayfs import is_upper_used
-from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import ChangedFile, UndoResult, Warning
 from avfs_git.paths import maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes
@@ -41,16 +38,16 @@ from avfs_git.workspace.forks.trash import (
     note_deletion,
     take_from_trash,
 )
+from avfs_git.workspace.history.asleft import is_as_left, is_as_made, read_counters
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
-from avfs_git.workspace.vault.format import HEADS, Merging, WorkspaceLayout
+from avfs_git.workspace.vault.format import HEADS, Merging
 from avfs_git.workspace.vault.gitmoves import find_git_moves, open_worktree
-from avfs_git.workspace.vault.log.lives import find_last_move, find_name_today
+from avfs_git.workspace.vault.log.lives import find_name_today
 from avfs_git.workspace.vault.log.oprecord import (
     BY,
     EXACT,
-    FILES,
     FORK_CREATE,
     FORK_DELETE,
     FORK_RENAME,
@@ -61,7 +58,6 @@ from avfs_git.workspace.vault.log.oprecord import (
     OF_FORKS,
     OURS,
     REDO,
-    RENAMED_FROM,
     SIDECAR,
     SIDECAR_BEFORE,
     UNDO,
@@ -79,8 +75,8 @@ from avfs_git.workspace.vault.vault import OpenVault
 def find_next(vault: OpenVault, fork: str | None, direction: str, *, alone: bool = False) -> OpRecord | None:
     """Find the operation that undo takes back, or redo does again, next, or None; `alone` as in `turn`."""
     if direction == UNDO:
-        return vault.oplog.find_undoable(fork, partial(_is_as_made, vault), alone=alone)
-    return vault.oplog.find_redoable(fork, partial(_is_as_left, vault), alone=alone)
+        return vault.oplog.find_undoable(fork, partial(is_as_made, vault), alone=alone)
+    return vault.oplog.find_redoable(fork, partial(is_as_left, vault), alone=alone)
 
 
 def require_next(vault: OpenVault, fork: str | None, direction: str, *, alone: bool = False) -> OpRecord:
@@ -122,78 +118,6 @@ def check_outside(record: OpRecord, fork: str | None) -> None:
     """
     if record.kind == FORK_CREATE and record.fork == fork:
         raise NothingToUndo(UNDO)
-
-
-def _is_as_left(vault: OpenVault, deleted: OpRecord) -> bool:
-    """Tell whether a fork is as undo brought it back: no branch or file has changed since, and it is not mounted.
-
-    Only looks: it holds no lock, so a process that deletes the fork again asks again with the workspace locked.
-    """
-    fork = deleted.fork
-    head = vault.read_head(fork)
-    if head is None:  # another process has removed the branch already, unless an operation of its own did that
-        last = find_last_move(vault.oplog.read_fork, fork)
-        return last is not None and deleted.id in (last.id, last.target)
-    if not any(ref == HEADS + fork and old == head.hex() for ref, old, _ in deleted.moves):
-        return False
-    for record in vault.oplog.read_fork(fork):
-        if record.kind == UNDO and record.target == deleted.id:
-            left_at, now = record.more.get(LEFT_AT) or [], _read_counters(vault, fork)
-            is_same_boot = left_at[2:] == now[2:]  # after a power cut the counters may be older than the files
-            return is_same_boot and any(then == value != "" for then, value in zip(left_at[:2], now[:2], strict=False))
-        if record.kind not in (UNDO, REDO, FILES) or RENAMED_FROM in record.more:
-            break  # files count by the counters, which begin anew with a name: what was there may be recorded later
-    return False
-
-
-def _read_counters(vault: OpenVault, fork: str) -> list[str]:
-    """Return the epoch of a fork's files, the commit that holds them all or "", and the id of the machine's boot.
-
-    Empty while the fork is mounted. A mount in which no file changes moves the epoch, but not the commit: either one
-    tells that the files are unchanged.
-    """
-    try:
-        with closing(LookingLock(vault.layout.workspace(fork).lock)) as lock:
-            if lock.session is not None:
-                return []
-            return [str(lock.epoch), lock.clean_commit.hex() if lock.epoch == lock.clean_epoch else "", read_boot_id()]
-    except OSError:
-        return []
-
-
-def _is_as_made(vault: OpenVault, made: OpRecord) -> bool:
-    """Whether a fork is as it was made: its branch is where it was, no file has changed, and it is not mounted.
-
-    Only looks: it holds no lock, so a process that takes the fork away asks again with the workspace locked.
-    """
-    fork = made.fork
-    head = vault.read_head(fork)
-    if head is None:  # the branch was removed already
-        return True
-    if not any(ref == HEADS + fork and new == head.hex() for ref, _, new in made.moves):
-        return False
-    layout = vault.layout.workspace(fork)
-    try:
-        return not _is_mounted(layout) and not any(layout.upper.iterdir())
-    except FileNotFoundError:  # it was not opened yet
-        return True
-    except OSError:  # it is not known, so the fork stays
-        return False
-
-
-def _is_mounted(layout: WorkspaceLayout) -> bool:
-    """Whether a session keeps a workspace, or the kernel goes on showing it.
-
-    What a dead session has left does not count.
-    """
-    with closing(LookingLock(layout.lock)) as looking:
-        if looking.session is None:
-            return False
-    with closing(ReadingLock(layout.lock)) as lock:
-        if not lock.acquire(0):
-            return True
-        lock.release()
-    return is_upper_used(layout.upper)
 
 
 def note_deletions(vault: OpenVault, forks: Iterable[str]) -> None:
@@ -456,9 +380,9 @@ def _may_go(
 ) -> bool:
     """Whether a fork is as it was when an operation was chosen that takes it away. Called with its workspace locked."""
     if direction == REDO:
-        return _is_as_left(locked.vault, record)
+        return is_as_left(locked.vault, record)
     if record.fork != at_hand:
-        return _is_as_made(locked.vault, record)
+        return is_as_made(locked.vault, record)
     return recorded_at in (None, locked.opened.lock.epoch) or locked.opened.is_clean()
 
 
@@ -568,7 +492,7 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
     if state is not None:
         new.more.update(facts_of(state))
     if record.kind == FORK_DELETE:
-        new.more[LEFT_AT] = _read_counters(vault, fork)
+        new.more[LEFT_AT] = read_counters(vault, fork)
     try:
         reach("undo.workspace_back")
         vault.move_refs(sorted(still, key=lambda change: change.name.startswith(HEADS)), new)

@@ -18,7 +18,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.capture.requests import CaptureRequest
-from avfs_git.workspace.checkpoint.checkpoint import Compared, capture, compare_workspace
+from avfs_git.workspace.checkpoint.compared import Compared, capture, compare_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 
 

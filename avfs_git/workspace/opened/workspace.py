@@ -62,10 +62,6 @@ OnWait = Callable[[str, Holder | None], object]
 Recovery = Callable[["LockedWorkspace"], None]
 
 
-def _no_check() -> None:
-    """Say that there are no plug-ins."""
-
-
 class OpenWorkspace:
     """The workspace of one fork, open."""
 
@@ -110,7 +106,7 @@ class OpenWorkspace:
         """Writes out the pages of a served tree that programs have mapped and changed; set for one operation."""
         self.confirm: Callable[[], None] | None = None
         """Of a look beside an operation: makes sure that what was read is one state, before something is made of it."""
-        self.find_check: Callable[[], Callable[[Change], None] | None] = _no_check
+        self.find_check: Callable[[], Callable[[Change], None] | None] = lambda: None
         """Gives what raises PluginRefused or PluginFailed if a user's plug-in rejects a change; None without any."""
         self.standstill = Standstill()
         self.is_copied_out = False
@@ -493,10 +489,7 @@ class OpenWorkspace:
         return list_staging(self.upper.root.fd)
 
     def is_clean(self) -> bool:
-        """Whether nothing is known to have changed since the workspace was last recorded.
-
-        False where only a scan would tell.
-        """
+        """Whether nothing is known to have changed since the last record; False where only a scan would tell."""
         lock, state = self.lock, self.state
         if lock.epoch != lock.clean_epoch or lock.epoch % 2 or state.pending is not None:
             return False

@@ -32,7 +32,7 @@ from avfs_git.vfs.layer.plan import plan_steps
 from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.workspace.capture.capture import Capture
 from avfs_git.workspace.capture.placing import Standing
-from avfs_git.workspace.checkpoint.checkpoint import capture
+from avfs_git.workspace.checkpoint.compared import capture
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.vault.format import WorkspaceLayout

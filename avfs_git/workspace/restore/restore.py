@@ -41,14 +41,13 @@ from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
 from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, record_changes
 from avfs_git.workspace.checkpoint.checkpoint import (
-    capture,
     check_not_merging,
     find_unseen_head,
-    recorded_sidecar,
     save_checkpoint,
     save_first,
     saving_first,
 )
+from avfs_git.workspace.checkpoint.compared import capture, recorded_sidecar
 from avfs_git.workspace.checkpoint.confirm import confirm_restored
 from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import capture_workspace

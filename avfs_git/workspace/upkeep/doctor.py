@@ -24,7 +24,7 @@ from avfs_git.model import DoctorReport, Problem, Severity
 from avfs_git.paths import Oid, fork_of_dir_name, oid_of, show_path
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.requests import CaptureRequest
-from avfs_git.workspace.checkpoint.checkpoint import compare_workspace
+from avfs_git.workspace.checkpoint.compared import compare_workspace
 from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, is_lost, note_deletion, put_away
 from avfs_git.workspace.opened.layers import has_lost_upper

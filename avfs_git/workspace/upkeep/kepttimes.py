@@ -30,7 +30,7 @@ class KeptTimes:
         self._path = path
 
     def note(self, touched_ns: Mapping[str, int]) -> None:
-        """Note when the files of refs were last written; of other refs than those that keep something, nothing."""
+        """Note when the files of refs that only keep something were last written."""
         lines = [f"{name.removeprefix(KEPT)} {at_ns}\n" for name, at_ns in touched_ns.items() if name.startswith(KEPT)]
         if lines:
             with host_errors(f"write '{self._path}'"), closing_fd(open_file(self._path, _FLAGS)) as fd:

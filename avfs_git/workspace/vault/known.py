@@ -1,6 +1,6 @@
 """Which vaults their user may work in unasked: those made in the home, and those of others that the user trusts.
 
-Decided here: two files that say so. Functions without state, from any thread.
+Decided here: two files that say so, and what is refused. Called by `sdk.home`. Functions without state, any thread.
 
 The file `made` in a vault's `avfs` marks a vault that was made in a home; it fits no copied or unpacked vault. It is a
 seal (`host.files.seal`) of the inode number and the ctime of the file `format` beside it, which is written once. Only
@@ -20,17 +20,54 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import InvalidInput, NotAVault, quote
+from avfs_git.errors import InvalidInput, NotAVault, VaultUntrusted, quote
+from avfs_git.gitstore.config import trust
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.files.modes import is_open, make_private
 from avfs_git.host.files.seal import Seal
 from avfs_git.host.locks.flocks import directory_held
 from avfs_git.patterns import compiled
-from avfs_git.workspace.vault.format import VaultLayout
+from avfs_git.workspace.vault.format import HOME_NAMES, VAULTS, VaultLayout
 
 _NAME = "trusted"
 _LINE = compiled(rb"(?:(\d{1,10}) )?(/.*)")
 """One without an owner was written before owners were."""
+
+
+def check_trust(home: Path, git_dir: Path, seal: Seal) -> bool:
+    """Refuse a vault that could run another user's programs, unless the user trusts it; close it to other users.
+
+    True if its files are judged.
+
+    A vault outside the home may come from any user, even if its files belong to this user: unpacked from an archive, or
+    on a disk that was written elsewhere. Nothing in it can say otherwise. A vault in the home may have been copied
+    there.
+
+    Raises:
+        VaultUntrusted: If it is refused.
+    """
+    vaults = home / VAULTS
+    in_home = git_dir.parent in (vaults, vaults.resolve())
+    try:
+        trust.check_owner(git_dir)
+        if not in_home:
+            trust.check_way(git_dir)
+        is_foreign = not (in_home and is_marked(git_dir, seal))
+        if is_foreign:
+            trust.check_inert(git_dir)
+            is_foreign = not is_trusted(home, git_dir)
+    except VaultUntrusted:
+        if not is_trusted(home, git_dir):
+            raise
+        is_foreign = False
+    if in_home:
+        with host_errors(f"close '{home}' to other users"):
+            for place in (home, vaults):
+                if is_open(place) and {entry.name for entry in home.iterdir()} <= HOME_NAMES:
+                    make_private(place)
+    trust.make_vault_private(git_dir, in_home=in_home)
+    return is_foreign
 
 
 def mark_made(git_dir: Path, seal: Seal) -> None:

@@ -45,9 +45,10 @@ from avfs_git.model import Checkpoint, Identity
 from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import HEADS, KEPT, KNOWN, LABELS, SIDECARS, VaultLayout
+from avfs_git.workspace.vault.log.announced import Announced
 from avfs_git.workspace.vault.log.audit import AuditLog
 from avfs_git.workspace.vault.log.lives import find_new_name
-from avfs_git.workspace.vault.log.oplog import Announced, OpLog
+from avfs_git.workspace.vault.log.oplog import OpLog
 from avfs_git.workspace.vault.log.oprecord import FORK_DELETE, RENAMED_FROM, UNDO, OpRecord
 
 if TYPE_CHECKING:

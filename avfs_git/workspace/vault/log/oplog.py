@@ -42,14 +42,13 @@ from avfs_git.model import Operation
 from avfs_git.paths import Oid, maybe_oid
 from avfs_git.values import record_class
 from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.log.announced import Announced
 from avfs_git.workspace.vault.log.audit import AuditLog
 from avfs_git.workspace.vault.log.lives import Reader, Span, find_name_today, read_life, read_spans, under_name
 from avfs_git.workspace.vault.log.loglines import (
     ANNOUNCED,
     HAPPENED,
     INDEXED_ABOVE,
-    MARK_AT,
-    WITHDRAWN,
     Key,
     Line,
     LogView,
@@ -103,31 +102,6 @@ class Chosen:
     """And these, which cannot be undone: a newer operation of the same fork is gone."""
     facts: set[int]
     """And these for what they say of their fork; they cannot be undone."""
-
-
-class Announced:
-    """Lines that were written before what they speak of. Used by one thread; closed when the outcome is known."""
-
-    def __init__(self, fd: int, offsets: Sequence[int], note: Callable[[], None]) -> None:
-        self._fd = fd
-        self._offsets = offsets
-        self._note = note
-
-    def close(self, *, happened: bool | None) -> None:
-        """Say whether it happened; None leaves that to the refs. A second call does nothing.
-
-        Not forced to disk, and no failure counts: the refs say the same.
-        """
-        fd, self._fd = self._fd, -1
-        if fd < 0:
-            return
-        with suppress(OSError):
-            if happened is not None:
-                for offset in self._offsets:
-                    os.pwrite(fd, HAPPENED if happened else WITHDRAWN, offset + MARK_AT)
-        os.close(fd)
-        if happened:
-            self._note()
 
 
 class OpLog:

@@ -65,9 +65,7 @@ class Outcomes:
                 break
             moves.append(found)
         later = [move for move in moves if move[0] > at]
-        outcomes = [
-            self.happened(*move) for move in later
-        ]  # the newest first: each depends on those that come after it
+        outcomes = [self.happened(*move) for move in later]  # the newest first: each depends on later ones
         for (_, record, _), happened in zip(reversed(later), reversed(outcomes), strict=True):
             old = next(((old,) for name, old, _ in record.moves if name == ref), None)
             if old is not None and happened:

@@ -14,7 +14,8 @@ import pytest
 from avfs_git import faults
 from avfs_git.errors import HostError, InternalError, InvalidName, LeftInForce, RefConflict, RefDamaged, RefLocked
 from avfs_git.gitstore.refs import locks as module
-from avfs_git.gitstore.refs.refs import RefChange, RefStore, check_ref_name
+from avfs_git.gitstore.refs.names import check_ref_name
+from avfs_git.gitstore.refs.refs import RefChange, RefStore
 from avfs_git.paths import Oid
 from tests.support.failing import FailAt
 

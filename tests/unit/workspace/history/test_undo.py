@@ -11,7 +11,7 @@ from avfs_git.errors import CannotUndo, NothingToUndo
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault, Workspace
-from avfs_git.workspace.history import undo
+from avfs_git.workspace.history import asleft
 from tests.support.failing import armed
 from tests.support.trees import describe_tree
 
@@ -272,7 +272,7 @@ def test_redo_deletes_no_fork_after_another_boot(
     vault.delete_fork("task", by="main")
     vault.undo(fork="main")
     with monkeypatch.context() as patched:
-        patched.setattr(undo, "read_boot_id", lambda: "another")
+        patched.setattr(asleft, "read_boot_id", lambda: "another")
         with pytest.raises(NothingToUndo):
             vault.redo(fork="main")
     assert vault.has_fork("task")
