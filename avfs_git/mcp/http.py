@@ -74,6 +74,11 @@ class Connection(H11Protocol):
         self._deadline.cancel()
         super().connection_lost(exc)
 
+    def handle_events(self) -> None:
+        """Take a request; what the one before it had is remembered, because the new one's scope replaces its own."""
+        self.is_stranger()
+        super().handle_events()
+
     def is_stranger(self) -> bool:
         """Whether no request has had the token."""
         self.is_admitted = self.is_admitted or (bool(self.scope) and _ADMITTED in self.scope)

@@ -239,7 +239,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 def test_strangers_do_not_stay(served: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection without the token ends in time, however slowly it sends; one with the token stays."""
-    monkeypatch.setattr(http, "_STRANGER_S", 0.3)
+    monkeypatch.setattr(http, "_STRANGER_S", 1.0)  # a first request takes 0.3 s on a slow machine
     with (
         socket.create_connection(("127.0.0.1", served)) as silent,
         socket.create_connection(("127.0.0.1", served)) as half,
@@ -252,6 +252,22 @@ def test_strangers_do_not_stay(served: int, monkeypatch: pytest.MonkeyPatch) -> 
             assert is_closed(silent)
             assert is_closed(half)
         known.close()
+
+
+def test_who_had_the_token_once_stays(served: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection on which a request had the token is no stranger's, whatever the next request on it has."""
+    monkeypatch.setattr(http, "_STRANGER_S", 1.0)
+    known, token = HTTPConnection("127.0.0.1", served, timeout=60), {"Authorization": f"Bearer {'t' * 32}"}
+    known.connect()
+    with socket.create_connection(("127.0.0.1", served)) as later:
+        for headers, body in ((token, b"Not Found"), ({}, None)):
+            known.request("GET", "/nowhere", headers=headers)
+            answer = known.getresponse().read()
+            assert body in (None, answer)
+        assert is_closed(later)  # so the time of the other is over, too
+        known.request("GET", "/nowhere", headers=token)
+        assert known.getresponse().read() == b"Not Found"
+    known.close()
 
 
 def test_many_strangers_make_room(served: int, monkeypatch: pytest.MonkeyPatch) -> None:
