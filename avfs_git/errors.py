@@ -68,9 +68,8 @@ def hide_user(text: str) -> str:
         ends = [found.end() for found in re.finditer("@|%40", authority)]
         if ends:
             rest = rest[ends[-1] :]
-        elif re.search(
-            r":(?!\d*\W*$)[^\]]*$", authority
-        ):  # no port: a password goes on behind what ends a host elsewhere
+        # no port: a password goes on behind what ends a host elsewhere
+        elif re.search(r":(?!\d*\W*$)[^\]]*$", authority):
             rest = rest.rpartition("@")[2]
         rest = re.sub(r"[?#].*?(['\".,;:)]*)$", r"?***\1", rest)
         return hide_user(rest)

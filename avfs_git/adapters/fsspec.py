@@ -1,6 +1,6 @@
 """`avfs://VAULT/FORK/PATH` for fsspec, and so for pandas, dask, pyarrow and duckdb.
 
-Decided here: what a path means to fsspec, and when what is written is there. A filesystem is one fork; a slash in its
+Decided here: what a path means to fsspec, and when written content is visible. A filesystem is one fork; a slash in its
 name is `%2F` in a URL. A file that is opened for reading is read as it was then. A file that is written is there,
 whole, when it is closed: before that, and after an error in its `with` block, nothing has changed. A transaction writes
 its files at its end, and saves a checkpoint. A whole address has to name this vault and fork. Nothing is cached, so

@@ -1,7 +1,7 @@
 """The fuse backend: the live tree of a session that has the workspace mounted already or serves this command alone.
 
-Decided here: that a session which is made for a command is on a leash, so that it ends with whoever runs the command;
-and that what a command was shown is named as its session names it, which may be through libfuse or on overlayfs.
+Decided here: a session that is made for a command is on a leash, so that it ends with the process that runs the
+command; the backend that a command was shown is named as its session names it: perhaps libfuse or overlayfs.
 """
 
 from __future__ import annotations

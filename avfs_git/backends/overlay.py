@@ -147,7 +147,7 @@ def _ends_of(mounts: Mounts) -> Mounts:
 def base_of(opened: OpenWorkspace) -> tuple[str, str | None] | None:
     """Give the base commit, and the sidecar commit to show with it where that is not its own.
 
-    None if there is no base.
+    Return None if there is no base.
     """
     state = opened.state
     if state.base is None:

@@ -80,9 +80,8 @@ def clear_planted(opened: OpenWorkspace, before: frozenset[str]) -> list[Warning
     vault = opened.vault.git_dir
     found = [vault / name for name in sorted(_OBEYED - before) if os.path.lexists(vault / name)]
     found += [place for place in _list_strange(vault, below=False) if place not in found]
-    if not any(
-        (vault / name).is_symlink() for name in ("objects", "objects/pack")
-    ):  # avfs removes nothing outside of the vault
+    # avfs removes nothing outside of the vault
+    if not any((vault / name).is_symlink() for name in ("objects", "objects/pack")):
         found += _list_strange(vault / "objects/pack", below=False)
     tree = open_worktree(opened.vault, opened.fork).path
     found += [*_list_strange(tree, below=True), *(tree / name for name in ("HEAD", "index") if (tree / name).is_dir())]

@@ -106,7 +106,7 @@ def start_runner(
 def prepare_git(opened: OpenWorkspace, root: Path) -> Path | None:
     """Make git work in a tree that is shown at `root`; give the file that is to be its `.git`.
 
-    None if there is nothing that git could work on.
+    Return None if there is nothing that git could work on.
     """
     try:
         return link_tree(opened, root)

@@ -304,10 +304,8 @@ class State:
     @contextmanager
     def open_workspace(self) -> Iterator[Workspace]:
         """Open the workspace that is meant."""
-        with (
-            self._open() as (vault, fork),
-            closing(vault.workspace(fork)) as workspace,
-        ):  # closing: an ephemeral fork stays
+        # closing: an ephemeral fork stays
+        with self._open() as (vault, fork), closing(vault.workspace(fork)) as workspace:
             self.output.amend(fork=workspace.fork)
             yield workspace
 

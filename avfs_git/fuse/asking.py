@@ -139,9 +139,8 @@ class Asking:
 def _change(
     request: Request, operation: str, path: TreePath, new_path: TreePath | None = None, facts: _Facts | None = None
 ) -> Change:
-    if request.operation == p.WRITE and _is_late(
-        request
-    ):  # the kernel does not know which program has changed the page
+    # the kernel does not know which program has changed the page
+    if request.operation == p.WRITE and _is_late(request):
         return Change(operation, path, new_path, facts or {})
     pid = process_of(request.thread) if request.thread else None
     return Change(operation, path, new_path, facts or {}, pid, request.uid)

@@ -333,7 +333,7 @@ class Channel:
     def forget_name(self, parent: int, name: bytes) -> bool:
         """Let the kernel forget what a name in a directory means, also that there is nothing.
 
-        False if it did not know.
+        Return False if it did not know.
         """
         return self._notify(p.NOTIFY_INVAL_ENTRY, p.INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0")
 

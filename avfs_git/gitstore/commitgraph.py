@@ -34,7 +34,6 @@ def write_commit_graph(store: ObjectStore, tips: Iterable[Oid]) -> None:
         output_of(scratch, "commit-graph", options, given=lines, borrowed=store.objects_dir)
         with suppress(FileNotFoundError):  # no commit, no graph
             data = (scratch / "objects" / "info" / "commit-graph").read_bytes()
-            make_dirs_durably(
-                store.objects_dir / "info", parents=False
-            )  # a repository that was removed does not come back
+            # a repository that was removed does not come back
+            make_dirs_durably(store.objects_dir / "info", parents=False)
             write_file_atomically(store.objects_dir / "info" / "commit-graph", data, mode=0o444)

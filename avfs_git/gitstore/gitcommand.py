@@ -216,9 +216,8 @@ def _spell(
     for part in _COLORED_PARTS if colors else ():
         command += ["-c", f"color.grep.{part}={colors.get(part, 'normal')}"]
     command += [verb, *options]
-    if (
-        operands
-    ):  # four know no such mark: their first operand is an absolute path, or an object's id with `--` behind it
+    # four know no such mark: their first operand is an absolute path, or an object's id with `--` behind it
+    if operands:
         command += [*(("--end-of-options",) if verb not in ("index-pack", "grep", "blame", "log") else ()), *operands]
     return command, environment
 

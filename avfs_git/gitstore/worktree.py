@@ -193,7 +193,7 @@ class Worktree:
     def find_head(self) -> str | None:
         """Tell where git has put HEAD in this tree: a ref or the id of a commit.
 
-        None if it is on the branch of the tree.
+        Return None if it is on the branch of the tree.
         """
         held, (ref, _, rest) = self._read("HEAD"), self._read(_MARK).partition(b"\n")
         if (
@@ -212,7 +212,7 @@ class Worktree:
     def find_rebased(self, ref: str) -> Oid | None:
         """Find where a branch was when git began to rebase it, and has to be when git ends that.
 
-        None if git does not.
+        Return None if git does not.
         """
         for name in _REBASES:
             at = self._read(f"{name}/orig-head").strip()

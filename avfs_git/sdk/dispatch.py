@@ -363,7 +363,7 @@ class Dispatch:
     def at_hand(self, fork: str | None) -> Iterator[str | None]:
         """Choose the fork whose labels and head a name of a state means.
 
-        None if there is no default and no name needs one.
+        Return None if there is no default and no name needs one.
         """
         fork = fork or self.core.default_fork()
         try:
@@ -391,7 +391,7 @@ class Dispatch:
     def resolve_with_changes(self, name: str, fork: str | None) -> Oid | None:
         """Find the commit of what a fork holds with its uncommitted changes, which no branch has.
 
-        None if it has none.
+        Return None if it has none.
         """
         oid = revisions.resolve_source(self.core, name, fork=fork)
         opened = self._open_source(name, fork, oid)

@@ -427,9 +427,8 @@ class Home(Closing):
                 except BaseException:
                     gone.rename(path)
                     raise
-                with suppress(
-                    OSError
-                ):  # what is recorded of its attempts; a record that stays names forks that are gone
+                # what is recorded of its attempts; a record that stays names forks that are gone
+                with suppress(OSError):
                     (self.home / "attempts" / name).rename(gone / "attempts")
         try:
             if self.current_vault() == name:
@@ -518,9 +517,8 @@ class Home(Closing):
                 )
             raise
         if directory is not None:
-            point.check(
-                place, shown.vault.path if shown is not None else self._vaults
-            )  # a refusal leaves nothing in the log
+            # a refusal leaves nothing in the log
+            point.check(place, shown.vault.path if shown is not None else self._vaults)
         tree.check_mountable(backend)  # nor a vault for nothing
         with nursery_client.starting_early():  # what the session needs is loaded while the directory is looked at
             warnings: list[Warning] = []

@@ -427,9 +427,8 @@ def test_a_fork_of_somebody_is_no_working_tree_of_claude_code(cli: Cli, tree: Pa
     cli("hook", "claude", stdin=_event("claude", "worktree_remove", shop, worktree=str(place))).ok()
     assert [fork["name"] for fork in cli("--vault", "shop", "fork", "list", "--json").result["forks"]] == ["task"]
 
-    cli(
-        "--vault", "shop", "run", "--keep", "--name", "task-2", "--", "true"
-    ).ok()  # the same name and place, but a person's
+    # the same name and place, but a person's
+    cli("--vault", "shop", "run", "--keep", "--name", "task-2", "--", "true").ok()
     again = Path(cli("hook", "claude", stdin=create).ok().text.splitlines()[-1])
     assert again.name == "task-3"
 

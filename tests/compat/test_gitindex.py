@@ -126,9 +126,8 @@ def test_what_git_wrote_is_read(clone: Path, version: int) -> None:
     assert shown == _staged(clone)
     for entry in entries:
         found = os.lstat(os.path.join(os.fsencode(clone), entry.path))
-        mtime_s, inode, size = (
-            int.from_bytes(entry.stat[at : at + 4], "big") for at in (8, 20, 36)
-        )  # gitformat-index(5)
+        # The offsets are those of gitformat-index(5).
+        mtime_s, inode, size = (int.from_bytes(entry.stat[at : at + 4], "big") for at in (8, 20, 36))
         if entry.path != b"later":
             assert (size, mtime_s, inode) == (found.st_size, int(found.st_mtime), found.st_ino & 0xFFFFFFFF)
 

@@ -904,9 +904,8 @@ def test_git_has_what_came_from_the_branch(mounted: tuple[Workspace, Path], how:
     if how == "checked out":
         git_in(tree, "checkout", "-q", "--detach", "incoming")
         git_in(tree, "checkout", "-q", "main")
-    git(
-        vault, "update-ref", "refs/heads/main", "refs/heads/incoming"
-    )  # git refuses a push to a branch that a tree shows
+    # git refuses a push to a branch that a tree shows
+    git(vault, "update-ref", "refs/heads/main", "refs/heads/incoming")
     if how == "looked at":
         (tree / "mine").write_bytes(b"")
         with pytest.raises(RefConflict):

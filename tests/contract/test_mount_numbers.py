@@ -176,9 +176,8 @@ def test_covered_mount_is_not_unmounted(mount_dir: Path) -> None:
     """Neither is the mount that covers it, wherever that stands, nor one below it; a mount beside it covers nothing."""
 
     def list_own() -> list[Mounted]:
-        return [
-            each for each in list_mounts() if each.directory.is_relative_to(mount_dir)
-        ]  # other tests mount meanwhile
+        # other tests mount meanwhile
+        return [each for each in list_mounts() if each.directory.is_relative_to(mount_dir)]
 
     place = mount_dir / "above" / "one"
     place.parent.mkdir()

@@ -94,9 +94,8 @@ def test_restore_shows_everywhere_at_once(mounted: tuple[Workspace, Session]) ->
     (tree / "d" / "added").write_bytes(b"added")
     (tree / "d" / "link").symlink_to("added")
     subprocess.run(["mv", tree / "d", tree / "moved"], check=True)  # overlayfs renames no directory of the base
-    seen = subprocess.run(
-        ["find", ".", "-ls"], cwd=tree, capture_output=True, check=True
-    ).stdout  # everything is in the cache
+    # everything is in the cache
+    seen = subprocess.run(["find", ".", "-ls"], cwd=tree, capture_output=True, check=True).stdout
     assert b"moved" in seen
     assert not (tree / "d").exists()
 
@@ -367,9 +366,8 @@ def test_every_version_in_a_checkpoint_is_whole(mounted: tuple[Workspace, Sessio
         assert result.checkpoint is not None
         for name, found in versions.items():
             found.append(_version_of(b"".join(work.open_read(name, at=result.checkpoint.id))))
-    if (
-        session.info().backend != SessionBackend.OVERLAY
-    ):  # which has no barrier: there each file is of a moment of its own
+    # which has no barrier: there each file is of a moment of its own
+    if session.info().backend != SessionBackend.OVERLAY:
         for in_place, renamed in zip(*versions.values(), strict=True):
             assert renamed <= in_place <= renamed + 1  # of one moment, too: the program writes them in turn
     for found in versions.values():

@@ -402,9 +402,8 @@ class TestRights:
     def test_namespace(self, starter: Starter, trees: Path) -> None:
         """In another mount namespace it mounts there."""
         starter.do("mount('one')")
-        assert (
-            starter.do("libc.unshare(0x20000) or libc.mount(b'none', b'/', None, 0x44000, None)") == 0
-        )  # private from now on
+        # private from now on
+        assert starter.do("libc.unshare(0x20000) or libc.mount(b'none', b'/', None, 0x44000, None)") == 0
         second = starter.do("mount('two')")
 
         ours, theirs = (os.stat(f"/proc/{pid}/ns/mnt").st_ino for pid in ("self", starter.process.pid))

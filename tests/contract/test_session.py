@@ -108,12 +108,8 @@ def nothing_is_left(vault: Vault, directory: Path) -> None:
     assert vault.sessions() == []
     assert not is_mounted(directory)
     # One that is not listed any more may be about to remove its last file.
-    stays = {
-        "guard",
-        "logs",
-        "bases.lock",
-        *(info.id for info in vault.sessions(bases=True)),
-    }  # bases: while the vault is open
+    # bases: while the vault is open
+    stays = {"guard", "logs", "bases.lock", *(info.id for info in vault.sessions(bases=True))}
     wait_for(lambda: {*os.listdir(vault.path / "avfs" / "sessions")} <= stays)
 
 
@@ -502,9 +498,8 @@ def test_mount_that_stands_over_it_or_in_it_stays(
 def test_mount_above_it_stays(vault: Vault, work: Workspace, tree: Path) -> None:
     """A mount over the directory above hides the tree, whose path then leads to another file system."""
     session = work.mount(tree / "m")
-    os.close(
-        mount_fuse(tree, source="above", subtype="other", max_read=1 << 17)
-    )  # without a server: nothing waits for it
+    # without a server: nothing waits for it
+    os.close(mount_fuse(tree, source="above", subtype="other", max_read=1 << 17))
     try:
         for lazy, force in ((False, False), (True, False), (False, True)):
             with pytest.raises(MountCovered, match=r"'above'"):

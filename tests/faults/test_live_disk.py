@@ -91,9 +91,8 @@ def test_a_mount_on_a_full_disk_is_refused_or_can_be_written(mount_dir: Path) ->
         with mounted(disk.point / "home", tree, "overlay") as (work, session):
             session.unmount()
             layers = work.vault.path / "avfs" / "workspaces" / "work" / "work"
-            subprocess.run(
-                ["chattr", "+i", layers / "work"], check=True
-            )  # as on a full disk, whose last block the record gets
+            # as on a full disk, whose last block the record gets
+            subprocess.run(["chattr", "+i", layers / "work"], check=True)
             try:
                 with pytest.raises(MountError, match="directory of work"):
                     work.mount(tree, backend="overlay")

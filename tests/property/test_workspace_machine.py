@@ -520,9 +520,8 @@ class WorkspaceMachine(RuleBasedStateMachine):
                     expected[above] = wanted[above]
             expected |= {p: e for p, e in wanted.items() if p == path or p.startswith(path + b"/")}
         expect_same(content_of(self.view()), content_of(expected))
-        if (
-            result.outcome == "unchanged"
-        ):  # nothing was done, so that nothing was saved before, and nothing is tracked by it
+        # nothing was done, so that nothing was saved before, and nothing is tracked by it
+        if result.outcome == "unchanged":
             assert (result.saved, self.view(times=True), self.head()) == (None, before, self.branch.head)
             return
         self.oracle.track_path(self.saved[target].tree, path)

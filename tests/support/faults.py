@@ -176,9 +176,8 @@ def check_vault(vault: Vault, *, again: bool = False) -> None:
     assert [problem for problem in report.problems if problem.severity == "error"] == []
 
     end_s = time.monotonic() + 30
-    while (
-        left := _list_leftovers(vault.path)
-    ) and time.monotonic() < end_s:  # maintenance in the background has some, too
+    # maintenance in the background has some, too
+    while (left := _list_leftovers(vault.path)) and time.monotonic() < end_s:
         time.sleep(0.02)
 
     assert left == []
@@ -221,9 +220,8 @@ def die_in(action: Callable[[], object], point: int) -> bool:
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # fork in a process with threads, which the child does not use
+        # fork in a process with threads, which the child does not use
+        warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
         status = 1

@@ -75,9 +75,8 @@ class Client:
             if number % 20 == 0:
                 work.checkpoint()
                 self.saved += 1
-        except (
-            OutcomeUnknown
-        ):  # the server was killed in the middle; or each one that tried, where little gets done in time
+        # the server was killed in the middle; or each one that tried, where little gets done in time
+        except OutcomeUnknown:
             self.unknown += 1
 
     @contextmanager

@@ -71,9 +71,8 @@ def _find_place() -> str:
 
 
 def _look_at(scene: Path) -> list[str]:
-    lines = (
-        Path("/proc/self/mountinfo").read_bytes().split(b"\n")
-    )  # of others' mounts, too, whose names may be any bytes
+    # of others' mounts, too, whose names may be any bytes
+    lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
     mounts = {os.fsdecode(line.split(b" ")[4]) for line in lines if line}
     found = []
     todo = [os.fspath(scene)]

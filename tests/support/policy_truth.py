@@ -168,9 +168,8 @@ def make_commands(seed: int, count: int, outside: str) -> list[str]:
     """Make texts that the policy takes for reading: the corpus first, then made ones."""
     chance = random.Random(seed)
     lines, names = corpus_lines(), tools()
-    names = chance.sample(
-        names, min(len(names), max(8, count // 20))
-    )  # reading their help costs more than the commands
+    # reading their help costs more than the commands
+    names = chance.sample(names, min(len(names), max(8, count // 20)))
     ends = re.compile(r"\b(?:yes|tail -f|while true|sleep|read|cat$|wait)\b|/dev/(?:zero|u?random|full)")
     commands = [line for line in lines if is_read_only(line) and not ends.search(line)]
     chance.shuffle(commands)

@@ -148,9 +148,8 @@ def cut_at_sync(disk: Disk, home: Path, act: Callable[[Vault], object], number: 
         happened.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # fork in a process with threads, which the child does not use
+        # fork in a process with threads, which the child does not use
+        warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid:
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -124,11 +124,8 @@ def _prepare_opencode(place: Place, url: str) -> dict[str, str]:
 
 def _prepare_copilot(place: Place, url: str) -> dict[str, str]:
     provider = {"COPILOT_PROVIDER_BASE_URL": f"{url}/v1", "COPILOT_MODEL": "scripted"}
-    return {
-        **provider,
-        "COPILOT_OFFLINE": "true",
-        "COPILOT_ALLOW_ALL": "true",
-    }  # no login, and the directory is trusted
+    # no login, and the directory is trusted
+    return {**provider, "COPILOT_OFFLINE": "true", "COPILOT_ALLOW_ALL": "true"}
 
 
 _HARNESSES = {

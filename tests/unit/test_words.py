@@ -50,9 +50,8 @@ def find(text: str) -> Iterator[str]:
 def read_python(path: Path) -> Iterator[tuple[int, str]]:
     """Read comments, docstrings and texts of options, line by line."""
     source = path.read_text()
-    if any(
-        words().search(line.partition("#")[2]) for line in source.splitlines() if "#" in line
-    ):  # else no comment has a word
+    # else no comment has a word
+    if any(words().search(line.partition("#")[2]) for line in source.splitlines() if "#" in line):
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
             if token.type == tokenize.COMMENT:
                 yield token.start[0], token.string[1:]

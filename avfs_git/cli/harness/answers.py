@@ -76,8 +76,7 @@ def _spell(event: Event, verdict: str, reason: str) -> bytes:
     else:
         decided = {"permissionDecision": verdict, "permissionDecisionReason": reason}
         document = {"hookSpecificOutput": {"hookEventName": event.name, **decided}}
-        if (
-            event.harness == "vscode"
-        ):  # its local agent reads the one form, the agent of Copilot that runs in it the other
+        # its local agent reads the one form, the agent of Copilot that runs in it the other
+        if event.harness == "vscode":
             document |= decided
     return json.dumps(document, ensure_ascii=False).encode() + b"\n"

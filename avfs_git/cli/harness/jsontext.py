@@ -1,7 +1,7 @@
 """Editing JSON as text: one object member or array element is added or removed, and every other character stays.
 
 Decided here: comments (`//`, `/* */`) and commas before a closing bracket are understood, as the editors' own files
-have them; the layout of what is put in follows that of its neighbours. What was put into a file is taken out again to
+have them; a new member takes the layout of its neighbours. What avfs put into a file, it takes out again to
 the character, with containers that were made for it. A container that was there empty before is told from those by a
 space at the end of the line on which it begins; a formatter takes that away, and then an empty container goes, too.
 Pure functions; `cli.harness.edits` calls them.
@@ -97,7 +97,7 @@ def append(text: str | None, path: Sequence[str], value: object) -> str:
 def drop(text: str, path: Sequence[str], value: object = None) -> str | None:
     """Take out a member or, with `value`, an equal element of the array there, and each container that was made for it.
 
-    None where the document was made for it, and nothing else is left.
+    Return None where the document was made for it, and nothing else is left.
     """
     above = path if value is not None else path[:-1]
     node, missing = _descend(text, above)

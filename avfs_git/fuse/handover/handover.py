@@ -456,9 +456,8 @@ class Handover:
                     kind = slot + _OPERATION_AT
                     self._map[kind + 1 : slot + request.end] = request.view[_OPERATION_AT + 1 : request.end]
                     self._map[slot:kind] = request.view[:_OPERATION_AT]
-                    self._map[kind] = request.view[
-                        _OPERATION_AT
-                    ]  # last: its low byte is never 0, and says that it is whole
+                    # last: its low byte is never 0, and says that it is whole
+                    self._map[kind] = request.view[_OPERATION_AT]
                     return slot
         return None
 

@@ -3,7 +3,7 @@
 Decided here: whether an operation that must not be done twice was done by a server that died in it, and what the
 program that asked for it is told. `fuse.server` asks before it serves anything else, with the request as it was left in
 the `Handover`. Each of these operations becomes visible in one step on disk, and when it begins all checks have passed,
-so that the names tell: what was to be made is there, what was to be removed is not. What the dead server had noted
+so that the names tell: an entry to be made is there, an entry to be removed is not. What the dead server had noted
 about the nodes concerned is brought up to date, because it died before it could.
 
 Nothing is remembered here; a server that dies in here is followed by one that comes to the same answer.

@@ -44,9 +44,8 @@ def find_in_file(path: str, read: Callable[[], bytes], *, is_executable: bool, d
         if target is not None and not os.path.isabs(target):
             parts = os.path.normpath(target).split("/")
             is_in_files = depth is None or parts.count("..") <= depth
-            if GIT not in parts and (
-                is_in_files or not {"worktrees", "modules"} <= {*parts}
-            ):  # git's own, of a submodule
+            # git's own, of a submodule
+            if GIT not in parts and (is_in_files or not {"worktrees", "modules"} <= {*parts}):
                 return "has git obey another directory of the files"
     elif name in _CONFIGS:
         data = read()

@@ -32,9 +32,8 @@ class PackIndex:
     __slots__ = ("_data", "_oids_end", "count")
 
     def __init__(self, path: Path) -> None:
-        with closing_fd(
-            os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        ) as fd:  # a pipe of that name blocks no reader
+        # a pipe of that name blocks no reader
+        with closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)) as fd:
             size = os.fstat(fd).st_size
             if size < _FANOUT_END + 40:
                 raise BadPack("the index is cut short")

@@ -1,6 +1,6 @@
 """Names that git puts between quotes because of their bytes (`quote.c`).
 
-Decided here: how such a name is read. What is not quoted exactly as git does is no quoted name: git takes it as it
+Decided here: how avfs reads such a name. A text that git would not have quoted so is no quoted name: git takes it as it
 stands, and so do the callers, which read `.gitattributes`, lists of alternates, and what `git blame` says.
 """
 

@@ -173,7 +173,7 @@ def _find(window: bytes | bytearray, commit: bytes) -> tuple[int, bytes] | None:
 def _put_all(path: bytes, fd: int, commits: Mapping[Oid, Oid | None]) -> bool:
     """Write commits to their slots.
 
-    False if the table has to be made anew: to grow, or because a commit gets another sidecar.
+    Return False if the table has to be made anew: to grow, or because a commit gets another sidecar.
 
     A slot may stand in two sectors of the disk, and a power cut would leave half of the former sidecar in it.
     """

@@ -67,7 +67,7 @@ _TREE_LEVEL = STORED
 def hold_pack(keep: Path) -> bool:
     """Put git's own mark on a pack that is about to be visible.
 
-    False if another process has, which means it to stay.
+    Return False if another process has, which means it to stay.
     """
     try:
         fd = open_file(keep, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -238,9 +238,8 @@ class PackWriter(OverStore):
         with host_errors("write a pack"):
             if self._file is None:
                 self._file = _open_temporary(self.store.objects_dir / "pack", _TEMPORARY_PACK)
-                os.lseek(
-                    self._file[0], packfile.PACK_HEADER.size, os.SEEK_SET
-                )  # the header counts objects: it comes last
+                # the header counts objects: it comes last
+                os.lseek(self._file[0], packfile.PACK_HEADER.size, os.SEEK_SET)
             fd = self._file[0]
             try:
                 write_all(fd, self._held)

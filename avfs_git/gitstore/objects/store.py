@@ -157,7 +157,7 @@ class ObjectStore(Closing):
     def _read_another(self, oid: Oid) -> tuple[int, bytes] | None:
         """Read an object of which one copy is damaged from another pack, or from its own file.
 
-        None if no copy is whole.
+        Return None if no copy is whole.
         """
         for pack, offset in self.packs.find_each(oid):
             with suppress(ObjectCorrupt, HostError), _read_errors(oid):
@@ -253,9 +253,8 @@ class ObjectStore(Closing):
             result = run(self.git_dir, "merge-base", ["--all"], [ours.hex(), theirs.hex()])
         except GitFailed:
             return None
-        return (
-            [oid_of(line) for line in result.output.split()] if result.status in (0, 1) else None
-        )  # 1: they have none
+        # 1: they have none
+        return [oid_of(line) for line in result.output.split()] if result.status in (0, 1) else None
 
     def _read_shallow(self) -> frozenset[Oid]:
         """List the commits whose parents are left out of a shallow repository (gitrepository-layout: shallow)."""

@@ -13,7 +13,7 @@ touched; of packs that go away it is put into a pack of its own, which is as old
   now, and
 the starting points did not, is asked for once more, and a pack that holds any of it stays.
 
-Of a partial clone (`remote.partial`) only what was made here is swept. Packs that came from the server (`.promisor`)
+In a partial clone (`remote.partial`), `gc` sweeps only objects made here. Packs that came from the server (`.promisor`)
 stay with all they hold, joined when they are many, and so does all that anything in them names: a server that has
 promised an object may have forgotten it. What of the rest is reached is listed, because `pack-objects` would leave out
 what the server is said to have. Missing contents are no fault there; a missing commit or tree is one.
@@ -346,7 +346,7 @@ def _write_pack(
 ) -> Pack | None:
     """Have git write what is reached from tips, or just these, as a pack; on disk on return.
 
-    None if it would be empty.
+    Return None if it would be empty.
     """
     if not tips:
         return None
@@ -362,7 +362,7 @@ def make_pack(
 ) -> Pack | None:
     """Have git make a pack of what is given on its input; on disk, and read back, on return.
 
-    None if it would be empty.
+    Return None if it would be empty.
     """
     directory = _clear_workshop(store)
     options = ["--non-empty", "--delta-base-offset", "--quiet", *options]
@@ -409,9 +409,8 @@ def _install_pack(store: ObjectStore, directory: Path, name: str, mtime_s: float
     faults.reach("sweep.synced")
     if is_promised:  # before it is one: else what it names and is not here would be missing
         final.with_suffix(_PROMISED).touch()
-    for (
-        suffix
-    ) in parts:  # the index last: with it the pack is one. What is there by that name holds the same, or is damaged.
+    # the index last: with it the pack is one. What is there by that name holds the same, or is damaged.
+    for suffix in parts:
         os.rename(directory / f"new-{name}{suffix}", final.with_suffix(suffix))
     fsync_dir(final.parent)
     store.packs.refresh()

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 
-from avfs_git.errors import (
-    InvalidName,
-)
+from avfs_git.errors import InvalidName
 from avfs_git.patterns import compiled
 
 IGNORED = compiled(r"/\.|\.lock(?:/|$)")

@@ -177,9 +177,8 @@ class RefStore:
         For a damaged one, say why.
         """
         found: dict[str, Oid] = {}
-        trees = [
-            place for place in self.git_dir.glob("worktrees/*") if any(place.glob("gitdir"))
-        ]  # else git never looks there
+        # else git never looks there
+        trees = [place for place in self.git_dir.glob("worktrees/*") if any(place.glob("gitdir"))]
         for path in (
             self.git_dir / "HEAD",
             *(path for place in trees for path in (place / "HEAD", *place.glob("refs/**/*"))),

@@ -513,8 +513,7 @@ def check_ended(ended: Ended, url: str) -> None:
             line = next(line for line in said if pattern.search(line))
         if line is not None:
             raise kind(shown, line[:300])
-    failed = [
-        line[7:] for line in said if line.startswith(("error: ", "fatal: "))
-    ]  # the first is the cause of the others
+    # the first is the cause of the others
+    failed = [line[7:] for line in said if line.startswith(("error: ", "fatal: "))]
     reason = (failed[:1] or own[-1:] or [f"git ended with status {ended.status}"])[0][:300]
     raise RemoteError(f"the exchange with '{shown}' failed: {reason}", details={"url": shown, "reason": reason})

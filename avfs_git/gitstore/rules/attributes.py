@@ -133,9 +133,8 @@ def _parse(content: bytes, directory: TreePath, *, is_top: bool) -> Iterator[_Li
             name = _first_word(pattern[len(_MACRO) :].lstrip(_BLANK))[0]
             if is_top and _NAME.fullmatch(name):
                 yield _Line(None, name, values)
-        elif (
-            not pattern.startswith(b"!") and b"\n" not in pattern
-        ):  # git knows none that take back, and rules none of many lines
+        # git knows none that take back, and rules none of many lines
+        elif not pattern.startswith(b"!") and b"\n" not in pattern:
             yield _Line(IgnoreRules.parse(_as_rule(pattern), directory), None, values)
 
 

@@ -98,7 +98,7 @@ def find_mount(directory: Path) -> Mounted | None:
 def find_cover(mounted: Mounted) -> Mounted | None:
     """Find the mount that hides another one: at its directory, or at a directory above.
 
-    None if the path of the mount leads to it, or if it is gone.
+    Return None if the path of the mount leads to it, or if it is gone.
     """
     all_mounts = list_mounts()
     by_number = {found.number: found for found in all_mounts}

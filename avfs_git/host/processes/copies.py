@@ -40,7 +40,7 @@ def is_copy(found: Mounted, mounted: Mounted) -> bool:
 def find_copy_users(mounted: Mounted) -> list[str] | None:
     """List the users of a mount that is gone here and has copies elsewhere, as `NAME (pid N)`.
 
-    None if it has no copies.
+    Return None if it has no copies.
 
     Programs that used it before it went are known by its number, which the kernel gives to another mount as soon as it
     is free. Users of that mount are not counted. A detached mount cannot be told apart from it.
@@ -54,9 +54,8 @@ def find_copy_users(mounted: Mounted) -> list[str] | None:
         if any(str(copy) in union.options for copy in seen.directories):
             return [f"overlayfs at {union.directory} (pid {process if process != 'self' else os.getpid()})"]
     users = _find_users(processes, seen.numbers, mounted)
-    if users and not seen.numbers <= (
-        still := _look(mounted, processes).numbers
-    ):  # meanwhile others have got some of them
+    # meanwhile others have got some of them
+    if users and not seen.numbers <= (still := _look(mounted, processes).numbers):
         users = _find_users(processes, seen.numbers & still, mounted)
     return users
 

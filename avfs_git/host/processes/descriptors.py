@@ -48,8 +48,6 @@ def make_room() -> None:
     Called by a process with one thread, after fork(2), which takes room away.
     """
     most = min(_ROOM, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    with (
-        suppress(OSError),
-        closing_fd(os.open("/", os.O_PATH | os.O_CLOEXEC)) as fd,
-    ):  # it is no more than a preparation
+    # it is no more than a preparation
+    with suppress(OSError), closing_fd(os.open("/", os.O_PATH | os.O_CLOEXEC)) as fd:
         os.close(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, most - 1))

@@ -74,9 +74,8 @@ def held(numbers: Iterable[int], device: tuple[int, int], *, most_s: float = _MO
     finally:
         if process:
             os.close(reading)
-            with contextlib.suppress(
-                ProcessLookupError, ChildProcessError
-            ):  # the system reaps where SIGCHLD is ignored
+            # the system reaps where SIGCHLD is ignored
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(process, signal.SIGKILL)
                 os.waitpid(process, 0)
 

@@ -28,7 +28,7 @@ def spell_with(variables: Mapping[str, str], argv: Sequence[str]) -> list[str]:
 def _read_stat(pid: int) -> tuple[bytes, list[bytes]] | None:
     """Read the name of a process and the fields behind that, from its state on (proc_pid_stat(5)).
 
-    None if there is none.
+    Return None if there is none.
     """
     try:
         head, _, rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")
@@ -81,7 +81,7 @@ def send_signal(pid: int, started: int, number: signal.Signals) -> bool:
 def find_survivors(pid: int) -> set[int]:
     """List the threads of a process whose first thread has ended.
 
-    None while that lives, and none when all have ended.
+    Return None while that lives, and none when all have ended.
     """
     found = _read_stat(pid)
     try:
@@ -136,7 +136,7 @@ def measure_work(pid: int) -> tuple[bytes, int, int] | None:
 def waits_for_fuse(pid: int, thread: int) -> bool:
     """Tell whether a thread is in the kernel and waits for the answer of a FUSE server.
 
-    False also where that is not told.
+    Return False also where that is not told.
     """
     try:
         return Path(f"/proc/{pid}/task/{thread}/wchan").read_bytes() == _FUSE_WAIT
@@ -156,7 +156,7 @@ _ENDS_BY_DEFAULT = sum(
 def is_being_killed(thread: int) -> bool:
     """Tell whether a thread got a signal that ends it, and that it cannot handle any more.
 
-    False also where that is not told.
+    Return False also where that is not told.
 
     The kernel adds a SIGKILL to what a thread got where its process is ended by another signal, but for those that
     leave a core.

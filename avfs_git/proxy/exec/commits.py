@@ -106,9 +106,8 @@ class Commits:
             status = self._status(held=held)
             if status.changed_files or status.sidecar_changed:
                 run.before = status
-                run.warnings += self._record_changes(
-                    None, held=held
-                )  # what the command changes is an operation of its own
+                # what the command changes is an operation of its own
+                run.warnings += self._record_changes(None, held=held)
         run.head = opened.vault.read_head(opened.fork)
 
     def take_delta(
@@ -117,9 +116,8 @@ class Commits:
         """Commit what the command changed, and tell what that is."""
         command, opened = run.command, self._opened
         wants_commit = command.commit and (finished.exit_code == 0 or command.commit_failed)
-        wants_commit = (
-            wants_commit and find_under_way(opened.vault, opened.fork) is None
-        )  # git could not end or give up that
+        # git could not end or give up that
+        wants_commit = wants_commit and find_under_way(opened.vault, opened.fork) is None
         refused = self._find_excess(held=held) if wants_commit and not run.readonly else None
         wants_commit = wants_commit and refused is None
         began, subject = CommandStart(run.head, run.ran, run.since), _make_subject(run, finished)

@@ -131,7 +131,7 @@ class Executor:
     def warm(self, idle_s: float) -> bool:
         """Keep the base mounted when this process ends, until it is idle for so long.
 
-        False where that cannot be done.
+        Return False where that cannot be done.
         """
         opened = self._place.opened
         base = base_of(opened)

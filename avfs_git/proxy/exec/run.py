@@ -148,9 +148,8 @@ def run_command(
     try:
         try:
             watch = _Watch(began, timeout_ms, stop)
-            has_terminal = (
-                terminal is not None and not launch.is_sandboxed
-            )  # below bubblewrap, its first program takes it
+            # below bubblewrap, its first program takes it
+            has_terminal = terminal is not None and not launch.is_sandboxed
             start = partial(runner.start, launch, (*channels.given, *more), has_terminal=has_terminal)
             if late is None or not _start_late(start, late, watch):
                 start()
@@ -394,9 +393,8 @@ class _Command:
                 self._kill_at = self._kill_at or time.monotonic() + self._grace_s
 
     def _read(self, fd: int, *, to_the_end: bool = False) -> Generator[Output, None, None]:
-        left = (
-            2 * _PIPE_SIZE
-        )  # more than a pipe holds: whoever has it from the command and still writes is not waited for
+        # more than a pipe holds: whoever has it from the command and still writes is not waited for
+        left = 2 * _PIPE_SIZE
         while left > 0:
             try:
                 piece = os.read(fd, _PIECE)

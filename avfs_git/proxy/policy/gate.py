@@ -84,9 +84,8 @@ class Gate:
             PolicyInvalid: If a policy file cannot be understood.
             HostError: If the log or an approval cannot be written.
         """
-        request = replace(
-            request, options=(*request.options, ("harness", harness))
-        )  # grants for `avfs exec` do not count
+        # grants for `avfs exec` do not count
+        request = replace(request, options=(*request.options, ("harness", harness)))
         decision = self.look(request)
         event = {Action.DENY: "hook_denied", Action.REQUIRE_APPROVAL: "hook_asked"}.get(decision.action)
         if event is None:

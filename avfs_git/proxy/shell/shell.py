@@ -226,9 +226,8 @@ class _Reader(WordReader):
             if body is not None:
                 self._visit(body, depth + 1)
             self._directories |= start
-        self._bound[name] = (
-            outer if outer is not None else UNKNOWN
-        )  # behind the loop it is one of them, or was never set
+        # behind the loop it is one of them, or was never set
+        self._bound[name] = outer if outer is not None else UNKNOWN
 
     def _test(self, node: Node, depth: int) -> None:
         """`[ … ]` and `[[ … ]]`: which of them evaluate what a variable holds."""

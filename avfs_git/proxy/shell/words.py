@@ -62,9 +62,8 @@ def quoted(text: str) -> str:
 def finish(marked: str, text: str, *, splits: bool = False) -> Word:
     """Make a word of what was put together."""
     is_pattern = any(char in marked for char in "*?[")
-    value = re.sub(r"^/\$\w+(?=[^/]*$)", UNKNOWN, marked).translate(
-        _UNQUOTE
-    )  # without a slash behind it, hardly a path
+    # without a slash behind it, hardly a path
+    value = re.sub(r"^/\$\w+(?=[^/]*$)", UNKNOWN, marked).translate(_UNQUOTE)
     if home := _HOME_VALUE.match(marked):  # bash expands it there, too
         value = f"{home[1]}{HOME}{value[home.end() :]}"
     is_known = not any(mark in value for mark in (UNKNOWN, PLAIN, GLOB)) and home is None

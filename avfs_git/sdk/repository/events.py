@@ -138,9 +138,8 @@ class Events(Closing):
             if OPERATION not in held.details  # the operation log has it
         ]
         found: list[Event] = []
-        for event in heapq.merge(
-            made, told, key=lambda event: event.at_ns
-        ):  # the entries of each log stay in its order
+        # the entries of each log stay in its order
+        for event in heapq.merge(made, told, key=lambda event: event.at_ns):
             if event.operation is not None:
                 operation = max(operation, event.operation.id)
             else:

@@ -111,7 +111,7 @@ def _read(path: Path) -> Attempts:
 def find_made(vault: Vault, fork: str) -> int | None:
     """Tell when a fork was made, in nanoseconds since the epoch.
 
-    None if that is not known, as of a branch that git made.
+    Return None if that is not known, as of a branch that git made.
     """
     made = identity.find_making(vault._core, fork)  # noqa: SLF001 - the two are one interface
     return made.created_at_ns if made is not None else None
@@ -125,7 +125,7 @@ def has_fork(vault: Vault, attempt: Attempt) -> bool:
 def compare(vault: Vault, attempt: Attempt) -> Diff | None:
     """Compare what an attempt has now, saved or not, with what it began with, without lines.
 
-    None if its fork is gone.
+    Return None if its fork is gone.
     """
     if not has_fork(vault, attempt):
         return None

@@ -90,9 +90,8 @@ class Run:
         found = self.vault.find_session(self.fork) or self.session
         if found.info().state == SessionState.UNMOUNTING:  # a program has it in a mount namespace of its own
             return f"--vault {shlex.quote(self.vault.name)} unmount --force {shlex.quote(self.fork)}"
-        verb = (
-            "stop" if self.vault.has_fork(self.fork) else "unmount"
-        )  # nothing is saved on a branch that git has taken away
+        # nothing is saved on a branch that git has taken away
+        verb = "stop" if self.vault.has_fork(self.fork) else "unmount"
         return f"{verb} {shlex.quote(os.fspath(found.path))}"
 
     def directory(self) -> Path:
@@ -152,9 +151,8 @@ class Run:
         gone = not mounted and (discard or (self._is_new and not keep and self.session.is_untouched()))
         if gone:
             try:
-                removed = self.session.remove(
-                    discard=discard
-                )  # it looks again: another process may have written meanwhile
+                # it looks again: another process may have written meanwhile
+                removed = self.session.remove(discard=discard)
             except WorkspaceBusy as error:  # another process works in it, or has mounted it elsewhere
                 removed, mounted = None, isinstance(error, WorkspaceMounted)
                 warnings += (self._warn_kept(error.message),)
@@ -187,9 +185,8 @@ class Run:
             return True, warnings
         except MountError as error:  # another mount is in it, or the same tree is mounted elsewhere, too
             return True, (*warnings, Warning("run.still_mounted", error.message))
-        return False, warnings + self.session.checkpoint(
-            _LAST, step=True
-        ).warnings  # what a program wrote between the two
+        # what a program wrote between the two
+        return False, warnings + self.session.checkpoint(_LAST, step=True).warnings
 
     def _compare(self, head: str | None) -> Diff:
         if head is None or not self.start:
@@ -237,7 +234,7 @@ def begin_in_directory(home: Home, source: Path, *, name: str | None, program: s
 def find_maker(vault: Vault, fork: str) -> str | None:
     """Tell for which program a fork was made, as `made_for` named it.
 
-    None for any other fork, and for one that was restored.
+    Return None for any other fork, and for one that was restored.
     """
     return clones.find_maker(vault._core, fork)  # noqa: SLF001 - the two are one interface
 

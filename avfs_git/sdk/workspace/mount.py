@@ -138,9 +138,8 @@ class Mount:
                     raise ForkNotFound(self.fork, vault=core.name)
                 if discard:
                     return True
-                saved = checkpoint.save_checkpoint(
-                    locked, requests.CheckpointRequest(description=_LAST)
-                )  # of changes since
+                # of changes since
+                saved = checkpoint.save_checkpoint(locked, requests.CheckpointRequest(description=_LAST))
                 told = tuple(dict.fromkeys((*told, *saved.warnings)))
                 pushed = clones.is_pushed(core, self.fork)
                 left = clones.list_left_in_git(core, self.fork)

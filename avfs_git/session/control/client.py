@@ -147,7 +147,7 @@ class Sessions:
     def listen(self, opened: OpenWorkspace) -> Connection | None:
         """Open a connection on which file events come (`session.control.listening`).
 
-        None if the workspace is not mounted.
+        Return None if the workspace is not mounted.
 
         Raises:
             NoFileEvents: If the live tree tells none.

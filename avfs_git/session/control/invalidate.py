@@ -75,9 +75,8 @@ class Watch:
     def tell(self, kernel: Forgetter) -> None:
         """Let the kernel forget what was noted. Called after the block, without the guard."""
         if self._merged.nodes.git_file is not None:
-            kernel.forget_content(
-                self._merged.nodes.git_file.ino
-            )  # so that the next git asks, and its index follows the branch
+            # so that the next git asks, and its index follows the branch
+            kernel.forget_content(self._merged.nodes.git_file.ino)
         if not self._paths and not self._names:
             return
         names, contents = self._names, {ino: None for ino, _ in self._names}

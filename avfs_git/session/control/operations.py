@@ -378,7 +378,7 @@ def renew_git_dir(opened: OpenWorkspace, directory: str) -> bool:
 def save_aside(opened: OpenWorkspace) -> Oid | None:
     """Save what is uncommitted as a commit that no branch holds, to try something with it.
 
-    None if nothing is uncommitted.
+    Return None if nothing is uncommitted.
 
     It stays uncommitted, and the next operation on the fork records it.
     """

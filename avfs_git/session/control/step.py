@@ -31,7 +31,7 @@ _HINTS = {"message": str, "with_files": bool, "skips_unreadable": bool}
 def save_step(git_dir: Path, fork: str, message: str) -> CheckpointResult | None:
     """Have the session of a fork save a checkpoint, as `Workspace.checkpoint(step=True)` does.
 
-    None where it needs the vault.
+    Return None where it needs the vault.
 
     That is where no session answers, where the vault is another user's, has hooks of its owner or may need maintenance,
     and where the checkpoint fails.

@@ -123,9 +123,8 @@ def _end(
         _cut_off(session, conversation)
         return "cut_off", users
     if session.record.upper is not None:
-        for left in list_sessions(
-            session.place.root.parent
-        ):  # clears up after one that had no process any more to do so
+        # clears up after one that had no process any more to do so
+        for left in list_sessions(session.place.root.parent):
             if left.is_base and left.is_visible:
                 _await_base(left)
     return "unmounted", users

@@ -118,14 +118,11 @@ class BlobCache:
         if self._is_ready:
             return
         make_dir(self._top.parent, exist_ok=True)
-        for directory in (
-            self._top,
-            self._place,
-        ):  # its files are trusted: in a shared vault it belongs to its first user alone
+        # its files are trusted: in a shared vault it belongs to its first user alone
+        for directory in (self._top, self._place):
             directory.mkdir(mode=0o700, exist_ok=True)
-        top = os.open(
-            self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        )  # or it would empty another one
+        # or it would empty another one
+        top = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with closing_fd(top):
             for name in os.listdir(top):
                 if name != self._boot:

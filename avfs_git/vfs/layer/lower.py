@@ -394,7 +394,7 @@ class LowerTree:
     def size_here(self, entry: LowerEntry) -> int:
         """Tell the size as `size_of` does.
 
-        0 where a partial clone has not fetched the content, which this does not do either.
+        Return 0 where a partial clone has not fetched the content, which this does not do either.
         """
         return (
             0

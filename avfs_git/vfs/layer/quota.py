@@ -281,7 +281,7 @@ class Quota:
     def _reserve(self, grows: int, least: int, limit: int) -> int:
         """Tell how much of some bytes the vault has room for, which is reserved then.
 
-        Nothing if that is less than the least.
+        Return 0 if that is less than the least.
         """
         used = self.used().size_bytes
         if used + grows > self._reserved_to and self.vault is not None:

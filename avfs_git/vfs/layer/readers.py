@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 _OPEN_DIRECTORIES = 64
 _KEPT_ON_THE_WAY = 32
-_OPEN_FILE = (
-    os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME
-)  # a pipe put in a file's place must not hang the reader
+# a pipe put in a file's place must not hang the reader
+_OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME
 
 _ACCESS_LIST = b"system.posix_acl_"
 

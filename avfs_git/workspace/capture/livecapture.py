@@ -117,9 +117,8 @@ class Rounds:
                 now.tree,
                 now.sidecar,
                 before.update.join(now.update),
-                list(
-                    dict.fromkeys(still + now.warnings)
-                ),  # some are not about a path that was looked at, and told each time
+                # some are not about a path that was looked at, and told each time
+                list(dict.fromkeys(still + now.warnings)),
                 before.sidecar_touched or now.sidecar_touched,
                 before.sizes | now.sizes,
                 before.blob_paths | now.blob_paths,

@@ -36,7 +36,7 @@ class Looked:
     def follow(self, captured: Captured) -> Looked | None:
         """Give what the next look goes on from.
 
-        None if it has to read all, as where the capture warns of a single path.
+        Return None if it has to read all, as where the capture warns of a single path.
         """
         is_told = any(told.path is not None for told in captured.warnings)
         if is_told or captured.is_partial or self.sink.count > _OBJECTS_MAX:

@@ -19,9 +19,7 @@ from avfs_git.values import value_class
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.checkpoint.changes import (
-    find_sidecar,
-)
+from avfs_git.workspace.checkpoint.changes import find_sidecar
 from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.states import Trees, tree_of

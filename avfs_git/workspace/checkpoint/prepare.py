@@ -214,9 +214,8 @@ def warn_of_state(opened: OpenWorkspace) -> list[Warning]:
             Warning("workspace.in_use", f"fork '{opened.fork}' is in use by {who}; this is what is there now")
         )
     own = opened.layout.upper / os.fsdecode(GIT)
-    if (
-        own.is_symlink() or own.is_dir() or own.is_fifo()
-    ):  # only where the kernel shows the tree is the name a program's to take
+    # only where the kernel shows the tree is the name a program's to take
+    if own.is_symlink() or own.is_dir() or own.is_fifo():
         what = "a repository" if own.is_dir() and not own.is_symlink() else "a link or a pipe"
         text = (
             f"'.git' in the tree is {what} that a program made, not the vault's, which comes back with the first "

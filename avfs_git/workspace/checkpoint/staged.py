@@ -148,9 +148,8 @@ def _list_other(
         inside: list[tuple[int, int]] = []
         for name, below in node.below.items() if node is not None else ():
             path = prefix + name
-            begin, end = (
-                bisect_left(paths, path + after, first, last) for after in (b"/", b"0")
-            )  # "0" comes after "/"
+            # "0" comes after "/"
+            begin, end = (bisect_left(paths, path + after, first, last) for after in (b"/", b"0"))
             entries = [vault.store.read_tree(tree).get(name) for tree in here]
             waiting.append(
                 (path + b"/", below, begin, end, frozenset(one[1] for one in entries if one and one[0] == MODE_TREE))

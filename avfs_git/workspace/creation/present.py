@@ -424,7 +424,7 @@ def _find_filters(index: GitIndex, git_dir: Path, store: ObjectStore) -> _Filter
 def _unusual_record(touched_ns: int, shown: int, mode: int, place: bytes) -> Record | None:
     """Tell the attributes of a file of which the index knows.
 
-    None if it is not of the kind that the index says, or has more.
+    Return None if it is not of the kind that the index says, or has more.
     """
     if stat.S_ISLNK(shown):
         return plain_record(touched_ns) if mode == MODE_SYMLINK else None

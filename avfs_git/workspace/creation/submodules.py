@@ -157,9 +157,8 @@ class WithModules:
                 elsewhere = works_elsewhere(self._source, inside)
                 if is_own and not other and not elsewhere:
                     return found
-                is_copied = found.kind == DIRECTORY or (
-                    is_own and target is not None
-                )  # the pointer of another user is left out
+                # the pointer of another user is left out
+                is_copied = found.kind == DIRECTORY or (is_own and target is not None)
                 repository = self._source / inside if is_copied else None
             try:
                 if repository is None or other:

@@ -282,7 +282,7 @@ def _is_written(root: int, change: ChangedFile) -> bool:
 def _put_back(vault: OpenVault, root: int, change: ChangedFile, held: Held, permissions: int | None) -> bool:
     """Bring a path to what it was before it was written.
 
-    False if the user has saved the file since, or the disk refuses.
+    Return False if the user has saved the file since, or the disk refuses.
     """
     now = _held(change.new_mode, change.new_oid)
     before, after = (None if one is None else (one[0], oid_of(one[1])) for one in (now, held))
@@ -567,9 +567,8 @@ def _exchange(directory: int, name: bytes, temporary: bytes, held: Held) -> bool
     finally:
         if not is_same:  # or unknown, because the look was cut short
             rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
-            if (
-                os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino != made
-            ):  # it was saved once more in between
+            # it was saved once more in between
+            if os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino != made:
                 rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
     return is_same
 

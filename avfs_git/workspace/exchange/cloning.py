@@ -180,7 +180,7 @@ def _choose_refs(
 def _has_content(store: ObjectStore, tree: Oid) -> bool | None:
     """Tell whether the first content that a tree names is here, as servers leave out all or none.
 
-    None if it names none.
+    Return None if it names none.
     """
     pending, seen = [tree], {tree}
     while pending:

@@ -44,9 +44,8 @@ def is_source(vault: Path, top: Path) -> bool:
             if any(map(there.exists, taken)):
                 return True
             with ObjectStore(vault) as here:
-                refs = (
-                    RefStore(common, recover=False).list("refs/").values()
-                )  # a shallow clone, or branches that went back
+                # a shallow clone, or branches that went back
+                refs = RefStore(common, recover=False).list("refs/").values()
                 return any(map(here.exists, set(refs))) or _share_history(here, taken, there)
     except AvfsError:
         return True

@@ -247,9 +247,8 @@ def is_untouched(vault: OpenVault, fork: str) -> bool:
     if state is None or state.forked_at is None or head is None:
         return False
     here, base = vault.store.read_commit(head), _read_first_base(vault, fork)
-    if (
-        base is None or here.tree != base.tree
-    ):  # also where the head stands: what was not committed there can have been taken out
+    # also where the head stands: what was not committed there can have been taken out
+    if base is None or here.tree != base.tree:
         return False
     return head.hex() == state.forked_at or (
         [parent.hex() for parent in here.parents] == [state.forked_at]

@@ -217,7 +217,7 @@ def _settle_source(
 def find_kept_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
     """Find the sidecar commit of what a fork has beside its head, whether avfs or git made that.
 
-    None if it has nothing there.
+    Return None if it has nothing there.
     """
     sidecar, state = find_sidecar(vault, fork, head), peek_state(vault, fork)
     if sidecar is not None or state is None or state.base is None:

@@ -201,9 +201,8 @@ def take_from_trash(vault: OpenVault, fork: str, name: str) -> str:
             reach("trash.left")
             fsync_dir(root.parent)
         except BaseException:
-            with contextlib.suppress(
-                OSError
-            ):  # what stays is put into the trash by the next process that needs the name
+            # what stays is put into the trash by the next process that needs the name
+            with contextlib.suppress(OSError):
                 os.rename(root, held)
             raise
     return held.name

@@ -83,7 +83,7 @@ def diff_commits(
 def count_since_parting(vault: OpenVault, ours: Oid, theirs: Oid) -> ForkStat | None:
     """Count what one commit changed since it parted from another, as `git diff --shortstat THEIRS...OURS` does.
 
-    None where the two have no merge base, or several: each gives other counts.
+    Return None where the two have no merge base, or several: each gives other counts.
 
     Raises:
         ObjectMissing, ObjectCorrupt: If a commit or a content cannot be read.

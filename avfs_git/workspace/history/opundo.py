@@ -60,9 +60,8 @@ def undo_operation(locked: LockedWorkspace, number: int, *, dry_run: bool = Fals
     vault = locked.vault
     if not dry_run:
         vault.prepare()
-    with (
-        contextlib.nullcontext() if dry_run else objects_held(vault.git_dir)
-    ):  # the log may be all that names the states
+    # the log may be all that names the states
+    with contextlib.nullcontext() if dry_run else objects_held(vault.git_dir):
         record = find_undone(vault, number)
         of = vault.oplog.find_name_today(record)
         if of != locked.fork:

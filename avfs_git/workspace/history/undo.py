@@ -98,7 +98,7 @@ def require_next(vault: OpenVault, fork: str | None, direction: str, *, alone: b
 def find_ended(vault: OpenVault, direction: str) -> str | None:
     """Find the fork that undo restores, or redo deletes again, if no fork is named.
 
-    None if another operation comes next.
+    Return None if another operation comes next.
 
     If HEAD names the vault's default fork, each deletion belongs to the fork at hand. Otherwise, as in the vault of a
     clone, a deletion may belong to no fork but to the vault: the only fork that is left is not the fork that the user

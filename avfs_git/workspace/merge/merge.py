@@ -144,9 +144,8 @@ def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: Merg
         in_workspace = options.in_workspace
         merged = merge_in_memory(pack, start.head, theirs, options, target=locked.fork, in_workspace=in_workspace)
         result = describe_merge(pack, locked.fork, start.head, theirs, merged, options, saved=start.saved)
-        if (
-            merged.outcome == "up_to_date" and start.branch is not None
-        ):  # others took it back: it goes on to what is here
+        # others took it back: it goes on to what is here
+        if merged.outcome == "up_to_date" and start.branch is not None:
             options = replace(options, source=start.head.hex()[:12])
             merged = replace(merged, outcome="fast_forward")
             result = describe_merge(pack, locked.fork, start.branch, start.head, merged, options, saved=start.saved)

@@ -393,9 +393,8 @@ def _find_state_before(
 ) -> tuple[Oid, Oid | None, dict[str, object]]:
     """Find the commit that holds the workspace before a merge, what stood beside it, and what the log says of both."""
     vault, head = locked.vault, oid_of(merging.head)
-    if (
-        merging.rewriting is None
-    ):  # of a rebase or cherry-pick it is that of the head: what was put on by then is no longer it
+    # of a rebase or cherry-pick it is that of the head: what was put on by then is no longer it
+    if merging.rewriting is None:
         began = next((each for each in vault.oplog.read_fork(locked.fork) if each.kind == "merge_begin"), None)
         if began is not None and STATE_BEFORE in began.more:
             before = oid_of(began.more[STATE_BEFORE])
@@ -410,7 +409,7 @@ def _find_state_before(
 def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | None, began: Oid) -> Oid | None:
     """Make the state before a merge with what git in the live tree has committed since.
 
-    None if it has committed nothing.
+    Return None if it has committed nothing.
 
     That stays on the branch: without it in the files, the next checkpoint would take it back.
     """

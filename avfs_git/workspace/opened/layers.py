@@ -59,9 +59,8 @@ class Layers:
                 self._claim_for_root(state)
                 self._say_marked()
             with contextlib.suppress(FileExistsError):
-                os.mkdir(
-                    layout.upper
-                )  # shown as the root of the workspace, so that its mode is that of any new directory
+                # shown as the root of the workspace, so that its mode is that of any new directory
+                os.mkdir(layout.upper)
                 self._say_made()
             with contextlib.suppress(FileExistsError):
                 make_dir(layout.work)

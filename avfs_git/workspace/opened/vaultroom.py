@@ -115,9 +115,8 @@ class VaultRoom:
         found: dict[str, int] = {}
         for fork in self._layout.list_workspaces():
             workspace = self._layout.workspace(fork)
-            with suppress(
-                OSError
-            ):  # it goes at this moment, or another user's cannot be read: that user's avfs writes it down
+            # it goes at this moment, or another user's cannot be read: that user's avfs writes it down
+            with suppress(OSError):
                 name = str(os.stat(workspace.root).st_ino)
                 found[name] = known[name] if name in known else count_workspace(workspace).size_bytes
         return found

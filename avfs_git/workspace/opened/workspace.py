@@ -356,9 +356,8 @@ class OpenWorkspace:
     def _open_root(self) -> None:
         """Let the root have the mode again that it had before a session closed it to other users."""
         if self.layers.has_upper:
-            with contextlib.suppress(
-                OSError
-            ):  # avfs shows the right mode all the same, and the next session tries again
+            # avfs shows the right mode all the same, and the next session tries again
+            with contextlib.suppress(OSError):
                 self.upper.shut_root.open(self.upper.root.fd)
 
     # --- being served ----------------------------------------------------------------------------

@@ -201,9 +201,8 @@ def _carry_out(
                     )
             if locked.opened.shown_at is None:
                 raise InternalError("the workspace does not hold what was wanted")
-            is_other = (
-                True  # a program wrote meanwhile: the next capture finds that, and nothing of it is in the commit
-            )
+            # A program wrote meanwhile: the next capture finds that, and nothing of it is in the commit.
+            is_other = True
             captured.tree, captured.sidecar = tree, now[1]
         sidecar, moves_sidecar = _add_sidecar(locked, pack, captured, request.other)
         new = request.make_head(pack, sidecar)

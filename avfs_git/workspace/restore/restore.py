@@ -186,9 +186,8 @@ def _replace_files(
                 more={**intent.facts, EXACT: True},
             ),
         )
-        if (
-            result.outcome == "unchanged"
-        ):  # the branch had that state, where others had moved it: only files have changed
+        # the branch had that state, where others had moved it: only files have changed
+        if result.outcome == "unchanged":
             after = keep_state(locked, vault.read_head(locked.fork), locked.opened.synced_trees())
             facts = {**intent.facts, EXACT: True}
             told = f"{kind} {shown}"
@@ -247,9 +246,8 @@ def _find_steps(
     commit = locked.vault.store.read_commit(target)
     wanted = _target_trees(locked, target, commit, now)
     plan = _plan(source, now, wanted, commit, paths)
-    if not plan.steps and not find_differences(
-        source, now[0], wanted[0], paths=paths
-    ):  # submodules are at no file's commit
+    # submodules are at no file's commit
+    if not plan.steps and not find_differences(source, now[0], wanted[0], paths=paths):
         return None
     return wanted, plan
 

@@ -158,7 +158,7 @@ def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
 def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
     """Tell what a ref stood for: as its name says, or as the log of avfs or that of git has it.
 
-    None if that is not here.
+    Return None if that is not here.
     """
     if name.startswith(KEPT):
         said: str | None = name.removeprefix(KEPT)
@@ -237,9 +237,8 @@ def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
         age_s = _age_of(path)
         if age_s is None:
             continue
-        is_young = (
-            age_s < STALE_AFTER_S or path.name == "index.lock"
-        )  # `git commit -a` keeps that one while its editor is open
+        # `git commit -a` keeps that one while its editor is open
+        is_young = age_s < STALE_AFTER_S or path.name == "index.lock"
         if is_young:
             yield _found(
                 "lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning"
@@ -351,9 +350,8 @@ def _check_trash(vault: OpenVault) -> Iterator[_Finding]:
     """Operations whose outcome later ones have changed: they brought the fork back, or took it away again."""
     for record in vault.oplog.read():  # the newest first
         turned = record.target if record.kind in (UNDO, REDO) else record.id
-        if (
-            turned not in passed and TRASH in record.more and RENAMED_FROM not in record.more
-        ):  # a renamed one only passes through
+        # a renamed one only passes through
+        if turned not in passed and TRASH in record.more and RENAMED_FROM not in record.more:
             deleted.setdefault(record.fork, record)
         passed.add(turned)
     for fork, record in deleted.items():

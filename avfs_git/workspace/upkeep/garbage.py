@@ -355,9 +355,8 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: InUse) -> _Plan:
     }
     reached = _Walk(vault, sidecars=False)
     reached.add(oid for name, oid in refs.items() if name not in plan.unneeded)
-    for oid in sorted(
-        needed & commits.seen, key=commits.age.__getitem__, reverse=True
-    ):  # the newest keeps those before it
+    # the newest keeps those before it
+    for oid in sorted(needed & commits.seen, key=commits.age.__getitem__, reverse=True):
         if oid not in reached.seen:
             plan.missing.append(oid)
             reached.add([oid])
@@ -414,9 +413,8 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         news = {key for key, said in says.items() if said} - known
         known |= news
         branches = {ref for ref, _, _ in record.moves if ref.startswith(HEADS)}
-        is_left = (
-            RENAMED_FROM in record.more and not branches <= moved
-        )  # the old name was given up, and not deleted by git
+        # the old name was given up, and not deleted by git
+        is_left = RENAMED_FROM in record.more and not branches <= moved
         moved |= branches
         by = str(record.more.get(BY, record.fork))
         concerned = {fork, today.get(by, by)}
@@ -506,7 +504,7 @@ def _made_ns(vault: OpenVault, ref: str, times: Mapping[str, int]) -> int:
 def find_oldest_ns(vault: OpenVault, limits: Limits) -> int | None:
     """Find the time of the oldest operation or workspace in the trash that age alone would remove.
 
-    None if there is no such.
+    Return None if there is no such.
 
     Reads the whole log.
     """

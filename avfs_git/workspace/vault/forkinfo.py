@@ -41,7 +41,7 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
 def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
     """Find where a branch was last that is gone, and that avfs has not removed.
 
-    None of any other, and of a lost commit.
+    Return None of any other, and of a lost commit.
     """
     if vault.has_fork(fork):
         return None

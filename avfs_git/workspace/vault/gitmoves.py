@@ -213,7 +213,7 @@ def is_made_inside(vault: OpenVault, fork: str, commit: Oid) -> bool:
 def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> list[Logged]:
     """List the moves of a branch from one commit to another by git in the fork's own live tree, newest first.
 
-    Empty if it was not git there, by git's own log.
+    The list is empty if git's own log says that it was not git there.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there or old == new:
@@ -390,7 +390,7 @@ def _hold_left(vault: OpenVault, logged: Logged) -> None:
 def tell_head_move(vault: OpenVault, fork: str) -> dict[str, object]:
     """Say for the log where git has put HEAD in a fork's live tree since avfs last recorded that.
 
-    Nothing if it has not.
+    The facts are empty if git has not.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:

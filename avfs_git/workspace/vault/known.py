@@ -38,7 +38,7 @@ _LINE = compiled(rb"(?:(\d{1,10}) )?(/.*)")
 def check_trust(home: Path, git_dir: Path, seal: Seal) -> bool:
     """Refuse a vault that could run another user's programs, unless the user trusts it; close it to other users.
 
-    True if its files are judged.
+    Return True if its files are judged.
 
     A vault outside the home may come from any user, even if its files belong to this user: unpacked from an archive, or
     on a disk that was written elsewhere. Nothing in it can say otherwise. A vault in the home may have been copied
@@ -127,10 +127,8 @@ def change_trusted(home: Path, git_dir: Path, *, trusted: bool) -> tuple[Path, .
         make_dirs_durably(home, private=True)
     elif not home.is_dir():
         return ()
-    with (
-        host_errors(f"change '{home / _NAME}'"),
-        directory_held(home),
-    ):  # what another process removes at the same time stays removed
+    # What another process removes at the same time stays removed.
+    with host_errors(f"change '{home / _NAME}'"), directory_held(home):
         known = read_trusted(home)
         wanted = {path: owner for path, owner in known.items() if path != git_dir}
         if trusted:

@@ -116,7 +116,7 @@ def _state_of(vault: OpenVault, fork: str) -> tuple[WorkspaceState, bool]:
 def peek_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
     """Read the state of a workspace, or what the log says of it, and change nothing.
 
-    None for a branch that was never opened.
+    Return None for a branch that was never opened.
     """
     state = read_own_state(vault, fork)
     return state if state is not None else recall_state(vault, fork)
@@ -203,7 +203,7 @@ LOG_ASIDE = "gitlog"
 def find_rename(vault: OpenVault, fork: str) -> OpRecord | None:
     """Find the operation that gave a fork its name.
 
-    None if its branch has moved since, or if it was made under that name.
+    Return None if its branch has moved since, or if it was made under that name.
     """
     record = _find_last_move(vault, fork)
     if record is None or record.fork != fork:

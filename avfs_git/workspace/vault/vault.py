@@ -318,7 +318,7 @@ class OpenVault:
     def default_fork(self) -> str | None:
         """Name the fork that is meant where none is named: the one of HEAD, else the only one.
 
-        None if there is no such fork.
+        Return None if there is no such fork.
 
         A fork of a directory is the default only if it is the only fork: HEAD names the first that was made.
         """
@@ -397,9 +397,8 @@ class OpenVault:
             LeftInForce: If the disk refuses so late that the new state stays.
             HostError: If the disk refuses; the state is the old one.
         """
-        has_worktrees = os.path.isdir(
-            os.path.join(self.git_dir, "worktrees")
-        )  # of most vaults nothing was ever mounted
+        # of most vaults nothing was ever mounted
+        has_worktrees = os.path.isdir(os.path.join(self.git_dir, "worktrees"))
         heads = [change for change in changes if has_worktrees and change.name.startswith(HEADS)]
         for change in heads:
             if change.old is not None and change.old != change.new:

@@ -134,9 +134,8 @@ def test_undo_of_a_checkpoint_saves_what_is_uncommitted(work: Workspace) -> None
     work.write("x", b"new")
     record = work.vault._core.oplog.find_undoable("main")
     assert record is not None
-    result = work.vault._dispatch.run(
-        work._opened, operations.turn, record.id, True
-    )  # an undo that has not recorded the changes
+    # an undo that has not recorded the changes
+    result = work.vault._dispatch.run(work._opened, operations.turn, record.id, True)
 
     assert result.operation.description == "checkpoint c2"
     assert work.read("a") == b"3, uncommitted"

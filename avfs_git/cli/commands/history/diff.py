@@ -96,8 +96,8 @@ def command(
 
     As git shows it. Without arguments: what changed in the workspace since the last checkpoint. With OLD: how the
     workspace differs from it. OLD..NEW means the same as OLD NEW, and OLD...NEW what NEW changed since the two parted.
-    What is no state and names a file or directory is a path, as is what starts with a slash, and everything behind
-    `--`.
+    An argument that names no state but a file or directory is a path; so is each with a slash in front, and each
+    behind `--`.
     """
     names = [name for name in states if not name.startswith("/")]
     more = [TREE_PATH(name) for name in states if name.startswith("/")]

@@ -96,9 +96,8 @@ def open_session(state: State, name: str | None) -> Iterator[Session | None]:
             fork = None if found.fork == WHOLE_VAULT else found.fork
             state.check_mount(found.vault.path, fork, found.path)
             state.output.amend(vault=found.vault.name, fork=fork)
-            if name is not None and looks_like_path(
-                name
-            ):  # else the command line or the current directory says which vault
+            # else the command line or the current directory says which vault
+            if name is not None and looks_like_path(name):
                 state.output.named = state.output.named._replace(vault=found.vault.name)
             with suppress(OSError):  # the current directory was removed
                 if found.path in (here := Path.cwd(), *here.parents):

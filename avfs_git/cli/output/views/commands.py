@@ -85,7 +85,7 @@ def setup(text: TextOutput, result: SetupResult) -> None:
 def run(text: TextOutput, result: ProgramRun | AttemptsResult) -> None:
     """Say on standard error what the program changed in its fork, and how to continue.
 
-    Nothing if it changed nothing.
+    Say nothing if the program changed nothing.
     """
     if "attempts" in result:
         attempts_compare(text, result)

@@ -53,10 +53,8 @@ class NamespaceRefused(Exception):
 
     def __init__(self, step: str, number: int) -> None:
         reason = os.strerror(number) if number else "it ended"
-        if (step, number) == (
-            "make mounts private",
-            errno.EINVAL,
-        ):  # the kernel's answer for a root that is no mount point
+        # the kernel's answer for a root that is no mount point
+        if (step, number) == ("make mounts private", errno.EINVAL):
             reason = (
                 "the root directory is no mount point, as in a plain chroot; run `mount --bind DIR DIR` before "
                 "`chroot DIR`"

@@ -127,9 +127,8 @@ class Renames:
             return None
         if not source.startswith(self._root + "/") or not self._is_refused(source[len(self._root) + 1 :]):
             return None
-        fcntl.ioctl(
-            self.listener, _ID_VALID, struct.pack("<Q", asked)
-        )  # else the number may be another process's by now
+        # else the number may be another process's by now
+        fcntl.ioctl(self.listener, _ID_VALID, struct.pack("<Q", asked))
         return self._move(source, target, flags)
 
     def _is_refused(self, inside: str) -> bool:

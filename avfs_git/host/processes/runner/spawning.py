@@ -82,9 +82,8 @@ def spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
             except (FileNotFoundError, NotADirectoryError) as error:
                 missing = error.errno or 0
             except OSError as error:
-                refused = (
-                    refused or error.errno or 0
-                )  # as execvp(3): a later directory may have one that can be executed
+                # as execvp(3): a later directory may have one that can be executed
+                refused = refused or error.errno or 0
             except ValueError:
                 refused = errno.EINVAL
             else:

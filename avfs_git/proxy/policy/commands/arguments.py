@@ -118,9 +118,8 @@ def find_long(name: str, program: Program) -> tuple[tuple[str, Option], ...]:
 def _take_letters(word: Word, program: Program, rest: list[Word], made: Arguments) -> None:
     """Read short options in a group; the value of one stands behind it, or is the next word."""
     whole = program.options.get(word.value)
-    if (
-        whole is not None and len(word.value) > 2 and whole.takes != "attached"
-    ):  # such as `xxd -ps`, `openssl req -subj NAME`
+    # such as `xxd -ps`, `openssl req -subj NAME`
+    if whole is not None and len(word.value) > 2 and whole.takes != "attached":
         value = _take_value(rest, made) if whole.takes == "value" else None
         made.options.append(Given(word.value, ((word.value, whole),), value))
         return

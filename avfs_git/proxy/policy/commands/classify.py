@@ -378,9 +378,8 @@ class Classifier(Findings):
     def subcommand(self, call: Call) -> None:
         """Classify what stands behind the name of a program that has subcommands."""
         program, place = call.program, call.place
-        operands = [
-            word for word in call.arguments.operands if not (word.exact and word.value.startswith("+"))
-        ]  # cargo +nightly
+        # cargo +nightly
+        operands = [word for word in call.arguments.operands if not (word.exact and word.value.startswith("+"))]
         if not operands:
             return
         word = operands[0]

@@ -166,9 +166,8 @@ class _Watch:
         """Give what waits, but for what the session itself does."""
         self._users = {}, self._users[0]
         self._written = set(), self._written[0]
-        accessed: list[
-            Access
-        ] = []  # taken before the changes: the creation of a file is told before what is read in it
+        # taken before the changes: the creation of a file is told before what is read in it
+        accessed: list[Access] = []
         while len(accessed) <= QUEUED and (more := self._accesses.read()):
             accessed += more
         for (op, path, old_path), pid, file in self._names.read():

@@ -164,9 +164,8 @@ class UpperChanges:
             yield "unlink", path, None
         elif path is not None and not change.is_directory and not is_copy:
             yield "create", path, None
-        elif (
-            old_path is not None and not change.is_directory and change.parent == self._work
-        ):  # a whiteout, for a directory
+        # a whiteout, for a directory
+        elif old_path is not None and not change.is_directory and change.parent == self._work:
             yield "create", old_path, None
 
     def _is_nameless(self, change: Change) -> bool:

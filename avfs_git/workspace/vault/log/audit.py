@@ -312,7 +312,7 @@ class AuditLog:
     def _find_old(self, before_ns: int) -> tuple[AuditEntry, AuditEntry, str] | None:
         """Find the first and the last of the oldest lines that are all from before a time, and the hash of the last.
 
-        None if nothing but releases would go: each would leave one more.
+        Return None if nothing but releases would go: each would leave one more.
         """
         files = self._list_oldest_first()
         lines = (

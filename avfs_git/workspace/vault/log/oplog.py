@@ -341,7 +341,7 @@ class OpLog:
     def find_making(self, fork: str) -> OpRecord | None:
         """Find the operation that made a fork, or the vault with it.
 
-        None if the log does not say it of today's fork.
+        Return None if the log does not say it of today's fork.
         """
         turned: dict[int | None, str] = {}
         for record in self.read_life(fork):
@@ -399,16 +399,15 @@ class OpLog:
                 if told is None or (gone is not None and gone.id > told.id):
                     continue  # what comes before was another fork of that name
                 since = takewhile(partial(_is_after, told.id), self._find(view, fork_key(fork), partial(_is_of, fork)))
-                is_recorded = (
-                    told.kind == FORK_RENAME or RENAMED_FROM in told.more
-                )  # what was done under the old name counts
+                # what was done under the old name counts
+                is_recorded = told.kind == FORK_RENAME or RENAMED_FROM in told.more
                 found[fork] = told, is_recorded or any(record.after is not None for record in since)
         return found
 
     def find_last_fact(self, fork: str, name: str) -> Any:
         """Find what the last operation of a fork says that says a fact in `more`, one of `FACTS`.
 
-        None if no operation does.
+        Return None if no operation does.
         """
         with self._view() as view:
             found = self._find(view, fact_key(fork, name), partial(_says, fork, name))

@@ -106,10 +106,8 @@ def test_directories_of_the_base_that_were_moved_after_a_checkpoint_stay_so(cut:
     cut.let_time_pass()
     with Avfs(cut.home) as avfs:
         work = avfs.open_vault("v").workspace("moving")
-        with (
-            work._opened.locked() as locked,
-            locked.changing() as tree,
-        ):  # as a program does, of which the log knows nothing
+        # as a program does, of which the log knows nothing
+        with work._opened.locked() as locked, locked.changing() as tree:
             tree.remove(TreePath(b"two"), recursive=True)
             tree.move(TreePath(b"one"), TreePath(b"two"))
     cut.root = cut.root.with_name("moving")
