@@ -167,6 +167,8 @@ class GitDir:
             return
         found = worktree.read_index()
         head = vault.read_head(opened.fork)
+        if basis is not None:
+            basis = vault.find_indexed(opened.fork, head, basis)
         has_none = found is None or not found[0].strip(b"\0")
         if found is None or has_none:
             if head is not None:

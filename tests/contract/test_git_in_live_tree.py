@@ -31,6 +31,24 @@ def git_in(tree: Path, *arguments: str) -> str:
     return subprocess.run(["git", *who, *arguments], cwd=tree, check=True, capture_output=True, text=True).stdout
 
 
+class Others:
+    """People who push to the branch that a live tree shows: git refuses that, but for `update-ref` in the vault."""
+
+    def __init__(self, vault: Path, clone: Path) -> None:
+        self.vault, self.clone = vault, clone
+        git_in(vault, "clone", "-q", str(vault), str(clone))
+
+    def push(self, name: str, data: bytes) -> None:
+        """Put a commit with a file onto the branch."""
+        git_in(self.clone, "fetch", "-q", "origin")
+        git_in(self.clone, "reset", "-q", "--hard", "origin/main")
+        (self.clone / name).write_bytes(data)
+        git_in(self.clone, "add", ".")
+        git_in(self.clone, "commit", "-q", "-m", "of others")
+        git_in(self.clone, "push", "-q", "origin", "+HEAD:refs/heads/incoming")
+        git(self.vault, "update-ref", "refs/heads/main", "refs/heads/incoming")
+
+
 @pytest.fixture
 def mounted(mount_dir: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Workspace, Path]]:
     """A fork with two checkpoints, and where it is mounted, by the backend of the parameter, if there is one."""
@@ -880,6 +898,62 @@ def test_what_git_has_committed_in_a_merge_stays_in_the_files(mounted: tuple[Wor
 
     assert git_in(tree, "log", "-1", "--format=%s") == "by git\n"
     assert ((tree / "file").read_bytes(), (tree / "more").read_bytes()) == (b"mine\n", b"by git\n")
+
+
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+@pytest.mark.parametrize("first", ["restored", "reset", "stashed", "reset and saved", "updated"])
+@pytest.mark.parametrize("commits", [False, True])
+def test_what_others_push_twice_comes_in_twice(mounted: tuple[Workspace, Path], first: str, *, commits: bool) -> None:
+    """What came in by the first of two pushes, and what git in the tree has committed on it, is not the fork's own."""
+    work, tree = mounted
+    work.write("file", b"own\n")
+    work.checkpoint("own")
+    others = Others(work.vault.path, tree.parent / "clone")
+    others.push("theirs", b"once\n")
+    if first == "restored":
+        work.restore("HEAD")
+    elif first == "updated":
+        work.update()
+    else:
+        (tree / "file").write_bytes(b"edited\n")
+        git_in(tree, "stash") if first == "stashed" else git_in(tree, "reset", "-q", "--hard")
+    if first == "reset and saved":
+        assert work.checkpoint().outcome == "unchanged"
+    if commits:
+        (tree / "mine").write_bytes(b"by git\n")
+        git_in(tree, "add", "mine")
+        git_in(tree, "commit", "-q", "-m", "by git")
+    others.push("mine" if commits else "theirs", b"twice\n")
+
+    assert [merged.outcome for merged in work.update()] == ["fast_forward"]
+    assert (tree / ("mine" if commits else "theirs")).read_bytes() == b"twice\n"
+    assert git_in(tree, "status", "--short") == ""
+    head = git(work.vault.path, "rev-parse", "main")
+    work.undo()
+    assert git(work.vault.path, "rev-parse", "main") == head
+    assert (tree / "theirs").read_bytes() == b"once\n"
+    work.redo()
+    assert (tree / ("mine" if commits else "theirs")).read_bytes() == b"twice\n"
+    assert git_in(tree, "status", "--short") == ""
+
+
+def test_undo_takes_from_the_files_what_was_seen_of_others(mounted: tuple[Workspace, Path]) -> None:
+    """A checkpoint that finds the files as others have put them on the branch is an operation of its own."""
+    work, tree = mounted
+    work.write("file", b"own\n")
+    work.checkpoint("own")
+    others = Others(work.vault.path, tree.parent / "clone")
+    others.push("theirs", b"theirs\n")
+    (tree / "theirs").write_bytes(b"theirs\n")
+    head = git(work.vault.path, "rev-parse", "main")
+
+    assert work.checkpoint().outcome == "unchanged"
+
+    work.undo()
+    assert ((tree / "theirs").exists(), (tree / "file").read_bytes()) == (False, b"own\n")
+    assert git(work.vault.path, "rev-parse", "main") == head
+    work.redo()
+    assert (tree / "theirs").read_bytes() == b"theirs\n"
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)

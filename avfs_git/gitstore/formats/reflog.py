@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
@@ -14,6 +14,8 @@ from avfs_git.values import NamedTuple
 _LINE = compiled(rb"^([0-9a-f]{40}) ([0-9a-f]{40}) [^\n\t]*> (\d+) [+-]\d{4}\t?([^\n]*)$", re.MULTILINE)
 LOOKING = "checkout: "
 """How the log of HEAD begins where HEAD went to a commit, and no branch with it."""
+_RESETTING = "reset: "
+"""How it begins where `git reset` put HEAD and the index to a commit, also if that is where HEAD was."""
 _ENDING = compiled(r"[^:]*\(finish\): |rebase finished: ")
 """How the log of a branch begins where a rebase has ended."""
 
@@ -52,6 +54,33 @@ def find_inside(heads: Iterable[Logged]) -> Callable[[Logged], bool]:
     for logged in heads:
         found.setdefault(logged.new, []).append(logged)
     return lambda move: any(_is_same_move(move, head) for head in found.get(move.new, ()))
+
+
+def find_last_inside(
+    moves: Sequence[Logged],
+    heads: Sequence[Logged],
+    head: Oid,
+    since: Collection[Oid | None],
+    *,
+    or_reset: bool = False,
+) -> Oid | None:
+    """Find the commit to which git in a working tree moved a branch last, on its way from some commits to its head.
+
+    `moves` is the log of the branch, `heads` that of HEAD in the tree. With `or_reset`, a commit of others counts to
+    which git there then reset its index, as `git stash` does. None if there is no such commit, as far as the log of the
+    branch leads back without a gap: avfs does not write to it, so that what came before a move by avfs does not count.
+    """
+    is_inside, at = find_inside(heads), head
+    reset_s = {to.new: to.when_s for to in heads if to.old == to.new and to.message.startswith(_RESETTING)}
+    for move in reversed(moves):
+        if at in since or move.new != at:
+            break
+        if is_inside(move) or (or_reset and reset_s.get(at, -1) >= move.when_s):
+            return at
+        if move.old is None:
+            break
+        at = move.old
+    return None
 
 
 def _is_same_move(move: Logged, head: Logged) -> bool:

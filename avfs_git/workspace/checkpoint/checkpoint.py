@@ -47,6 +47,7 @@ from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
 from avfs_git.workspace.vault.gitmoves import (
     describe_with_git,
     facts_of_moves,
+    find_made_inside,
     find_under_way,
     is_made_inside,
     record_head_move,
@@ -128,19 +129,21 @@ def save_checkpoint(
         now = (compared.captured.tree, compared.captured.sidecar) if applied.before is None else recorded[1]
         recorded, moved = record_git_moves(locked, pack, recorded, now, request.command)
         tied = tie_to_command(vault, locked.fork, request.command) if by_programs else {}
+        unseen = find_unseen_head(locked)
         is_enough = not applied.concludes_merge and not (label is not None and compared.lacks_sidecar(pack))
         if compared.is_unchanged and is_enough and not _has_new_message(request, compared.commit):
             if request.command is None:
                 record_head_move(vault, locked.fork)  # else the log has it after the label
             # What git has committed for a command is still to be recorded as the command's (`changes.record_changes`).
             vault.note_seen(locked.fork)
+            if unseen is not None and by_programs and request.command is None:
+                _record_seen_files(locked, pack, recorded, compared, unseen)
             unchanged = _label_head(locked, compared, request, tied, is_recorded=not moved)
             return replace(unchanged, warnings=(*warn_of_git(locked.vault, locked.fork), *unchanged.warnings))
         refuse_left_out(vault, locked.fork, compared.changed_files, by_programs=by_programs)
         # Of a merge that others began by moving the branch, the branch is one side.
         if not (applied.concludes_merge and compared.head is not None and compared.head.hex() == merged_into(locked)):
             _refuse_lost_updates(locked, compared, pack)
-        unseen = find_unseen_head(locked)
         if unseen is not None:  # the files have what others put on the branch; undo may take it from them
             applied = replace(applied, more={OURS: unseen[1].hex(), **applied.more})
         if moved:
@@ -319,7 +322,50 @@ def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     came_from = _came_from(locked)
     if not came_from or head in came_from or is_made_inside(locked.vault, locked.fork, head):
         return None
-    return head, came_from[0]
+    return head, find_made_inside(locked.vault, locked.fork, head, came_from[0]) or came_from[0]
+
+
+def _record_seen_files(
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    recorded: tuple[Oid | None, Trees],
+    compared: Compared,
+    unseen: tuple[Oid, Oid],
+) -> None:
+    """Log that programs have brought the files to what others had put on the branch."""
+    captured = compared.captured
+    before, kept = make_recorded_commit(locked, pack, *recorded)
+    after, made = make_recorded_commit(locked, pack, unseen[0], (captured.tree, captured.sidecar))
+    pack.finish(hold=True)
+    locked.vault.refs.update(locked.vault.hold(*dict.fromkeys((*kept, *made))))
+    record = OpRecord(
+        0,
+        locked.fork,
+        FILES,
+        "take over what others have put on the branch",
+        locked.vault.clock_ns(),
+        before=before.hex(),
+        after=after.hex(),
+        more={EXACT: True, CAPTURED: captured.began_ns},
+    )
+    record_seen(locked, record, unseen)
+
+
+def record_seen(locked: LockedWorkspace, record: OpRecord, unseen: tuple[Oid, Oid] | None) -> None:
+    """Log an operation after which a workspace holds what its branch does, and has seen what others put there.
+
+    Undo gives the files back, and leaves the branch. `unseen` is what `find_unseen_head` gave before the operation.
+
+    Raises:
+        RefConflict: If the branch has moved on meanwhile.
+    """
+    if unseen is None:
+        locked.vault.oplog.append(record)
+        return
+    head, came_from = unseen
+    ref = HEADS + locked.fork
+    told = replace(record, moves=[(ref, head.hex(), head.hex())], more={OURS: came_from.hex(), **record.more})
+    locked.vault.move_refs([RefChange(ref, head, head)], told)
 
 
 def _came_from(locked: LockedWorkspace) -> list[Oid]:

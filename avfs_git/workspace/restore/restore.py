@@ -43,6 +43,7 @@ from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, reco
 from avfs_git.workspace.checkpoint.checkpoint import (
     check_not_merging,
     find_unseen_head,
+    record_seen,
     save_checkpoint,
     save_first,
     saving_first,
@@ -189,13 +190,17 @@ def _replace_files(
         # the branch had that state, where others had moved it: only files have changed
         if result.outcome == "unchanged":
             after = keep_state(locked, vault.read_head(locked.fork), locked.opened.synced_trees())
-            facts = {**intent.facts, EXACT: True}
-            told = f"{kind} {shown}"
-            vault.oplog.append(
-                OpRecord(
-                    0, locked.fork, FILES, told, vault.clock_ns(), before=before.hex(), after=after.hex(), more=facts
-                )
+            record = OpRecord(
+                0,
+                locked.fork,
+                FILES,
+                f"{kind} {shown}",
+                vault.clock_ns(),
+                before=before.hex(),
+                after=after.hex(),
+                more={**intent.facts, EXACT: True},
             )
+            record_seen(locked, record, unseen)
         recorded = result.checkpoint.tree if result.checkpoint is not None else None
         if not paths and not change.warnings and recorded != (wanted[0] or EMPTY_TREE).hex():
             if locked.opened.shown_at is None:

@@ -210,6 +210,15 @@ def is_made_inside(vault: OpenVault, fork: str, commit: Oid) -> bool:
     return worktree.is_there and worktree.is_made_inside(HEADS + fork, commit)
 
 
+def find_made_inside(vault: OpenVault, fork: str, head: Oid, since: Oid, *, or_reset: bool = False) -> Oid | None:
+    """Find the commit to which git in the fork's own live tree moved its branch last, before others moved that on.
+
+    As `reflog.find_last_inside` does.
+    """
+    worktree = open_worktree(vault, fork)
+    return worktree.find_made_inside(HEADS + fork, head, (since,), or_reset=or_reset) if worktree.is_there else None
+
+
 def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> list[Logged]:
     """List the moves of a branch from one commit to another by git in the fork's own live tree, newest first.
 

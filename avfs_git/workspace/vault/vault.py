@@ -439,15 +439,29 @@ class OpenVault:
             self._note_move(fork, head)
 
     def _note_move(self, fork: str, head: Oid | None) -> None:
-        Worktree(self.git_dir, fork_dir_name(fork)).note_move(self.find_indexed(fork, head))
+        worktree = Worktree(self.git_dir, fork_dir_name(fork))
+        has_moved, basis = worktree.basis() if worktree.is_there else (False, None)
+        if not has_moved:
+            worktree.note_move(self.find_indexed(fork, head))
+        elif basis is not None:
+            worktree.note_basis(self.find_indexed(fork, head, basis))
 
-    def find_indexed(self, fork: str, head: Oid | None) -> Oid | None:
-        """Tell which commit git's index was made for if nothing was noted: not the branch's where others moved it."""
+    def find_indexed(self, fork: str, head: Oid | None, basis: Oid | None = None) -> Oid | None:
+        """Tell which commit git's index was made for: not the branch's where others moved it.
+
+        `basis` is what was noted of that. It holds unless git in the live tree has made or reset to another commit
+        since; without it, the index is that of the commit which avfs knows.
+        """
         worktree = Worktree(self.git_dir, fork_dir_name(fork))
         known = self.refs.read(KNOWN + fork_dir_name(fork)) if worktree.is_there else None
-        if known in (None, head) or (head is not None and worktree.is_made_inside(HEADS + fork, head)):
+        if basis is None and (
+            known is None or known == head or (head is not None and worktree.is_made_inside(HEADS + fork, head))
+        ):
             return head
-        return known
+        if head is None or known is None:
+            return basis or known
+        made = worktree.find_made_inside(HEADS + fork, head, (known, basis), or_reset=True)
+        return made or basis or known
 
     def check_not_elsewhere(self, fork: str) -> None:
         """Refuse what would move or delete a branch beneath another working tree than the fork's own, as git does.
