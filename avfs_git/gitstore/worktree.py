@@ -22,7 +22,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -31,7 +30,13 @@ from avfs_git.errors import HostError, NotAVault
 from avfs_git.gitstore.config.gitconfig import is_true, read_config
 from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, GitIndex
-from avfs_git.gitstore.formats.reflog import LOOKING, Logged, find_inside, find_last_inside, format_move, parse_log
+from avfs_git.gitstore.formats.reflog import (
+    LOOKING,
+    Logged,
+    find_inside,
+    format_move,
+    parse_log,
+)
 from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file, read_plain_file
 from avfs_git.host.files.closing import closing_fd
@@ -283,12 +288,6 @@ class Worktree:
         if moves and moves[-1].new == commit:
             return find_inside(heads)(moves[-1])
         return any(logged.new == commit and not logged.message.startswith(LOOKING) for logged in heads)
-
-    def find_made_inside(
-        self, ref: str, head: Oid, since: Collection[Oid | None], *, or_reset: bool = False
-    ) -> Oid | None:
-        """Find the commit to which git in this tree moved a branch last, as `reflog.find_last_inside` does."""
-        return find_last_inside(self.read_moves(ref), self.read_heads(), head, since, or_reset=or_reset)
 
     # --- the commit of the index -------------------------------------------------------------------------------
 

@@ -937,6 +937,41 @@ def test_what_others_push_twice_comes_in_twice(mounted: tuple[Workspace, Path], 
     assert git_in(tree, "status", "--short") == ""
 
 
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+@pytest.mark.parametrize("how", ["commit", "amend", "cherry-pick", "merge"])
+def test_a_commit_in_the_tree_says_nothing_of_files_pushed_before_it(mounted: tuple[Workspace, Path], how: str) -> None:
+    """Git commits what is staged and brings no other file: a checkpoint after it would take back what others pushed."""
+    work, tree = mounted
+    with work.vault.fork("side") as side:
+        side.write("picked", b"")
+        side.checkpoint("picked")
+    if how == "amend":
+        (tree / "mine").write_bytes(b"")
+        git_in(tree, "add", "mine")
+        git_in(tree, "commit", "-q", "-m", "by git")
+    work.write("file", b"own\n")
+    work.checkpoint("own")  # git's index is brought up to what is on the branch when git asks next
+    Others(work.vault.path, tree.parent / "clone").push("theirs", b"theirs\n")
+    assert git_in(tree, "status", "--short") == " D theirs\n"
+    if how == "cherry-pick":
+        git_in(tree, "cherry-pick", "side")
+    elif how == "merge":
+        git_in(tree, "merge", "-q", "-m", "merged", "side")
+    else:
+        (tree / "mine").write_bytes(b"by git\n")
+        git_in(tree, "add", "mine")
+        git_in(tree, "commit", "-q", "-m", "by git", *(["--amend"] if how == "amend" else []))
+
+    with pytest.raises(RefConflict):
+        work.checkpoint()
+    assert [told.code for told in work.status().warnings] == ["fork.moved_outside"]
+    work.update()
+    assert (tree / "theirs").read_bytes() == b"theirs\n"
+    assert git_in(tree, "status", "--short") == ""
+    work.checkpoint()
+    assert git(work.vault.path, "show", "main:theirs") == "theirs\n"
+
+
 def test_undo_takes_from_the_files_what_was_seen_of_others(mounted: tuple[Workspace, Path]) -> None:
     """A checkpoint that finds the files as others have put them on the branch is an operation of its own."""
     work, tree = mounted

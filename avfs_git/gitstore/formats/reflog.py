@@ -16,6 +16,8 @@ LOOKING = "checkout: "
 """How the log of HEAD begins where HEAD went to a commit, and no branch with it."""
 _RESETTING = "reset: "
 """How it begins where `git reset` put HEAD and the index to a commit, also if that is where HEAD was."""
+_TO_COMMIT = compiled(r"reset: |branch: |[^:]*\(finish\): |rebase finished: ")
+"""How the log of a branch begins where git took the files to a commit, or the user said that they are its files."""
 _ENDING = compiled(r"[^:]*\(finish\): |rebase finished: ")
 """How the log of a branch begins where a rebase has ended."""
 
@@ -57,30 +59,43 @@ def find_inside(heads: Iterable[Logged]) -> Callable[[Logged], bool]:
 
 
 def find_last_inside(
-    moves: Sequence[Logged],
-    heads: Sequence[Logged],
-    head: Oid,
-    since: Collection[Oid | None],
-    *,
-    or_reset: bool = False,
+    moves: Sequence[Logged], heads: Sequence[Logged], head: Oid, since: Collection[Oid | None]
 ) -> Oid | None:
-    """Find the commit to which git in a working tree moved a branch last, on its way from some commits to its head.
+    """Find the last commit of a branch, after some, that git in a working tree made, or put its index to.
 
-    `moves` is the log of the branch, `heads` that of HEAD in the tree. With `or_reset`, a commit of others counts to
-    which git there then reset its index, as `git stash` does. None if there is no such commit, as far as the log of the
-    branch leads back without a gap: avfs does not write to it, so that what came before a move by avfs does not count.
+    `moves` is the log of the branch, `heads` that of HEAD in the tree. A commit of others counts if git there reset to
+    it later, as `git stash` does. None if there is no such commit, as far as the log of the branch leads back without a
+    gap: avfs does not write to it, so that what came before a move by avfs does not count.
     """
     is_inside, at = find_inside(heads), head
     reset_s = {to.new: to.when_s for to in heads if to.old == to.new and to.message.startswith(_RESETTING)}
     for move in reversed(moves):
         if at in since or move.new != at:
             break
-        if is_inside(move) or (or_reset and reset_s.get(at, -1) >= move.when_s):
+        if is_inside(move) or reset_s.get(at, -1) >= move.when_s:
             return at
         if move.old is None:
             break
         at = move.old
     return None
+
+
+def find_last_held(moves: Sequence[Logged], heads: Sequence[Logged], head: Oid, since: Oid) -> Oid | None:
+    """Find the last commit of a branch, after one, whose changes the files of a working tree have, or took back.
+
+    `moves` is the log of the branch, `heads` that of HEAD in the tree. To commit, merge or pick changes no other file:
+    the files lack what others had put on the branch before that. None if there is no such commit.
+    """
+    is_inside, at = find_inside(heads), head
+    found: Oid | None = None
+    for move in reversed(moves):
+        if at == since or move.new != at:
+            break
+        found = (found or at) if is_inside(move) else None
+        if move.old is None or (found is not None and _TO_COMMIT.match(move.message)):
+            break
+        at = move.old
+    return found
 
 
 def _is_same_move(move: Logged, head: Logged) -> bool:

@@ -47,9 +47,9 @@ from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
 from avfs_git.workspace.vault.gitmoves import (
     describe_with_git,
     facts_of_moves,
+    find_held,
     find_made_inside,
     find_under_way,
-    is_made_inside,
     record_head_move,
     tell_head_move,
     tie_to_command,
@@ -293,7 +293,7 @@ def _refuse_lost_updates(locked: LockedWorkspace, compared: Compared, pack: Pack
     head_tree = compared.commit.tree if compared.commit else None
     if head_tree == synced or head_tree is None or compared.head is None or compared.head in _came_from(locked):
         return
-    if not is_made_inside(locked.vault, locked.fork, compared.head) and _lacks_updates(locked, compared, pack):
+    if find_unseen_head(locked) is not None and _lacks_updates(locked, compared, pack):
         error = RefConflict(
             HEADS + locked.fork,
             maybe_hex(locked.opened.cache.commit if locked.opened.cache else None),
@@ -320,9 +320,23 @@ def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     if head is None or commit is None or commit.tree == locked.opened.synced_trees()[0]:
         return None
     came_from = _came_from(locked)
-    if not came_from or head in came_from or is_made_inside(locked.vault, locked.fork, head):
+    if not came_from or head in came_from:
         return None
-    return head, find_made_inside(locked.vault, locked.fork, head, came_from[0]) or came_from[0]
+    held = find_held(locked.vault, locked.fork, head, came_from[0])
+    if held == head:
+        return None
+    held = held or came_from[0]
+    made = find_made_inside(locked.vault, locked.fork, head, held)
+    if made is not None and _is_held(locked, held, made):
+        held = made
+    return (head, held) if held != head else None
+
+
+def _is_held(locked: LockedWorkspace, since: Oid, commit: Oid) -> bool:
+    """Tell whether a workspace had all that a commit changes when it was recorded last, as after `git reset --hard`."""
+    store, here = locked.vault.store, locked.opened.synced_trees()[0]
+    before, there = store.read_commit(since).tree, store.read_commit(commit).tree
+    return find_differences(store, before, there).keys().isdisjoint(find_differences(store, here, there))
 
 
 def _record_seen_files(

@@ -26,7 +26,7 @@ from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import check_head, find_made_inside
+from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.log.oprecord import JOINS, UPSTREAM, OpRecord
 
 
@@ -78,9 +78,6 @@ def catch_up(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> Mer
     with host_errors("merge what others have put on the branch"):
         reach("catchup.saved")
     ours = oid_of(saved) if saved is not None else came_from
-    reset = find_made_inside(locked.vault, locked.fork, head, came_from, or_reset=True)
-    if reset is not None and locked.vault.store.read_commit(reset).tree == now[0]:
-        ours = reset  # git in the live tree has brought the files there: all of that is theirs
     start = Start(ours, now, saved, branch=head, warnings=join_warnings(told, left_out))
     return merge_into(locked, start, head, replace(options, source=head.hex()[:12]))
 

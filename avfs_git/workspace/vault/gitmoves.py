@@ -15,7 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from avfs_git.errors import CheckpointNotFound, HeadElsewhere, HostError, and_more, name_some
-from avfs_git.gitstore.formats.reflog import Logged, find_inside
+from avfs_git.gitstore.formats.reflog import Logged, find_inside, find_last_held, find_last_inside
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
 from avfs_git.gitstore.worktree import Worktree, list_worktrees, read_heads_beside
@@ -210,13 +210,29 @@ def is_made_inside(vault: OpenVault, fork: str, commit: Oid) -> bool:
     return worktree.is_there and worktree.is_made_inside(HEADS + fork, commit)
 
 
-def find_made_inside(vault: OpenVault, fork: str, head: Oid, since: Oid, *, or_reset: bool = False) -> Oid | None:
+def find_held(vault: OpenVault, fork: str, head: Oid, since: Oid) -> Oid | None:
+    """Find the last commit of a fork's branch whose changes its live tree has, or took back by git there.
+
+    `since` is the commit that it had when avfs looked last. None without git's log, or where the tree has no later one.
+    """
+    worktree = open_worktree(vault, fork)
+    if not worktree.is_there:
+        return None
+    moves = worktree.read_moves(HEADS + fork)
+    if not moves or moves[-1].new != head:
+        return head if worktree.is_made_inside(HEADS + fork, head) else None
+    return find_last_held(moves, worktree.read_heads(), head, since)
+
+
+def find_made_inside(vault: OpenVault, fork: str, head: Oid, since: Oid) -> Oid | None:
     """Find the commit to which git in the fork's own live tree moved its branch last, before others moved that on.
 
     As `reflog.find_last_inside` does.
     """
     worktree = open_worktree(vault, fork)
-    return worktree.find_made_inside(HEADS + fork, head, (since,), or_reset=or_reset) if worktree.is_there else None
+    if not worktree.is_there:
+        return None
+    return find_last_inside(worktree.read_moves(HEADS + fork), worktree.read_heads(), head, (since,))
 
 
 def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> list[Logged]:

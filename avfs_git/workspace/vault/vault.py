@@ -32,6 +32,7 @@ from avfs_git.errors import (
 )
 from avfs_git.gitstore.config.trust import check_owner
 from avfs_git.gitstore.formats.commits import Commit, Signature
+from avfs_git.gitstore.formats.reflog import find_last_inside
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs.refs import OWN_REFS, RefChange, RefStore
 from avfs_git.gitstore.repofile import read_plain_file
@@ -460,7 +461,7 @@ class OpenVault:
             return head
         if head is None or known is None:
             return basis or known
-        made = worktree.find_made_inside(HEADS + fork, head, (known, basis), or_reset=True)
+        made = find_last_inside(worktree.read_moves(HEADS + fork), worktree.read_heads(), head, (known, basis))
         return made or basis or known
 
     def check_not_elsewhere(self, fork: str) -> None:
