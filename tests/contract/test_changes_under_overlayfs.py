@@ -104,6 +104,45 @@ def test_a_program_changes_files_of_a_directory_that_goes(place: tuple[Path, Pat
         assert not list(tree.glob(".avfs-*"))
 
 
+def test_a_directory_that_comes_back_is_there_with_all_that_is_in_it(place: tuple[Path, Path]) -> None:
+    """A program never sees a part of a directory that a restore makes."""
+    home, tree = place
+    seen: list[list[bytes]] = []
+
+    def look(point: str) -> None:
+        if point == "restore.step" and (tree / "dir").exists():
+            seen.append(sorted(read_shown(tree / "dir")))
+
+    with serving(home, tree) as work:
+        with armed(look):
+            work.restore("one")
+
+        assert seen
+        assert all(names == [b"b", b"deep", b"deep/c"] for names in seen)
+
+
+@pytest.mark.parametrize("point", ["restore.staged", "restore.step"])
+def test_a_program_makes_a_directory_that_comes_back(place: tuple[Path, Path], point: str) -> None:
+    """What a program put in there since stays, and the rest comes beside it."""
+    home, tree = place
+    with serving(home, tree) as work:
+
+        def act() -> None:
+            (tree / "dir" / "deep").mkdir(parents=True)
+            (tree / "dir" / "b").write_bytes(b"of the program\n")
+            (tree / "dir" / "deep" / "mine").write_bytes(b"mine\n")
+
+        with armed(when(point, act)):
+            result = work.restore("one")
+
+        found = read_shown(tree / "dir")
+        assert sorted(found) == [b"b", b"deep", b"deep/c", b"deep/mine"]
+        assert found[b"b"][2] == b"of the program\n"
+        assert {warning.path for warning in result.warnings if warning.code == "restore.kept"} == {b"dir/b"}
+        assert read_shown(tree) == read_files(work)
+        assert not list(tree.glob(".avfs-*"))
+
+
 @pytest.mark.parametrize(("point", "name"), [("restore.staged", "a"), ("mounted.taken", "fresh")])
 def test_a_pipe_that_replaces_a_file_meanwhile_stays(place: tuple[Path, Path], point: str, name: str) -> None:
     """No commit can keep a pipe: a restore that meets one fails and is put back, and the next leaves it in place."""

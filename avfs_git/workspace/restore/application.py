@@ -1,10 +1,10 @@
 """Carrying out the steps that lead a workspace from one state to another.
 
 Decided here: in which order entries change, and what is left alone. New files are made whole beside the workspace
-first, and so are new directories with all that is in them, if no program can write: a full disk shows before anything
-has changed. Then what goes is removed, and what comes gets its name by one rename each. What no state holds (a device,
-a file too large for checkpoints) stays where it is, and a warning names it. Times are not put back: what changes gets
-new ones, so that build tools notice.
+first, and so are new directories with all that is in them: a full disk shows before anything has changed. Then what
+goes is removed, and what comes gets its name by one rename each. What no state holds (a device, a file too large for
+checkpoints) stays where it is, and a warning names it. Times are not put back: what changes gets new ones, so that
+build tools notice.
 
 Where the kernel shows the workspace, all of it is done through the mounted directory (`OpenWorkspace.changeable`), and
 programs write at the same time. Then what is replaced or removed is taken out, and compared with what was saved at the
@@ -32,6 +32,7 @@ from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.xattrs import entry_of
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, TreePath, climb, join, show_path, split
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.layer.quota import Used, count_below
@@ -45,6 +46,21 @@ from avfs_git.workspace.restore.takenout import keep_taken
 
 KEPT_IN_PLACE = "restore.kept"
 """The code of the warning that something stays which is in no checkpoint."""
+
+
+class _StagedTree(NamedTuple):
+    """A new directory that is made beside the workspace, with all that is in it."""
+
+    name: bytes
+    """Its name there."""
+    known: dict[TreePath, KnownContent]
+    """The files below it."""
+    steps: Sequence[Step]
+    """What makes those, and the directories below it."""
+
+
+_Staged = dict[TreePath, tuple[bytes, KnownContent]]
+"""New files that are made beside the workspace: each one's name there."""
 
 
 @dataclass(slots=True)
@@ -70,8 +86,8 @@ class Application:
     """Through which files change."""
     _at: TreePath | None = None
     """The path that changes now."""
-    _trees: dict[TreePath, tuple[bytes, dict[TreePath, KnownContent]]] = field(default_factory=dict)
-    """New directories that are staged: each one's name beside the workspace, and the files below it."""
+    _trees: dict[TreePath, _StagedTree] = field(default_factory=dict)
+    """New directories that are staged."""
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry the steps out; on failure, only whole steps have been."""
@@ -90,12 +106,12 @@ class Application:
     def _apply(self, steps: Sequence[Step]) -> None:
         self._tree = self.locked.opened.changeable
         upper = self._tree.upper
-        staged: dict[TreePath, tuple[bytes, KnownContent]] = {}
+        staged: _Staged = {}
         mounted = self.locked.opened.mounted
         if mounted is not None:
             mounted.upper.write_plan(steps)
         try:
-            in_trees = self._stage_trees(steps) if mounted is None else set()
+            in_trees = self._stage_trees(steps)
             steps = [step for step in steps if step.path not in in_trees]
             for step in steps:
                 if step.after is not None and step.after.kind == "file" and self._needs_content(step):
@@ -107,12 +123,7 @@ class Application:
                     self._at = step.path
                     self._remove(step)
             for step in steps:
-                if step.after is not None:
-                    if mounted is not None:
-                        mounted.upper.taking = step.path
-                    self._at = step.path
-                    self._put(step, step.after, staged)
-                reach("restore.step")
+                self._put_step(step, staged)
             self._at = None
             if mounted is not None:
                 reach("restore.taken")
@@ -120,7 +131,8 @@ class Application:
         finally:
             if mounted is not None:
                 mounted.upper.taking = None
-            for temporary, _ in (*staged.values(), *self._trees.values()):
+            left = [temporary for temporary, _ in staged.values()] + [tree.name for tree in self._trees.values()]
+            for temporary in left:
                 with contextlib.suppress(OSError):  # what stays behind is removed when the workspace is next opened
                     upper.discard(temporary)
 
@@ -190,26 +202,30 @@ class Application:
         upper = self._tree.upper
         temporary = upper.make_dir()  # a closed directory could not be moved: it gets its mode in its place
         known: dict[TreePath, KnownContent] = {}
-        self._trees[top] = temporary, known
+        self._trees[top] = _StagedTree(temporary, known, steps)
         places = Directories(open_dir(upper.work.fd, temporary))
         closed: list[tuple[TreePath, LowerEntry]] = []
-        for step in steps:
-            assert step.after is not None  # noqa: S101 - they come
-            entry, path = step.after, TreePath(step.path[len(top) + 1 :])
-            directory, name = split(path)
-            place = places.get(directory)
-            if entry.is_dir:
-                os.mkdir(name, 0o700, dir_fd=place)
-                closed.append((path, entry))
-            elif entry.kind == "symlink":
-                os.symlink(self.target.read(entry), name, dir_fd=place)
-            else:
-                with closing_fd(open_at(place, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _first_mode(entry))) as fd:
-                    known[step.path] = self._fill(fd, entry)
-        for path, entry in reversed(closed):  # those below first: a directory may be closed to its owner
-            target = entry_of(places.get(path), b".")
-            upper.write_user_xattrs(target, entry.xattrs)
-            os.chmod(target, stat.S_IMODE(entry.mode))
+        try:
+            for step in steps:
+                assert step.after is not None  # noqa: S101 - they come
+                entry, path = step.after, TreePath(step.path[len(top) + 1 :])
+                directory, name = split(path)
+                place = places.get(directory)
+                if entry.is_dir:
+                    os.mkdir(name, 0o700, dir_fd=place)
+                    closed.append((path, entry))
+                elif entry.kind == "symlink":
+                    os.symlink(self.target.read(entry), name, dir_fd=place)
+                else:
+                    made = open_at(place, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _first_mode(entry))
+                    with closing_fd(made) as fd:
+                        known[step.path] = self._fill(fd, entry)
+            for path, entry in reversed(closed):  # those below first: a directory may be closed to its owner
+                target = entry_of(places.get(path), b".")
+                upper.write_user_xattrs(target, entry.xattrs)
+                os.chmod(target, stat.S_IMODE(entry.mode))
+        finally:
+            del places  # an open directory in the frames of an error would hold up the end of a mount
 
     def _stage_file(self, entry: LowerEntry) -> tuple[bytes, KnownContent]:
         name, fd = self._tree.upper.make_file(_first_mode(entry))
@@ -336,7 +352,33 @@ class Application:
                 return False
         return True
 
-    def _put(self, step: Step, entry: LowerEntry, staged: dict[TreePath, tuple[bytes, KnownContent]]) -> None:
+    def _put_step(self, step: Step, staged: _Staged) -> None:
+        """Do what a step says but for a removal; what a program has put there since it was saved is taken out."""
+        if step.after is not None:
+            if self.locked.opened.mounted is not None:
+                self.locked.opened.mounted.upper.taking = None if step.path in self._trees else step.path
+            self._at = step.path
+            self._put(step, step.after, staged)
+        reach("restore.step")
+
+    def _put_tree(self, parent: Node, name: bytes, step: Step, entry: LowerEntry, staged: _Staged) -> None:
+        """Show a staged directory; if a program has made one of that name since, what is in it goes there."""
+        path, tree = step.path, self._trees[step.path]
+        try:
+            self._change_in(parent, partial(self._tree.making.show_dir, parent, name, tree.name))
+        except FileExistsError:
+            del self._trees[path]
+            staged |= {below: (tree.name + below[len(path) :], known) for below, known in tree.known.items()}
+            self._put(step, entry, staged)
+            for below in tree.steps:
+                self._put_step(below, staged)
+            self._tree.upper.discard(tree.name)
+        else:
+            del self._trees[path]
+            self.known |= tree.known
+            self._set_attributes(self._tree.nodes.lookup(parent, name), entry)
+
+    def _put(self, step: Step, entry: LowerEntry, staged: _Staged) -> None:
         merged = self._tree
         path = step.path
         if path == ROOT:
@@ -349,11 +391,7 @@ class Application:
         if (step.before is None or step.is_removal) and self._stays(parent, name, path, entry):
             return
         if path in self._trees:
-            temporary, known = self._trees[path]
-            self._change_in(parent, partial(merged.making.show_dir, parent, name, temporary))
-            del self._trees[path]
-            self.known |= known
-            self._set_attributes(merged.nodes.lookup(parent, name), entry)
+            self._put_tree(parent, name, step, entry, staged)
         elif entry.is_dir:
             with contextlib.suppress(FileExistsError):
                 self._change_in(parent, partial(merged.making.mkdir, parent, name, entry.mode & 0o7777))
