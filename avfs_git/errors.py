@@ -909,6 +909,19 @@ class MountCovered(MountError, code="mount.covered", exit_code=59):
         )
 
 
+class MountInPart(MountError, code="mount.in_part"):
+    """`mount --bind` shows a part of a live tree at another place, where paths are not those of the tree."""
+
+    def __init__(self, path: str, part: str) -> None:
+        self._say(
+            f"{quote(path)} is no live tree of its own: `mount --bind` shows {quote(part)} of one there",
+            "Work in the live tree itself (see `avfs sessions`), or name the fork with `--vault VAULT@FORK` and give "
+            "paths from its root.",
+            path=path,
+            part=part,
+        )
+
+
 class SessionNotFound(MountError, code="mount.not_found", exit_code=54):
     """Nothing is mounted that is called so."""
 

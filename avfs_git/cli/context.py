@@ -42,6 +42,7 @@ from avfs_git.errors import (
     InvalidInput,
     InvalidName,
     InvalidPath,
+    MountInPart,
     NoForkChosen,
     NoForks,
     NotAVault,
@@ -163,6 +164,7 @@ class State:
         Raises:
             BadUsage: If two options name different forks.
             DirectoryGone: If no option names the vault, and the directory was removed.
+            MountInPart: If no option names it, and the directory is in a part of a live tree, bound to another place.
         """
         if self.vault_flag is not None:
             vault, fork = read_target(self.vault_flag, "--vault")
@@ -201,7 +203,7 @@ class State:
         """Say what the current directory shows, if it is of the vault that is meant: then paths are relative to it."""
         if self.vault_flag is None:
             return self.place()
-        with suppress(DirectoryGone, CloneReplaced):
+        with suppress(DirectoryGone, CloneReplaced, MountInPart):
             place, vault = self.place(), parse_target(self.vault_flag).vault
             if place is not None and vault is not None and self._is_vault(vault, place.vault):
                 return place

@@ -40,6 +40,7 @@ def find_place(home: Path, command: Place | None, directory: Path | None = None)
         CloneReplaced: If a vault has forks of a clone around the directory, and another repository is there now.
         DirectoryGone: If the current directory was removed, or is in a mount that has ended: what it showed is not
             known.
+        MountInPart: If `mount --bind` shows a part of a live tree there.
     """
     try:
         here = Path.cwd() if directory is None else directory.resolve()

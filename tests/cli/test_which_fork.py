@@ -264,6 +264,44 @@ def test_every_kind_of_mount_says_which_fork(
     assert options(cli("touch", "x", env={"AVFS_FORK": "main"})) == ["work@task", "work@main"]
 
 
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("backend", [pytest.param("overlay", marks=pytest.mark.needs("overlayfs")), "fuse"])
+def test_a_part_of_a_tree_bound_elsewhere_is_refused_by_name(
+    cli: Cli, work: str, at: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, `..` and the root are others than in the tree; the whole tree bound elsewhere is the tree."""
+    cli("mount", "--vault", work, "--backend", backend, str(at)).ok()
+    whole, part = at.parent / "whole", at.parent / "part"
+    for tree, place in ((at, whole), (at / "src", part)):
+        place.mkdir()
+        subprocess.run(["mount", "--bind", tree, place], check=True)
+    try:
+        monkeypatch.chdir(whole / "src")
+        cli("write", "new", "1").ok()
+        assert (at / "src/new").read_text() == "1"
+        monkeypatch.chdir(part)
+        for verb in (
+            ["write", "main.py", "2"],
+            ["cat", "main.py"],
+            ["rm", "main.py"],
+            ["status"],
+            ["diff", "--", "main.py"],
+            ["exec", "--", "true"],
+            ["stop"],
+            ["unmount", str(part)],
+        ):
+            refused = cli(*verb)
+            assert (refused.status != 0, "`mount --bind` shows '/src' of one there" in refused.stderr) == (True, True)
+        assert (at / "src/main.py").read_text().startswith("print(1)")
+        assert not (at / "main.py").exists()
+        cli("write", "/src/main.py", "2", "--vault", f"{work}@main").ok()
+        assert (part / "main.py").read_text() == "2"
+    finally:
+        os.chdir("/")
+        for place in (part, whole):
+            subprocess.run(["umount", "-l", place], check=True)
+
+
 def test_a_read_only_mount_says_which_fork_too(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the mount of an older state."""
     cli("mount", "--vault", "work@main", "--readonly", f"{task}-ro").ok()

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from avfs_git.errors import MountInPart
 from avfs_git.host.mounts.mounts import Mounted, list_mounts
 
 SUBTYPE: Final = "avfs"
@@ -48,11 +49,19 @@ def is_ours(mounted: Mounted) -> bool:
 
 
 def find_mount_around(directory: Path) -> Mounted | None:
-    """Find the mount of ours that a directory is in; None if it is in none."""
+    """Find the mount of ours that a directory is in; None if it is in none.
+
+    Raises:
+        MountInPart: If it shows only a part of its tree there, from which `..` leads to elsewhere than in the tree.
+    """
     around = {directory, *directory.parents}
     found = [mount for mount in list_mounts() if mount.directory in around]
     inner = max(found, key=lambda mount: len(mount.directory.parts), default=None)
-    return inner if inner is not None and is_ours(inner) else None
+    if inner is None or not is_ours(inner):
+        return None
+    if inner.root != Path("/"):
+        raise MountInPart(os.fspath(inner.directory), os.fspath(inner.root))
+    return inner
 
 
 def _parse(source: str) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import HOST_PATH, verb
-from avfs_git.errors import DirectoryGone, SessionNotFound
+from avfs_git.errors import DirectoryGone, MountInPart, SessionNotFound
 
 if TYPE_CHECKING:
     from avfs_git.model import RemoveResult
@@ -45,7 +45,7 @@ def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveR
 
 def _find_fork_at_hand(state: State, session: Session) -> str | None:
     """Name the fork of the same vault in whose tree the command runs: its `undo` restores the deleted fork."""
-    with suppress(DirectoryGone):
+    with suppress(DirectoryGone, MountInPart):
         place = state.place()
         if place is not None and os.path.realpath(place.vault) == os.path.realpath(session.vault.path):
             return place.fork
