@@ -22,13 +22,13 @@ _TWO_LAYERS = (
 _ALIKE = {
     "`git add": "The content of each new object is written out, 200 for one commit; git does not wait for that in a "
     "plain clone.",
-    "restore of everything": "Each file is made again, and gets a new time: half of the time, and the kernel's. The rest "
-    "goes to comparing both states and confirming the result.",
+    "restore of everything": "Each file is made again, and gets a new time: half of the time, and the kernel's. The "
+    "rest goes to comparing both states and confirming the result.",
     "restore o": "A restore reads and saves what it replaces, which git drops: more than half of its processor time.",
     "status of 1,000": "A status goes on from the last one. Where the kernel shows the tree, nothing tells what "
     "programs changed "
-    "since, and each entry of the upper layer is looked at, in Python, which takes more than half of the time. Comparing "
-    "1,000 results, writing them to a socket and reading them there take a seventh each.",
+    "since, and each entry of the upper layer is looked at, in Python, which takes more than half of the time. "
+    "Comparing 1,000 results, writing them to a socket and reading them there take a seventh each.",
     "fork . DIR": "Each file of the clone is looked at once, as by `git status`: 20 µs of processor time a file for "
     "the first "
     "fork and 11 for another, beside the start of two programs and the mount.",
@@ -61,12 +61,11 @@ CAUSES = {
 }
 """Why a bar is missed, from profiles, by what the name of its row has in it; of live trees by FUSE."""
 SHARED_CAUSES = {
-    "restore of everything deleted, mounted": "Making a file takes the kernel 1.4 times as long on overlayfs as in a plain "
-    "directory, 1.5 times what git takes for all, and is half of the time. A third goes to capturing the result, which "
+    "restore of everything deleted, mounted": "Making a file takes the kernel 1.4 times as long on overlayfs as in a "
+    "plain directory, 1.5 times what git takes for all, and is half of the time. A third goes to capturing the result, which "
     "programs may have changed meanwhile, the rest to saving and comparing.",
-    "20 changed, mounted": "On overlayfs a rename takes 26 µs of processor time and an unlink 13, 40 ms for these files and "
-    "as much as "
-    "git takes for all; 110 ms more go to reading, saving and comparing what git drops.",
+    "20 changed, mounted": "On overlayfs a rename takes 26 µs of processor time and an unlink 13, 40 ms for these files "
+    "and as much as git takes for all; 110 ms more go to reading, saving and comparing what git drops.",
     **_ALIKE,
     "mount ready": "The session that mounts the base starts first, an interpreter and what it loads, and the mount "
     "after it.",
