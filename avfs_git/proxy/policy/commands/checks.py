@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterable
 
 from avfs_git.patterns import compiled
-from avfs_git.proxy.policy.commands import foreign, gitchecks, programs, shellbuiltins
+from avfs_git.proxy.policy.commands import foreign, gitchecks, programs, scripts, shellbuiltins
 from avfs_git.proxy.policy.commands.arguments import may_be_option
-from avfs_git.proxy.policy.commands.findings import Call, Findings, Place
+from avfs_git.proxy.policy.commands.findings import Call, Findings
 from avfs_git.proxy.shell.words import PLAIN, UNKNOWN, Word
 from avfs_git.values import replace
 
@@ -276,77 +276,6 @@ def _python_module(c: Findings, call: Call, words: tuple[Word, ...]) -> None:
         c.add("n", f"python -m {name} {module.why}", call.place)
 
 
-# A delimiter in brackets is not known: it counts there for some programs, and not for others.
-_SED_ADDRESS = r"(?:\d+|\$|/(?:[^/\\\n\[]|\\[^\n]|\[\^?+[^]/\\\n]+\])*+/)"
-_SED_SUBSTITUTE = (
-    r"s([^\\\n\s\w;\[\]])(?:(?!\1)[^\\\n\[]|\\[^\n]|\[\^?+(?:(?!\1)[^]\\\n])+\])*+\1(?:(?!\1)[^\\\n]"
-    r"|\\[^\n])*+\1[gpI\d]*+"
-)
-_SED_LOOKS = compiled(
-    rf"(?:[ \t]*+(?:{_SED_ADDRESS}(?:,{_SED_ADDRESS})?+)?+(?:!?[pdqD=]|{_SED_SUBSTITUTE})?+[ \t]*+(?:[;\n]|\Z))*+"
-)
-"""Scripts that print, drop and substitute."""
-_AWK_ACTS = compiled(r"system|getline|ARGV|[|>@]|/inet")
-"""What runs, reads or writes something in a program of awk, or may."""
-_SCRIPT_RUNS = compiled(
-    r"(?<!\|)\|&?\s*\"([^\"\n]+)\"|\"([^\"\n]+)\"\s*\|&?\s*getline"  # awk
-    rf"|(?:^|[;{{])\s*+(?:{_SED_ADDRESS})?+[ \t]*+e[ \t]++([^\n]+)",
-    re.MULTILINE,
-)
-"""A literal text that awk or sed hands to a shell."""
-
-
-def _check_sed(c: Findings, call: Call) -> None:
-    arguments = call.arguments
-    given = arguments.values("-e", "--expression")
-    files = arguments.values("-f", "--file")
-    operands = list(arguments.operands)
-    if files:
-        c.add("w", "a script of sed stands in a file that is not looked into", call.place)
-    if not given and not files and operands:
-        given = [operands.pop(0)]
-    for text in given:
-        _look_at_script(c, "sed", text, call.place)
-    for suffix in arguments.values("-i", "--in-place"):
-        if suffix is not None and "/" in suffix.value:
-            c.target(replace(suffix, value=suffix.value.replace("*", "x")), call.place)
-    call.place.paths = c.all_paths([*operands, *(value for value in files if value)], call.place)
-    for word in operands:
-        if arguments.has("-i", "--in-place"):
-            c.target(word, call.place, may_be_unknown=True)
-        c.path(word, call.place)
-    if call.place.paths:
-        c.add("w" if arguments.has("-i", "--in-place") else "r", "sed reads or changes a file", call.place)
-
-
-def _check_awk(c: Findings, call: Call) -> None:
-    arguments = call.arguments
-    given = arguments.values("-e", "--source")
-    operands = list(arguments.operands)
-    if arguments.has("-f", "--file", "-E", "--exec"):
-        c.add("w", "a program of awk stands in a file that is not looked into", call.place)
-    elif not given and operands:
-        given = [operands.pop(0)]
-    for text in given:
-        _look_at_script(c, "awk", text, call.place)
-    if "-i" in arguments.unknown or "--include" in arguments.unknown:  # `-i inplace`
-        for word in operands:
-            c.target(word, call.place, may_be_unknown=True)
-    call.place.paths = c.all_paths(operands, call.place)
-    c.words_as_paths(operands, call.place)
-    if operands:
-        c.add("r", "awk reads a file", call.place)
-
-
-def _look_at_script(c: Findings, name: str, text: Word | None, place: Place) -> None:
-    """Look into a script in the command: a few known forms only look at lines, the rest is text of another language."""
-    if text is None or not text.exact:
-        c.add("w", f"not all of a script of {name} is known", place, exact=False)
-    elif _AWK_ACTS.search(text.value) if name == "awk" else not _SED_LOOKS.fullmatch(text.value):
-        c.add("w", f"a script of {name} may do more than look at lines", place)
-        foreign.look_at_text(c, text, place, (foreign.SHELL, _SCRIPT_RUNS))
-
-
 # --- others ------------------------------------------------------------------------------------------------
 
 
@@ -492,8 +421,8 @@ CHECKS: dict[str, Callable[[Findings, Call], None]] = {
     "go-run": _check_go_run,
     "npm-config": _check_npm_config,
     "python": _check_python,
-    "sed": _check_sed,
-    "awk": _check_awk,
+    "sed": scripts.check_sed,
+    "awk": scripts.check_awk,
     "tar": _check_tar,
     "cpio": _check_cpio,
     "remote": _check_remote,
