@@ -62,10 +62,10 @@ CAUSES = {
 """Why a bar is missed, from profiles, by what the name of its row has in it; of live trees by FUSE."""
 SHARED_CAUSES = {
     "restore of everything deleted, mounted": "Making a file takes the kernel 1.4 times as long on overlayfs as in a "
-    "plain directory, 1.5 times what git takes for all, and is half of the time. A third goes to capturing the result, which "
-    "programs may have changed meanwhile, the rest to saving and comparing.",
-    "20 changed, mounted": "On overlayfs a rename takes 26 µs of processor time and an unlink 13, 40 ms for these files "
-    "and as much as git takes for all; 110 ms more go to reading, saving and comparing what git drops.",
+    "plain directory, 1.5 times what git takes for all, and is half of the time. A third goes to capturing "
+    "the result, which programs may have changed meanwhile, the rest to saving and comparing.",
+    "20 changed, mounted": "On overlayfs a rename takes 26 µs of processor time and an unlink 13, 40 ms for these "
+    "files and as much as git takes for all; 110 ms more go to reading, saving and comparing what git drops.",
     **_ALIKE,
     "mount ready": "The session that mounts the base starts first, an interpreter and what it loads, and the mount "
     "after it.",
