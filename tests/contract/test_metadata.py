@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -279,3 +280,33 @@ def test_programs_in_a_live_tree_see_and_set_them(work: Workspace, tmp_path: Pat
         assert os.listxattr(file) == ["user.owner"]
         work.undo()
         assert os.getxattr(file, "user.xdg.tags") == b"one, two,,one"
+
+
+@pytest.mark.needs("root", "fuse")
+@pytest.mark.parametrize("backend", ["fuse", pytest.param("overlay", marks=pytest.mark.needs("overlayfs"))])
+def test_a_write_takes_capabilities_away_as_the_kernel_does(work: Workspace, tmp_path: Path, backend: str) -> None:
+    """Of a file that root writes, set-uid stays; other attributes stay, too."""
+    capability = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)  # linux/capability.h: CAP_NET_RAW, effective
+    work.tag("src/a", "one")
+    with work.mount(tmp_path / "m", backend=backend):
+        for file in (tmp_path / "m/src/a", tmp_path / "m/src/b"):
+            file.chmod(0o4755)
+            os.setxattr(file, "security.capability", capability)
+        work.write("src/a", b"new")
+        assert os.listxattr(tmp_path / "m/src/a") == ["user.xdg.tags"]
+        assert (tmp_path / "m/src/a").stat().st_mode & 0o7777 == 0o4755
+    work.write("src/b", b"new")
+    with work.mount(tmp_path / "m", backend=backend):
+        assert os.listxattr(tmp_path / "m/src/b") == []
+
+
+@pytest.mark.ordinary
+@pytest.mark.needs("fuse")
+def test_a_write_of_an_ordinary_user_takes_set_uid_away_as_the_kernel_does(work: Workspace, tmp_path: Path) -> None:
+    """And set-gid of a file that the group may execute."""
+    with work.mount(tmp_path / "m", backend="fuse"):
+        for name, mode in (("a", 0o6755), ("b", 0o2644)):
+            (tmp_path / "m/src" / name).chmod(mode)
+            work.write(f"src/{name}", b"new")
+        assert (tmp_path / "m/src/a").stat().st_mode & 0o7777 == 0o755
+        assert (tmp_path / "m/src/b").stat().st_mode & 0o7777 == 0o2644

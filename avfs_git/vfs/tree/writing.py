@@ -60,6 +60,18 @@ class _Old(NamedTuple):
     """Its size in the upper layer."""
 
 
+def _kept(xattrs: Iterable[tuple[bytes, bytes]]) -> Xattrs:
+    """Give the attributes that stay when the kernel writes to a file."""
+    return tuple(pair for pair in xattrs if pair[0] != b"security.capability")
+
+
+def _kept_mode(mode: int) -> int:
+    """Give the mode that stays when the kernel writes to a file: only root's writes leave set-uid and set-gid."""
+    if os.geteuid() == 0:
+        return mode
+    return mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
+
+
 class Writing:
     """Writes the files of a tree as a whole."""
 
@@ -99,13 +111,13 @@ class Writing:
             entry = node.lower
             if entry is None:
                 raise fail(errno.ENOENT, name)
-            old, show = _Old(entry.mode, None, entry.xattrs, 0), self._upper.show
+            old, show = _Old(entry.mode, None, _kept(entry.xattrs), 0), self._upper.show
         else:
             directory = self._dir_fd(parent)
             status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
             if status.st_nlink > 1:
                 return self._write_in_place(node, data, mode)
-            xattrs = tuple(self._read_xattrs(node).items()) if node.has_xattrs else ()
+            xattrs = _kept(self._read_xattrs(node).items()) if node.has_xattrs else ()
             old, show = (
                 _Old(status.st_mode, (status.st_uid, status.st_gid), xattrs, status.st_size),
                 self._upper.show_instead,
@@ -240,7 +252,7 @@ class Writing:
         """Put a new file in place of one; nothing of the old content is copied up."""
         directory = self._dir_fd(parent)
         before = os.stat(directory.fd)
-        wanted = old.mode if mode is None else mode
+        wanted = _kept_mode(old.mode) if mode is None else mode
         temporary, fd, size = self._make_content(data, wanted, owner=old.owner, xattrs=old.xattrs)
         grows, files = (size - old.size, 0) if node.upper and not node.pins else (size, 1)
         try:
