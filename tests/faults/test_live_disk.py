@@ -163,6 +163,27 @@ def test_a_full_disk_is_told_and_nothing_is_half_written(mount_dir: Path, backen
 # --- a disk that fails -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("loop")
+@pytest.mark.parametrize("backend", ["fuse", pytest.param("overlay", marks=pytest.mark.needs("overlayfs"))])
+def test_a_full_disk_stops_nobody_from_looking(mount_dir: Path, backend: str) -> None:
+    """Neither programs in the tree nor the library, at a big file of the base, too."""
+    tree = mount_dir / "tree"
+    with (
+        image("ext4", mount_dir, size=48 << 20, options=["-m", "0"]) as disk,
+        mounted(disk.point / "home", tree, backend) as (work, _),
+    ):
+        (tree / "small").write_bytes(b"changed\n")
+        fill(disk.point, 0)
+        assert work.read("low") == b"".join(work.open_read("low")) == BIG
+        assert (tree / "low").read_bytes() == BIG
+        assert [file.path for file in work.status().changed_files] == [b"small"]
+        assert [file.change.path for file in work.diff().files] == [b"small"]
+        assert [file.path for file in work.grep("chang").files] == [b"small"]
+        assert {info.path for info in work.list_dir()} == {b"low", b"small"}
+        work.export_path("low", mount_dir / "exported")
+        assert (mount_dir / "exported").read_bytes() == BIG
+
+
 @contextlib.contextmanager
 def failing(session: Session, calls: str, number: str) -> Iterator[None]:
     """Let system calls of the server of a session fail."""

@@ -14,6 +14,7 @@ Nothing here waits for a program or a client while it holds that.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -174,12 +175,18 @@ link = _on_files("link", Files.link)
 
 @_reading
 def read_content(opened: OpenWorkspace, path: TreePath) -> Content:
-    """Read a file, as an open one if it is large."""
+    """Read a file, as an open one if it is large: on a full disk one in memory, which is no reason not to be read."""
     merged = opened.read_view()
     with file_errors(path, "read the workspace"):
         node = merged.resolve(path)
         if not node.is_dir and merged.attributes.getattr(node).size > CONTENT_INLINE:
-            with closing_fd(merged.contents.open_file(node, os.O_RDONLY)) as fd:
+            try:
+                opened_file = merged.contents.open_file(node, os.O_RDONLY)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                return put_aside(merged.contents.stream(node), lambda: os.memfd_create("content"))
+            with closing_fd(opened_file) as fd:
                 # Opened anew, because others may share the descriptor, and read at another position or write.
                 return Content(handle=Handle(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)))
     return Content(data=Files(opened).read(path))
