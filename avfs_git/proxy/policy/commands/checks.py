@@ -199,7 +199,7 @@ def _check_interpreter(c: Findings, call: Call) -> None:
         c.unseen(f"{call.name} runs what is typed", call.place)
     for text in (*call.words[1:], call.place.stdin):
         if text is not None:
-            foreign.look_at_text(c, text, call.place)
+            foreign.look_at_program(c, call, text, call.place)
     if call.name != "python" and any(re.fullmatch(r"-[A-Za-z]*i.*|-i|inplace", word.value) for word in call.words):
         for word in call.arguments.operands:
             c.target(word, call.place, may_be_unknown=True)

@@ -26,7 +26,8 @@ _PLACE = compiled(
     r"(?:~(?=/)|/(?:home|root|etc|proc|sys|dev|boot|var|srv|run|mnt|media|Users)(?=/))[^\s\"'`)\]};,<>|&\\]*"
 )
 SHELL = compiled(
-    r"(?:system|popen|exec\w{0,8}|spawn\w{0,8}|call|run|check_output|Popen)[ \t]{0,4}\(?\s{0,8}[\"'`]([^\"'`]+)[\"'`]"
+    r"(?:system|passthru|proc_open|popen|exec\w{0,8}|spawn\w{0,8}|call|run|check_output|Popen)"
+    r"[ \t]{0,4}\(?\s{0,8}[\"'`]([^\"'`]+)[\"'`]"
 )
 """A literal text that most languages would hand to a shell there."""
 _ESCAPE = compiled(
@@ -36,11 +37,52 @@ _ESCAPE = compiled(
     re.MULTILINE,
 )
 """The same in editors, pagers, databases and debuggers."""
+_EDITOR_RUNS = compiled(
+    r"(?:(?<![A-Za-z])|\bre?a?d?|'[A-Za-z])![ \t]*+([^\n]+)"
+    r"|(?:^|[\s:|\"'])ter(?:m(?:inal)?)?!?[ \t]++(?:\+\+\S++[ \t]++)*+([^\n]+)",
+    re.MULTILINE,
+)
+_EDITOR_HIDES = compiled(
+    r"systemlist|job_?start|term(?:open|_start)|feedkeys|fn\.system|(?:prg|\bsh|shell\w{0,8})\s?[+^]?=|&shell"
+)
+_DEBUGGER_RUNS = compiled(
+    r"(?:^|[\s\"'=])(?:!|sh(?:e(?:ll?)?)?\b)[ \t]*+(?:-\S++[ \t]++(?:\d++[ \t]++)?)*+([^\n]+)|\|[ \t]*+([^\n]+)",
+    re.MULTILINE,
+)
+_DEBUGGER_HIDES = compiled(r"\bal(?:ias)?\b|(?:\bpip?e?|\|)[ \t]++-")
+_DATABASE_RUNS = compiled(
+    r"^[ \t]*+\.(?:sh(?:e(?:ll?)?)?|sys?\w*)[ \t]([^\n]+)|^[ \t]*+\.\w+[ \t]++[\"']?\|([^\n\"']+)", re.MULTILINE
+)
+_DATABASE_HIDES = compiled(r"\bedit\s?\(")
+_LISP_HIDES = compiled(r"(?:start|make|call)-process|process-file|shell-command|-shell\b")
+_SCRIPT_RUNS = compiled(
+    r"`([^`]+)`|(?:\bqx|%x)\s?\W([^)}\]|!/]+)|[\"']\|-?([^\"'|]+)|[\"']([^\"'|]+)\|[\"']"
+    r"|\b(?:system|exec)[ (]{0,4}qw\W([^)}\]]+)"
+)
+_NOTHING = compiled(r"(?!)")
+_LANGUAGES: dict[str, tuple[re.Pattern[str], re.Pattern[str]]] = {
+    "vi": (_EDITOR_RUNS, _EDITOR_HIDES),
+    "gdb": (_DEBUGGER_RUNS, _DEBUGGER_HIDES),
+    "sqlite3": (_DATABASE_RUNS, _DATABASE_HIDES),
+    "nano": (_NOTHING, _LISP_HIDES),
+    "perl": (_SCRIPT_RUNS, _NOTHING),
+}
+"""By the first name of an entry: what its own commands hand to a shell, and which of them hide that."""
 
 _TASK = compiled(r"(?:.*[:_-])?(?:publish|deploy|upload)(?:[A-Z:_-].*)?|release:\w+|semantic-release|goreleaser")
 _INSTALLERS = frozenset({"make", "gmake", "bmake", "ninja", "meson", "scons", "nmake", "cmake", "python", "python3"})
 _INSTALLS = frozenset({"install", "uninstall", "--install", "install-strip"})
 _PREFIX = compiled(r"(?:--)?(?:DESTDIR|PREFIX|prefix|destdir|root|home|user)=?(.*)", re.DOTALL)
+
+
+def look_at_program(c: Findings, call: Call, text: Word, place: Place) -> None:
+    """Look at a text in the language of a program."""
+    entry = call.program.name
+    is_other = entry == "perl" and not call.name.startswith(("perl", "ruby", "php"))  # they share an entry
+    runs, hides = (_NOTHING, _NOTHING) if is_other else _LANGUAGES.get(entry, (_NOTHING, _NOTHING))
+    look_at_text(c, text, place, (SHELL, _ESCAPE, runs))
+    if hides.search(text.value):
+        c.unseen(f"{call.name} runs what is not known", place)
 
 
 # --- paths and addresses -----------------------------------------------------------------------------------
