@@ -583,7 +583,9 @@ def _append(git_dir: Path, name: str, data: bytes) -> None:
         for above in reversed(Path(name).parents):
             make_dir(git_dir / above, exist_ok=True)
         with closing_fd(
-            open_file(git_dir / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
+            open_file(
+                git_dir / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
         ) as fd:
             os.write(fd, data)
 

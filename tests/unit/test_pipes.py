@@ -87,3 +87,19 @@ def test_no_pipe_keeps_avfs_waiting(tmp_path: Path) -> None:
         finally:
             signal.alarm(0)
         shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("name", ["logs/refs/heads/f", "worktrees/f/logs/HEAD"])
+def test_a_command_runs_where_a_pipe_replaces_gits_log(tmp_path: Path, name: str) -> None:
+    """Before a command, avfs makes sure that the logs are there, so that git writes to them."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        with vault.fork("f") as work:
+            work.write("file", b"")
+            work.checkpoint()
+            assert work.exec("git", "status").exit_code == 0
+            log = vault.path / name
+            log.unlink()
+            os.mkfifo(log)
+            signal.alarm(_PATIENCE_S)
+            assert work.exec("true").exit_code == 0
