@@ -258,6 +258,8 @@ PROBLEMS = {
     "sidecar.damaged": "The sidecar of a fork cannot be read.",
     "statcache.unreadable": "The stat cache of a fork cannot be read. Repair: remove it.",
     "trash.missing": "The workspace of a deleted fork is not in the trash; undo brings its commits back only.",
+    "vault.no_file": "Something that is no regular file is where the vault has one.",
+    "vault.no_format": "The file is gone that says of which format the vault is. Repair: make it again.",
     "workspace.busy": "A workspace is in use and was not checked; no fault.",
     "workspace.orphan": "A workspace has no branch. Repair: move it to the vault's trash.",
     "workspace.upper_lost": "A workspace has lost its upper layer. Repair: make it again, with files as last recorded.",

@@ -38,6 +38,8 @@ STALE_AFTER_S = 3600
 """Temporary files of packs, and locks, may belong to a process that is alive; older ones do not."""
 LOCK_HELD_S = 2.0
 """git holds a lock for a moment; a lock that stays for so long is reported."""
+_FILES = ("commits", "config.json", "forklocks", "format", "kept-times", "made", "maintenance.json", "oplog", "origin")
+"""What is a file in the state of a vault, beside locks (docs/design/format.md)."""
 _AS_MEANT = ("capture.kept_beside", "capture.per_file")
 """What a capture remarks though nothing is missing: a file that stays beside history until added, programs at work."""
 
@@ -55,6 +57,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
     """Look at everything, and mend what can be mended if asked to."""
     problems: list[Problem] = []
     checks = (
+        ("files", _check_files(vault)),
         ("refs", _check_refs(vault)),
         ("operation log", _check_log(vault)),
         ("audit log", _check_audit(vault)),
@@ -105,6 +108,30 @@ def _fixable(
 def _removable(code: str, path: Path, description: str, remedy: str) -> _Finding:
     """Make the finding of a file that has only to go."""
     return _fixable(code, description, remedy, lambda: path.unlink(missing_ok=True), lambda: not path.exists())
+
+
+def _check_files(vault: OpenVault) -> Iterator[_Finding]:
+    """Find what is missing in the state of a vault, or no file: avfs refuses what needs it."""
+    layout = vault.layout
+    if not layout.root.is_dir():
+        return  # avfs has not written here
+    for path in sorted(layout.root.iterdir()):
+        is_file = path.is_file() and not path.is_symlink()
+        if (path.name in _FILES or path.suffix in (".lock", ".ndjson")) and not is_file:
+            yield _found(
+                "vault.no_file",
+                f"'{path.relative_to(vault.git_dir)}' is no regular file, and avfs refuses what needs it",
+                f"Move '{path}' elsewhere: avfs makes a lock or a log anew; copy another file from a backup.",
+            )
+    if layout.list_workspaces() and not layout.format.exists():
+        yield _fixable(
+            "vault.no_format",
+            f"'{layout.format.relative_to(vault.git_dir)}' is gone, and avfs writes nothing to such a vault",
+            "Make it again.",
+            layout.prepare,
+            layout.format.exists,
+            severity="error",
+        )
 
 
 def _check_log(vault: OpenVault) -> Iterator[_Finding]:

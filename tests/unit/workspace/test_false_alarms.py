@@ -45,4 +45,27 @@ def test_an_audit_log_that_cannot_be_read_is_named(vault: Vault, work: Workspace
     (log,) = vault.path.rglob("audit.ndjson")
     log.rename(log.with_name("moved"))
     log.mkdir()
-    assert _codes(vault) == [("audit.unreadable", "note")]
+    assert _codes(vault) == [("vault.no_file", "error"), ("audit.unreadable", "note")]
+
+
+@pytest.mark.parametrize("name", ["prune.lock", "forklocks", "audit.lock", "audit.ndjson", "notes.lock"])
+def test_what_is_no_file_is_no_healthy_vault(vault: Vault, work: Workspace, name: str) -> None:
+    """A directory where avfs has a file: what needs that is refused, so the doctor says so."""
+    work.write("a", b"")
+    work.checkpoint()
+    place = vault.path / "avfs" / name
+    place.unlink(missing_ok=True)
+    place.mkdir()
+
+    assert ("vault.no_file", "error") in _codes(vault)
+
+
+def test_a_vault_without_its_format_is_not_healthy(vault: Vault, work: Workspace) -> None:
+    """Avfs refuses to write there, so the doctor makes it again."""
+    work.write("a", b"")
+    work.checkpoint()
+    vault.path.joinpath("avfs", "format").unlink()
+
+    assert _codes(vault) == [("vault.no_format", "error")]
+    assert [found.fixed for found in vault.doctor(repair=True).problems] == [True]
+    assert _codes(vault) == []
