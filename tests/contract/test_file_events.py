@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -188,6 +189,27 @@ def test_closing_ends_the_iteration_of_another_thread(work: Workspace, mounted: 
 
 
 @pytest.mark.usefixtures("person")
+def test_a_signal_that_does_not_interrupt_the_wait_ends_it(work: Workspace, mounted: Session) -> None:
+    """As one that comes just before it: Python runs the handler of it in the main thread, when that goes on."""
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with work.file_events() as events:
+            beside = threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
+            beside.start()
+            with pytest.raises(Interrupted):
+                next(events)
+            beside.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_names_that_are_no_text(work: Workspace, mounted: Session) -> None:
     """Bytes as they are, and paths that are longer than a value on a line."""
     deep = b"/".join([b"\xff\n" * 60] * 30)

@@ -73,7 +73,8 @@ class FileEvents(Closing):
     def _receive(self, connection: Connection) -> None:
         """Wait for the next events, or for the next server; without one, the mount is over."""
         try:
-            line, descriptors = connection.receive()
+            # A signal that comes just before the wait does not end it: Python sees it when the wait is over.
+            line, descriptors = connection.receive(on_silence=lambda _: None)
             close_all(descriptors)  # none comes from a session of avfs
             events = read_events(line)
         except NotUnderstood as error:
