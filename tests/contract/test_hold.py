@@ -75,11 +75,11 @@ def running(tree: Path, *argv: str, cwd: str = "tree", user: int | None = None) 
         process.wait()
 
 
-def goes_on(file: Path) -> None:
-    """Wait until a file changes."""
+def goes_on(file: Path, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait until a file changes, or the process ends that changes it."""
     wait_for(file.exists)
     before = look(file)
-    wait_for(lambda: look(file) != before)
+    wait_for(lambda: look(file) != before or (process is not None and process.poll() is not None))
 
 
 def look(file: Path) -> tuple[int, bytes]:
@@ -225,6 +225,36 @@ def test_signals_are_not_lost(place: Mounted) -> None:
                 for _ in range(25):
                     os.kill(process.pid, 34)
         assert process.stdout.read().split() == [b"34"] * 200
+
+
+HANDLED = """
+import os, signal, sys
+got = 0
+def count(number, frame):
+    global got
+    got += 1
+signal.signal(34, count)
+with open("f", "wb", buffering=0) as file:
+    for sent in range(1, 1 << 40):
+        os.kill(os.getpid(), 34)
+        for _ in range(100):
+            if got == sent:
+                break
+        else:
+            sys.exit(f"{sent} sent, {got} came")
+        file.write(b"x")
+"""
+
+
+def test_a_signal_that_is_on_its_way_is_not_lost(place: Mounted) -> None:
+    """A program is held at the moment that a signal comes to it, too: it gets the signal when it goes on."""
+    file = place.directory / "f"
+    with running(place.directory, sys.executable, "-c", HANDLED) as process:
+        for _ in range(60):
+            goes_on(file, process)
+            assert process.poll() is None
+            with held([place.number], place.device, most_s=LONG_S):
+                assert state_of(process) == "t"
 
 
 @pytest.mark.needs("strace")

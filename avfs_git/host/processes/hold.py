@@ -4,10 +4,11 @@
 
 Decided here: which programs are held, how, and for how long. `held` starts this module as a process of its own. That
 finds the programs that have something of the mount open or mapped, or work in it, and stops all their threads with
-`PTRACE_SEIZE` and `PTRACE_INTERRUPT` (ptrace(2)): no parent or shell is told, and no signal is sent. It never lets go:
-it ends, and the kernel lets all go on and gives them the signals that came meanwhile. So nothing stays stopped, however
-this process ends: killed by `held`, with the process that started it, or by its own timer, whatever it is waiting for.
-Only a program that stops this process itself, by its id or by freezing its control group, keeps them stopped as long.
+`PTRACE_SEIZE` and `PTRACE_INTERRUPT` (ptrace(2)): no parent or shell is told, and no signal is sent. It never lets go,
+and takes no stop from the kernel: it ends, and the kernel lets all go on and gives them the signals that came
+meanwhile, or were on their way. So nothing stays stopped, however this process ends: killed by `held`, with
+the process that started it, or by its own timer, whatever it is waiting for. Only a program that stops this process
+itself, by its id or by freezing its control group, keeps them stopped as long.
 
 What a held program can notice: a few system calls that wait (`epoll_wait`, `semop`, `msgrcv`, a read of an inotify
 descriptor: signal(7) lists them) return EINTR, as after SIGSTOP and SIGCONT. These are not held: a program that another
@@ -50,7 +51,8 @@ _MOUNT_ID = b"\nmnt_id:\t"
 _SEIZE, _INTERRUPT = 0x4206, 0x4207  # linux/ptrace.h
 _AND_CHILDREN = 2 | 4 | 8
 """PTRACE_O_TRACEFORK, -VFORK and -CLONE: what a thread starts before it stops is seized as well, and stops."""
-_WALL = 0x40000000  # linux/wait.h
+_LOOK = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT | 0x40000000
+"""With __WALL (linux/wait.h): threads as well."""
 _PDEATHSIG = 1  # linux/prctl.h
 _DEFAULT = (signal.SIGALRM, signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -194,23 +196,34 @@ def _hold(server: int, most_s: float, mapped: bytes, numbers: AbstractSet[int]) 
 
 def _stop(libc: ctypes.CDLL, processes: Iterable[str]) -> None:
     """Stop all threads of processes."""
-    stopping = 0
+    stopping: set[int] = set()
     for process in processes:
         threads: set[str] = set()
         with contextlib.suppress(OSError):  # it ended
             while came := set(os.listdir(f"/proc/{process}/task")) - threads:
                 threads |= came
-                for thread in came:
-                    if not libc.ptrace(_SEIZE, int(thread), None, _AND_CHILDREN):
-                        libc.ptrace(_INTERRUPT, int(thread), None, None)
-                        stopping += 1
+                for thread in map(int, came):
+                    if not libc.ptrace(_SEIZE, thread, None, _AND_CHILDREN):
+                        libc.ptrace(_INTERRUPT, thread, None, None)
+                        stopping.add(thread)
     end = time.monotonic() + _STOP_S
-    with contextlib.suppress(ChildProcessError):
-        while stopping > 0 and time.monotonic() < end:
-            if os.waitpid(-1, os.WNOHANG | _WALL)[0]:
-                stopping -= 1
-            else:
-                time.sleep(_PAUSE_S)
+    while time.monotonic() < end:
+        stopping = {thread for thread in stopping if not _has_stopped(thread)}
+        if not stopping:
+            break
+        time.sleep(_PAUSE_S)
+
+
+def _has_stopped(thread: int) -> bool:
+    """Whether a thread has stopped, or ended.
+
+    It is looked at and not taken (WNOWAIT): of a thread that stops because a signal is on its way to it, the kernel
+    forgets the signal as soon as a tracer takes the stop and says nothing of the signal.
+    """
+    try:
+        return os.waitid(os.P_PID, thread, _LOOK) is not None
+    except ChildProcessError:
+        return True
 
 
 if __name__ == "__main__":
