@@ -7,6 +7,7 @@ import stat
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from avfs_git import Avfs, faults
 from avfs_git.errors import AvfsError, ContentChanged, MountError
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.store import hash_object
+from avfs_git.host.processes.watches import Watches
 from avfs_git.paths import TreePath
 from tests.support.capabilities import mount, unmount
 from tests.support.failing import armed
@@ -119,6 +121,21 @@ def test_a_directory_that_comes_back_is_there_with_all_that_is_in_it(place: tupl
 
         assert seen
         assert all(names == [b"b", b"deep", b"deep/c"] for names in seen)
+
+
+def test_a_directory_that_comes_back_has_its_mode_at_once(place: tuple[Path, Path]) -> None:
+    """Programs of other users are never kept out of it."""
+    home, tree = place
+    with serving(home, tree) as work, closing(Watches()) as watches:
+        fd = os.open(tree, os.O_RDONLY)
+        watches.add_directory(fd)
+        os.close(fd)
+        work.restore("one")
+
+        told = watches.read()
+        assert told is not None
+        assert [event.is_name for event in told if event.name == b"dir"] == [True]
+        assert stat.S_IMODE((tree / "dir").stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize("point", ["restore.staged", "restore.step"])

@@ -183,10 +183,10 @@ class Application:
     def _stage_trees(self, steps: Sequence[Step]) -> set[TreePath]:
         """Make new directories with all that is in them; list what comes with them."""
         in_trees: set[TreePath] = set()
-        for top, steps_below in _group_new_directories(steps).items():
-            if self._can_come_whole(top):
-                self._stage_tree(top, steps_below)
-                in_trees.update(step.path for step in steps_below)
+        for top, *below in _group_new_directories(steps):
+            if self._can_come_whole(top.path):
+                self._stage_tree(top, below)
+                in_trees.update(step.path for step in below)
         return in_trees
 
     def _can_come_whole(self, path: TreePath) -> bool:
@@ -198,17 +198,19 @@ class Application:
         except OSError:  # its own directory comes first
             return False
 
-    def _stage_tree(self, top: TreePath, steps: Sequence[Step]) -> None:
+    def _stage_tree(self, top: Step, steps: Sequence[Step]) -> None:
+        assert top.after is not None  # noqa: S101 - it comes
         upper = self._tree.upper
-        temporary = upper.make_dir()  # a closed directory could not be moved: it gets its mode in its place
+        temporary = upper.make_dir()
         known: dict[TreePath, KnownContent] = {}
-        self._trees[top] = _StagedTree(temporary, known, steps)
+        self._trees[top.path] = _StagedTree(temporary, known, steps)
         places = Directories(open_dir(upper.work.fd, temporary))
-        closed: list[tuple[TreePath, LowerEntry]] = []
+        # its own mode at once, but a closed directory could not be moved
+        closed = [(ROOT, top.after)] if top.after.mode & stat.S_IWUSR else []
         try:
             for step in steps:
                 assert step.after is not None  # noqa: S101 - they come
-                entry, path = step.after, TreePath(step.path[len(top) + 1 :])
+                entry, path = step.after, TreePath(step.path[len(top.path) + 1 :])
                 directory, name = split(path)
                 place = places.get(directory)
                 if entry.is_dir:
@@ -442,22 +444,20 @@ class Application:
                 merged.attributes.set_xattr(node, key, value)
 
 
-def _group_new_directories(steps: Sequence[Step]) -> dict[TreePath, list[Step]]:
-    """Find the new directories that are in no other new one, and what comes below each."""
+def _group_new_directories(steps: Sequence[Step]) -> list[list[Step]]:
+    """Find the new directories that are in no other new one, each with what comes below it."""
     found: dict[TreePath, list[Step]] = {}
-    tops: dict[TreePath, TreePath] = {}
     for step in steps:
         if step.before is not None or step.after is None:
             continue
-        top = tops.get(split(step.path)[0])
-        if top is not None:
-            found[top].append(step)
+        group = found.get(split(step.path)[0])
+        if group is not None:
+            group.append(step)
         elif step.after.is_dir:
-            top = step.path
-            found[top] = []
-        if top is not None and step.after.is_dir:
-            tops[step.path] = top
-    return found
+            group = [step]
+        if group is not None and step.after.is_dir:
+            found[step.path] = group
+    return [group for path, group in found.items() if group[0].path == path]
 
 
 def _first_mode(entry: LowerEntry) -> int:
