@@ -228,20 +228,22 @@ def test_nursery_that_dies_with_a_request_costs_nothing(starter: Starter, trees:
     nursery = nursery_of(starter.do("mount('one')"))
     assert nursery is not None
     os.kill(nursery, signal.SIGSTOP)
-    wait_for(lambda: status_of(nursery)["State"].startswith("T"))
-    starter.begin("mount('two')")
-    fds = Path(f"/proc/{starter.process.pid}/fd")
-    wait_for(lambda: any("avfs-said" in os.readlink(fds / name) for name in _listed(fds)))
-
-    os.kill(nursery, signal.SIGKILL)
+    try:
+        wait_for(lambda: status_of(nursery)["State"].startswith("T"))
+        starter.begin("mount('two')")
+        wait_for(lambda: any("avfs-said" in name for name in open_files_of(starter.process.pid)))
+    finally:
+        os.kill(nursery, signal.SIGKILL)
 
     assert nursery_of(starter.answer()) not in (None, nursery)
     assert (trees / "two" / "a").read_bytes() == b"one\n"
 
 
-def _listed(directory: Path) -> list[str]:
-    """List descriptors that are still there a moment later."""
-    return [name for name in os.listdir(directory) if os.path.lexists(directory / name)]
+def open_files_of(pid: int) -> Iterator[str]:
+    """Name what a process has open."""
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # it has just been closed
+            yield os.readlink(f"/proc/{pid}/fd/{number}")
 
 
 def test_nursery_ends_when_nobody_asks_it(tmp_path: Path) -> None:
