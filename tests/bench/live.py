@@ -117,7 +117,7 @@ class LiveBench:
                 self._try(f"one session{way.suffix}", partial(self._session, vault, way))
                 self._try(f"checkpoint{way.suffix}", partial(self._checkpoint, vault, way))
                 self._try(f"plain overlayfs{way.suffix}", partial(self._beside_overlayfs, vault, way))
-            self._try("restore and status", partial(self._beside_git, vault))
+            self._try("restore and status", partial(self._beside_git, vault, self.scratch))
             if self.ram is not None:
                 self._try("in memory", partial(self._in_ram, self.ram, policy))
             size = 128 if self.quick else 1024
@@ -301,9 +301,9 @@ class LiveBench:
             name = f"{size // _MIB} MiB: write by 1 MiB, beside plain overlayfs"
             yield self._compared(over, name, 1.25, rounds, works.write_big(size, _MIB), warm_up=False)
 
-    def _beside_git(self, vault: Vault) -> Iterator[LiveRow]:
+    def _beside_git(self, vault: Vault, scratch: Path, where: str = "") -> Iterator[LiveRow]:
         """Restore and look through the SDK, mounted or not, beside git in a plain clone."""
-        plain = self.scratch / "reset"
+        plain = scratch / "reset"
         shutil.copytree(self.clone, plain, symlinks=True)
         look = partial(native.git, plain, "status", "--porcelain")
         theirs: dict[str, Callable[[], object]] = {
@@ -320,7 +320,7 @@ class LiveBench:
             works.write_strays(plain, count, 0)
             looks[count] = measure(look, self.rounds, warm_up=True)
         for way in (None, *_WAYS):
-            shown = "" if way is None else f", mounted{way.suffix}"
+            shown = where if way is None else f", mounted{way.suffix}{where}"
             with ExitStack() as stack:
                 if way is None:
                     fork = vault.fork(f"space{next(self._numbers)}").fork
@@ -358,7 +358,7 @@ class LiveBench:
         yield restore(_DELETED, delete)  # last: from then on the workspace holds each file itself
 
     def _in_ram(self, ram: Path, policy: Path) -> Iterator[LiveRow]:
-        """Do on a disk that costs nothing what asks the server most."""
+        """Do on a disk that costs nothing what asks the server most, and what makes many files."""
         plain = ram / "live-plain"
         plain.mkdir()
         with (
@@ -374,6 +374,7 @@ class LiveBench:
                 ("tar x", 6, works.unpack(self.archive)),
             ):
                 yield self._compared(sides, name, limit, self.rounds, work, warm_up=False)
+            yield from self._beside_git(vault, ram, ", on ext4 in RAM")
 
     def _checkpoint(self, vault: Vault, way: _Way) -> Iterator[LiveRow]:
         files = 5_000 if self.quick else 30_000
