@@ -691,3 +691,14 @@ def test_the_audit_log_has_them_where_the_owner_asks(work: Workspace, mount_dir:
     assert policy.release_audit(keep_days=0, files=True) is not None
     assert [entry.event for entry in policy.audit(files=True)] == ["audit_released"]
     assert len(policy.audit()) == policy.verify_audit() > 1
+
+
+def test_the_audit_log_says_that_its_setting_cannot_be_read(work: Workspace, mount_dir: Path) -> None:
+    """A server that cannot read the settings serves its tree."""
+    (work.vault.path / "avfs" / "config.json").write_bytes(b"{")
+    with work.mount(mount_dir / "tree", backend="fuse") as session:
+        (session.path / "there").touch()
+
+    (found,) = work.vault.policy.audit(files=True)
+    assert found.event == "file_dropped"
+    assert "settings cannot be read" in str(found.details["text"])

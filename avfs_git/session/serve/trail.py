@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from avfs_git.errors import HostError, NoFileEvents, quote
+from avfs_git.errors import HostError, NoFileEvents, NotAVault, quote
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import FileEvent
 from avfs_git.records import to_record
@@ -38,14 +38,20 @@ _SAME: Final = ("op", "path", "old_path", "pid", "uid", "verdict", "error")
 
 
 def begin_trail(session: Session, source: EventSource, *, is_first: bool) -> Trail | None:
-    """Begin where the setting asks for it. Where the kernel tells no events, a line `file_dropped` says why."""
-    wanted, audit, fork = session.vault.config.read()["audit.files"], session.vault.file_audit, session.request.fork
-    if wanted == "none" or session.workspace is None:
+    """Begin where the setting asks for it.
+
+    Where the kernel tells no events, or the setting cannot be read, a line `file_dropped` says why.
+    """
+    audit, fork = session.vault.file_audit, session.request.fork
+    if session.workspace is None:
         return None
     try:
+        wanted = session.vault.config.read()["audit.files"]
+        if wanted == "none":
+            return None
         is_first = is_first and session.request.adopted is None
         return Trail(source, audit, fork, reads=wanted == "all", is_first=is_first)
-    except NoFileEvents as error:
+    except (NoFileEvents, NotAVault) as error:  # a server that died of it would leave the programs in the tree waiting
         with suppress(HostError):
             audit.append(f"{FILE}dropped", fork=fork, details={"dropped": None, "text": error.message})
         return None
