@@ -22,7 +22,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
-from avfs_git.paths import Oid, check_new_label, maybe_hex, maybe_oid
+from avfs_git.paths import Oid, check_new_label, fork_dir_name, maybe_hex, maybe_oid
 from avfs_git.values import replace
 from avfs_git.workspace.capture.looked import Looked
 from avfs_git.workspace.capture.requests import NOTHING_APPLIED, Applied, CaptureRequest, CheckpointRequest
@@ -43,7 +43,7 @@ from avfs_git.workspace.checkpoint.prepare import read_basis, warn_of_excess
 from avfs_git.workspace.checkpoint.staged import refuse_left_out
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
-from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
+from avfs_git.workspace.vault.format import HEADS, KNOWN, SIDECARS, Merging, label_ref
 from avfs_git.workspace.vault.gitmoves import (
     describe_with_git,
     facts_of_moves,
@@ -385,16 +385,17 @@ def record_seen(locked: LockedWorkspace, record: OpRecord, unseen: tuple[Oid, Oi
 def _came_from(locked: LockedWorkspace) -> list[Oid]:
     """List the commits that the workspace came from, the surest first.
 
-    The surest is where avfs last moved the branch to. An undo leaves the stat cache at the commit that was undone, so
-    that one comes later. If a deletion died before it put the workspace away, and git made the branch anew, positions
-    from before the deletion count.
+    The surest is where avfs last moved the branch to: the log says it or, where that was lost or never was, as in a
+    clone, a ref. An undo leaves the stat cache at the commit that was undone, so that one comes later. If a deletion
+    died before it put the workspace away, and git made the branch anew, positions from before the deletion count.
     """
     at = locked.vault.oplog.find_last_position(HEADS + locked.fork, locked.opened.state.created_at_ns)
     if at is not None:
         return [at]
+    known = locked.vault.refs.read(KNOWN + fork_dir_name(locked.fork))
     cache = locked.opened.cache
     cached = _leave_recorded(locked, cache.commit) if cache is not None and cache.commit is not None else None
-    return [oid for oid in (cached, maybe_oid(locked.opened.state.base)) if oid is not None]
+    return [oid for oid in (known, cached, maybe_oid(locked.opened.state.base)) if oid is not None]
 
 
 def _leave_recorded(locked: LockedWorkspace, oid: Oid) -> Oid | None:

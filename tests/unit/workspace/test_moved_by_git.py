@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import CannotUndo, RefConflict
-from avfs_git.sdk import Vault, Workspace
+from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.faults import check_vault, git, reachable_contents
 
 pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
@@ -139,3 +139,17 @@ def test_show_and_diff_of_a_commit_of_git(vault: Vault, work: Workspace, moved: 
     diff = vault.diff("two", commit, fork="main")
     assert [file.change.path for file in diff.files] == [b"b"]
     assert diff.files[0].hunks[0].lines
+
+
+def test_a_lost_log_blames_nobody(tmp_path: Path) -> None:
+    """Avfs knows what it put on the branch from a ref, too."""
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v") as vault:
+        work = vault.fork("work")
+        work.write("a", b"1")
+        work.checkpoint()
+        work.write("b", b"1")
+    vault.path.joinpath("avfs", "oplog").unlink()
+
+    with Avfs(tmp_path / "home") as avfs, avfs.open_vault("v").workspace("work") as work:
+        assert work.status().warnings == ()
+        assert work.checkpoint().outcome == "created"
