@@ -972,6 +972,36 @@ def test_a_commit_in_the_tree_says_nothing_of_files_pushed_before_it(mounted: tu
     assert git(work.vault.path, "show", "main:theirs") == "theirs\n"
 
 
+@pytest.mark.parametrize("how", ["update", "restore", "checkpoint"])
+def test_a_commit_after_undo_says_nothing_of_files_that_undo_took_back(
+    mounted: tuple[Workspace, Path], how: str
+) -> None:
+    """The files lack again what others pushed: a commit of git's on that does not make it the workspace's own."""
+    work, tree = mounted
+    (tree / "mine").write_bytes(b"")
+    git_in(tree, "add", "mine")
+    git_in(tree, "commit", "-q", "-m", "by git")
+    Others(work.vault.path, tree.parent / "clone").push("theirs", b"theirs\n")
+    if how == "update":
+        work.update()
+    elif how == "restore":
+        work.restore("HEAD")
+    else:
+        (tree / "theirs").write_bytes(b"theirs\n")
+        work.checkpoint()
+    work.undo()
+    (tree / "mine").write_bytes(b"by git\n")
+    git_in(tree, "add", "mine")
+    git_in(tree, "commit", "-q", "-m", "by git, too")
+
+    with pytest.raises(RefConflict):
+        work.checkpoint()
+    work.update()
+    assert ((tree / "theirs").read_bytes(), git_in(tree, "status", "--short")) == (b"theirs\n", "")
+    work.checkpoint()
+    assert git(work.vault.path, "show", "main:theirs") == "theirs\n"
+
+
 def test_undo_takes_from_the_files_what_was_seen_of_others(mounted: tuple[Workspace, Path]) -> None:
     """A checkpoint that finds the files as others have put them on the branch is an operation of its own."""
     work, tree = mounted

@@ -473,8 +473,9 @@ def _list_moves(vault: OpenVault, fork: str) -> list[Logged]:
     moves_of_git = worktree.read_moves(ref)
     if head is None or not moves_of_git or moves_of_git[-1].new != head:
         return []  # before the log is read, whose length is what all forks ever did
-    moved = ((record, new) for record in vault.oplog.read_fork(fork) for name, _, new in record.moves if name == ref)
-    last, known = next(moved, (None, None))
+    moved = (record for record in vault.oplog.read_fork(fork) if any(name == ref for name, _, _ in record.moves))
+    last = next(moved, None)
+    known = last.position(ref) if last is not None else None
     fresh = _count_fresh(moves_of_git, vault.oplog.find_last_fact(fork, GIT_LOG), last)
     found = 0 if known == head.hex() else None
     count, reached = 0, maybe_hex(head)

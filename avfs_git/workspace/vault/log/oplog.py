@@ -62,7 +62,6 @@ from avfs_git.workspace.vault.log.oprecord import (
     FORK_RENAME,
     INTENT,
     OF_FORKS,
-    OURS,
     REDO,
     RENAMED_FROM,
     UNDO,
@@ -447,12 +446,7 @@ class OpLog:
         with self._view() as view:
             records = self._find(view, ref_key(ref), counts)
             record = next(records, None)
-        if record is None:
-            return None
-        new = next(new for name, _, new in record.moves if name == ref)
-        if record.kind == UNDO:  # of an update: the files have only our side again
-            new = record.more.get(OURS, new)
-        return maybe_oid(new)
+        return maybe_oid(record.position(ref)) if record is not None else None
 
     def list_operations(self, fork: str | None, limit: int, *, at_hand: bool = False) -> list[Operation]:
         """List operations, newest first, with what has been undone marked.

@@ -125,6 +125,11 @@ class OpRecord:
         """Tell whether something can no longer be undone when the record is gone or expired."""
         return (bool(self.moves) or self.before is not None) and EXPIRED not in self.more
 
+    def position(self, ref: str) -> str | None:
+        """Tell which commit of a branch that it moved the workspace has since: not what others put there before."""
+        new = next(new for name, _, new in self.moves if name == ref)
+        return self.more.get(OURS, new) if self.kind == UNDO else new  # of an update: only our side again
+
     def whole_moves(self) -> list[RefMoveRecord]:
         """List what the operation did to refs, with what git did to the branch in it."""
         ref = HEADS + self.fork
