@@ -24,8 +24,10 @@ Everything on disk is done with the workspace locked, which excludes checkpoints
 from __future__ import annotations
 
 import os
+import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,18 +40,21 @@ from avfs_git.gitstore.formats.index import (
     BadIndex,
     CachedTree,
     ForeignIndex,
+    GitIndex,
     IndexWriter,
     Move,
     make_stat,
     move_entries,
 )
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
+from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.worktree import IndexBusy
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.lazy import LazyLogger
-from avfs_git.model import ChangedFile
+from avfs_git.model import ChangedFile, MergeStrategy
 from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, Stored, find_redirected
 from avfs_git.vfs.layer.readers import UpperReader
@@ -177,7 +182,7 @@ class GitDir:
             moves = [_as_move(change) for change in diff_trees(vault.store, self._tree(basis), self._tree(head))]
             try:
                 index = worktree.read_entries(vault.store.read_tree, found[0])
-                data = move_entries(index, moves) if index is not None else None
+                data = move_entries(index, self._with_staged(index, moves)) if index is not None else None
             except ForeignIndex:
                 _LOG.warning("the index of '%s' has an unknown extension: it stays as it is", opened.fork)
                 return
@@ -193,6 +198,33 @@ class GitDir:
             worktree.clear_basis()
         elif has_moved or has_none:
             worktree.note_basis(head)
+
+    def _with_staged(self, index: GitIndex, moves: Sequence[Move]) -> list[Move]:
+        """Have files that are staged otherwise than in both commits follow as far as their lines can.
+
+        What was staged in them stays staged; without what has come to the branch, the next commit takes that back.
+        """
+        from avfs_git.gitstore.merge.engine import Labels  # noqa: PLC0415 - not before the tree can be used
+        from avfs_git.gitstore.merge.files import FileMerger  # noqa: PLC0415 - neither
+
+        store, merger, paths = self.opened.vault.store, FileMerger(favor=MergeStrategy.OURS), index.paths
+        followed: list[Move] = []
+        with PackWriter(store) as pack:
+            for move in moves:
+                at = bisect_left(paths, move.path)
+                there = index.entry(at) if at < len(paths) and paths[at] == move.path else None
+                held = (there.mode, there.oid) if there is not None and not there.stage else None
+                texts = [side for side in (move.old, held, move.new) if side is not None and stat.S_ISREG(side[0])]
+                if held in (move.old, move.new) or len(texts) < len(Labels._fields):
+                    followed.append(move)
+                    continue
+                was, mode, new = (mode for mode, _ in texts)
+                base, ours, theirs = (store.read_blob(oid) for _, oid in texts)
+                merged = merger.merge(base, ours, theirs, Labels(b"", b"", b"")).content
+                oid = texts[2][1] if merged == theirs else pack.add(KIND_BLOB, merged)
+                followed.append(Move(move.path, held, (new if mode == was else mode, oid)))
+            pack.finish()
+        return followed
 
     def _tree(self, commit: Oid | None) -> Oid | None:
         return None if commit is None else self.opened.vault.store.read_commit(commit).tree

@@ -972,6 +972,29 @@ def test_a_commit_in_the_tree_says_nothing_of_files_pushed_before_it(mounted: tu
     assert git(work.vault.path, "show", "main:theirs") == "theirs\n"
 
 
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+@pytest.mark.parametrize("again", [False, True])
+def test_a_staged_file_gets_what_others_pushed(mounted: tuple[Workspace, Path], again: bool) -> None:
+    """What is staged stays so where the file has changed again; the next commit takes nothing back that others did."""
+    work, tree = mounted
+    lines = [b"%d\n" % number for number in range(40)]
+    work.write("file", b"".join(lines))
+    work.checkpoint("lines")
+    (tree / "file").write_bytes(b"".join([b"staged\n", *lines[1:]]))
+    git_in(tree, "add", "file")
+    if again:
+        (tree / "file").write_bytes(b"".join([b"mine\n", *lines[1:20], b"more\n", *lines[21:]]))
+    Others(work.vault.path, tree.parent / "clone").push("file", b"".join([*lines[:-1], b"theirs\n"]))
+
+    work.update()
+
+    changed = [line for line in git_in(tree, "diff", "--cached", "-U0").splitlines() if line[:2] in ("-m", "+s", "-t")]
+    assert changed == (["-mine", "+staged"] if again else [])
+    git_in(tree, "commit", "-q", "--allow-empty", "-m", "by git")
+    assert git_in(tree, "show", "HEAD:file").splitlines()[::39] == ["staged", "theirs"]
+    assert git_in(tree, "status", "--short") == (" M file\n" if again else "")
+
+
 @pytest.mark.parametrize("how", ["update", "restore", "checkpoint"])
 def test_a_commit_after_undo_says_nothing_of_files_that_undo_took_back(
     mounted: tuple[Workspace, Path], how: str
