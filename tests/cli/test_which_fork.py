@@ -722,6 +722,21 @@ def test_what_changes_is_refused_where_the_vault_is_not_clear(
         assert (ran.document["error"] or {}).get("code") == "input.place_disputed", (words, ran.document)
 
 
+def test_a_server_for_agents_is_refused_where_the_vault_is_not_clear(
+    cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calls name no vault. A server that only reads takes the directory, and warns; an option decides."""
+    monkeypatch.chdir(task)
+    for env in ({"AVFS_VAULT": "other"}, {"AVFS_FORK": "main"}):
+        refused = cli("mcp", env=env)
+        assert refused.status == 2, refused.stderr
+        assert f"the mount '{task}' shows fork 'task' of vault 'work', but " in refused.stderr
+        looking = cli("mcp", "--read-only", env=env)
+        assert (looking.status, "this shows the former" in looking.stderr) == (0, True)
+        chosen = cli("mcp", "--vault", "work@task", env=env)
+        assert (chosen.status, chosen.stderr) == (0, "")
+
+
 def test_a_mounted_fork_whose_branch_git_deleted_says_how_it_comes_back(
     cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 _MIN_TOKEN = 16
 
 
-@verb("mcp", looks=True, view="commands", unrecorded=("token_file",), example="avfs mcp --read-only")
+@verb(
+    "mcp",
+    looks=lambda given: given["read_only"],
+    view="commands",
+    unrecorded=("token_file",),
+    example="avfs mcp --read-only",
+)
 @click.option("--read-only", is_flag=True, help="Offer only tools that change nothing.")
 @click.option("--http", is_flag=True, help="Serve over HTTP instead of standard input and output.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="With --http: the address to listen at.")
@@ -100,7 +106,12 @@ def _leave(number: int, _frame: object) -> NoReturn:
 
 
 def _find_scope(state: State, *, read_only: bool) -> Scope:
-    """Say what the server works in: as for every command, and where options name it, there only."""
+    """Say what the server works in: as for every command, and where options name it, there only.
+
+    Raises:
+        PlaceDisputed: If directory and environment contradict each other, and the server has tools that change files:
+            its calls name neither.
+    """
     try:
         from avfs_git.mcp.scope import Reach, Scope  # noqa: PLC0415 - not for the help
     except ModuleNotFoundError as error:
@@ -117,6 +128,7 @@ def _find_scope(state: State, *, read_only: bool) -> Scope:
             return Scope(
                 partial(open_home), vault.name if choice.vault is None else choice.vault, fork, reach, read_only
             )
+    state.check_undisputed()
     return Scope(partial(open_home), choice.vault, choice.fork, reach, read_only)
 
 
