@@ -98,6 +98,23 @@ def _state_of(clone: Path) -> tuple[object, ...]:
     )
 
 
+def test_git_commits_as_in_the_clone(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """An author that the clone's own configuration names is that of the fork; a later one of the vault stays."""
+    for key, value in {"user.name": "Bea", "user.email": "bea@work.example"}.items():
+        _git(clone, "config", key, value)
+    plain = {name: value for name, value in _ENV.items() if not name.startswith(("GIT_AUTHOR", "GIT_COMMITTER"))}
+    expected = ["Bea <bea@work.example>", "Bea <bea@new.example>"]
+    for name, author in zip(("one", "two"), expected, strict=True):
+        session = avfs.fork_directory(clone, mount_dir / name)
+        try:
+            commit = ["git", "commit", "-q", "--allow-empty", "-m", "by git"]
+            subprocess.run(commit, cwd=mount_dir / name, env=plain, check=True)
+            assert _git(mount_dir / name, "log", "-1", "--format=%an <%ae>").strip() == author
+            _git(mount_dir / name, "config", "user.email", "bea@new.example")
+        finally:
+            _end(session)
+
+
 def test_the_fork_has_what_the_clone_has(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
     """Files, modes, times and what git says of them are those of the clone, which is not touched.
 
