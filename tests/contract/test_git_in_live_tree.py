@@ -972,6 +972,35 @@ def test_a_commit_in_the_tree_says_nothing_of_files_pushed_before_it(mounted: tu
     assert git(work.vault.path, "show", "main:theirs") == "theirs\n"
 
 
+@pytest.mark.parametrize("mark", ["sparse-checkout", "--skip-worktree", "--assume-unchanged"])
+def test_an_update_commits_nothing_that_git_was_told_to_keep_out(mounted: tuple[Workspace, Path], mark: str) -> None:
+    """As a checkpoint: the branch keeps files that git has left out of the tree, and gets no edits of marked ones."""
+    work, tree = mounted
+    work.write("d/file", b"1\n")
+    work.checkpoint("three")
+    if mark == "sparse-checkout":
+        git_in(tree, "status")  # git leaves out only files that it has looked at
+        git_in(tree, "sparse-checkout", "set", "no-directory")
+        assert not (tree / "d/file").exists()
+    else:
+        git_in(tree, "update-index", mark, "d/file")
+        (tree / "d/file").write_bytes(b"local\n")
+    Others(work.vault.path, tree.parent / "clone").push("theirs", b"theirs\n")
+    head = git(work.vault.path, "rev-parse", "main")
+
+    with pytest.raises(SparseCheckout if mark == "sparse-checkout" else MarkedUnchanged):
+        work.update()
+    assert git(work.vault.path, "rev-parse", "main") == head
+    if mark == "sparse-checkout":
+        git_in(tree, "checkout", "HEAD", "--", "theirs")
+        git_in(tree, "sparse-checkout", "disable")
+    else:
+        git_in(tree, "update-index", mark.replace("--", "--no-"), "d/file")
+    work.update()
+    held = b"1\n" if mark == "sparse-checkout" else b"local\n"
+    assert ((tree / "d/file").read_bytes(), (tree / "theirs").read_bytes()) == (held, b"theirs\n")
+
+
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
 @pytest.mark.parametrize("again", [False, True])
 def test_a_staged_file_gets_what_others_pushed(mounted: tuple[Workspace, Path], again: bool) -> None:

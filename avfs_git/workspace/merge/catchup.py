@@ -16,12 +16,14 @@ from dataclasses import replace
 
 from avfs_git.errors import RefConflict
 from avfs_git.faults import reach
+from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult
 from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes, record_moves
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_unseen_head, saving_first
 from avfs_git.workspace.checkpoint.following import follow
+from avfs_git.workspace.checkpoint.staged import refuse_left_out
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
@@ -61,6 +63,7 @@ def catch_up(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> Mer
         FileChanging: If a file cannot be read whole.
         UnrelatedHistories: If the branch has no commit in common with what the workspace came from.
         RefConflict: If the branch is not at `theirs` any more.
+        SparseCheckout, MarkedUnchanged: As a checkpoint: the merge would have what git was told to keep out of commits.
         HeadElsewhere, MergeInProgress, WorkspaceBusy: As `find_behind`.
     """
     if _find_unseen(locked) is None:
@@ -75,6 +78,8 @@ def catch_up(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> Mer
         if head != theirs:
             raise RefConflict(HEADS + locked.fork, theirs.hex(), head.hex())
         saved, now, left_out = save_aside(locked, "save before update")
+    changed = diff_trees(locked.vault.store, locked.vault.store.read_commit(came_from).tree, now[0])
+    refuse_left_out(locked.vault, locked.fork, changed, by_programs=True)
     with host_errors("merge what others have put on the branch"):
         reach("catchup.saved")
     ours = oid_of(saved) if saved is not None else came_from
