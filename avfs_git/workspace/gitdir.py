@@ -208,13 +208,15 @@ class GitDir:
         from avfs_git.gitstore.merge.files import FileMerger  # noqa: PLC0415 - neither
 
         store, merger, paths = self.opened.vault.store, FileMerger(favor=MergeStrategy.OURS), index.paths
+        gone = {move.old for move in moves if move.new is None}
         followed: list[Move] = []
         with PackWriter(store) as pack:
             for move in moves:
                 at = bisect_left(paths, move.path)
                 there = index.entry(at) if at < len(paths) and paths[at] == move.path else None
                 held = (there.mode, there.oid) if there is not None and not there.stage else None
-                texts = [side for side in (move.old, held, move.new) if side is not None and stat.S_ISREG(side[0])]
+                old = held if move.old is None and held in gone else move.old  # `git mv` changes no line
+                texts = [side for side in (old, held, move.new) if side is not None and stat.S_ISREG(side[0])]
                 if held in (move.old, move.new) or len(texts) < len(Labels._fields):
                     followed.append(move)
                     continue

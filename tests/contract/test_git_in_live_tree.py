@@ -1024,6 +1024,23 @@ def test_a_staged_file_gets_what_others_pushed(mounted: tuple[Workspace, Path], 
     assert git_in(tree, "status", "--short") == (" M file\n" if again else "")
 
 
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_a_file_that_git_has_moved_gets_what_others_pushed(mounted: tuple[Workspace, Path]) -> None:
+    """The new name is staged with the old content: the next commit would take back what others did to the old one."""
+    work, tree = mounted
+    lines = [b"%d\n" % number for number in range(40)]
+    work.write("file", b"".join(lines))
+    work.checkpoint("lines")
+    git_in(tree, "mv", "file", "moved")
+    Others(work.vault.path, tree.parent / "clone").push("file", b"".join([*lines[:-1], b"theirs\n"]))
+
+    work.update()
+
+    assert git_in(tree, "status", "--short") == ""
+    assert git_in(tree, "show", "HEAD:moved").splitlines()[-1] == "theirs"
+    assert git_in(tree, "ls-tree", "--name-only", "HEAD").split() == ["more", "moved"]
+
+
 @pytest.mark.parametrize("how", ["update", "restore", "checkpoint"])
 def test_a_commit_after_undo_says_nothing_of_files_that_undo_took_back(
     mounted: tuple[Workspace, Path], how: str
