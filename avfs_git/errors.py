@@ -853,6 +853,18 @@ class HeadElsewhere(MergeError, code="merge.head_elsewhere", exit_code=47):
         )
 
 
+class GitUnderWay(MergeError, code="merge.git_under_way", exit_code=47):
+    """git is in the middle of a merge, cherry-pick or revert in the live tree, whose conflicts would be committed."""
+
+    def __init__(self, fork: str, command: str) -> None:
+        self._say(
+            f"git is in the middle of a {command} in the tree of {quote(fork)}",
+            f"Run `git {command} --continue` or `git {command} --abort` in the tree.",
+            fork=fork,
+            command=command,
+        )
+
+
 class MountError(AvfsError, code="mount.failed", exit_code=50):
     """Something about a live tree."""
 

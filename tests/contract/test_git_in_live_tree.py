@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import CannotUndo, HeadElsewhere, MarkedUnchanged, RefConflict, SparseCheckout, WorkspaceBusy
+from avfs_git.errors import (
+    CannotUndo,
+    GitUnderWay,
+    HeadElsewhere,
+    MarkedUnchanged,
+    RefConflict,
+    SparseCheckout,
+    WorkspaceBusy,
+)
 from avfs_git.sdk import Workspace
 from tests.support.faults import check_vault, git
 
@@ -999,6 +1007,31 @@ def test_an_update_commits_nothing_that_git_was_told_to_keep_out(mounted: tuple[
     work.update()
     held = b"1\n" if mark == "sparse-checkout" else b"local\n"
     assert ((tree / "d/file").read_bytes(), (tree / "theirs").read_bytes()) == (held, b"theirs\n")
+
+
+@pytest.mark.parametrize("command", ["merge", "cherry-pick", "revert"])
+def test_nothing_is_merged_in_the_middle_of_a_command_of_gits(mounted: tuple[Workspace, Path], command: str) -> None:
+    """The conflicts that git left would become a commit, markers and all, and giving up would not bring files back."""
+    work, tree = mounted
+    with work.vault.fork("side") as side:
+        side.write("file", b"side\n")
+        side.checkpoint("side")
+    (tree / "file").write_bytes(b"mine\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "by git")
+    with pytest.raises(subprocess.CalledProcessError):
+        git_in(tree, command, "HEAD~1" if command == "revert" else "side")
+    Others(work.vault.path, tree.parent / "clone").push("theirs", b"theirs\n")
+    head = git(work.vault.path, "rev-parse", "main")
+
+    picking, rebasing = partial(work.cherry_pick, ["side"]), partial(work.rebase, "side")
+    for merging in (work.update, partial(work.merge, "side"), picking, rebasing):
+        with pytest.raises(GitUnderWay, match=command):
+            merging()
+
+    assert git(work.vault.path, "rev-parse", "main") == head
+    git_in(tree, "reset", "-q", "--hard")
+    work.update()
+    assert ((tree / "file").read_bytes(), (tree / "theirs").read_bytes()) == (b"mine\n", b"theirs\n")
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)

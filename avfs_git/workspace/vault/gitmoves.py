@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
-from avfs_git.errors import CheckpointNotFound, HeadElsewhere, HostError, and_more, name_some
+from avfs_git.errors import CheckpointNotFound, GitUnderWay, HeadElsewhere, HostError, and_more, name_some
 from avfs_git.gitstore.formats.reflog import Logged, find_inside, find_last_held, find_last_inside
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
@@ -141,12 +141,16 @@ def check_head(vault: OpenVault, fork: str) -> None:
 
     Raises:
         HeadElsewhere: If git's HEAD in the tree is not on the branch.
+        GitUnderWay: If git is in the middle of a merge, cherry-pick or revert there.
         BranchCheckedOut: If another working tree has the branch checked out.
     """
     vault.check_not_elsewhere(fork)
     where = find_head_elsewhere(vault, fork)
     if where is not None:
         raise HeadElsewhere(fork, where, way_back=_way_back(vault, fork))
+    command = find_under_way(vault, fork)
+    if command is not None:  # the conflicts that it left would become a commit, and the branch would not go back
+        raise GitUnderWay(fork, command)
 
 
 def _way_back(vault: OpenVault, fork: str) -> str:
