@@ -36,7 +36,9 @@ def find_author(place: Path, environment: Mapping[str, str], *, default_email: s
     given = {key: value for key, value in environment.items() if value and key not in _OF_A_REPOSITORY}
     # A named repository needs no search, which would stop at another user's repository.
     where = [f"--git-dir={os.fspath(place)}"] if (place / "HEAD").is_file() else []
-    said = _ask([*where, "var", "GIT_AUTHOR_IDENT"], {"EMAIL": default_email, **given, "LC_ALL": "C"}, place)
+    # With the setting, git would refuse the commit; here it is made all the same, with the name.
+    asked = [*where, "-c", "user.useConfigOnly=false", "var", "GIT_AUTHOR_IDENT"]
+    said = _ask(asked, {"EMAIL": default_email, **given, "LC_ALL": "C"}, place)
     found = _IDENT.fullmatch(said.decode("utf-8", "replace")) if said is not None else None
     return Identity(found[1], found[2]) if found is not None else None
 

@@ -104,6 +104,15 @@ def test_identity_is_the_one_of_git(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert find_identity(vault) == Identity("Grace Höpper", "clone@example.org")
 
 
+def test_a_name_counts_where_git_wants_an_address_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Git would refuse the commit; work is not left unsaved for that."""
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"):
+        monkeypatch.delenv(name)
+    (tmp_path / "global").write_text("[user]\n\tname = Grace Höpper\n\tuseConfigOnly = true\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "global"))
+    assert find_identity(tmp_path).name == "Grace Höpper"
+
+
 def make_state(vault: str | None = None, fork: str | None = None) -> State:
     """Make a state as the flags would."""
     state = State(EnvelopeOutput([]))
