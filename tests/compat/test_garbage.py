@@ -535,6 +535,30 @@ def test_the_doctor_puts_a_half_made_working_tree_away(vault: Vault) -> None:
     git(vault.path, "fsck")
 
 
+@pytest.mark.parametrize("damage", ["empty", "half", "garbage", "directory", "link"])
+def test_the_doctor_names_an_index_for_which_gc_deletes_nothing(vault: Vault, tmp_path: Path, damage: str) -> None:
+    """Without its objects gc does not know what is staged; the doctor says which it is, and what to do."""
+    git(vault.path, "worktree", "add", "-q", str(tmp_path / "tree"), "main")
+    index = next((vault.path / "worktrees").glob("*/index"))
+    assert vault.doctor().problems == ()
+    whole = index.read_bytes()
+    index.unlink()
+    if damage == "directory":
+        index.mkdir()
+    elif damage == "link":
+        index.symlink_to("/dev/zero")
+    else:
+        index.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "garbage": b"garbage" * 20}[damage])
+
+    (problem,) = vault.doctor().problems
+
+    assert problem.code == "worktree.bad_index"
+    assert str(index) in problem.remedy
+    index.rename(tmp_path / "away")
+    subprocess.run(["git", "reset", "-q"], cwd=tmp_path / "tree", check=True)
+    assert vault.doctor().problems == ()
+
+
 def test_a_lock_of_a_killed_git_keeps_nobody_from_a_commit_graph(vault: Vault) -> None:
     """A git that died, or the machine, leaves `commit-graph.lock` for ever: git itself writes no graph after that."""
     lock = vault.path / "objects" / "info" / "commit-graph.lock"

@@ -15,10 +15,13 @@ from pathlib import Path
 
 from avfs_git.errors import AuditDamaged, AvfsError, GitFailed, HostError, RefDamaged, WorkspaceBusy
 from avfs_git.faults import reach
+from avfs_git.gitstore.formats.fullindex import read_full_index
+from avfs_git.gitstore.formats.index import BadIndex, ForeignIndex
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
 from avfs_git.gitstore.refs.refs import BAD_NAME, RefChange
+from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.model import DoctorReport, Problem, Severity
 from avfs_git.paths import Oid, fork_of_dir_name, oid_of, show_path
@@ -357,6 +360,19 @@ def _check_worktrees(vault: OpenVault, open_workspace: Opener) -> Iterator[_Find
             lambda place=place: _put_worktree_away(vault, open_workspace, place),  # type: ignore[misc]  # a default binds the loop's value
             lambda place=place: place not in list_half_made(vault.git_dir),  # type: ignore[misc]  # as above
         )
+    for place in map(Path, list_worktree_dirs(vault.git_dir)):
+        index = place / "index"
+        try:
+            with open_plain_file(index) as file:
+                read_full_index(file.read(), place, vault.store.read_tree)
+        except (FileNotFoundError, ForeignIndex):
+            continue
+        except (BadIndex, AvfsError, OSError) as error:
+            yield _found(
+                "worktree.bad_index",
+                f"git's index '{index.relative_to(vault.git_dir)}' cannot be read, and gc deletes nothing: {error}",
+                f"Move '{index}' elsewhere, and run `git reset` in that tree: what is staged goes, the files stay.",
+            )
 
 
 def _put_worktree_away(vault: OpenVault, open_workspace: Opener, place: Path) -> None:
