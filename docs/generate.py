@@ -263,7 +263,7 @@ PROBLEMS = {
     "workspace.busy": "A workspace is in use and was not checked; no fault.",
     "workspace.orphan": "A workspace has no branch. Repair: move it to the vault's trash.",
     "workspace.upper_lost": "A workspace has lost its upper layer. Repair: make it again, with files as last recorded.",
-    "worktree.bad_index": "an index of git in a linked working tree cannot be read, so that `avfs gc` deletes nothing",
+    "worktree.bad_index": "Git's index of a linked working tree cannot be read, and `avfs gc` deletes nothing.",
     "worktree.half_made": "The git directory of a mount is incomplete. Repair: move it to the vault's trash.",
 }
 """The same for the problems that the doctor finds."""

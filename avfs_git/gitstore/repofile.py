@@ -53,7 +53,10 @@ def list_worktree_dirs(git_dir: Path) -> list[str]:
 
 
 def find_no_file(git_dir: Path) -> Path | None:
-    """Find something git reads in a repository that is neither file nor directory: git waits for ever for a pipe."""
+    """Find something git reads in a repository that is, or leads to, neither file nor directory.
+
+    Git waits for ever for a pipe, and reads for ever in `/dev/zero`.
+    """
     pending = [git_dir / name for name in ("objects", "refs", "logs", "worktrees", "info")]
     while pending:
         try:
@@ -61,7 +64,7 @@ def find_no_file(git_dir: Path) -> Path | None:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(Path(entry.path))
-                    elif not (entry.is_file() or entry.is_symlink()):
+                    elif not entry.is_file() and not entry.is_dir() and os.path.exists(entry.path):
                         return Path(entry.path)
         except (FileNotFoundError, NotADirectoryError):
             continue

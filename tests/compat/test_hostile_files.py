@@ -138,6 +138,18 @@ def test_a_pipe_in_a_vault_keeps_nobody_waiting(place: str, project: Path, tmp_p
         assert len(workspace.log()) == 1
 
 
+@pytest.mark.parametrize("name", ["HEAD", "commondir", "gitdir"])
+def test_a_link_to_a_device_keeps_the_doctor_from_nothing(name: str, project: Path, tmp_path: Path) -> None:
+    """Git would read in it for ever; the doctor names it instead of asking git."""
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v", source=project) as vault:
+        git("worktree", "add", "-q", str(tmp_path / "tree"), "-b", "other", cwd=vault.path)
+        file = vault.path / "worktrees" / "tree" / name
+        file.unlink()
+        file.symlink_to("/dev/zero")
+        told = [problem.description for problem in vault.doctor().problems]
+        assert any(str(file) in text and "device" in text for text in told)
+
+
 def test_a_pipe_for_an_index_of_a_pack_is_damage(project: Path, tmp_path: Path) -> None:
     """Nothing is known of what the pack holds."""
     git_dir = make_bare(project, tmp_path)
