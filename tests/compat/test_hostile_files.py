@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import NotAVault, ObjectCorrupt, RefDamaged
+from avfs_git.errors import HostError, NotAVault, ObjectCorrupt, RefDamaged
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.rules.attributes import FILE_MAX_BYTES
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_MAX
@@ -325,3 +325,18 @@ def test_an_adopted_repository_keeps_its_settings(project: Path, tmp_path: Path)
     """What its owner lets pushes do is not avfs's to say."""
     with Avfs(tmp_path / "home") as avfs, avfs.open_vault(make_bare(project, tmp_path)) as vault:
         assert vault.doctor().healthy
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_what_stands_in_place_of_the_current_vault_keeps_nobody_waiting(kind: str, tmp_path: Path) -> None:
+    """It is told, as in place of any other file of a home."""
+    current = tmp_path / "home" / "current"
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.create_vault("v").close()
+        current.unlink()
+        if kind == "pipe":
+            os.mkfifo(current)
+        else:
+            current.symlink_to("/dev/zero")
+        with pytest.raises(HostError, match="regular file"):
+            avfs.current_vault()

@@ -51,7 +51,7 @@ def read_current(home: Path) -> str | None:
     During a rename the file has both names: the first name of a vault counts.
     """
     try:
-        names = (home / "current").read_text("utf-8").split()
+        names = read_plain(home / "current").decode().split()
     except (FileNotFoundError, NotADirectoryError):
         return None
     there = (name for name in names if len(names) == 1 or (home / VAULTS / f"{name}.git").is_dir())
