@@ -6,9 +6,9 @@ Decided here: which programs are held, how, and for how long. `held` starts this
 finds the programs that have something of the mount open or mapped, or work in it, and stops all their threads with
 `PTRACE_SEIZE` and `PTRACE_INTERRUPT` (ptrace(2)): no parent or shell is told, and no signal is sent. It never lets go,
 and takes no stop from the kernel: it ends, and the kernel lets all go on and gives them the signals that came
-meanwhile, or were on their way. So nothing stays stopped, however this process ends: killed by `held`, with
-the process that started it, or by its own timer, whatever it is waiting for. Only a program that stops this process
-itself, by its id or by freezing its control group, keeps them stopped as long.
+meanwhile, or were on their way. So nothing stays stopped, however this process ends: killed by `held`, with the process
+that started it, or by its own timer, whatever it is waiting for. Only a program that stops this process itself, by its
+id or by freezing its control group, keeps them stopped as long.
 
 What a held program can notice: a few system calls that wait (`epoll_wait`, `semop`, `msgrcv`, a read of an inotify
 descriptor: signal(7) lists them) return EINTR, as after SIGSTOP and SIGCONT. These are not held: a program that another
