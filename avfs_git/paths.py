@@ -13,10 +13,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NewType
+from typing import NewType, TypeVar
 from urllib.parse import unquote
 
-from avfs_git.errors import InvalidName, InvalidPath, PathEscapes
+from avfs_git.errors import InvalidInput, InvalidName, InvalidPath, PathEscapes, quote
 from avfs_git.patterns import compiled
 
 TreePath = NewType("TreePath", bytes)
@@ -25,6 +25,7 @@ Oid = NewType("Oid", bytes)
 
 PathLike = str | bytes | os.PathLike[str]
 """How callers write a path of a workspace."""
+_T = TypeVar("_T")
 
 ROOT = TreePath(b"")
 _PLAIN = compiled(rb"(?:[^./\0][^/\0]*/)*[^./\0][^/\0]*", re.DOTALL)
@@ -63,9 +64,22 @@ def parse_tree_path(text: PathLike) -> TreePath:
     return TreePath(b"/".join(parts))
 
 
+def list_given(given: Iterable[_T]) -> list[_T]:
+    """List the names or paths that a caller gives as a sequence.
+
+    Raises:
+        InvalidInput: If it is a single text or path. Python iterates over the letters of a text, and each letter would
+            be taken for a name.
+    """
+    if isinstance(given, str | bytes | os.PathLike):
+        text = os.fspath(given)
+        raise InvalidInput(f"a list is needed, not the single value {quote(text)}", hint="Put it into a list.")
+    return list(given)
+
+
 def parse_tree_paths(paths: Sequence[PathLike]) -> list[TreePath]:
     """Read several paths; nothing where the root is among them, which is everything."""
-    found = [parse_tree_path(path) for path in paths]
+    found = [parse_tree_path(path) for path in list_given(paths)]
     return [] if ROOT in found else found
 
 

@@ -31,7 +31,7 @@ from avfs_git.model import (
     VaultInfo,
     Warning,
 )
-from avfs_git.paths import WHOLE_VAULT
+from avfs_git.paths import WHOLE_VAULT, list_given
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.handle import ForkHandle
 from avfs_git.sdk.parts import (
@@ -368,7 +368,7 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
             CheckpointNotFound: If no state has a name.
             UnrelatedHistories: If two named states have no commit in common; among all forks, such pairs are skipped.
         """
-        heads = self._core.list_heads()
+        names, heads = list_given(names), self._core.list_heads()
         default = self._core.default_fork()
         found = [(name, revisions.resolve_source(self._core, name, fork=default)) for name in names] or sorted(
             heads.items()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput
-from avfs_git.paths import PathLike, parse_tree_path, show_path
+from avfs_git.paths import PathLike, list_given, parse_tree_path, show_path
 from avfs_git.proxy.policy import decision, gate
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision
@@ -89,6 +89,7 @@ class VaultPolicy:
             PolicyInvalid: If a policy file is invalid.
             HostError: If the audit log or a request cannot be written.
         """
+        argv = list_given(argv)
         if (shell is None) == (not argv):
             raise InvalidInput("a command is either a program with arguments or a text for a shell")
         if mountpoint is None:
@@ -249,8 +250,9 @@ class VaultPolicy:
         paths: Sequence[PathLike],
     ) -> AuditQuery:
         spans = self._core.oplog.read_spans(fork) if fork is not None else ()
-        wanted = tuple(parse_tree_path(path) for path in paths)
-        return audited.AuditQuery(since_ns, until_ns, spans, tuple(events), tuple(outcomes), wanted)
+        wanted = tuple(map(parse_tree_path, list_given(paths)))
+        kinds, ended = tuple(list_given(events)), tuple(list_given(outcomes))
+        return audited.AuditQuery(since_ns, until_ns, spans, kinds, ended, wanted)
 
     def _note_missing(self) -> None:
         self._core.audit.note_missing(self._core.oplog.read(), self._core.clock_ns())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.model import ApplyResult, FetchResult, PrefetchResult, PushResult, RemoteBranch, RemoteInfo, Warning
-from avfs_git.paths import PathLike, parse_tree_paths
+from avfs_git.paths import PathLike, list_given, parse_tree_paths
 from avfs_git.sdk.parts import apply, asked, remotes, revisions
 from avfs_git.sdk.refusals import noted
 from avfs_git.values import replace
@@ -200,7 +200,7 @@ class VaultRemotes:
         return tuple(_uncommitted_in(name) for name in names if self._dispatch.list_uncommitted(name))
 
     def _or_default(self, names: Sequence[str]) -> list[str]:
-        return list(names) or [self._core.choose_fork(None)]
+        return list_given(names) or [self._core.choose_fork(None)]
 
 
 def _uncommitted_in(fork: str) -> Warning:

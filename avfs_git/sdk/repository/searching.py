@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from avfs_git.errors import ForkNotFound, PathNotFound
 from avfs_git.model import FindResult, ForkInfo, GrepHit, GrepQuery, GrepResult, SearchResult
-from avfs_git.paths import PathLike
+from avfs_git.paths import PathLike, list_given
 from avfs_git.sdk.parts import grep, lent
 from avfs_git.sdk.workspace.searching import WorkspaceSearch, make_grep_query
 
@@ -100,7 +100,7 @@ class VaultSearch:
         """Look at each of some forks, or of all; one that lacks a path is passed over if another has it."""
         found: list[_T] = []
         missing: PathNotFound | None = None
-        for fork in dict.fromkeys(forks) or [info.name for info in self.list_forks()]:
+        for fork in dict.fromkeys(list_given(forks)) or [info.name for info in self.list_forks()]:
             try:
                 found.append(look(self.workspace(fork)))
             except PathNotFound as error:

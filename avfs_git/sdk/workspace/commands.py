@@ -20,7 +20,7 @@ from avfs_git.host.files.closing import Closing
 from avfs_git.host.mounts.mounts import check_in_sight
 from avfs_git.lazy import LazyModule
 from avfs_git.model import Diff, RestoreResult, SessionBackend, SessionState
-from avfs_git.paths import parse_tree_path
+from avfs_git.paths import list_given, parse_tree_path
 from avfs_git.proxy.exec.envelope import Command, ExecResult
 from avfs_git.proxy.exec.execute import Executor, Place
 from avfs_git.proxy.exec.run import Output, Stop
@@ -116,7 +116,7 @@ def make_command(argv: Sequence[str | bytes], options: ExecOptions) -> Command:
         **options,
         "cwd": parse_tree_path(options.get("cwd", "/")),
         "env": tuple(sorted((options.get("env") or {}).items())),
-        "let_in": tuple(options.get("let_in", ())),
+        "let_in": tuple(list_given(options.get("let_in", ()))),
     }
     return Command(argv=tuple(map(os.fsencode, argv)) if argv else None, **given)  # type: ignore[arg-type]  # a test compares the names
 

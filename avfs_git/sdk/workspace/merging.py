@@ -24,7 +24,7 @@ from avfs_git.model import (
     UndoResult,
     Warning,
 )
-from avfs_git.paths import PathLike, parse_tree_path
+from avfs_git.paths import PathLike, list_given, parse_tree_path
 from avfs_git.sdk.handle import holding_objects
 from avfs_git.sdk.parts import client, forkinfo, gitmoves, operations, overlap, remotes, revisions, upstreams
 from avfs_git.sdk.parts import content as contents
@@ -213,7 +213,7 @@ class WorkspaceMerging:
         Raises:
             AvfsError: As `merge`. Earlier merges stay, and the error names them, also in its detail `merged`.
         """
-        in_workspace = _in_workspace(on_conflict)
+        sources, in_workspace = list_given(sources), _in_workspace(on_conflict)
         if len(sources) == 1 and not dry_run:
             return [self.merge(sources[0], strategy=strategy, mode=mode, message=message, on_conflict=on_conflict)]
         strategy, mode = _choose(MergeStrategy, strategy), _choose(MergeMode, mode)
@@ -273,9 +273,10 @@ class WorkspaceMerging:
             CommitConflicts: If a commit conflicts, with `report`; nothing is changed then.
             HeadElsewhere: As `merge`.
         """
-        if not picked:
+        names = list_given(picked)
+        if not names:
             raise InvalidInput("name a commit")
-        oids = [revisions.resolve_revision(self._at.core, name, fork=self.fork) for name in picked]
+        oids = [revisions.resolve_revision(self._at.core, name, fork=self.fork) for name in names]
         return self._at.run(operations.pick_commits, oids, _choose(MergeStrategy, strategy), _in_workspace(on_conflict))
 
     @noted("rebase")

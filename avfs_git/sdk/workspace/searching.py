@@ -26,7 +26,7 @@ from avfs_git.model import (
     SearchQuery,
     SearchResult,
 )
-from avfs_git.paths import PathLike, parse_tree_paths
+from avfs_git.paths import PathLike, list_given, parse_tree_paths
 from avfs_git.sdk.parts import find, grep, lent, removed, revisions, search
 
 if TYPE_CHECKING:
@@ -185,14 +185,14 @@ def _make_find_query(names: Sequence[str], paths: Sequence[PathLike], options: F
         InvalidInput: If an option cannot mean anything.
     """
     try:
-        kinds = tuple(map(Kind, options.get("kinds", ())))
+        kinds = tuple(map(Kind, list_given(options.get("kinds", ()))))
     except ValueError as error:
         raise InvalidInput(str(error), hint=f"Choose of {', '.join(Kind)}.") from None
     meta = options.get("meta", {}).items()
     given = {
         **options,
         "kinds": kinds,
-        "tags": tuple(options.get("tags", ())),
+        "tags": tuple(list_given(options.get("tags", ()))),
         "meta": tuple(MetaCondition(key, None if value is None else os.fsencode(value)) for key, value in meta),
     }
     return FindQuery(tuple(map(os.fsencode, names)), paths=tuple(parse_tree_paths(paths)), **given)  # type: ignore[arg-type]
@@ -219,8 +219,8 @@ def make_grep_query(pattern: str | bytes, paths: Sequence[PathLike], options: Gr
     given = {
         **{name: value for name, value in options.items() if name not in ("fixed", "perl")},
         "outcome": chosen,
-        "include": tuple(map(os.fsencode, options.get("include", ()))),
-        "exclude": tuple(map(os.fsencode, options.get("exclude", ()))),
+        "include": tuple(map(os.fsencode, list_given(options.get("include", ())))),
+        "exclude": tuple(map(os.fsencode, list_given(options.get("exclude", ())))),
         "syntax": GrepSyntax.FIXED if fixed else GrepSyntax.PERL if perl else GrepSyntax.EXTENDED,
     }
     return GrepQuery(os.fsencode(pattern), paths=tuple(parse_tree_paths(paths)), **given)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from avfs_git.model import (
     Status,
     UndoResult,
 )
-from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths
+from avfs_git.paths import PathLike, list_given, parse_tree_path, parse_tree_paths
 from avfs_git.sdk.handle import holding_objects
 from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions, turning, vaultroom
 from avfs_git.sdk.refusals import noted
@@ -216,7 +216,7 @@ class WorkspaceStates:
             paths=chosen,
             limit=limit,
             form=form,
-            shown=shown,
+            shown=list_given(shown),
             with_bookkeeping=with_bookkeeping,
             color=color,
         )

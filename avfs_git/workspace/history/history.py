@@ -19,7 +19,7 @@ from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.repository import read_shallow
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
-from avfs_git.paths import Oid, PathLike, TreePath, oid_of, parse_tree_paths
+from avfs_git.paths import Oid, PathLike, TreePath, list_given, oid_of, parse_tree_paths
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import SideEntry, parse_sidecar
 from avfs_git.workspace.checkpoint.bookkeeping import TRAILER, is_bookkeeping, is_of_session
@@ -120,7 +120,7 @@ def read_log(
     paths: Sequence[PathLike] = (),
 ) -> list[LogEntry]:
     """List the commits that lead to a state, newest first; with paths, only those commits that changed one of them."""
-    head = resolve_revision(vault, rev, fork=fork)
+    paths, head = list_given(paths), resolve_revision(vault, rev, fork=fork)
     labels = vault.list_labels(fork) if fork else {}
     entries = []
 

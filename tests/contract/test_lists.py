@@ -1,0 +1,71 @@
+"""Arguments that are lists of names or paths: a single text is refused, and not read letter by letter."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avfs_git import Home, sdk
+from avfs_git.errors import InvalidInput
+from avfs_git.sdk import Vault
+
+_FILLED = {"old": "main", "new": "main", "rev": "main", "fork": "main", "directory": ".", "pattern": "a", "words": "a"}
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    """A vault in which each letter of `ab` is a file, a fork and a label."""
+    with Home(tmp_path / "home") as home:
+        vault = home.create_vault("v")
+        work = vault.workspace()
+        for name in "ab":
+            work.write_text(name, f"{name}\n")
+            work.checkpoint(name)
+            vault.fork(name)
+        yield vault
+
+
+def list_arguments(holder: object) -> Iterator[tuple[Callable[..., object], str, list[str]]]:
+    """List each public method and each of its arguments that is a list, with the names of what it needs beside it."""
+    for name, method in inspect.getmembers(holder, callable):
+        if name.startswith("_"):
+            continue
+        parameters = inspect.signature(method).parameters.values()
+        needed = [each.name for each in parameters if each.default is each.empty and each.kind < each.VAR_POSITIONAL]
+        named = {each.name: str(each.annotation) for each in parameters}
+        if (options := named.get("options", "")).startswith("Unpack["):
+            named |= {key: str(kind) for key, kind in getattr(sdk, options[7:-1]).__annotations__.items()}
+        for argument, kind in named.items():
+            if kind.removeprefix("ForwardRef('").startswith("Sequence["):
+                yield method, argument, needed
+
+
+def complete(answer: object) -> None:
+    """Begin what a method has not begun yet."""
+    if isinstance(answer, Iterator):
+        next(answer)
+    elif inspect.iscoroutine(answer):
+        asyncio.run(answer)
+
+
+@pytest.mark.parametrize("given", ["ab", b"ab", "", Path("ab")])
+def test_a_single_text_is_no_list(vault: Vault, given: object) -> None:
+    """Whichever method gets it, and nothing has changed."""
+    before = vault.operations(), sorted(info.name for info in vault.list_forks())
+    seen = set()
+
+    for holder in (vault, vault.workspace(), vault.policy):
+        for method, argument, needed in list_arguments(holder):
+            seen.add(argument)
+            filled: dict[str, Any] = {name: _FILLED.get(name, "a") for name in needed} | {argument: given}
+            with pytest.raises(InvalidInput, match="a list is needed"):
+                complete(method(**filled))
+
+    assert seen >= {"paths", "forks", "names", "picked", "sources", "argv", "events", "outcomes", "shown", "let_in"}
+    assert seen >= {"kinds", "tags", "include", "exclude"}
+    assert (vault.operations(), sorted(info.name for info in vault.list_forks())) == before
