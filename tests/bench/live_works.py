@@ -73,6 +73,14 @@ def make_new(directory: Path, turn: int) -> None:
     overwrite(directory, turn)
 
 
+def make_beside(directory: Path, turn: int) -> None:
+    """Make 1,000 files of 1 KiB beside files of the tree, four to each of 250 directories."""
+    data = b"%04d" % turn * (KIB // 4)
+    for beside in spread(NEW_FILES // 4, SMALL, 0):
+        for number in range(4):
+            (directory / f"{beside}.{turn}.{number}").write_bytes(data)
+
+
 def overwrite(directory: Path, turn: int) -> None:
     """Write 1,000 files anew: empty them, then 1 KiB each."""
     base, data = f"{os.fspath(directory)}/new{turn}", b"%04d" % turn * (KIB // 4)
