@@ -24,7 +24,15 @@ from avfs_git.errors import ContentChanged, FileChanging
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_SYMLINK, edit_tree, is_forbidden_name
+from avfs_git.gitstore.formats.trees import (
+    EMPTY_TREE,
+    MODE_EXEC,
+    MODE_FILE,
+    MODE_SYMLINK,
+    edit_tree,
+    find_entry,
+    is_forbidden_name,
+)
 from avfs_git.gitstore.objects.blobfile import SizeChanged
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -199,7 +207,11 @@ def _read(
 
 
 def _is_saved(saved: LowerTree | None, path: TreePath, mode: int, oid: Oid) -> bool:
-    entry = saved.lookup(path) if saved is not None else None
+    if saved is None:
+        return False
+    if saved.root.tree is not None and find_entry(saved.source, saved.root.tree, path) == (mode, oid):
+        return True  # most files; a look-up takes their whole directories apart
+    entry = saved.lookup(path)
     if entry is None or entry.oid != oid or entry.kind != _KINDS[mode]:
         return False
     return mode == MODE_SYMLINK or bool(entry.mode & 0o100) == (mode == MODE_EXEC)
