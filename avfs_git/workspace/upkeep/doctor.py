@@ -7,20 +7,31 @@ beside other processes: a workspace that is in use is noted as such and left alo
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from avfs_git.errors import AuditDamaged, AvfsError, GitFailed, HostError, RefDamaged, WorkspaceBusy
+from avfs_git.errors import (
+    AuditDamaged,
+    AvfsError,
+    GitFailed,
+    HostError,
+    InvalidName,
+    RefDamaged,
+    VaultError,
+    WorkspaceBusy,
+    WorkspaceError,
+)
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.fullindex import read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, ForeignIndex
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
-from avfs_git.gitstore.refs.refs import BAD_NAME, RefChange
+from avfs_git.gitstore.refs.refs import BAD_NAME, OWN_REFS, RefChange
 from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.model import DoctorReport, Problem, Severity
@@ -32,6 +43,7 @@ from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, is_lost, note_deletion, put_away
 from avfs_git.workspace.opened.layers import has_lost_upper
 from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
+from avfs_git.workspace.upkeep.kinds import find_no_directories, find_no_files
 from avfs_git.workspace.vault.format import KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
 from avfs_git.workspace.vault.log.oprecord import REDO, RENAMED_FROM, TRASH, UNDO, OpRecord
@@ -41,8 +53,6 @@ STALE_AFTER_S = 3600
 """Temporary files of packs, and locks, may belong to a process that is alive; older ones do not."""
 LOCK_HELD_S = 2.0
 """git holds a lock for a moment; a lock that stays for so long is reported."""
-_FILES = ("commits", "config.json", "forklocks", "format", "kept-times", "made", "maintenance.json", "oplog", "origin")
-"""What is a file in the state of a vault, beside locks (docs/design/format.md)."""
 _AS_MEANT = ("capture.kept_beside", "capture.per_file")
 """What a capture remarks though nothing is missing: a file that stays beside history until added, programs at work."""
 
@@ -74,8 +84,17 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
         ("workspaces", _check_workspaces(vault, open_workspace, is_patient=repair)),
         ("objects", _check_objects(vault)),
     )
-    for _, findings in checks:
-        problems.extend(_treat(finding) if repair else finding.problem for finding in findings)
+    for name, findings in checks:
+        try:
+            problems.extend(_treat(finding) if repair else finding.problem for finding in findings)
+        except (
+            HostError,
+            InvalidName,
+            VaultError,
+            WorkspaceError,
+        ) as error:
+            remedy = error.hint or "Mend what the message names, then run `avfs doctor` again."
+            problems.append(_found(error.code, f"the check of the {name} ended early: {error.message}", remedy).problem)
     return DoctorReport(vault.name, tuple(name for name, _ in checks), tuple(problems))
 
 
@@ -114,26 +133,39 @@ def _removable(code: str, path: Path, description: str, remedy: str) -> _Finding
 
 
 def _check_files(vault: OpenVault) -> Iterator[_Finding]:
-    """Find what is missing in the state of a vault, or no file: avfs refuses what needs it."""
+    """Find what is missing in the state of a vault, or of another kind: avfs refuses what needs it."""
     layout = vault.layout
-    if not layout.root.is_dir():
-        return  # avfs has not written here
-    for path in sorted(layout.root.iterdir()):
-        is_file = path.is_file() and not path.is_symlink()
-        if (path.name in _FILES or path.suffix in (".lock", ".ndjson")) and not is_file:
-            yield _found(
-                "vault.no_file",
-                f"'{path.relative_to(vault.git_dir)}' is no regular file, and avfs refuses what needs it",
-                f"Move '{path}' elsewhere: avfs makes a lock or a log anew; copy another file from a backup.",
-            )
-    if layout.list_workspaces() and not layout.format.exists():
+    for path in find_no_files(vault.git_dir):
+        yield _found(
+            "vault.no_file",
+            f"'{path.relative_to(vault.git_dir)}' is no regular file, and avfs refuses what needs it",
+            f"Move '{path}' elsewhere: avfs makes a lock, a log or a file of a mount anew; copy another file from a "
+            "backup.",
+        )
+    for path in find_no_directories(vault.git_dir):
+        yield _found(
+            "vault.no_directory",
+            f"'{path.relative_to(vault.git_dir)}' is no directory, and avfs refuses what needs it",
+            f"Move '{path}' elsewhere: avfs makes the directory anew. Copy what was in it from a backup.",
+        )
+    if layout.format.exists():
+        return
+    format_name = layout.format.relative_to(vault.git_dir)
+    if layout.list_workspaces():
         yield _fixable(
             "vault.no_format",
-            f"'{layout.format.relative_to(vault.git_dir)}' is gone, and avfs writes nothing to such a vault",
+            f"'{format_name}' is gone, and avfs writes nothing to such a vault",
             "Make it again.",
             layout.prepare,
             layout.format.exists,
             severity="error",
+        )
+    elif vault.refs.list(OWN_REFS + "/"):
+        yield _found(
+            "vault.no_format",
+            f"'{format_name}' and all workspaces are gone, and avfs writes nothing to such a vault",
+            f"Copy '{layout.root}' from a backup. Without one, make a vault of its branches and tags: "
+            f"`avfs vault create NAME --from {shlex.quote(str(vault.git_dir))}`.",
         )
 
 
@@ -478,7 +510,7 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
                 severity="error",
             )
             continue
-        if layout.statcache.exists() and StatCache.load(layout.statcache) is None:
+        if layout.statcache.is_file() and StatCache.load(layout.statcache) is None:
             remedy = "Remove it; the next checkpoint reads all changed files again."
             yield _removable(
                 "statcache.unreadable", layout.statcache, f"the stat cache of '{fork}' cannot be read", remedy

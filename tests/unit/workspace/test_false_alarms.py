@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from avfs_git.sdk import Vault, Workspace
+from avfs_git.sdk import Avfs, Vault, Workspace
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 
@@ -69,3 +74,86 @@ def test_a_vault_without_its_format_is_not_healthy(vault: Vault, work: Workspace
     assert _codes(vault) == [("vault.no_format", "error")]
     assert [found.fixed for found in vault.doctor(repair=True).problems] == [True]
     assert _codes(vault) == []
+
+
+@pytest.mark.parametrize("is_emptied", [False, True])
+def test_a_vault_that_lost_all_of_avfs_is_not_healthy(vault: Vault, work: Workspace, is_emptied: bool) -> None:
+    """Its refs are there, so other commands take it for another vault's; an empty state in its place would hide that."""
+    work.write("a", b"")
+    work.checkpoint()
+    root = vault.path / "avfs"
+    shutil.rmtree(root)
+    if is_emptied:
+        root.mkdir()
+
+    assert _codes(vault) == [("vault.no_format", "error")]
+    assert [found.fixed for found in vault.doctor(repair=True).problems] == [False]
+    assert not (root / "format").exists()
+
+
+def test_a_repository_that_avfs_never_wrote_to_is_healthy(home: Avfs, tmp_path: Path) -> None:
+    """It has no format, nor refs of avfs's."""
+    git_dir = tmp_path / "plain.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(git_dir)], check=True)
+
+    assert _codes(home.open_vault(git_dir)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("avfs/workspaces/main/gitlink", "vault.no_directory"),
+        ("avfs/workspaces/main/gitlink/.git", "vault.no_file"),
+        ("avfs/workspaces/main/statcache", "vault.no_file"),
+        ("avfs/workspaces/main/work/work", "vault.no_directory"),
+        ("avfs/workspaces/other", "vault.no_directory"),
+        ("worktrees/main/avfs", "vault.no_file"),
+        ("worktrees/main/locked", "vault.no_file"),
+    ],
+)
+@pytest.mark.parametrize("has_pipe", [False, True])
+def test_what_is_of_another_kind_is_told(vault: Vault, work: Workspace, name: str, code: str, has_pipe: bool) -> None:
+    """A pipe, or a directory in place of a file and the other way around; once it is elsewhere, all is well."""
+    work.write("a", b"")
+    work.checkpoint()
+    place = vault.path / name
+    place.unlink(missing_ok=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if has_pipe:
+        os.mkfifo(place)
+    elif code == "vault.no_file":
+        place.mkdir()
+    else:
+        place.touch()
+
+    told = [found for found in vault.doctor().problems if found.code == code]
+    assert [found.severity for found in told] == ["error"]
+    assert f"'{place}'" in told[0].remedy
+    place.rename(vault.path / "elsewhere")
+    assert ("vault.no_file", "error") not in _codes(vault)
+    assert ("vault.no_directory", "error") not in _codes(vault)
+
+
+def test_a_file_of_the_desktop_among_workspaces_is_no_problem(vault: Vault, work: Workspace) -> None:
+    """No fork can have its name."""
+    work.write("a", b"")
+    work.checkpoint()
+    (vault.path / "avfs" / "workspaces" / ".DS_Store").touch()
+
+    assert _codes(vault) == []
+
+
+def test_a_check_that_fails_hides_no_other(vault: Vault, work: Workspace) -> None:
+    """The log is a directory: what needs it cannot be checked, and the rest is."""
+    work.write("a", b"")
+    work.checkpoint()
+    log = vault.path / "avfs" / "oplog"
+    log.rename(log.with_name("moved"))
+    log.mkdir()
+    (vault.path / "objects" / "pack" / "pack-1.pack").touch()
+    os.utime(vault.path / "objects" / "pack" / "pack-1.pack", (0, 0))
+
+    codes = _codes(vault)
+    assert codes[0] == ("vault.no_file", "error")
+    assert ("host.failed", "error") in codes
+    assert ("objects.pack_without_index", "warning") in codes

@@ -1,0 +1,57 @@
+"""What is a file and what a directory in the state of a vault (docs/design/format.md).
+
+Decided here: which names are checked, and that a link counts as what it leads to only where avfs has a directory: avfs
+opens no file through a link. Called by the doctor. Reads names and kinds; safe beside all other processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from avfs_git.paths import fork_of_dir_name, is_fork_name
+
+_FILES = (
+    *(f"avfs/{name}" for name in ("commits", "config.json", "forklocks", "format", "kept-times", "lazy", "made")),
+    *(f"avfs/{name}" for name in ("maintenance.json", "oplog", "oplog.index", "origin", "policy.toml")),
+    "avfs/*.lock",
+    "avfs/*.ndjson",
+    *(f"avfs/cache/{name}" for name in ("search", "seen")),
+    *(f"avfs/sessions/{name}" for name in ("bases.lock", "guard")),
+    *(f"avfs/workspaces/*/{name}" for name in ("applied", "checkout", "commands", "config.json", "gitlink/.git")),
+    *(f"avfs/workspaces/*/{name}" for name in ("lock", "marked", "statcache", "state")),
+    *(f"worktrees/*/{name}" for name in ("HEAD", "avfs", "avfs-basis", "commondir", "gitdir", "locked")),
+)
+_DIRECTORIES = (
+    *(f"avfs/{name}" for name in ("approvals", "cache", "cache/blobs", "cache/indexes", "cache/output", "exchange")),
+    *(f"avfs/{name}" for name in ("modules", "modules/objects", "reftxn", "sessions", "sweep", "trash", "workspaces")),
+    *(f"avfs/{name}" for name in ("worktrees", "workspaces/*")),
+    *(f"avfs/workspaces/*/{name}" for name in ("gitlink", "upper", "work", "work/work")),
+    "worktrees",
+)
+
+
+def find_no_files(git_dir: Path) -> Iterator[Path]:
+    """Find anything but a regular file where the vault has a file."""
+    return (path for path in _list_there(git_dir, _FILES) if path.is_symlink() or not path.is_file())
+
+
+def find_no_directories(git_dir: Path) -> Iterator[Path]:
+    """Find anything but a directory where the vault has one, or would have that of a fork."""
+    return (
+        path
+        for path in _list_there(git_dir, _DIRECTORIES)
+        if not path.is_dir() and (path.parent.name != "workspaces" or is_fork_name(fork_of_dir_name(path.name)))
+    )
+
+
+def _list_there(git_dir: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
+    """List the names of some patterns that are there, links that lead nowhere included."""
+    for pattern in patterns:
+        above, _, name = pattern.rpartition("/")
+        for place in sorted(git_dir.glob(above)) if above else (git_dir,):
+            if "*" in name:
+                yield from sorted(place.glob(name))
+            elif os.path.lexists(place / name):
+                yield place / name
