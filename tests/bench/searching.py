@@ -109,7 +109,9 @@ class SearchBench:
         one = measure(lambda: fork.grep("rareWord"), 5, warm_up=True)
         ratio = show_ratio(all_forks.median_s, one.median_s)
         text = f"grep of {_FORKS} forks of {LARGE:,} files, each with {FEW} unsaved changes, against one of them"
-        return Row("grep", text, "≤ 1.3 × one", all_forks.text, "", ratio, all_forks.median_s <= 1.3 * one.median_s)
+        return Row(
+            "grep forks", text, "≤ 1.3 × one", all_forks.text, "", ratio, all_forks.median_s <= 1.3 * one.median_s
+        )
 
 
 def main() -> None:
