@@ -43,6 +43,7 @@ from avfs_git.gitstore.formats.index import (
     GitIndex,
     IndexWriter,
     Move,
+    Staged,
     make_stat,
     move_entries,
 )
@@ -54,8 +55,9 @@ from avfs_git.gitstore.worktree import IndexBusy
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.lazy import LazyLogger
-from avfs_git.model import ChangedFile, MergeStrategy
+from avfs_git.model import ChangedFile, ChangeKind, MergeStrategy
 from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of
+from avfs_git.values import replace
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, Stored, find_redirected
 from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
@@ -68,6 +70,9 @@ from avfs_git.workspace.vault.gitmoves import GIT_LINK, is_link_removed, open_wo
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3
+
+Entry = tuple[int, Oid]
+"""The mode and object of a file."""
 
 
 def _put_back(mounted: MountedTree, content: bytes) -> None:
@@ -179,10 +184,10 @@ class GitDir:
             if head is not None:
                 self._make_index(head, found[1] if found else None, check)
         elif has_moved and basis != head:
-            moves = [_as_move(change) for change in diff_trees(vault.store, self._tree(basis), self._tree(head))]
+            changes = diff_trees(vault.store, self._tree(basis), self._tree(head))
             try:
                 index = worktree.read_entries(vault.store.read_tree, found[0])
-                data = move_entries(index, self._with_staged(index, moves)) if index is not None else None
+                data = move_entries(index, self._with_staged(index, changes)) if index is not None else None
             except ForeignIndex:
                 _LOG.warning("the index of '%s' has an unknown extension: it stays as it is", opened.fork)
                 return
@@ -199,34 +204,53 @@ class GitDir:
         elif has_moved or has_none:
             worktree.note_basis(head)
 
-    def _with_staged(self, index: GitIndex, moves: Sequence[Move]) -> list[Move]:
-        """Have files that are staged otherwise than in both commits follow as far as their lines can.
+    def _with_staged(self, index: GitIndex, changes: Sequence[ChangedFile]) -> list[Move]:
+        """Have files that are staged otherwise than in both commits follow as far as their lines can, renamed or not.
 
         What was staged in them stays staged; without what has come to the branch, the next commit takes that back.
         """
+        moves = {change.path: _as_move(change) for change in changes}
+        held = {path: (found.mode, found.oid) for path in moves if (found := _find_staged(index, path)) is not None}
+        staged = {path for path, entry in held.items() if entry not in (moves[path].old, moves[path].new)}
+        if not staged:
+            return list(moves.values())
+        from avfs_git.gitstore.compare.renames import detect_renames  # noqa: PLC0415 - not before the tree can be used
+
+        store, followed = self.opened.vault.store, dict(moves)
+        as_staged = [
+            replace(change, new_mode=held[change.path][0], new_oid=held[change.path][1].hex())
+            if change.path in staged and change.kind is ChangeKind.ADDED
+            else change
+            for change in changes
+        ]
+        origins = {change.path: change.old_path or change.path for change in detect_renames(store, as_staged)}
+        with PackWriter(store) as pack:
+            for path, move in moves.items():
+                origin = origins.get(path, path)
+                at = path if path in staged else origin
+                base = moves[origin].old
+                if at not in staged or base is None or move.new is None or (at != path and path in held):
+                    continue
+                followed[path] = Move(path, held.get(path), self._merge_staged(pack, base, held[at], move.new))
+                if at != path:
+                    followed[at] = Move(at, held[at], None)
+            pack.finish()
+        return list(followed.values())
+
+    def _merge_staged(self, pack: PackWriter, base: Entry, ours: Entry, theirs: Entry) -> Entry:
+        """Give what is staged what has come to the branch; in the lines that both changed it stays."""
         from avfs_git.gitstore.merge.engine import Labels  # noqa: PLC0415 - not before the tree can be used
         from avfs_git.gitstore.merge.files import FileMerger  # noqa: PLC0415 - neither
 
-        store, merger, paths = self.opened.vault.store, FileMerger(favor=MergeStrategy.OURS), index.paths
-        gone = {move.old for move in moves if move.new is None}
-        followed: list[Move] = []
-        with PackWriter(store) as pack:
-            for move in moves:
-                at = bisect_left(paths, move.path)
-                there = index.entry(at) if at < len(paths) and paths[at] == move.path else None
-                held = (there.mode, there.oid) if there is not None and not there.stage else None
-                old = held if move.old is None and held in gone else move.old  # `git mv` changes no line
-                texts = [side for side in (old, held, move.new) if side is not None and stat.S_ISREG(side[0])]
-                if held in (move.old, move.new) or len(texts) < len(Labels._fields):
-                    followed.append(move)
-                    continue
-                was, mode, new = (mode for mode, _ in texts)
-                base, ours, theirs = (store.read_blob(oid) for _, oid in texts)
-                merged = merger.merge(base, ours, theirs, Labels(b"", b"", b"")).content
-                oid = texts[2][1] if merged == theirs else pack.add(KIND_BLOB, merged)
-                followed.append(Move(move.path, held, (new if mode == was else mode, oid)))
-            pack.finish()
-        return followed
+        if ours == base or not all(stat.S_ISREG(mode) for mode, _ in (base, ours, theirs)):
+            return theirs if ours == base else ours
+        mode = theirs[0] if ours[0] == base[0] else ours[0]
+        if base[1] in (ours[1], theirs[1]):
+            return mode, theirs[1] if ours[1] == base[1] else ours[1]
+        store = self.opened.vault.store
+        was, staged, came = (store.read_blob(oid) for _, oid in (base, ours, theirs))
+        merged = FileMerger(favor=MergeStrategy.OURS).merge(was, staged, came, Labels(b"", b"", b"")).content
+        return mode, theirs[1] if merged == came else pack.add(KIND_BLOB, merged)
 
     def _tree(self, commit: Oid | None) -> Oid | None:
         return None if commit is None else self.opened.vault.store.read_commit(commit).tree
@@ -236,6 +260,13 @@ class GitDir:
         tree = self._tree(head)
         data = find_index(self.opened, EMPTY_TREE if tree is None else tree, check)
         self.worktree.replace_index(data, instead_of=instead_of, mtime_ns=started_ns)
+
+
+def _find_staged(index: GitIndex, path: bytes) -> Staged | None:
+    """Find the entry of a file that is not in conflict, and not only promised."""
+    at = bisect_left(index.paths, path)
+    found = index.entry(at) if at < len(index) and index.paths[at] == path else None
+    return found if found is not None and not found.stage and not found.is_promised else None
 
 
 def _as_move(change: ChangedFile) -> Move:

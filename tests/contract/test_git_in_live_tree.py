@@ -1074,6 +1074,50 @@ def test_a_file_that_git_has_moved_gets_what_others_pushed(mounted: tuple[Worksp
     assert git_in(tree, "ls-tree", "--name-only", "HEAD").split() == ["more", "moved"]
 
 
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+@pytest.mark.parametrize("case", ["moved and edited", "moved by others", "binary", "link"])
+def test_what_is_staged_follows_a_rename(mounted: tuple[Workspace, Path], case: str) -> None:
+    """A move and an edit, of one side or of each, are in the next commit; nothing of others is taken back."""
+    work, tree = mounted
+    lines = [b"%d\n" % number for number in range(40)]
+    was, theirs = b"".join(lines), b"".join([*lines[:-1], b"theirs\n"])
+    if case == "binary":
+        was, theirs = b"\0" + was, b"\0" + theirs
+    others = Others(work.vault.path, tree.parent / "clone")
+    if case == "link":
+        (tree / "moving").symlink_to("file")
+    else:
+        (tree / "moving").write_bytes(was)
+    work.checkpoint("before")
+    if case != "moved by others":
+        git_in(tree, "mv", "moving", "moved")
+    if case.startswith("moved"):
+        name = "moved" if case == "moved and edited" else "moving"
+        (tree / name).write_bytes(b"".join([b"staged\n", *lines[1:]]))
+        git_in(tree, "add", name)
+    git_in(others.clone, "pull", "-q")
+    if case == "moved by others":
+        git_in(others.clone, "mv", "moving", "moved")
+        git_in(others.clone, "commit", "-q", "-m", "moved by others")
+        git_in(others.clone, "push", "-q", "origin", "+HEAD:refs/heads/incoming")
+        git(work.vault.path, "update-ref", "refs/heads/main", "refs/heads/incoming")
+        others.push("moved", theirs)
+    elif case == "link":
+        (others.clone / "moving").unlink()
+        (others.clone / "moving").symlink_to("more")
+        git_in(others.clone, "commit", "-q", "-a", "-m", "of others")
+        git_in(others.clone, "push", "-q", "origin", "+HEAD:refs/heads/incoming")
+        git(work.vault.path, "update-ref", "refs/heads/main", "refs/heads/incoming")
+    else:
+        others.push("moving", theirs)
+
+    work.update()
+
+    assert git_in(tree, "status", "--short") == ""
+    assert git_in(tree, "ls-files").split() == ["file", "more", "moved"]
+    assert git_in(tree, "show", ":moved").splitlines()[-1] == ("more" if case == "link" else "theirs")
+
+
 @pytest.mark.parametrize("how", ["update", "restore", "checkpoint"])
 def test_a_commit_after_undo_says_nothing_of_files_that_undo_took_back(
     mounted: tuple[Workspace, Path], how: str
