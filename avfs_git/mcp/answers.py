@@ -13,7 +13,7 @@ import json
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NotRequired, TypedDict
 
 from mcp_types import CallToolResult, TextContent
@@ -45,6 +45,13 @@ class Cut(TypedDict):
     total: int
     handle: str
     """What `more` takes, with `given` as offset."""
+
+
+class Meant(TypedDict):
+    """The vault and the fork that the call worked in, named by the call or not; null for what it did without."""
+
+    vault: str | None
+    fork: str | None
 
 
 class Rest(TypedDict):
@@ -106,11 +113,17 @@ class Leftovers:
 
 
 def answer(
-    value: object, leftovers: Leftovers, *, warnings: Iterable[Warning] = (), render: Render | None = None
+    value: object,
+    leftovers: Leftovers,
+    meant: Mapping[str, str | None],
+    *,
+    warnings: Iterable[Warning] = (),
+    render: Render | None = None,
 ) -> CallToolResult:
-    """Make the answer of a tool of what the SDK returned."""
+    """Make the answer of a tool of what the SDK returned; `meant` names the vault and the fork of the call."""
     record = to_record(value)
     assert isinstance(record, dict)  # noqa: S101 - tools return values and mappings
+    record["request"] = dict(meant)
     told = dict.fromkeys((*find_warnings(value), *warnings))
     record["warnings"] = [to_warning(warning) for warning in told]
     size = _size(record)
@@ -151,10 +164,11 @@ def answer_schema(kind: Any) -> Schema:
     cut = schema_of(Cut)
     properties = {
         **schema["properties"],
+        "request": schema_of(Meant),
         "warnings": {"type": "array", "items": WARNING},
         "cut": {"type": "array", "items": cut, "description": "What is missing here; the tool `more` gives it."},
     }
-    return {**schema, "properties": properties, "required": [*schema["required"], "warnings"]}
+    return {**schema, "properties": properties, "required": [*schema["required"], "request", "warnings"]}
 
 
 def _dump(value: object) -> str:

@@ -85,6 +85,8 @@ class Call:
         self.warnings: list[Warning] = []
         self.message: str | None = None
         """What is being done, for reports of progress."""
+        self.meant: dict[str, str | None] = {"vault": None, "fork": None}
+        """The vault and the fork that the call has opened; None for what it does without."""
         self.home = scope.open_home(on_wait=self._wait, on_warnings=self.warnings.extend)
         self._stop: Callable[[], object] | None = None
         self._is_cancelled = False
@@ -98,17 +100,24 @@ class Call:
 
     def vault(self, name: str | None = None) -> Vault:
         """Open the vault that is meant."""
-        return self.home.open_vault(self.scope.choose(name, None)[0])
+        return self._open(self.scope.choose(name, None)[0])
 
     def workspace(self, vault: str | None = None, fork: str | None = None) -> Workspace:
         """Open the workspace of the fork that is meant."""
         where, name = self.scope.choose(vault, fork)
-        return self.home.open_vault(where).workspace(name)
+        found = self._open(where).workspace(name)
+        self.meant["fork"] = found.fork
+        return found
 
     def vault_and_fork(self, vault: str | None, fork: str | None) -> tuple[Vault, str | None]:
         """Open the vault that is meant, and say which of its forks; None if the call and the server name none."""
-        where, name = self.scope.choose(vault, fork)
-        return self.home.open_vault(where), name
+        where, self.meant["fork"] = self.scope.choose(vault, fork)
+        return self._open(where), self.meant["fork"]
+
+    def _open(self, vault: str | Path | None) -> Vault:
+        opened = self.home.open_vault(vault)
+        self.meant["vault"] = opened.name
+        return opened
 
     def _wait(self, fork: str, holder: Holder | None) -> None:
         by = holder.describe() if holder is not None else "another process"

@@ -212,7 +212,8 @@ class AvfsTool(Tool):
             try:
                 with call:
                     value = self.fn(call, **values)
-                    outcome.append(answer(value, self.leftovers, warnings=call.warnings, render=self.render))
+                    meant, warnings = call.meant, call.warnings
+                    outcome.append(answer(value, self.leftovers, meant, warnings=warnings, render=self.render))
             except BaseException as error:  # noqa: BLE001 - the awaiting task raises it
                 outcome.append(error)
 

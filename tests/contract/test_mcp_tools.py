@@ -110,6 +110,25 @@ def test_each_tool_does_what_it_says(place: Place, era: str) -> None:
     talk(place.serve(), run, era)
 
 
+def test_each_result_names_the_vault_and_the_fork(place: Place) -> None:
+    """Also those that the call does not name; a tool for a vault as a whole names no fork."""
+    calls: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str | None, str | None]]] = [
+        ("git_status", {}, {}, ("work", "main")),
+        ("git_status", {}, {"vault": "other"}, ("other", "main")),
+        ("read_text_file", {}, {"path": "README", "fork": "side"}, ("work", "side")),
+        ("git_log", {"vault": "work", "fork": "side"}, {}, ("work", "side")),
+        ("operations", {"vault": place.root / "vaults/other.git"}, {}, ("other", "main")),
+        ("fork_list", {"fork": "side", "vault": "work"}, {}, ("work", None)),
+        ("fork_create", {}, {"name": "new"}, ("work", None)),
+        ("write_file", {"fork": "side", "vault": "work"}, {"path": "new", "content": ""}, ("work", "side")),
+        ("undo", {"fork": "side", "vault": "work"}, {}, ("work", "side")),
+        ("vault_list", {}, {}, (None, None)),
+    ]
+    for tool, limits, arguments, (vault, fork) in calls:
+        record = ok(call(place.serve(**limits), tool, **arguments))
+        assert record["request"] == {"vault": vault, "fork": fork}, tool
+
+
 def test_the_guide_names_every_tool(place: Place) -> None:
     """The table of the guide holds each tool, and no other."""
     rows = (
@@ -447,7 +466,7 @@ def test_a_limit_to_a_vault_or_a_fork_holds(place: Place) -> None:
         "approvals",
     }
     assert {"write_file", "exec", "undo", "push"} <= limited
-    assert "fork" not in str(call(fork, "write_file", path="mine", content="x").content[0])
+    assert ok(call(fork, "write_file", path="mine", content="x"))["request"] == {"vault": "work", "fork": "side"}
     assert place.read("mine", "side") == b"x"
     assert {"vault_list"} == talk(place.serve(), names) - talk(vault, check)
     assert not talk(reads, names) & {"write_file", "exec", "undo", "checkpoint", "restore", "push", "merge"}
