@@ -191,6 +191,19 @@ def test_output_has_a_limit_and_a_file(work: Workspace) -> None:
     assert result.stdout_file.read_bytes() == b"h\0\xff" + bytes(3000000) + b"end"
 
 
+def test_the_newest_outputs_stay(work: Workspace) -> None:
+    """Also after a restart of the machine, when older ones are of a time that the clock since the start has not seen."""
+    old = work.exec(shell="echo out", max_output=1).stdout_file
+    assert old is not None
+    for number in range(20):
+        old.with_name(f"9{number:011d}-of-another-boot").touch()
+
+    result = work.exec(shell="echo out; echo error >&2", max_output=1)
+
+    found = [file.read_bytes() for file in (result.stdout_file, result.stderr_file) if file is not None]
+    assert (found, len(list(old.parent.iterdir())), old.exists()) == ([b"out\n", b"error\n"], 20, False)
+
+
 def test_a_gigabyte_of_output_fits(work: Workspace) -> None:
     """Memory stays what the limit allows."""
     result = work.exec(shell="head -c 1073741824 /dev/zero", max_output=100)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from avfs_git.host.files.modes import make_dir
 
+_DIGITS = 12
 _SPILLS_KEPT = 20
 """Older spill files of a vault go when another one is made."""
 
@@ -64,10 +65,12 @@ class Captured:
         try:
             for directory in (self._spills.parent, self._spills):
                 make_dir(directory, exist_ok=True)
-            for old in sorted(self._spills.iterdir(), key=lambda path: path.name)[: -_SPILLS_KEPT + 1]:
-                old.unlink(missing_ok=True)
-            clock = os.times().elapsed
-            self.spill = self._spills / f"{int(clock * 100):012d}-{os.urandom(4).hex()}-{self._name}"
+            # numbered, as no clock goes on over a restart and is never set back
+            there = sorted(path.name for path in self._spills.iterdir() if path.name[:_DIGITS].isdecimal())
+            for old in there[: -_SPILLS_KEPT + 1]:
+                (self._spills / old).unlink(missing_ok=True)
+            number = int(there[-1][:_DIGITS]) + 1 if there else 0
+            self.spill = self._spills / f"{number:0{_DIGITS}d}-{os.urandom(4).hex()}-{self._name}"
             self._fd = os.open(self.spill, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError:
             self._give_up()
