@@ -268,7 +268,7 @@ def _ask(locked: LockedWorkspace, path: TreePath, wanted: tuple[int, bytes] | No
 
 
 def _mode_for(found: OpenConflict) -> int:
-    """Choose the mode of a file whose content is given: what the merge left, or as a merge of the modes alone."""
+    """Choose the mode of a file whose content is of neither side: what the merge left, or a merge of the modes."""
     sides = [
         side[1] if side is not None and side[1] in (MODE_FILE, MODE_EXEC) else None
         for side in (found.base, found.ours, found.theirs)
@@ -295,7 +295,7 @@ def _union(locked: LockedWorkspace, found: OpenConflict, path: TreePath) -> tupl
     merged = FileMerger(favor=MergeStrategy.UNION).merge(base, ours, theirs, Labels(b"base", b"ours", b"theirs"))
     if not merged.is_clean:
         raise PathUnsuitable(b"/" + path, "is not text on both sides")
-    return found.ours[1], merged.content
+    return _mode_for(found), merged.content
 
 
 def _remove(locked: LockedWorkspace, path: TreePath) -> None:

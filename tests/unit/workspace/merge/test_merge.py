@@ -591,6 +591,18 @@ def test_a_path_is_resolved(work: Workspace, side: Workspace, side_taken: str | 
     assert work.read("new") == expected
 
 
+@pytest.mark.parametrize("side_taken", ["union", None])
+def test_a_resolved_file_keeps_the_mode_of_the_merge(work: Workspace, side: Workspace, side_taken: str | None) -> None:
+    """What one side did to the execute bit stands, whatever becomes of the lines."""
+    side.write("text", b"theirs\n")
+    side.chmod("text", 0o755)
+    work.write("text", b"ours\n")
+    work.merge("side", on_conflict="workspace")
+    work.resolve("text", side_taken, content=b"given\n" if side_taken is None else None)
+
+    assert work.stat("text").mode & 0o777 == 0o755
+
+
 def test_many_are_merged_with_the_fewest_conflicts(vault: Vault, work: Workspace, side: Workspace) -> None:
     """One that conflicts with two others comes last, and is reported; a dry run tells the same."""
     side.write("text", LINES.replace(b"line 2\n", b"all\n").replace(b"line 17\n", b"all\n"))
