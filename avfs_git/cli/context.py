@@ -52,7 +52,7 @@ from avfs_git.errors import (
     VaultNotFound,
     quote,
 )
-from avfs_git.paths import ROOT, parse_tree_path
+from avfs_git.paths import ROOT, check_fork_name, parse_tree_path
 from avfs_git.values import NamedTuple
 
 if TYPE_CHECKING:
@@ -149,9 +149,12 @@ class State:
 
         Raises:
             BadUsage: If an option names another one.
+            InvalidName: If it is empty.
         """
         if name is None:
             return
+        if not name:
+            check_fork_name(name)
         option = self.named().fork
         if option not in (None, name):
             raise BadUsage(f"the fork is named twice, as {quote(str(option))} and {quote(name)}", hint="Name it once.")

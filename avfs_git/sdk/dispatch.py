@@ -329,7 +329,7 @@ class Dispatch:
         for key, value in (config or {}).items():
             self.core.fork_config(name).check(key, value)
         self.check_new(name)
-        at_hand = source or self.core.default_fork()
+        at_hand = self.core.choose_fork(source) if source is not None else self.core.default_fork()
         if (at is None and with_changes) or self.core.has_fork(name):  # then they are saved there, or it is refused
             self.record_git_moves(at_hand)
         else:
@@ -365,7 +365,7 @@ class Dispatch:
 
         Return None if there is no default and no name needs one.
         """
-        fork = fork or self.core.default_fork()
+        fork = self.core.choose_fork(fork) if fork is not None else self.core.default_fork()
         try:
             yield fork
         except CheckpointNotFound:

@@ -35,6 +35,21 @@ def test_an_empty_path_is_refused(cli: Cli, work: str, words: tuple[str, ...]) -
     assert cli("--json", *words).document["error"]["code"] == "input.invalid_path"
 
 
+EMPTY_FORKS = ["mount", "shell", "fork info", "update", "pull", "watch", "merge side --into", "rebase --onto side"]
+
+
+@pytest.mark.parametrize("words", EMPTY_FORKS)
+def test_an_empty_fork_is_refused(cli: Cli, work: str, words: str) -> None:
+    """An unset variable of a script is not the default fork, as an empty option is not."""
+    cli("fork", "create", "side").ok()
+    before = cli("--json", "op", "log").ok().result
+
+    assert cli("--json", *words.split(), "").document["error"]["message"] == "'' is not a usable fork name: it is empty"
+
+    assert cli("--json", "op", "log").ok().result == before
+    assert cli("--json", "sessions").ok().result == {"sessions": []}
+
+
 def test_undo_names_what_came_back_beside_history(cli: Cli, work: str) -> None:
     """An ignored file that comes back is in the result and in the text."""
     cli("write", ".gitignore", stdin=b".env\n").ok()

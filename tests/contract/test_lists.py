@@ -1,4 +1,4 @@
-"""Arguments that are lists of names or paths: a single text is refused, and not read letter by letter."""
+"""Arguments that cannot mean anything: a single text where a list is needed, an empty name of a fork."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from avfs_git import Home, sdk
-from avfs_git.errors import InvalidInput
+from avfs_git.errors import InvalidInput, InvalidName
 from avfs_git.sdk import Vault
 
 _FILLED = {"old": "main", "new": "main", "rev": "main", "fork": "main", "directory": ".", "pattern": "a", "words": "a"}
@@ -69,3 +69,20 @@ def test_a_single_text_is_no_list(vault: Vault, given: object) -> None:
     assert seen >= {"paths", "forks", "names", "picked", "sources", "argv", "events", "outcomes", "shown", "let_in"}
     assert seen >= {"kinds", "tags", "include", "exclude"}
     assert (vault.operations(), sorted(info.name for info in vault.list_forks())) == before
+
+
+def test_an_empty_name_is_not_the_default_fork(vault: Vault) -> None:
+    """Neither where a fork is chosen, nor where one only says whose labels and head are meant."""
+    for choose in (
+        lambda: vault.workspace(""),
+        lambda: vault.choose_fork(""),
+        lambda: vault.log("HEAD", fork=""),
+        lambda: vault.show("HEAD", fork=""),
+        lambda: vault.undo(fork=""),
+        lambda: vault.undo(fork="", dry_run=True),
+        lambda: vault.redo(fork=""),
+        lambda: vault.fork("new", source=""),
+    ):
+        with pytest.raises(InvalidName, match="'' is not a usable fork name: it is empty"):
+            choose()
+    assert not vault.has_fork("new")

@@ -43,7 +43,7 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile
 from avfs_git.host.locks.namelocks import NameLocks
 from avfs_git.model import Checkpoint, Identity
-from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
+from avfs_git.paths import Oid, check_fork_name, fork_dir_name, label_of_ref_name
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import HEADS, KEPT, KNOWN, LABELS, SIDECARS, VaultLayout
 from avfs_git.workspace.vault.log.announced import Announced
@@ -335,7 +335,10 @@ class OpenVault:
         Raises:
             NoForkChosen: If none is named, and there are several without a default.
             NoForks: If no fork is named, and the vault has none.
+            InvalidName: If the name is empty: the default fork is not what was meant.
         """
+        if fork == "":
+            check_fork_name(fork)
         chosen = fork or self.default_fork()
         if chosen is not None:
             return chosen
