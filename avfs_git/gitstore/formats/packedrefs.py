@@ -122,13 +122,22 @@ def read_packed(path: bytes) -> PackedRefs:
     return PackedRefs((status.st_ino, status.st_size, status.st_mtime_ns), data)
 
 
-def find_bad_line(data: bytes) -> str | None:
-    """Tell what cannot be read; git writes a first line also where no ref is left."""
+def find_bad_line(data: bytes, forbidden: re.Pattern[str]) -> str | None:
+    """Tell what cannot be read, or what is in no name of a ref; git writes a first line also where no ref is left."""
     if not data:
         return "the file is empty"
+    is_sorted = b" sorted " in data[: data.find(b"\n")]
+    last = b""
     for number, line in enumerate(data.splitlines(keepends=True), 1):
         if not _LINE.fullmatch(line):
             return f"line {number} cannot be read"
+        if line[:1] not in b"#^":
+            name = line[41:-1]
+            if forbidden.search(os.fsdecode(name)):
+                return f"git does not allow the name on line {number}"
+            if is_sorted and name <= last:
+                return f"line {number} is not in order, as the first line says of all"
+            last = name
     return None
 
 

@@ -230,7 +230,7 @@ class RefLocks:
         return 1
 
     def list_locks(self) -> Iterator[bytes]:
-        """List all lock files in the repository."""
+        """List all lock files in the repository, and directories in their place."""
         for name in _LOCKED:
             if os.path.lexists(path := self._root + name + b".lock"):
                 yield path
@@ -239,7 +239,7 @@ class RefLocks:
             yield from (worktree + name for name in os.listdir(worktree) if name.endswith(b".lock"))
         for top in (self._root, *worktrees):
             for kind in (b"refs", b"logs"):
-                for directory, _, files in os.walk(top + kind):
-                    for name in files:
+                for directory, directories, files in os.walk(top + kind):
+                    for name in (*directories, *files):
                         if name.endswith(b".lock"):
                             yield os.path.join(directory, name)

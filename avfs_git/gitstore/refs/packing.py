@@ -24,6 +24,7 @@ from avfs_git import faults
 from avfs_git.errors import RefDamaged
 from avfs_git.gitstore.formats.packedrefs import PackedRefs, find_bad_line, format_packed, read_packed
 from avfs_git.gitstore.refs.locks import RefLocks
+from avfs_git.gitstore.refs.names import FORBIDDEN
 from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file
 from avfs_git.host.files.plainfile import read_plain
@@ -91,7 +92,7 @@ def _write_packed(refs: RefStore, locks: RefLocks, chosen: Mapping[str, int]) ->
                 if isinstance(value, bytes):
                     values[name] = value
         with suppress(FileNotFoundError):
-            reason = find_bad_line(read_plain(path))
+            reason = find_bad_line(read_plain(path), FORBIDDEN)
             if reason is not None:
                 raise RefDamaged("packed-refs", reason)
         new = stack.enter_context(locks.prepare(format_packed({**read_packed(path).all(), **values})))

@@ -153,10 +153,8 @@ class RefStore:
         loose, damaged = self._walk("refs/")
         heads = self._read_heads(damaged)
         found = [RefDamaged(name, reason) for name, reason in damaged.items()]
-        self._read_packed()
-        with suppress(FileNotFoundError):
-            if (reason := find_bad_line(read_plain(self._root + b"packed-refs"))) is not None:
-                found.append(RefDamaged("packed-refs", reason))
+        if (reason := self.find_bad_packed()) is not None:
+            found.append(RefDamaged("packed-refs", reason))
         for name, value in loose.items():
             if isinstance(value, str):
                 try:
@@ -170,6 +168,18 @@ class RefStore:
             if not exists(oid)
         )
         return tuple(sorted([*found, *missing], key=lambda error: error.ref))
+
+    def find_bad_packed(self) -> str | None:
+        """Tell what cannot be read in `packed-refs`: a ref that seems to be gone may be on that line.
+
+        Raises:
+            RefDamaged: If it is no file, or larger than any.
+        """
+        self._read_packed()
+        try:
+            return find_bad_line(read_plain(self._root + b"packed-refs"), FORBIDDEN)
+        except FileNotFoundError:
+            return None
 
     def _read_heads(self, damaged: dict[str, str]) -> dict[str, Oid]:
         """Read HEAD, and HEAD and the refs of git's working trees, as far as they hold ids.
@@ -237,8 +247,9 @@ class RefStore:
         match = _VALUE.fullmatch(data)
         if match is not None:
             return oid_of(match[1])
-        match = _SYMBOLIC.fullmatch(data)
-        if match is not None:
+        if (match := _SYMBOLIC.fullmatch(data)) is not None:
+            if name.startswith(OWN_REFS + "/"):
+                raise RefDamaged(name, "it is a symbolic ref, which avfs does not make")
             return os.fsdecode(match[1])
         raise RefDamaged(name, "its file holds no id" if data else "its file is empty")
 

@@ -36,6 +36,7 @@ from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.model import DoctorReport, Problem, Severity
 from avfs_git.paths import Oid, fork_of_dir_name, oid_of, show_path
+from avfs_git.patterns import compiled
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.compared import compare_workspace
@@ -47,12 +48,14 @@ from avfs_git.workspace.upkeep.kinds import find_no_directories, find_no_files
 from avfs_git.workspace.vault.format import KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
 from avfs_git.workspace.vault.log.oprecord import REDO, RENAMED_FROM, TRASH, UNDO, OpRecord
+from avfs_git.workspace.vault.notes import NOTES
 from avfs_git.workspace.vault.vault import OpenVault
 
 STALE_AFTER_S = 3600
 """Temporary files of packs, and locks, may belong to a process that is alive; older ones do not."""
 LOCK_HELD_S = 2.0
 """git holds a lock for a moment; a lock that stays for so long is reported."""
+_OID = compiled(r"[0-9a-f]{40}")
 _AS_MEANT = ("capture.kept_beside", "capture.per_file")
 """What a capture remarks though nothing is missing: a file that stays beside history until added, programs at work."""
 
@@ -197,7 +200,10 @@ def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
             )
         elif name == "packed-refs":
             yield _found(
-                "ref.damaged", error.message, f"Mend '{vault.git_dir / name}' by hand, or copy it from a backup."
+                "ref.damaged",
+                error.message,
+                f"Copy '{vault.git_dir / name}' from a backup, or take out what is named. `avfs undo` then brings back "
+                "a fork whose branch is gone.",
             )
         elif name == "HEAD":
             yield _found(
@@ -215,6 +221,30 @@ def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
                 error.message,
                 f"Give it a commit with `git update-ref {name} OID`, or delete '{vault.git_dir / name}'.",
             )
+
+    for name in vault.refs.list(OWN_REFS):
+        if _is_out_of_place(name):
+            yield _found(
+                "ref.damaged",
+                f"'{name}' is damaged: avfs makes no ref of that name, and it may be in the way of others",
+                f"Delete it with `git update-ref -d {shlex.quote(name)}` in '{vault.git_dir}'.",
+            )
+    noted = vault.refs.list(NOTES).get(NOTES)
+    if noted is not None and vault.store.exists(noted) and (problem := _find_tree_problem(vault, noted)) is not None:
+        yield _found(
+            "ref.damaged",
+            f"'{NOTES}' is damaged, so commits get no notes: {problem}",
+            f"Give it an older commit, or delete it with `git update-ref -d {NOTES}` in '{vault.git_dir}'.",
+        )
+
+
+def _is_out_of_place(name: str) -> bool:
+    """Tell whether a ref of avfs's own is in the place of a directory of them, or is kept under no id."""
+    return (
+        f"{name}/" in (OWN_REFS + "/", KEPT, KNOWN, LABELS, REMOTE_STATE, SIDECARS)
+        or (name.startswith(KEPT) and not _OID.fullmatch(name.removeprefix(KEPT)))
+        or (name.startswith(LABELS) and "/" not in name.removeprefix(LABELS))
+    )
 
 
 def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
@@ -238,7 +268,7 @@ def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
         logged = read_log(vault.git_dir / "logs" / name)
         if logged and logged[-1].when_s * 1_000_000_000 > when_ns:
             said = logged[-1].new.hex()
-    if said is None or len(said) != 40:
+    if said is None or not _OID.fullmatch(said):
         return None
     last = oid_of(said)
     return last if vault.store.exists(last) else None
@@ -246,8 +276,8 @@ def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
 
 def _has_fork(vault: OpenVault, fork: str) -> bool:
     try:
-        return vault.has_fork(fork)
-    except RefDamaged:  # told by itself
+        return vault.has_fork(fork) or vault.refs.find_bad_packed() is not None
+    except RefDamaged:  # told by itself, as what is left of `packed-refs` is: the branch may be there
         return True
 
 
@@ -300,7 +330,7 @@ def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
         if age_s is None:
             continue
         # `git commit -a` keeps that one while its editor is open
-        is_young = age_s < STALE_AFTER_S or path.name == "index.lock"
+        is_young = age_s < STALE_AFTER_S or path.name == "index.lock" or path.is_dir()
         if is_young:
             yield _found(
                 "lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning"
@@ -450,7 +480,7 @@ def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:
     for prefix, read_fork in fork_in.items():
         for name, oid in vault.refs.list(prefix).items():
             fork = read_fork(name.removeprefix(prefix))
-            if not _has_fork(vault, fork):
+            if not _is_out_of_place(name) and not _has_fork(vault, fork):
                 found.setdefault(fork, []).append(RefChange(name, oid, None))
     for fork, changes in found.items():
         yield _fixable(
@@ -476,7 +506,7 @@ def _check_forks(vault: OpenVault) -> Iterator[_Finding]:
             continue
         for oid in {commit.sidecar, vault.refs.list(SIDECARS + fork).get(SIDECARS + fork)} - {None}:
             assert oid is not None  # noqa: S101 - just taken out
-            problem = _sidecar_problem(vault, oid)
+            problem = _find_tree_problem(vault, oid)
             if problem is not None:
                 yield _found(
                     "sidecar.damaged",
@@ -485,7 +515,7 @@ def _check_forks(vault: OpenVault) -> Iterator[_Finding]:
                 )
 
 
-def _sidecar_problem(vault: OpenVault, oid: Oid) -> str | None:
+def _find_tree_problem(vault: OpenVault, oid: Oid) -> str | None:
     try:
         vault.store.read_tree(vault.store.read_commit(oid).tree)
     except AvfsError as error:

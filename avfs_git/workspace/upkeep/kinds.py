@@ -12,6 +12,7 @@ from pathlib import Path
 
 from avfs_git.paths import fork_of_dir_name, is_fork_name
 
+_PLACES = ("trash", "workspaces")
 _FILES = (
     *(f"avfs/{name}" for name in ("commits", "config.json", "forklocks", "format", "kept-times", "lazy", "made")),
     *(f"avfs/{name}" for name in ("maintenance.json", "oplog", "oplog.index", "origin", "policy.toml")),
@@ -19,8 +20,9 @@ _FILES = (
     "avfs/*.ndjson",
     *(f"avfs/cache/{name}" for name in ("search", "seen")),
     *(f"avfs/sessions/{name}" for name in ("bases.lock", "guard")),
-    *(f"avfs/workspaces/*/{name}" for name in ("applied", "checkout", "commands", "config.json", "gitlink/.git")),
-    *(f"avfs/workspaces/*/{name}" for name in ("lock", "marked", "statcache", "state")),
+    *(f"avfs/{place}/*/{name}" for place in _PLACES for name in ("applied", "checkout", "commands", "config.json")),
+    *(f"avfs/{place}/*/{name}" for place in _PLACES for name in ("lock", "marked", "statcache", "state")),
+    "avfs/workspaces/*/gitlink/.git",
     *(f"worktrees/*/{name}" for name in ("HEAD", "avfs", "avfs-basis", "commondir", "gitdir", "locked")),
 )
 _DIRECTORIES = (

@@ -102,6 +102,7 @@ def test_a_repository_that_avfs_never_wrote_to_is_healthy(home: Avfs, tmp_path: 
 @pytest.mark.parametrize(
     ("name", "code"),
     [
+        ("avfs/trash/1-main/state", "vault.no_file"),
         ("avfs/workspaces/main/gitlink", "vault.no_directory"),
         ("avfs/workspaces/main/gitlink/.git", "vault.no_file"),
         ("avfs/workspaces/main/statcache", "vault.no_file"),
