@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
-from avfs_git.errors import RefConflict
+from avfs_git.errors import HostError, RefConflict, VaultError
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_TREE, edit_tree
@@ -72,13 +72,17 @@ def _put(vault: OpenVault, pack: PackWriter, commit: Oid, text: str) -> RefChang
 def putting(vault: OpenVault, pack: PackWriter, commit: Oid, text: str | None) -> Iterator[list[RefChange]]:
     """Write the note of a commit into the commit's own pack, before that is finished; give the moves that go with it.
 
-    The caller moves the ref in the block: until then, no other process adds a note.
+    The caller moves the ref in the block: until then, no other process adds a note. Where the notes are damaged or
+    locked out there are no moves, as without a text: the commit comes first.
     """
-    if text is None:
-        yield []
-        return
-    with _holding(vault):
-        yield [_put(vault, pack, commit, text)]
+    moves: list[RefChange] = []
+    with ExitStack() as stack:
+        if text is not None:
+            with suppress(HostError):
+                stack.enter_context(_holding(vault))
+                with suppress(VaultError):
+                    moves.append(_put(vault, pack, commit, text))
+        yield moves
 
 
 def read_note(vault: OpenVault, commit: Oid) -> str | None:

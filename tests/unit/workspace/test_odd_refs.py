@@ -111,3 +111,23 @@ def test_a_directory_in_place_of_a_lock_is_told(vault: Vault, work: Workspace) -
     os.utime(lock, (0, 0))
 
     assert [(found.code, found.fixable) for found in vault.doctor().problems] == [("lock.left", False)]
+
+
+@pytest.mark.parametrize("damage", ["a blob", "garbage"])
+def test_a_command_is_done_also_where_its_note_cannot_be_added(vault: Vault, work: Workspace, damage: str) -> None:
+    """The commit comes first: a warning says that it has no note, and the doctor why."""
+    work.write("a", b"text\n")
+    work.checkpoint()
+    blob = subprocess.run(
+        ["git", "--git-dir", str(vault.path), "rev-parse", "main:a"], check=True, capture_output=True
+    ).stdout
+    notes = vault.path / "refs" / "notes" / "avfs"
+    notes.parent.mkdir(parents=True, exist_ok=True)
+    notes.write_bytes(blob if damage == "a blob" else b"garbage\n")
+
+    done = work.exec(shell="echo 1 > file")
+    assert (done.exit_code, [warning.code for warning in done.warnings]) == (0, ["aftermath.failed"])
+    assert done.commit is not None
+    assert work.read("file") == b"1\n"
+    (told,) = _damaged(vault)
+    assert "refs/notes/avfs" in told.description
