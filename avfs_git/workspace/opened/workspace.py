@@ -463,7 +463,8 @@ class OpenWorkspace:
             self.is_unfinished = not self.looks_on and (died_in_a_change or state.pending is not None)
             return
         if died_in_a_change:
-            self.upper.clean_work()
+            with host_errors(f"clear '{self.layout.work}'"):
+                self.upper.clean_work()
         try:
             is_left = died_in_a_change and bool(self.list_staging())
             is_left = is_left or (not self.is_copied_out and self.layout.copy_note.exists())

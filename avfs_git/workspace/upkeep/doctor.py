@@ -44,7 +44,7 @@ from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, is_lost, note_deletion, put_away
 from avfs_git.workspace.opened.layers import has_lost_upper
 from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
-from avfs_git.workspace.upkeep.kinds import find_no_directories, find_no_files
+from avfs_git.workspace.upkeep.kinds import find_closed, find_no_directories, find_no_files
 from avfs_git.workspace.vault.format import KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
 from avfs_git.workspace.vault.log.oprecord import REDO, RENAMED_FROM, TRASH, UNDO, OpRecord
@@ -90,14 +90,10 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
     for name, findings in checks:
         try:
             problems.extend(_treat(finding) if repair else finding.problem for finding in findings)
-        except (
-            HostError,
-            InvalidName,
-            VaultError,
-            WorkspaceError,
-        ) as error:
-            remedy = error.hint or "Mend what the message names, then run `avfs doctor` again."
-            problems.append(_found(error.code, f"the check of the {name} ended early: {error.message}", remedy).problem)
+        except (OSError, HostError, InvalidName, VaultError, WorkspaceError) as error:
+            told = HostError(f"use '{error.filename}'", error) if isinstance(error, OSError) else error
+            remedy = told.hint or "Mend what the message names, then run `avfs doctor` again."
+            problems.append(_found(told.code, f"the check of the {name} ended early: {told.message}", remedy).problem)
     return DoctorReport(vault.name, tuple(name for name, _ in checks), tuple(problems))
 
 
@@ -150,6 +146,12 @@ def _check_files(vault: OpenVault) -> Iterator[_Finding]:
             "vault.no_directory",
             f"'{path.relative_to(vault.git_dir)}' is no directory, and avfs refuses what needs it",
             f"Move '{path}' elsewhere: avfs makes the directory anew. Copy what was in it from a backup.",
+        )
+    for path in find_closed(vault.git_dir):
+        yield _found(
+            "vault.closed",
+            f"'{path.relative_to(vault.git_dir)}' is closed to its owner, and avfs refuses what needs it",
+            f"Open it with `chmod u+rwX {shlex.quote(str(path))}`.",
         )
     if layout.format.exists():
         return

@@ -1,4 +1,4 @@
-"""What is a file and what a directory in the state of a vault (docs/design/format.md).
+"""What is a file, what a directory, and what is open to its owner in the state of a vault (docs/design/format.md).
 
 Decided here: which names are checked, and that a link counts as what it leads to only where avfs has a directory: avfs
 opens no file through a link. Called by the doctor. Reads names and kinds; safe beside all other processes.
@@ -7,6 +7,7 @@ opens no file through a link. Called by the doctor. Reads names and kinds; safe 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,20 @@ def find_no_directories(git_dir: Path) -> Iterator[Path]:
         for path in _list_there(git_dir, _DIRECTORIES)
         if not path.is_dir() and (path.parent.name != "workspaces" or is_fork_name(fork_of_dir_name(path.name)))
     )
+
+
+def find_closed(git_dir: Path) -> Iterator[Path]:
+    """Find files and directories of this user without the permission to read them; root needs none.
+
+    A vault may be closed to writing on purpose. The mode of `upper` is that of the tree's root, and `work/work` is the
+    kernel's.
+    """
+    for path in _list_there(git_dir, (*_FILES, *_DIRECTORIES) if os.geteuid() else ()):
+        found = path.lstat()
+        needed = 0o500 if stat.S_ISDIR(found.st_mode) else 0o400
+        is_of_others = path.name == "upper" or path.parent.name == "work" or found.st_uid != os.geteuid()
+        if not is_of_others and found.st_mode & needed != needed:
+            yield path
 
 
 def _list_there(git_dir: Path, patterns: tuple[str, ...]) -> Iterator[Path]:

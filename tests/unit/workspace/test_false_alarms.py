@@ -158,3 +158,32 @@ def test_a_check_that_fails_hides_no_other(vault: Vault, work: Workspace) -> Non
     assert codes[0] == ("vault.no_file", "error")
     assert ("host.failed", "error") in codes
     assert ("objects.pack_without_index", "warning") in codes
+
+
+@pytest.mark.ordinary
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [
+        ("avfs/workspaces/main/work", [("vault.closed", "error")]),
+        ("avfs/workspaces", [("vault.closed", "error"), ("host.failed", "error")]),
+        ("avfs/notes.lock", [("vault.closed", "error")]),
+    ],
+)
+def test_what_is_closed_to_its_owner_is_told(
+    vault: Vault, work: Workspace, name: str, codes: list[tuple[str, str]]
+) -> None:
+    """Commands fail there, and the remedy mends it."""
+    work.write("a", b"")
+    work.checkpoint()
+    place = vault.path / name
+    if place.suffix:
+        place.touch()
+    place.chmod(0)
+    try:
+        told = vault.doctor().problems
+        assert sorted({(found.code, found.severity) for found in told}) == sorted(codes)
+        (remedy,) = [found.remedy for found in told if found.code == "vault.closed"]
+        subprocess.run(remedy.split("`")[1], shell=True, check=True)
+    finally:
+        place.chmod(0o700)
+    assert _codes(vault) == []
