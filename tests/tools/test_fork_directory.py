@@ -115,6 +115,29 @@ def test_git_commits_as_in_the_clone(avfs: Avfs, clone: Path, mount_dir: Path) -
             _end(session)
 
 
+@pytest.mark.parametrize("of", ["place", "clone"])
+def test_git_commits_by_the_author_that_is_included_in_the_clone(clone: Path, mount_dir: Path, of: str) -> None:
+    """The user's configuration may name another author for the place of the clone, and the clone's include a file."""
+    settings, included = mount_dir / "settings", mount_dir / "included"
+    included.write_text("[user]\n\temail = bea@work.example\n")
+    condition = f'[includeIf "gitdir:{clone}/"]\n\tpath = {included}\n' if of == "place" else ""
+    settings.write_text(f"[user]\n\tname = Bea\n\temail = bea@home.example\n{condition}")
+    if of == "clone":
+        _git(clone, "config", "include.path", str(included))
+    plain = {name: value for name, value in _ENV.items() if not name.startswith(("GIT_AUTHOR", "GIT_COMMITTER"))}
+    plain["GIT_CONFIG_GLOBAL"] = str(settings)
+    with Avfs(mount_dir / "home", identity=ADA, remote_environment=plain) as avfs:
+        session = avfs.fork_directory(clone, mount_dir / "one")
+        try:
+            commit = ["git", "commit", "-q", "--allow-empty", "-m", "by git"]
+            subprocess.run(commit, cwd=session.path, env=plain, check=True)
+            assert _git(session.path, "log", "-1", "--format=%an <%ae>").strip() == "Bea <bea@work.example>"
+            said = _git(session.path, "config", "--local", "--get-regexp", "^user")
+            assert said == "user.email bea@work.example\n"
+        finally:
+            _end(session)
+
+
 def test_the_fork_has_what_the_clone_has(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
     """Files, modes, times and what git says of them are those of the clone, which is not touched.
 

@@ -21,6 +21,7 @@ _IDENT = re.compile(r"(.*) <([^<>]*)> [0-9]+ [+-][0-9]{4}")
 """The output of `git var GIT_AUTHOR_IDENT` (git-var(1))."""
 _OF_A_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX")
 _FOR_GIT = re.compile(r"HOME|XDG_CONFIG_HOME|PATH|GIT_CONFIG_(?:GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)")
+_AUTHORS = r"^(user|author|committer)\.(name|email)$"
 _NO_REPOSITORY = f"--git-dir={os.devnull}"
 
 
@@ -83,6 +84,15 @@ def read_shown_kinds(place: Path, environment: Mapping[str, str]) -> tuple[bool,
     said = _ask(asked, {**given, "LC_ALL": "C"}, place) or b""
     found = dict(line.rpartition(b" ")[::2] for line in said.splitlines())  # the last one counts
     return found.get(b"core.filemode") != b"false", found.get(b"core.symlinks") != b"false"
+
+
+def read_authors(git_dir: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Read all that git's configuration says in a repository of the author of commits: `user.name` and the like."""
+    given = {name: value for name, value in environment.items() if value and _FOR_GIT.fullmatch(name)}
+    asked = [f"--git-dir={os.fspath(git_dir)}", "config", "-z", "--get-regexp", _AUTHORS]
+    said = _ask(asked, {**given, "LC_ALL": "C"}, git_dir) or b""
+    found = (entry.partition(b"\n") for entry in said.split(b"\0"))
+    return {os.fsdecode(key): os.fsdecode(value) for key, is_set, value in found if is_set}  # the last one counts
 
 
 def _ask(arguments: Sequence[str], environment: Mapping[str, str], place: Path | None = None) -> bytes | None:

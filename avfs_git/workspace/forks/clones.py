@@ -20,11 +20,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from avfs_git.errors import ForkExists, NotAVault
 from avfs_git.gitstore.config.gitconfig import edit_config, read_config
+from avfs_git.gitstore.config.userconfig import read_authors
 from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, read_file_modes
 from avfs_git.gitstore.foreign.takeover import import_as_remote
 from avfs_git.gitstore.formats.commits import Commit
@@ -65,8 +67,6 @@ _UNFINISHED = {
     "REVERT_HEAD": "revert",
 }
 """What stands in a git directory while git waits to continue an operation."""
-_AUTHORS = [f"{of}.{what}" for of in ("user", "author", "committer") for what in ("name", "email")]
-"""What a clone's own configuration says of the author of commits."""
 _OF_HISTORY = compiled(
     rb"(.+)/\.git/(?:(?:modules|worktrees)/.+/)?(?:HEAD|packed-refs|reftable/.*|refs/(?!remotes/).*)\Z", re.DOTALL
 )
@@ -155,7 +155,7 @@ def _take_present(
     elif git_dir is not None:
         import_as_remote(git_dir, vault.git_dir, vault.refs, REMOTE)
         carry_exclude(source, vault.git_dir, vault.remote_environment or {})
-        _carry_author(git_dir, vault.git_dir)
+        _carry_author(git_dir, vault.git_dir, vault.remote_environment or {})
         modes = read_file_modes(source, git_dir, vault.remote_environment or {}, vault.store.read_tree)
         branch, head = read_head(git_dir)
         if branch is not None and branch.startswith(HEADS):
@@ -201,10 +201,14 @@ def _take_present(
     return warnings
 
 
-def _carry_author(source_git: Path, git_dir: Path) -> None:
-    """Let git in a live tree commit as it does in the clone; what the vault's configuration says already stays."""
-    theirs, ours = read_config(common_dir(source_git)), read_config(git_dir)
-    edits = [("--add", key, theirs[key][-1]) for key in _AUTHORS if key in theirs and key not in ours]
+def _carry_author(source_git: Path, git_dir: Path, environment: Mapping[str, str]) -> None:
+    """Let git in a live tree commit as it does in the clone; what the vault's configuration says already stays.
+
+    A user's own configuration may hold for the place of the clone only (`includeIf`).
+    """
+    theirs = read_authors(source_git, environment)
+    ours, own = read_authors(git_dir, environment) if theirs else {}, read_config(git_dir)
+    edits = [("--add", key, value) for key, value in theirs.items() if value != ours.get(key) and key not in own]
     if edits:
         edit_config(git_dir, *edits)
 
