@@ -223,7 +223,10 @@ class GitDir:
             else change
             for change in changes
         ]
-        origins = {change.path: change.old_path or change.path for change in detect_renames(store, as_staged)}
+        # Reading what came and went is only for staged files among that: a partial clone would have to fetch it.
+        is_renamed = any(None in (moves[path].old, moves[path].new) for path in staged)
+        renamed = detect_renames(store, as_staged) if is_renamed else []
+        origins = {change.path: change.old_path or change.path for change in renamed}
         with PackWriter(store) as pack:
             for path, move in moves.items():
                 origin = origins.get(path, path)
