@@ -258,7 +258,7 @@ PROBLEMS = {
     "sidecar.damaged": "The sidecar of a fork cannot be read.",
     "statcache.unreadable": "The stat cache of a fork cannot be read. Repair: remove it.",
     "trash.missing": "The workspace of a deleted fork is not in the trash; undo brings its commits back only.",
-    "vault.closed": "The owner of a file or directory of the vault may not read it.",
+    "vault.closed": "This user may not read and write a file or directory of a vault to which it may write.",
     "vault.no_directory": "Something that is no directory is where the vault has one.",
     "vault.no_file": "Something that is no regular file is where the vault has one.",
     "vault.no_format": "The file is gone that says of which format the vault is. Repair, if workspaces are there: make it again.",

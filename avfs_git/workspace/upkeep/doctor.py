@@ -150,8 +150,8 @@ def _check_files(vault: OpenVault) -> Iterator[_Finding]:
     for path in find_closed(vault.git_dir):
         yield _found(
             "vault.closed",
-            f"'{path.relative_to(vault.git_dir)}' is closed to its owner, and avfs refuses what needs it",
-            f"Open it with `chmod u+rwX {shlex.quote(str(path))}`.",
+            f"this user may not read and write '{path.relative_to(vault.git_dir)}', and avfs refuses what needs it",
+            f"Open it with `chmod u+rwX {shlex.quote(str(path))}`, as the user whom it belongs to.",
         )
     if layout.format.exists():
         return

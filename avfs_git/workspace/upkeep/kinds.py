@@ -1,4 +1,4 @@
-"""What is a file, what a directory, and what is open to its owner in the state of a vault (docs/design/format.md).
+"""What is a file, what a directory, and what its user may use in the state of a vault (docs/design/format.md).
 
 Decided here: which names are checked, and that a link counts as what it leads to only where avfs has a directory: avfs
 opens no file through a link. Called by the doctor. Reads names and kinds; safe beside all other processes.
@@ -7,7 +7,6 @@ opens no file through a link. Called by the doctor. Reads names and kinds; safe 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,16 +49,20 @@ def find_no_directories(git_dir: Path) -> Iterator[Path]:
 
 
 def find_closed(git_dir: Path) -> Iterator[Path]:
-    """Find files and directories of this user without the permission to read them; root needs none.
+    """Find files and directories that this user may not read and write, in a vault to which it may write.
 
-    A vault may be closed to writing on purpose. The mode of `upper` is that of the tree's root, and `work/work` is the
-    kernel's.
+    The mode of `upper` is that of the tree's root, and `work/work` is the kernel's.
     """
-    for path in _list_there(git_dir, (*_FILES, *_DIRECTORIES) if os.geteuid() else ()):
-        found = path.lstat()
-        needed = 0o500 if stat.S_ISDIR(found.st_mode) else 0o400
-        is_of_others = path.name == "upper" or path.parent.name == "work" or found.st_uid != os.geteuid()
-        if not is_of_others and found.st_mode & needed != needed:
+    if not os.access(git_dir, os.W_OK, effective_ids=True):
+        return
+    for path in _list_there(git_dir, (*_FILES, *_DIRECTORIES)):
+        wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+        if (
+            path.name != "upper"
+            and path.parent.name != "work"
+            and path.exists()
+            and not os.access(path, wanted, effective_ids=True)
+        ):
             yield path
 
 

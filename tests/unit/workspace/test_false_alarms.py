@@ -162,15 +162,16 @@ def test_a_check_that_fails_hides_no_other(vault: Vault, work: Workspace) -> Non
 
 @pytest.mark.ordinary
 @pytest.mark.parametrize(
-    ("name", "codes"),
+    ("name", "mode", "codes"),
     [
-        ("avfs/workspaces/main/work", [("vault.closed", "error")]),
-        ("avfs/workspaces", [("vault.closed", "error"), ("host.failed", "error")]),
-        ("avfs/notes.lock", [("vault.closed", "error")]),
+        ("avfs/workspaces/main/work", 0, [("vault.closed", "error")]),
+        ("avfs/workspaces", 0, [("vault.closed", "error"), ("host.failed", "error")]),
+        ("avfs/notes.lock", 0, [("vault.closed", "error")]),
+        ("avfs/oplog", 0o400, [("vault.closed", "error")]),
     ],
 )
 def test_what_is_closed_to_its_owner_is_told(
-    vault: Vault, work: Workspace, name: str, codes: list[tuple[str, str]]
+    vault: Vault, work: Workspace, name: str, mode: int, codes: list[tuple[str, str]]
 ) -> None:
     """Commands fail there, and the remedy mends it."""
     work.write("a", b"")
@@ -178,7 +179,7 @@ def test_what_is_closed_to_its_owner_is_told(
     place = vault.path / name
     if place.suffix:
         place.touch()
-    place.chmod(0)
+    place.chmod(mode)
     try:
         told = vault.doctor().problems
         assert sorted({(found.code, found.severity) for found in told}) == sorted(codes)
