@@ -643,7 +643,15 @@ def test_all_behind_the_program_is_the_programs(vault: Vault, cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("text", "milliseconds"),
-    [("1500", 1500), ("90s", 90_000), ("5m", 300_000), ("2h", 7_200_000), ("1.5s", 1500), ("2000ms", 2000)],
+    [
+        ("1500", 1500),
+        ("90s", 90_000),
+        ("5m", 300_000),
+        ("2h", 7_200_000),
+        ("1.5s", 1500),
+        ("2000ms", 2000),
+        ("900h", 3_240_000_000),
+    ],
 )
 def test_a_time_limit_has_a_unit(vault: Vault, cli: Cli, text: str, milliseconds: int) -> None:
     """A number alone is milliseconds, as ever."""

@@ -38,6 +38,8 @@ NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 _PIPE_SIZE = 1 << 20
 _PIECE = 1 << 18
+_LONGEST_POLL_MS = 2**31 - 1
+"""What poll(2) takes, some 25 days; a longer wait is several."""
 
 
 @value_class
@@ -369,7 +371,7 @@ class _Command:
         check_s = self._typing.check_s if self._typing is not None else None
         check_at = time.monotonic() + check_s if check_s is not None else None
         times = [moment for moment in (deadline, self._kill_at, self._give_up_at, check_at) if moment is not None]
-        return max(min(times) - time.monotonic(), 0) * 1000 + 1 if times else None
+        return min(max(min(times) - time.monotonic(), 0) * 1000 + 1, _LONGEST_POLL_MS) if times else None
 
     def _check_time(self) -> None:
         if self._ended is not None:
