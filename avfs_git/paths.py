@@ -31,6 +31,8 @@ ROOT = TreePath(b"")
 _PLAIN = compiled(rb"(?:[^./\0][^/\0]*/)*[^./\0][^/\0]*", re.DOTALL)
 """A path in which nothing needs a second look: no slash at either end, no component that begins with a dot."""
 NAME_MAX = 255  # linux/limits.h
+_MOST = 2**31 - 1
+"""The largest limit that git and SQLite take."""
 WHOLE_VAULT = "*"
 """What stands for a fork where a mount shows all of a vault: no branch can have that name."""
 
@@ -75,6 +77,17 @@ def list_given(given: Iterable[_T]) -> list[_T]:
         text = os.fspath(given)
         raise InvalidInput(f"a list is needed, not the single value {quote(text)}", hint="Put it into a list.")
     return list(given)
+
+
+def at_most(limit: int) -> int:
+    """Read how many results a caller wants at most.
+
+    Raises:
+        InvalidInput: If it is a negative number.
+    """
+    if limit < 0:
+        raise InvalidInput(f"at most {limit} results make no sense: a limit is not negative")
+    return min(limit, _MOST)
 
 
 def parse_tree_paths(paths: Sequence[PathLike]) -> list[TreePath]:

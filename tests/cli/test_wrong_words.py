@@ -50,6 +50,20 @@ def test_an_empty_fork_is_refused(cli: Cli, work: str, words: str) -> None:
     assert cli("--json", "sessions").ok().result == {"sessions": []}
 
 
+@pytest.mark.parametrize(
+    "words", ["log --patch -n", "log -n N README", "op log -n", "audit -n", "search README --limit"]
+)
+def test_a_huge_limit_is_no_limit(cli: Cli, work: str, words: str) -> None:
+    """It is shown what there is, whatever git and SQLite take as a number."""
+    cli("write", "README", stdin=b"the README\n").ok()
+    cli("checkpoint", "save").ok()
+    plain = words.replace(" -n N", "").replace(" -n", "").replace(" --limit", "").split()
+    limit = "9" * 30
+    limited = words.replace("N", limit).split() if "N " in words else [*words.split(), limit]
+
+    assert cli(*limited).ok().text == cli(*plain).ok().text
+
+
 def test_undo_names_what_came_back_beside_history(cli: Cli, work: str) -> None:
     """An ignored file that comes back is in the result and in the text."""
     cli("write", ".gitignore", stdin=b".env\n").ok()

@@ -86,3 +86,19 @@ def test_an_empty_name_is_not_the_default_fork(vault: Vault) -> None:
         with pytest.raises(InvalidName, match="'' is not a usable fork name: it is empty"):
             choose()
     assert not vault.has_fork("new")
+
+
+def test_a_limit_is_no_negative_number(vault: Vault) -> None:
+    """Also not one that a slice or git would read in a way of its own."""
+    work = vault.workspace()
+    for limited in (
+        lambda limit: vault.log("HEAD", limit=limit),
+        lambda limit: vault.operations(limit=limit),
+        lambda limit: vault.describe_operations(limit=limit),
+        lambda limit: vault.policy.audit(limit=limit),
+        lambda limit: work.draw_log(limit=limit),
+        lambda limit: work.path_versions("a", limit=limit),
+    ):
+        with pytest.raises(InvalidInput, match="a limit is not negative"):
+            limited(-1)
+        assert limited(10**30) == limited(1000)

@@ -7,7 +7,6 @@ processes.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput
-from avfs_git.paths import PathLike, list_given, parse_tree_path, show_path
+from avfs_git.paths import PathLike, at_most, list_given, parse_tree_path, show_path
 from avfs_git.proxy.policy import decision, gate
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision
@@ -168,7 +167,7 @@ class VaultPolicy:
         self._note_missing()
         query = self._query(since_ns, until_ns, fork, events, outcomes, paths)
         chosen = audited.choose(self._core, self._log(files).walk(), query)
-        return list(islice(chosen, limit if limit is None else min(limit, sys.maxsize)))
+        return list(islice(chosen, limit if limit is None else at_most(limit)))
 
     def follow_audit(
         self,
@@ -188,7 +187,7 @@ class VaultPolicy:
         query, log = self._query(None, None, fork, events, outcomes, paths), self._log(files)
         stamp, seen = log.stamp(), next((entry.seq for entry in log.walk()), 0)
         old = (entry for entry in log.walk() if entry.seq <= seen)
-        yield from reversed(list(islice(audited.choose(self._core, old, query), min(last, sys.maxsize))))
+        yield from reversed(list(islice(audited.choose(self._core, old, query), at_most(last))))
         while True:
             fresh = list(takewhile(partial(_is_after, seen), log.walk()))
             if fresh:

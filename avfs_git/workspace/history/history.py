@@ -19,7 +19,7 @@ from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.repository import read_shallow
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
-from avfs_git.paths import Oid, PathLike, TreePath, list_given, oid_of, parse_tree_paths
+from avfs_git.paths import Oid, PathLike, TreePath, at_most, list_given, oid_of, parse_tree_paths
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import SideEntry, parse_sidecar
 from avfs_git.workspace.checkpoint.bookkeeping import TRAILER, is_bookkeeping, is_of_session
@@ -120,7 +120,7 @@ def read_log(
     paths: Sequence[PathLike] = (),
 ) -> list[LogEntry]:
     """List the commits that lead to a state, newest first; with paths, only those commits that changed one of them."""
-    paths, head = list_given(paths), resolve_revision(vault, rev, fork=fork)
+    paths, limit, head = list_given(paths), at_most(limit), resolve_revision(vault, rev, fork=fork)
     labels = vault.list_labels(fork) if fork else {}
     entries = []
 
@@ -169,7 +169,7 @@ def draw_log(
 
     left_out = None if with_bookkeeping else f"^{TRAILER}$"
     text = gitlog.draw_log(
-        vault.git_dir, head, paths, limit=limit, form=form, shown=shown, left_out=left_out, color=color
+        vault.git_dir, head, paths, limit=at_most(limit), form=form, shown=shown, left_out=left_out, color=color
     )
     if not text and paths and not gitlog.list_touching(vault.git_dir, head, paths):
         raise PathNotFound(paths[0])
@@ -189,7 +189,7 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
     if not found:
         raise PathNotFound(path)
     total = len(found)
-    shown = list(islice(found, limit))
+    shown = found if limit is None else found[: at_most(limit)]
     return [
         PathVersion(
             number=total - at,

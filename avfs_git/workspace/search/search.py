@@ -23,7 +23,7 @@ from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import SearchHit, SearchQuery, SearchResult, UnsearchedFile
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, at_most
 from avfs_git.workspace.history.lent import LentObjects, State
 from avfs_git.workspace.search.excerpts import Excerpts
 from avfs_git.workspace.search.index import Changes, Found, Index
@@ -107,7 +107,7 @@ def _find(index: Index, source: DryWriter, tree: Oid, query: SearchQuery, terms:
     is_within = partial(within, tops) if tops else None
     while True:  # until no other process changes the base meanwhile
         base, changes = bring_up(index, source, tree)
-        found = index.find(base, changes, terms, is_within, query.limit)
+        found = index.find(base, changes, terms, is_within, at_most(query.limit))
         if found is not None:
             return found
 

@@ -39,7 +39,7 @@ from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, write
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.model import Operation
-from avfs_git.paths import Oid, maybe_oid
+from avfs_git.paths import Oid, at_most, maybe_oid
 from avfs_git.values import record_class
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.announced import Announced
@@ -453,9 +453,8 @@ class OpLog:
 
         With `at_hand`, also those on other forks for which this one was at hand.
         """
-        found = [
-            record for record, _ in islice(self._follow(self._read_turns if at_hand else self.read_fork, fork), limit)
-        ]
+        listed = self._follow(self._read_turns if at_hand else self.read_fork, fork)
+        found = [record for record, _ in islice(listed, at_most(limit))]
         undone = find_undone(found)  # what takes back one of these is newer, so it is among them
         return [record.to_operation(undone=record.id in undone) for record in found]
 
