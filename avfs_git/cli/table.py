@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from avfs_git.cli.layout import HelpContext
-from avfs_git.cli.verb import help_option, shared_options
+from avfs_git.cli.verb import help_option, refuse_contradictions, shared_options
 from avfs_git.errors import BadUsage, quote
 from avfs_git.values import NamedTuple
 
@@ -214,6 +214,7 @@ class VerbGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; a lone group without a default is a mistake that its help answers."""
         try:
+            refuse_contradictions(self, ctx, args)
             rest = super().parse_args(ctx, args)
         except click.UsageError as error:  # as in `Verb.parse_args`
             error.ctx = error.ctx or ctx

@@ -129,6 +129,20 @@ def help_option() -> click.Option:
     )
 
 
+def refuse_contradictions(command: click.Command, ctx: click.Context, args: list[str]) -> None:
+    """Refuse two options of which each sets the same choice or value: click takes the last without a word."""
+    chosen: dict[str, click.Parameter] = {}
+    for param in command.make_parser(ctx).parse_args(args=list(args))[2]:
+        if not isinstance(param, click.Option) or param.is_bool_flag or param.multiple or ctx.resilient_parsing:
+            continue
+        other = chosen.get(str(param.name))
+        chosen[str(param.name)] = param
+        if other is param and not param.is_flag:
+            raise BadUsage(f"{' / '.join(param.opts)} is given twice", hint="Give it once.")
+        if other is not None and other is not param:
+            raise BadUsage(f"{other.opts[0]} and {param.opts[0]} contradict each other", hint="Give one of them.")
+
+
 class VerbFacts(TypedDict, total=False):
     """What a verb says about itself, in its decorator."""
 
@@ -178,22 +192,11 @@ class Verb(click.Command):
             ctx.meta[AFTER_DASHES] = args[at + 1 :]
             args = args[:at]
         try:
-            self._refuse_contradictions(ctx, args)
+            refuse_contradictions(self, ctx, args)
             return super().parse_args(ctx, args)
         except click.UsageError as error:  # click does not say of all of them where they belong to
             error.ctx = error.ctx or ctx
             raise
-
-    def _refuse_contradictions(self, ctx: click.Context, args: list[str]) -> None:
-        """Refuse two options of which each sets the same choice: click takes the last without a word."""
-        chosen: dict[str, click.Parameter] = {}
-        for param in self.make_parser(ctx).parse_args(args=list(args))[2]:
-            if isinstance(param, click.Option) and param.is_flag and not param.is_bool_flag:
-                other = chosen.setdefault(str(param.name), param)
-                if other is not param:
-                    raise BadUsage(
-                        f"{other.opts[0]} and {param.opts[0]} contradict each other", hint="Give one of them."
-                    )
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command and hand on what it returns."""
