@@ -865,6 +865,18 @@ class GitUnderWay(MergeError, code="merge.git_under_way", exit_code=47):
         )
 
 
+class GitUnmerged(MergeError, code="merge.git_unmerged", exit_code=47):
+    """git has unresolved conflicts in the live tree, as after `git stash pop`, whose markers would be committed."""
+
+    def __init__(self, fork: str, paths: Sequence[str]) -> None:
+        self._say(
+            f"git has unresolved conflicts in the tree of {quote(fork)}: {name_some(paths)}",
+            "Resolve them and run `git add` for each file in the tree, or give them up with `git reset --merge`.",
+            fork=fork,
+            paths=list(paths),
+        )
+
+
 class MountError(AvfsError, code="mount.failed", exit_code=50):
     """Something about a live tree."""
 

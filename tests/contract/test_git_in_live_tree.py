@@ -17,6 +17,7 @@ from avfs_git import Avfs
 from avfs_git.errors import (
     CannotUndo,
     GitUnderWay,
+    GitUnmerged,
     HeadElsewhere,
     MarkedUnchanged,
     RefConflict,
@@ -630,6 +631,25 @@ def test_what_git_has_not_merged_is_told_with_a_checkpoint(mounted: tuple[Worksp
     (tree / "file").write_bytes(b"resolved\n")
     git_in(tree, "add", "file")
     assert "git.unmerged" not in [warning.code for warning in work.checkpoint("resolved").warnings]
+
+
+def test_nothing_is_merged_into_conflicts_that_git_left(mounted: tuple[Workspace, Path]) -> None:
+    """Their markers would be committed with it, though no command of git's is under way after `git stash pop`."""
+    work, tree = mounted
+    work.vault.fork("side")
+    begin_conflict(tree, "stash pop")
+    Others(work.vault.path, tree.parent / "clone").push("theirs", b"theirs\n")
+    head = git(work.vault.path, "rev-parse", "main")
+
+    for merging in (work.update, partial(work.merge, "side"), partial(work.rebase, "side")):
+        with pytest.raises(GitUnmerged, match="'file'"):
+            merging()
+
+    assert git(work.vault.path, "rev-parse", "main") == head
+    (tree / "file").write_bytes(b"resolved\n")
+    git_in(tree, "add", "file")
+    work.update()
+    assert ((tree / "file").read_bytes(), (tree / "theirs").read_bytes()) == (b"resolved\n", b"theirs\n")
 
 
 def begin_conflict(tree: Path, command: str) -> None:

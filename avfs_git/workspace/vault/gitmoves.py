@@ -14,7 +14,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
-from avfs_git.errors import CheckpointNotFound, GitUnderWay, HeadElsewhere, HostError, and_more, name_some
+from avfs_git.errors import (
+    CheckpointNotFound,
+    GitUnderWay,
+    GitUnmerged,
+    HeadElsewhere,
+    HostError,
+    and_more,
+    name_some,
+)
 from avfs_git.gitstore.formats.reflog import Logged, find_inside, find_last_held, find_last_inside
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
@@ -142,6 +150,7 @@ def check_head(vault: OpenVault, fork: str) -> None:
     Raises:
         HeadElsewhere: If git's HEAD in the tree is not on the branch.
         GitUnderWay: If git is in the middle of a merge, cherry-pick or revert there.
+        GitUnmerged: If git has unresolved conflicts there.
         BranchCheckedOut: If another working tree has the branch checked out.
     """
     vault.check_not_elsewhere(fork)
@@ -151,6 +160,8 @@ def check_head(vault: OpenVault, fork: str) -> None:
     command = find_under_way(vault, fork)
     if command is not None:  # the conflicts that it left would become a commit, and the branch would not go back
         raise GitUnderWay(fork, command)
+    if unmerged := open_worktree(vault, fork).list_unmerged(vault.store.read_tree):  # as of `git stash pop`
+        raise GitUnmerged(fork, [show_path(path) for path in unmerged])
 
 
 def _way_back(vault: OpenVault, fork: str) -> str:
