@@ -79,7 +79,7 @@ class AVFS(Closing):
 
     # --- vaults and forks ---------------------------------------------------------------------------------------
 
-    def create_vault(self, name: str, *, source: Path | None = None) -> dict[str, Any]:
+    def create_vault(self, name: str, *, source: str | Path | None = None) -> dict[str, Any]:
         """Make a vault, from a directory if one is given, and work in it.
 
         Raises:

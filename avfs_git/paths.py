@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NewType, TypeVar
 from urllib.parse import unquote
 
@@ -37,6 +38,30 @@ WHOLE_VAULT = "*"
 """What stands for a fork where a mount shows all of a vault: no branch can have that name."""
 
 
+def encode_given(text: PathLike) -> bytes:
+    """Spell a text of a caller as the bytes that files have.
+
+    Raises:
+        InvalidInput: If it holds half of a character, which no file does.
+    """
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{quote(os.fspath(text))} holds half of a character (a lone surrogate)") from None
+
+
+def host_path(given: str | os.PathLike[str]) -> Path:
+    """Read a path of this machine as callers write it.
+
+    Raises:
+        InvalidInput: If it is empty, which would mean the current directory, or if no path can be so.
+    """
+    raw = encode_given(given)
+    if not raw or b"\0" in raw:
+        raise InvalidInput("a path of the machine may not be empty or hold a NUL byte")
+    return Path(given)
+
+
 def parse_tree_path(text: PathLike) -> TreePath:
     """Read a path as people write it: from the root of the workspace, leading slash or not.
 
@@ -45,8 +70,9 @@ def parse_tree_path(text: PathLike) -> TreePath:
     Raises:
         PathEscapes: If `..` leads above the root.
         InvalidPath: If the path holds a NUL byte or a component of more than 255 bytes.
+        InvalidInput: If it holds half of a character.
     """
-    raw = os.fsencode(text)
+    raw = encode_given(text)
     if _PLAIN.fullmatch(raw) is not None and len(raw) <= NAME_MAX:
         return TreePath(raw)
     if b"\0" in raw:

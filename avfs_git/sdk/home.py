@@ -36,7 +36,7 @@ from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.host.mounts.mounts import find_cover
 from avfs_git.host.userhome import expand_user
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo, Warning
-from avfs_git.paths import check_fork_name, check_vault_name, suggest_vault_name
+from avfs_git.paths import check_fork_name, check_vault_name, host_path, suggest_vault_name
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.parts import (
     aftermath,
@@ -165,20 +165,21 @@ class Home(Closing):
             VaultNotFound: If there is no such directory.
             HostError: If the disk refuses.
         """
-        if "\0" in os.fspath(path) or not Path(path).is_dir():
+        directory = host_path(path)
+        if not directory.is_dir():
             raise VaultNotFound(os.fspath(path))
-        return known.change_trusted(self.home, Path(path).resolve(), trusted=True)
+        return known.change_trusted(self.home, directory.resolve(), trusted=True)
 
     def distrust_vault(self, path: str | Path) -> tuple[Path, ...]:
         """Take back what `trust_vault` did; the path need not be there. List all that are trusted."""
-        return known.change_trusted(self.home, Path(path).resolve(), trusted=False)
+        return known.change_trusted(self.home, host_path(path).resolve(), trusted=False)
 
     def trusted_vaults(self) -> tuple[Path, ...]:
         """List the trusted vaults, including vaults of other users."""
         return tuple(known.read_trusted(self.home))
 
     def create_vault(
-        self, name: str, *, source: Path | None = None, branch: str = "main", shared: bool = False
+        self, name: str, *, source: str | Path | None = None, branch: str = "main", shared: bool = False
     ) -> Vault:
         """Make a vault.
 
@@ -198,7 +199,7 @@ class Home(Closing):
         path = self._path_of(name)
         created = create.create_vault(
             path,
-            source=source,
+            source=host_path(source) if source is not None else None,
             branch=branch,
             identity=self._identity,
             clock_ns=self._clock_ns,
@@ -491,15 +492,14 @@ class Home(Closing):
             FuseUnavailable: If this user cannot mount anything here; nothing is made, or the fork is deleted again.
             SessionFailed: If the fork cannot be mounted; it is deleted again.
         """
-        if not Path(source).is_dir():  # else the clone around it would be forked
-            error = HostError(
-                f"read '{source}'", NotADirectoryError(20, os.strerror(20 if Path(source).exists() else 2))
-            )
+        source = host_path(source)
+        if not source.is_dir():  # else the clone around it would be forked
+            error = HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if source.exists() else 2)))
             error.hint = (
                 "Name the directory of a clone or a folder. A fork of a vault is made by `avfs fork create NAME`."
             )
             raise error
-        top = clones.find_top(Path(source))
+        top = clones.find_top(source)
         place = point.resolve(self.home / "mounts" if directory is None else directory)
         shown = self._find_shown(top)
         if shown is not None:

@@ -102,3 +102,47 @@ def test_a_limit_is_no_negative_number(vault: Vault) -> None:
         with pytest.raises(InvalidInput, match="a limit is not negative"):
             limited(-1)
         assert limited(10**30) == limited(1000)
+
+
+def test_a_path_of_the_machine_is_text_or_an_object(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty text is not the current directory; nothing that no path can be reaches the system."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "file").write_text("content\n")
+    monkeypatch.chdir(tmp_path / "project")
+    home, work = Home(tmp_path / "home"), vault.workspace()
+
+    uses: list[Callable[[str], object]] = [
+        lambda path: home.create_vault("new", source=path),
+        lambda path: home.fork_directory(path, tmp_path / "fork"),
+        home.trust_vault,
+        home.distrust_vault,
+        lambda path: vault.apply("main", path),
+        work.import_path,
+        lambda path: work.export_path("a", path),
+    ]
+
+    for bad in ("", "a\0b", "half\ud800"):
+        for use in uses:
+            with pytest.raises(InvalidInput):
+                use(bad)
+
+    assert not home.has_vault("new")
+    assert [path.name for path in (tmp_path / "project").iterdir()] == ["file"]
+    with home:
+        assert home.create_vault("new", source=str(tmp_path / "project")).workspace().read("file") == b"content\n"
+
+
+def test_half_of_a_character_is_refused(vault: Vault) -> None:
+    """No file can hold it: neither a name, nor a pattern, nor a value."""
+    work, half = vault.workspace(), "half\ud800"
+
+    uses: list[Callable[[str], object]] = [work.read, work.exists, work.find, work.grep, work.tree, work.exec]
+    uses += [lambda text: work.exec(shell=text)]
+
+    for use in uses:
+        with pytest.raises(InvalidInput, match="half of a character"):
+            use(half)
+    with pytest.raises(InvalidInput, match="half of a character"):
+        work.set_meta("a", "key", half)

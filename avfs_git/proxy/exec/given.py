@@ -13,7 +13,7 @@ from pathlib import Path
 
 from avfs_git.errors import InvalidInput
 from avfs_git.host.files.durable import host_errors, write_all
-from avfs_git.paths import show_path
+from avfs_git.paths import encode_given, show_path
 from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.policy.decision import Request
 
@@ -33,7 +33,7 @@ def make_request(command: Command, *, vault: Path, fork: str, root: Path) -> Req
     """
     if (command.argv is None) == (command.shell is None) or command.argv == ():
         raise InvalidInput("a command is needed, either as arguments or as a text for the shell")
-    for text in (*(command.argv or ()), (command.shell or "").encode("utf-8", "surrogateescape")):
+    for text in (*(command.argv or ()), encode_given(command.shell or "")):
         if b"\0" in text:
             raise InvalidInput("a command cannot hold a NUL byte")
     for name, value in command.env:

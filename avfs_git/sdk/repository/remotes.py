@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.model import ApplyResult, FetchResult, PrefetchResult, PushResult, RemoteBranch, RemoteInfo, Warning
-from avfs_git.paths import PathLike, list_given, parse_tree_paths
+from avfs_git.paths import PathLike, host_path, list_given, parse_tree_paths
 from avfs_git.sdk.parts import apply, asked, remotes, revisions
 from avfs_git.sdk.refusals import noted
 from avfs_git.values import replace
@@ -163,18 +162,18 @@ class VaultRemotes:
             CheckpointNotFound: If the fork has no checkpoint, or no state has the name.
             PluginRefused, PluginFailed: If a plug-in does not want a change; nothing was written.
         """
-        check = self._dispatch.programs.find_check(fork)
+        place, check = host_path(directory), self._dispatch.programs.find_check(fork)
         uncommitted = self._dispatch.list_uncommitted(fork)
         warnings = (_uncommitted_in(fork),) if uncommitted else ()
         result = apply.apply_fork(
             self._core,
             fork,
-            Path(directory),
+            place,
             since=since,
             uncommitted=uncommitted,
             paths=parse_tree_paths(paths),
             dry_run=dry_run,
-            ask=partial(asked.ask_to_apply, check, self._core.store, Path(directory)) if check is not None else None,
+            ask=partial(asked.ask_to_apply, check, self._core.store, place) if check is not None else None,
         )
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 

@@ -7,7 +7,6 @@ this process.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
@@ -20,7 +19,7 @@ from avfs_git.host.files.closing import Closing
 from avfs_git.host.mounts.mounts import check_in_sight
 from avfs_git.lazy import LazyModule
 from avfs_git.model import Diff, RestoreResult, SessionBackend, SessionState
-from avfs_git.paths import list_given, parse_tree_path
+from avfs_git.paths import encode_given, list_given, parse_tree_path
 from avfs_git.proxy.exec.envelope import Command, ExecResult
 from avfs_git.proxy.exec.execute import Executor, Place
 from avfs_git.proxy.exec.run import Output, Stop
@@ -118,7 +117,7 @@ def make_command(argv: Sequence[str | bytes], options: ExecOptions) -> Command:
         "env": tuple(sorted((options.get("env") or {}).items())),
         "let_in": tuple(list_given(options.get("let_in", ()))),
     }
-    return Command(argv=tuple(map(os.fsencode, argv)) if argv else None, **given)  # type: ignore[arg-type]  # a test compares the names
+    return Command(argv=tuple(map(encode_given, argv)) if argv else None, **given)  # type: ignore[arg-type]  # a test compares the names
 
 
 class Running:

@@ -25,7 +25,7 @@ from avfs_git.model import (
     TransferResult,
     TreeNode,
 )
-from avfs_git.paths import PathLike, TreePath, parse_tree_path, show_path
+from avfs_git.paths import PathLike, TreePath, host_path, parse_tree_path, show_path
 from avfs_git.sdk.parts import client, content, history, operations, stop, transfer
 from avfs_git.values import NamedTuple
 
@@ -320,13 +320,13 @@ class WorkspaceFiles:
         )
 
     def import_path(
-        self, source: Path, path: PathLike = "/", *, recursive: bool = True, max_depth: int | None = None
+        self, source: str | Path, path: PathLike = "/", *, recursive: bool = True, max_depth: int | None = None
     ) -> TransferResult:
         """Copy a file or directory of the host into the workspace.
 
         Symbolic links that lead out of the source are skipped.
         """
-        source, tree_path = Path(source), parse_tree_path(path)
+        source, tree_path = host_path(source), parse_tree_path(path)
 
         def bring() -> TransferResult:
             if self._at.opened.lock.session is None:
@@ -355,14 +355,14 @@ class WorkspaceFiles:
     def export_path(
         self,
         path: PathLike,
-        destination: Path,
+        destination: str | Path,
         *,
         recursive: bool = True,
         max_depth: int | None = None,
         overwrite: bool = False,
     ) -> TransferResult:
         """Copy a file or directory of the workspace to the host."""
-        tree_path, destination = parse_tree_path(path), Path(destination)
+        tree_path, destination = parse_tree_path(path), host_path(destination)
         if self._at.opened.lock.session is None:
             export = functools.partial(
                 transfer.export_path, recursive=recursive, max_depth=max_depth, overwrite=overwrite, is_patient=False

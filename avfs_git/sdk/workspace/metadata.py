@@ -7,12 +7,11 @@ extended attributes, which checkpoints keep and forks, renames and merges carry.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from avfs_git.model import MetaEntry, PathMeta, TagList
-from avfs_git.paths import PathLike, parse_tree_path
+from avfs_git.paths import PathLike, encode_given, parse_tree_path
 from avfs_git.sdk.parts import find, operations
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class WorkspaceMetadata:
             PathNotFound: If nothing is at the path.
             PathUnsuitable: If it is neither a file nor a directory.
         """
-        return self._change(path, "set metadata of", entries=[MetaEntry(key, os.fsencode(value))])
+        return self._change(path, "set metadata of", entries=[MetaEntry(key, encode_given(value))])
 
     def delete_meta(self, path: PathLike, key: str) -> PathMeta:
         """Delete one key of the metadata of a path. Gives what the path has then.

@@ -7,7 +7,6 @@ is written but the index of `search`, which can be made again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Unpack
 
@@ -26,7 +25,7 @@ from avfs_git.model import (
     SearchQuery,
     SearchResult,
 )
-from avfs_git.paths import PathLike, list_given, parse_tree_paths
+from avfs_git.paths import PathLike, encode_given, list_given, parse_tree_paths
 from avfs_git.sdk.parts import find, grep, lent, removed, revisions, search
 
 if TYPE_CHECKING:
@@ -193,9 +192,9 @@ def _make_find_query(names: Sequence[str], paths: Sequence[PathLike], options: F
         **options,
         "kinds": kinds,
         "tags": tuple(list_given(options.get("tags", ()))),
-        "meta": tuple(MetaCondition(key, None if value is None else os.fsencode(value)) for key, value in meta),
+        "meta": tuple(MetaCondition(key, None if value is None else encode_given(value)) for key, value in meta),
     }
-    return FindQuery(tuple(map(os.fsencode, names)), paths=tuple(parse_tree_paths(paths)), **given)  # type: ignore[arg-type]
+    return FindQuery(tuple(map(encode_given, names)), paths=tuple(parse_tree_paths(paths)), **given)  # type: ignore[arg-type]
 
 
 def make_grep_query(pattern: str | bytes, paths: Sequence[PathLike], options: GrepOptions) -> GrepQuery:
@@ -219,8 +218,8 @@ def make_grep_query(pattern: str | bytes, paths: Sequence[PathLike], options: Gr
     given = {
         **{name: value for name, value in options.items() if name not in ("fixed", "perl")},
         "outcome": chosen,
-        "include": tuple(map(os.fsencode, list_given(options.get("include", ())))),
-        "exclude": tuple(map(os.fsencode, list_given(options.get("exclude", ())))),
+        "include": tuple(map(encode_given, list_given(options.get("include", ())))),
+        "exclude": tuple(map(encode_given, list_given(options.get("exclude", ())))),
         "syntax": GrepSyntax.FIXED if fixed else GrepSyntax.PERL if perl else GrepSyntax.EXTENDED,
     }
-    return GrepQuery(os.fsencode(pattern), paths=tuple(parse_tree_paths(paths)), **given)  # type: ignore[arg-type]
+    return GrepQuery(encode_given(pattern), paths=tuple(parse_tree_paths(paths)), **given)  # type: ignore[arg-type]
