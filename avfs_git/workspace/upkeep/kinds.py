@@ -31,6 +31,7 @@ _DIRECTORIES = (
     *(f"avfs/{name}" for name in ("worktrees", "workspaces/*")),
     *(f"avfs/workspaces/*/{name}" for name in ("gitlink", "upper", "work", "work/work")),
     "worktrees",
+    "worktrees/*",
 )
 
 

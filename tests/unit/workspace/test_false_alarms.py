@@ -108,6 +108,7 @@ def test_a_repository_that_avfs_never_wrote_to_is_healthy(home: Avfs, tmp_path: 
         ("avfs/workspaces/main/statcache", "vault.no_file"),
         ("avfs/workspaces/main/work/work", "vault.no_directory"),
         ("avfs/workspaces/other", "vault.no_directory"),
+        ("worktrees/main", "vault.no_directory"),
         ("worktrees/main/avfs", "vault.no_file"),
         ("worktrees/main/locked", "vault.no_file"),
     ],
