@@ -37,7 +37,8 @@ CLI_INTRO = """# The command line
 
 Every command answers with text, or with one JSON document under `--json`: see [json.md](json.md). The options
 `--vault`, `--fork`, `--json`, `--jq`, `--verbose` and `--no-pager` may stand before or after the verb, and each command has
-`--help`: the sections below leave them out. The words are explained in [glossary.md](glossary.md).
+`--help`: the sections below leave them out. An option with a value is given once, unless its help says that it may be
+repeated: of two, avfs takes neither. The words are explained in [glossary.md](glossary.md).
 
 The environment:
 
