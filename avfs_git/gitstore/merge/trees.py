@@ -213,7 +213,7 @@ class TreeMerge:
             found.result = found.stages[BASE]
             return
         side, found.result = (OURS, theirs) if stat.S_ISREG(ours[0]) else (THEIRS, ours)
-        aside = self._free_name(path, side)
+        found.names[side] = aside = self._free_name(path, side)
         self._paths[aside] = _Path([None] * 3, [aside] * 3, found.stages[side])
 
     def _merge_entry(

@@ -23,6 +23,7 @@ from functools import partial
 from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable, RefConflict, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import find_differences
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import (
     EMPTY_TREE,
     MODE_EXEC,
@@ -36,6 +37,7 @@ from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.merge.engine import Labels, Stage, TreeConflict
 from avfs_git.gitstore.merge.files import FileMerger
 from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
 from avfs_git.paths import Oid, TreePath, climb, oid_of, split
@@ -227,7 +229,11 @@ def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None,
         raise PathUnsuitable(b"/" + path, "is not in conflict")
     if content is not None or take_side is not None:
         wanted = _find_wanted(locked, found, path, take_side, content)
+        aside = _find_aside(locked, found, path)
         _ask(locked, path, wanted)
+        if aside is not None:
+            _ask(locked, aside, None)
+            _remove(locked, aside)
         if wanted is None:
             _remove(locked, path)
         else:
@@ -250,6 +256,17 @@ def _find_wanted(
     if side[1] == MODE_GITLINK:
         raise PathUnsuitable(b"/" + path, "is a submodule, whose commit git keeps")
     return side[1], locked.vault.store.read_blob(oid_of(side[2]))
+
+
+def _find_aside(locked: LockedWorkspace, found: OpenConflict, path: TreePath) -> TreePath | None:
+    """Find the file that the merge put beside a link or submodule of its name; None if it is changed, or gone."""
+    for side in (found.ours, found.theirs) if found.kind == ConflictKind.TYPE else ():
+        aside = TreePath(os.fsencode(side[0])) if side is not None else path
+        if side is not None and aside.startswith(path + b"~"):
+            with suppress(OSError):
+                if hash_object(KIND_BLOB, locked.merged.read_file(aside)).hex() == side[2]:
+                    return aside
+    return None
 
 
 def _ask(locked: LockedWorkspace, path: TreePath, wanted: tuple[int, bytes] | None) -> None:

@@ -603,6 +603,31 @@ def test_a_resolved_file_keeps_the_mode_of_the_merge(work: Workspace, side: Work
     assert work.stat("text").mode & 0o777 == 0o755
 
 
+@pytest.mark.parametrize("side_taken", ["ours", "theirs", None])
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_a_file_beside_a_link_of_its_name_goes_with_the_decision(
+    work: Workspace, side: Workspace, side_taken: str | None, *, is_edited: bool
+) -> None:
+    """The merge gave it a name of its own, under which it would be committed; what was edited since stays."""
+    side.remove("text")
+    side.symlink("text", b"tool")
+    work.write("text", b"ours\n")
+    (conflict,) = work.merge("side", on_conflict="workspace").conflicts
+    assert conflict.ours is not None
+    aside = conflict.ours.path.decode()
+    assert work.read(aside) == b"ours\n"
+    if is_edited:
+        work.write(aside, b"edited\n")
+    work.resolve("text", side_taken, content=b"given\n" if side_taken is None else None)
+    work.continue_merge()
+
+    assert work.exists(aside) == is_edited
+    if side_taken == "theirs":
+        assert work.read_link("text") == b"tool"
+    else:
+        assert work.read("text") == {"ours": b"ours\n", None: b"given\n"}[side_taken]
+
+
 def test_many_are_merged_with_the_fewest_conflicts(vault: Vault, work: Workspace, side: Workspace) -> None:
     """One that conflicts with two others comes last, and is reported; a dry run tells the same."""
     side.write("text", LINES.replace(b"line 2\n", b"all\n").replace(b"line 17\n", b"all\n"))
