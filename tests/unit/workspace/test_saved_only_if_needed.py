@@ -212,6 +212,7 @@ def test_a_restore_to_what_is_there_saves_nothing(vault: Vault, side: Workspace)
 CHANGED: dict[str, Callable[[Workspace], RestoreResult | RewriteResult]] = {
     "revert": lambda side: side.revert_path("b"),
     "revert of what is uncommitted": lambda side: side.revert_path("a"),
+    "revert of all": lambda side: side.revert_path("/"),
     "restore": lambda side: side.restore("HEAD"),
     "restore of a path": lambda side: side.restore("main~1", paths=["b"]),
     "cherry-pick": lambda side: side.cherry_pick(["main"], strategy="theirs"),
