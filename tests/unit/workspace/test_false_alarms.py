@@ -118,6 +118,7 @@ def test_what_is_of_another_kind_is_told(vault: Vault, work: Workspace, name: st
     """A pipe, or a directory in place of a file and the other way around; once it is elsewhere, all is well."""
     work.write("a", b"")
     work.checkpoint()
+    subprocess.run(["git", "branch", "other"], cwd=vault.path, check=True)
     place = vault.path / name
     place.unlink(missing_ok=True)
     place.parent.mkdir(parents=True, exist_ok=True)
