@@ -143,7 +143,7 @@ def _check_files(vault: OpenVault) -> Iterator[_Finding]:
         )
     for path in find_no_directories(vault.git_dir):
         if path.parent == layout.workspaces and not _has_fork(vault, fork_of_dir_name(path.name)):
-            continue  # somebody else's, and in the way of no fork
+            continue  # of another program, and in the way of no fork
         yield _found(
             "vault.no_directory",
             f"'{path.relative_to(vault.git_dir)}' is no directory, and avfs refuses what needs it",
