@@ -1,8 +1,8 @@
 """Names and paths: the one border between what people type and what trees and disks hold.
 
-Decided here: what a path in a workspace looks like (`TreePath`), which names vaults, forks and labels
-may have, and how a fork's name becomes one directory name. Everybody calls it; it touches no disk and
-holds no state.
+Decided here: what a path in a workspace looks like (`TreePath`), which names vaults, forks and labels may have, how a
+fork's name becomes one directory name, and which texts, lists and limits of callers are refused. Everybody calls it; it
+touches no disk and holds no state.
 
 A `TreePath` is bytes, relative to the root of the workspace, without leading or trailing slash, without
 `.`, `..` or empty components; the root is `b""`. Host paths are `pathlib.Path`.

@@ -34,7 +34,7 @@ from pathlib import Path
 from avfs_git.errors import HostError
 from avfs_git.faults import reach
 from avfs_git.gitstore.bounds import Bound
-from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.compare.treediff import Entry, diff_trees
 from avfs_git.gitstore.formats.index import (
     NO_STAT,
     BadIndex,
@@ -70,9 +70,6 @@ from avfs_git.workspace.vault.gitmoves import GIT_LINK, is_link_removed, open_wo
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3
-
-Entry = tuple[int, Oid]
-"""The mode and object of a file."""
 
 
 def _put_back(mounted: MountedTree, content: bytes) -> None:

@@ -35,7 +35,7 @@ from avfs_git.gitstore.refs.refs import BAD_NAME, OWN_REFS, RefChange
 from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.model import DoctorReport, Problem, Severity
-from avfs_git.paths import Oid, fork_of_dir_name, oid_of, show_path
+from avfs_git.paths import Oid, fork_of_dir_name, is_fork_name, oid_of, show_path
 from avfs_git.patterns import compiled
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.requests import CaptureRequest
@@ -142,7 +142,8 @@ def _check_files(vault: OpenVault) -> Iterator[_Finding]:
             "backup.",
         )
     for path in find_no_directories(vault.git_dir):
-        if path.parent == layout.workspaces and not _has_fork(vault, fork_of_dir_name(path.name)):
+        fork = fork_of_dir_name(path.name)
+        if path.parent == layout.workspaces and not (is_fork_name(fork) and _has_fork(vault, fork)):
             continue  # of another program, and in the way of no fork
         yield _found(
             "vault.no_directory",

@@ -10,8 +10,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from avfs_git.paths import fork_of_dir_name, is_fork_name
-
 _PLACES = ("trash", "workspaces")
 _FILES = (
     *(f"avfs/{name}" for name in ("commits", "config.json", "forklocks", "format", "kept-times", "lazy", "made")),
@@ -41,12 +39,8 @@ def find_no_files(git_dir: Path) -> Iterator[Path]:
 
 
 def find_no_directories(git_dir: Path) -> Iterator[Path]:
-    """Find anything but a directory where the vault has one, or would have that of a fork."""
-    return (
-        path
-        for path in _list_there(git_dir, _DIRECTORIES)
-        if not path.is_dir() and (path.parent.name != "workspaces" or is_fork_name(fork_of_dir_name(path.name)))
-    )
+    """Find anything but a directory where the vault has one, or would have that of a fork of the name."""
+    return (path for path in _list_there(git_dir, _DIRECTORIES) if not path.is_dir())
 
 
 def find_closed(git_dir: Path) -> Iterator[Path]:
