@@ -301,9 +301,11 @@ def devices(_: dict[str, Any]) -> bool:
         mode = os.lstat(f"/dev/{name}").st_mode
         found += [name] if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and name not in harmless else []
     for directory in ("/tmp", "/dev", "."):
+        place = f"{directory}/kmsg-{os.getpid()}"
         with suppress(OSError):
-            os.mknod(f"{directory}/kmsg-{os.getpid()}", 0o600 | stat.S_IFCHR, os.makedev(1, 11))
+            os.mknod(place, 0o600 | stat.S_IFCHR, os.makedev(1, 11))
             found.append(directory)
+            os.unlink(place)
     return bool(found)
 
 
