@@ -222,8 +222,7 @@ class LiveBench:
             ):
                 yield self._throughput(sides, f"{share // _MIB} MiB: {name}", big)
             yield self._writers(sides)
-        for big_file in plain.glob("big*"):
-            big_file.unlink()  # of what a session wrote, too, nothing stays but small files
+        works.remove_big(plain)  # of what a session wrote, too, nothing stays but small files
 
     def _compared(
         self,
@@ -305,6 +304,8 @@ class LiveBench:
                 yield self._compared(over, f"{name}, beside plain overlayfs", 1.25, rounds, make, warm_up=False)
             name = f"{size // _MIB} MiB: write by 1 MiB, beside plain overlayfs"
             yield self._compared(over, name, 1.25, rounds, works.write_big(size, _MIB), warm_up=False)
+            for side in (point, session.path):
+                works.remove_big(side)
 
     def _beside_git(self, vault: Vault, scratch: Path, where: str = "") -> Iterator[LiveRow]:
         """Restore and look through the SDK, mounted or not, beside git in a plain clone."""

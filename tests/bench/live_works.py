@@ -167,6 +167,12 @@ def write_big(size: int, piece: int) -> Work:
     return work
 
 
+def remove_big(directory: Path) -> None:
+    """Remove the big files, so that those of the next work have the room."""
+    for path in directory.glob("big*"):
+        path.unlink()
+
+
 def read_big(directory: Path, turn: int) -> None:
     """Read that file by 1 MiB."""
     buffer = bytearray(_CHUNK)
