@@ -330,8 +330,8 @@ def _tells_nothing(_: Watches) -> list[Told]:
     return []
 
 
-def _refuses(_: Watches) -> None:
-    raise OSError(errno.EMFILE, "no more of these")
+def _refuses(_: Watches, *, spare: int = 0) -> None:
+    raise OSError(errno.EMFILE, f"no more of these, and not {spare} others")
 
 
 def test_a_layer_that_grows_is_watched(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

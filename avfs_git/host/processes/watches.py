@@ -61,12 +61,26 @@ class Told(NamedTuple):
 class Watches:
     """The inodes that one holder watches."""
 
-    def __init__(self) -> None:
-        """Begin. Raises OSError where the system allows no more of these."""
+    def __init__(self, *, spare: int = 0) -> None:
+        """Begin. Raises OSError where the system allows no more of these, or fewer than `spare` after this one."""
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._fd < 0:
+        self._fd = self._init()
+        others: list[int] = []
+        try:
+            while len(others) < spare:
+                others.append(self._init())
+        except OSError:
+            self.close()
+            raise
+        finally:
+            for fd in others:
+                os.close(fd)
+
+    def _init(self) -> int:
+        fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if fd < 0:
             raise _error()
+        return fd
 
     def add_file(self, fd: int) -> int:
         """Watch an open file; gives the number of its watch. That it was opened before is not told. Raises OSError."""

@@ -33,8 +33,10 @@ from avfs_git.paths import ROOT, TreePath, climb, join, split
 from avfs_git.vfs.scan.scan import FILE, SYMLINK, DirtySet, Found, is_staging
 from avfs_git.vfs.scan.statcache import Fingerprints, StatCache, is_same_entry, take_fingerprint
 
-_WORTH: Final = 1000
+_WORTH: Final = 200
 """A layer with fewer entries is scanned each time."""
+_SPARE: Final = 32
+"""Begin no watch where programs of this user could not begin so many more (`fs.inotify.max_user_instances`)."""
 _PROVEN_MOST: Final = 5000
 """How many recorded files one capture makes known: that takes three times as long as a stat."""
 _MOST: Final = 100_000
@@ -175,7 +177,7 @@ class UpperWatch:
             return
         self._room = min(_MOST, read_room() // _SHARE)
         try:
-            self._watches = Watches()
+            self._watches = Watches(spare=_SPARE)
         except OSError:
             self._is_off = True
 
