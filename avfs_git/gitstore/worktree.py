@@ -37,6 +37,7 @@ from avfs_git.gitstore.formats.reflog import (
     format_move,
     parse_log,
 )
+from avfs_git.gitstore.indexmarks import look_for_marks
 from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file, read_plain_file
 from avfs_git.host.files.closing import closing_fd
@@ -65,8 +66,6 @@ _UNDER_WAY = {
     "BISECT_LOG": "bisect",
 }
 """The files that say in the middle of which command git is; a rebase has some of the others, too."""
-_IN_CONFLICT = "AUTO_MERGE"
-"""What git writes where a merge of any kind leaves conflicts, also one of `git stash pop`."""
 _NEW_INDEX = "index.avfs"
 _NO_COMMIT = b"0" * 40
 _REASON = b"avfs shows this tree when it is mounted\n"
@@ -232,12 +231,11 @@ class Worktree:
         return next((command for name, command in _UNDER_WAY.items() if (self.path / name).exists()), None)
 
     def list_unmerged(self, read_tree: ReadTree) -> list[bytes]:
-        """List the paths in conflict by git's index, read only in the middle of a git command or after conflicts."""
-        if not (self.path / _IN_CONFLICT).exists() and self.under_way is None:
-            return []
+        """List the paths in conflict by git's index, whose entries are read only where one may be in conflict."""
         try:
-            index = self.read_entries(read_tree)
-        except BadIndex:  # git itself says so
+            may_be = self.is_there and look_for_marks(self.index).is_unmerged
+            index = self.read_entries(read_tree) if may_be else None
+        except (BadIndex, HostError, NotAVault):  # git itself says so
             return []
         return (
             list(dict.fromkeys(index.paths[at] for at in range(len(index)) if index.entry(at).stage)) if index else []

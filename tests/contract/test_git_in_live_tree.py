@@ -609,7 +609,7 @@ def test_git_ends_a_merge_whatever_is_saved_meanwhile(mounted: tuple[Workspace, 
     check_vault(work.vault)
 
 
-@pytest.mark.parametrize("command", ["merge", "rebase", "stash pop"])
+@pytest.mark.parametrize("command", ["merge", "rebase", "stash pop", "apply"])
 def test_what_git_has_not_merged_is_told_with_a_checkpoint(mounted: tuple[Workspace, Path], command: str) -> None:
     """Git commits no conflict.
 
@@ -633,11 +633,16 @@ def test_what_git_has_not_merged_is_told_with_a_checkpoint(mounted: tuple[Worksp
     assert "git.unmerged" not in [warning.code for warning in work.checkpoint("resolved").warnings]
 
 
-def test_nothing_is_merged_into_conflicts_that_git_left(mounted: tuple[Workspace, Path]) -> None:
+@pytest.mark.parametrize("command", ["stash pop", "apply"])
+@pytest.mark.parametrize("kind", ["--index-version 2", "--index-version 4", "--split-index"])
+def test_nothing_is_merged_into_conflicts_that_git_left(
+    mounted: tuple[Workspace, Path], command: str, kind: str
+) -> None:
     """Their markers would be committed with it, though no command of git's is under way after `git stash pop`."""
     work, tree = mounted
     work.vault.fork("side")
-    begin_conflict(tree, "stash pop")
+    git_in(tree, "update-index", *kind.split())
+    begin_conflict(tree, command)
     Others(work.vault.path, tree.parent / "clone").push("theirs", b"theirs\n")
     head = git(work.vault.path, "rev-parse", "main")
 
@@ -654,11 +659,13 @@ def test_nothing_is_merged_into_conflicts_that_git_left(mounted: tuple[Workspace
 
 def begin_conflict(tree: Path, command: str) -> None:
     """Let git merge a file that both sides have changed."""
-    if command == "stash pop":
+    if command in ("stash pop", "apply"):
         (tree / "file").write_bytes(b"stashed\n")
+        (tree.parent / "patch").write_text(git_in(tree, "diff"))
         git_in(tree, "stash")
         (tree / "file").write_bytes(b"ours\n")
         git_in(tree, "commit", "-q", "-a", "-m", "ours")
+        command = f"apply -3 {tree.parent}/patch" if command == "apply" else command
     else:
         git_in(tree, "switch", "-q", "-c", "other", "HEAD~1")
         (tree / "file").write_bytes(b"theirs\n")

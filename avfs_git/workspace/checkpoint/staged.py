@@ -8,19 +8,13 @@ what only the index has, for the end of a fork.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import lru_cache
-from pathlib import Path
 
 from avfs_git.errors import MarkedUnchanged, SparseCheckout
-from avfs_git.gitstore.formats.index import BadIndex, CachedTree, may_assume, parse_cached_tree
+from avfs_git.gitstore.formats.index import BadIndex, CachedTree, parse_cached_tree
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
-from avfs_git.gitstore.repofile import open_plain_file
-from avfs_git.gitstore.worktree import Worktree
-from avfs_git.host.files.durable import host_errors
+from avfs_git.gitstore.indexmarks import look_for_marks
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.vault.gitmoves import open_worktree
@@ -99,7 +93,7 @@ def refuse_left_out(vault: OpenVault, fork: str, changed: Sequence[ChangedFile],
     """
     kinds = {each.path: each.kind for each in changed if each.kind is not ChangeKind.ADDED}
     worktree = open_worktree(vault, fork)
-    if not kinds or not worktree.is_there or not _may_leave_out(worktree):
+    if not kinds or not worktree.is_there or not look_for_marks(worktree.index).leaves_out:
         return
     try:
         index = worktree.read_entries(vault.store.read_tree)
@@ -116,23 +110,6 @@ def refuse_left_out(vault: OpenVault, fork: str, changed: Sequence[ChangedFile],
     assumed = [path for path, entry in entries if entry.is_assumed]
     if assumed and by_programs:
         raise MarkedUnchanged(assumed[0], len(assumed), "assume-unchanged")
-
-
-def _may_leave_out(worktree: Worktree) -> bool:
-    """Whether git may have been told to leave a path out. Reads the index where it is another than the last time."""
-    with host_errors(f"read '{worktree.index}'"), suppress(FileNotFoundError):
-        status = os.stat(worktree.index, follow_symlinks=False)
-        return _has_marks(worktree.index, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-    return False
-
-
-@lru_cache(maxsize=64)
-def _has_marks(index: Path, _state: tuple[int, ...]) -> bool:
-    """Look for marks in an index. For `skip-worktree` that is the format: 3, 4, or a shared index."""
-    with open_plain_file(index) as file:
-        data = file.read()
-    is_split = any(name.startswith("sharedindex.") for name in os.listdir(index.parent))
-    return data[4:8] > b"\0\0\0\2" or is_split or may_assume(data)
 
 
 def _list_other(
