@@ -27,7 +27,7 @@ import os
 import stat
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -184,7 +184,7 @@ class GitDir:
             changes = diff_trees(vault.store, self._tree(basis), self._tree(head))
             try:
                 index = worktree.read_entries(vault.store.read_tree, found[0])
-                data = move_entries(index, self._with_staged(index, changes)) if index is not None else None
+                data = move_entries(index, self._with_staged(index, changes, basis)) if index is not None else None
             except ForeignIndex:
                 _LOG.warning("the index of '%s' has an unknown extension: it stays as it is", opened.fork)
                 return
@@ -201,7 +201,7 @@ class GitDir:
         elif has_moved or has_none:
             worktree.note_basis(head)
 
-    def _with_staged(self, index: GitIndex, changes: Sequence[ChangedFile]) -> list[Move]:
+    def _with_staged(self, index: GitIndex, changes: Sequence[ChangedFile], basis: Oid | None) -> list[Move]:
         """Have files that are staged otherwise than in both commits follow as far as their lines can, renamed or not.
 
         What was staged in them stays staged; without what has come to the branch, the next commit takes that back.
@@ -209,11 +209,60 @@ class GitDir:
         moves = {change.path: _as_move(change) for change in changes}
         held = {path: (found.mode, found.oid) for path in moves if (found := _find_staged(index, path)) is not None}
         staged = {path for path, entry in held.items() if entry not in (moves[path].old, moves[path].new)}
-        if not staged:
+        taken_out = [
+            change
+            for change in changes
+            if None not in (moves[change.path].old, moves[change.path].new) and not _holds(index, change.path)
+        ]
+        followed = dict(moves)
+        if not staged and not taken_out:
             return list(moves.values())
+        with PackWriter(self.opened.vault.store) as pack:
+            self._follow_moved(pack, followed, index, taken_out, basis)
+            self._follow_staged(pack, followed, held, staged, changes)
+            pack.finish()
+        return list(followed.values())
+
+    def _follow_moved(
+        self,
+        pack: PackWriter,
+        followed: dict[bytes, Move],
+        index: GitIndex,
+        taken_out: Sequence[ChangedFile],
+        basis: Oid | None,
+    ) -> None:
+        """Give what has come to files that git was told to move (`git mv`) to their new names, where they are new."""
+        tree = self._tree(basis)
+        if not taken_out or tree is None:
+            return
+        from avfs_git.gitstore.compare.renames import detect_renames  # noqa: PLC0415 - not before the tree can be used
+        from avfs_git.workspace.checkpoint.staged import list_new_paths  # noqa: PLC0415 - neither
+
+        new = {
+            path: held for path, held in list_new_paths(self.opened.vault, index, tree).items() if path not in followed
+        }
+        gone = [replace(change, kind=ChangeKind.DELETED) for change in taken_out]
+        came = [
+            ChangedFile(path, ChangeKind.ADDED, new_mode=mode, new_oid=oid.hex()) for path, (mode, oid) in new.items()
+        ]
+        for change in detect_renames(self.opened.vault.store, [*gone, *came]):
+            move = followed[change.old_path] if change.old_path is not None else None
+            if move is not None and move.old is not None and move.new is not None:
+                held = new[TreePath(change.path)]
+                followed[change.path] = Move(change.path, held, self._merge_staged(pack, move.old, held, move.new))
+
+    def _follow_staged(
+        self,
+        pack: PackWriter,
+        followed: dict[bytes, Move],
+        held: Mapping[bytes, Entry],
+        staged: Collection[bytes],
+        changes: Sequence[ChangedFile],
+    ) -> None:
+        """Give what has come to files that are staged otherwise to them, also under another name."""
         from avfs_git.gitstore.compare.renames import detect_renames  # noqa: PLC0415 - not before the tree can be used
 
-        store, followed = self.opened.vault.store, dict(moves)
+        moves = {change.path: _as_move(change) for change in changes}
         as_staged = [
             replace(change, new_mode=held[change.path][0], new_oid=held[change.path][1].hex())
             if change.path in staged and change.kind is ChangeKind.ADDED
@@ -222,20 +271,17 @@ class GitDir:
         ]
         # Reading what came and went is only for staged files among that: a partial clone would have to fetch it.
         is_renamed = any(None in (moves[path].old, moves[path].new) for path in staged)
-        renamed = detect_renames(store, as_staged) if is_renamed else []
+        renamed = detect_renames(self.opened.vault.store, as_staged) if is_renamed else []
         origins = {change.path: change.old_path or change.path for change in renamed}
-        with PackWriter(store) as pack:
-            for path, move in moves.items():
-                origin = origins.get(path, path)
-                at = path if path in staged else origin
-                base = moves[origin].old
-                if at not in staged or base is None or move.new is None or (at != path and path in held):
-                    continue
-                followed[path] = Move(path, held.get(path), self._merge_staged(pack, base, held[at], move.new))
-                if at != path:
-                    followed[at] = Move(at, held[at], None)
-            pack.finish()
-        return list(followed.values())
+        for path, move in moves.items():
+            origin = origins.get(path, path)
+            at = path if path in staged else origin
+            base = moves[origin].old
+            if at not in staged or base is None or move.new is None or (at != path and path in held):
+                continue
+            followed[path] = Move(path, held.get(path), self._merge_staged(pack, base, held[at], move.new))
+            if at != path:
+                followed[at] = Move(at, held[at], None)
 
     def _merge_staged(self, pack: PackWriter, base: Entry, ours: Entry, theirs: Entry) -> Entry:
         """Give what is staged what has come to the branch; in the lines that both changed it stays."""
@@ -262,10 +308,14 @@ class GitDir:
         self.worktree.replace_index(data, instead_of=instead_of, mtime_ns=started_ns)
 
 
+def _holds(index: GitIndex, path: bytes) -> bool:
+    at = bisect_left(index.paths, path)
+    return at < len(index) and index.paths[at] == path
+
+
 def _find_staged(index: GitIndex, path: bytes) -> Staged | None:
     """Find the entry of a file that is not in conflict, and not only promised."""
-    at = bisect_left(index.paths, path)
-    found = index.entry(at) if at < len(index) and index.paths[at] == path else None
+    found = index.entry(bisect_left(index.paths, path)) if _holds(index, path) else None
     return found if found is not None and not found.stage and not found.is_promised else None
 
 

@@ -1145,6 +1145,33 @@ def test_what_is_staged_follows_a_rename(mounted: tuple[Workspace, Path], case: 
     assert git_in(tree, "show", ":moved").splitlines()[-1] == ("more" if case == "link" else "theirs")
 
 
+@pytest.mark.parametrize("how", ["restore", "undo"])
+@pytest.mark.parametrize("edits", [False, True])
+def test_a_move_that_git_has_staged_gets_what_others_pushed(
+    mounted: tuple[Workspace, Path], how: str, *, edits: bool
+) -> None:
+    """Also where the branch has the file at its old place: the next commit removes that, with what others did to it."""
+    work, tree = mounted
+    lines = [b"%d\n" % number for number in range(40)]
+    work.write("file", b"".join(lines))
+    work.checkpoint("lines")
+    git_in(tree, "mv", "file", "moved")
+    if edits:
+        (tree / "moved").write_bytes(b"".join([b"staged\n", *lines[1:]]))
+        git_in(tree, "add", "moved")
+    Others(work.vault.path, tree.parent / "clone").push("file", b"".join([*lines[:-1], b"theirs\n"]))
+    if how == "restore":
+        work.restore("HEAD")
+    else:
+        work.update()
+        work.undo()
+
+    git_in(tree, "commit", "-q", "-m", "by git")
+
+    assert git_in(tree, "ls-tree", "--name-only", "HEAD").split() == ["more", "moved"]
+    assert git_in(tree, "show", "HEAD:moved").splitlines()[::39] == ["staged" if edits else "0", "theirs"]
+
+
 @pytest.mark.parametrize("how", ["update", "restore", "checkpoint"])
 def test_a_commit_after_undo_says_nothing_of_files_that_undo_took_back(
     mounted: tuple[Workspace, Path], how: str

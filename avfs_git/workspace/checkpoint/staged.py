@@ -9,10 +9,11 @@ what only the index has, for the end of a fork.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from avfs_git.errors import MarkedUnchanged, SparseCheckout
-from avfs_git.gitstore.formats.index import BadIndex, CachedTree, parse_cached_tree
+from avfs_git.gitstore.compare.treediff import Entry
+from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, parse_cached_tree
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.indexmarks import look_for_marks
 from avfs_git.model import ChangedFile, ChangeKind
@@ -50,7 +51,7 @@ class StagedPaths:
         return self._vault.store.read_commit(commit).tree
 
 
-def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, tuple[int, Oid]]:
+def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, Entry]:
     """List what git was told to add in a fork's live tree and the branch has not, as entries of a tree.
 
     Entries in conflict are those of commits, and do not count. Costs reading the index, and trees in which something is
@@ -60,25 +61,32 @@ def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, tuple[int, Oid
     head = vault.read_head(fork)
     try:
         index = worktree.read_entries(vault.store.read_tree)
-        known = (
-            parse_cached_tree(index.extensions[b"TREE"]) if index is not None and b"TREE" in index.extensions else None
-        )
+        if index is None:
+            return {}
+        _, basis = worktree.basis()
+        trees = [vault.store.read_commit(commit).tree for commit in dict.fromkeys((head, basis)) if commit is not None]
+        return {
+            path: held
+            for path, held in _list_entries(vault, index, trees)
+            if vault.store.exists(held[1]) and all(find_entry(vault.store, tree, path) != held for tree in trees)
+        }
     except BadIndex:
         return {}
-    if index is None:
-        return {}
-    _, basis = worktree.basis()
-    trees = [vault.store.read_commit(commit).tree for commit in dict.fromkeys((head, basis)) if commit is not None]
-    staged: dict[TreePath, tuple[int, Oid]] = {}
+
+
+def list_new_paths(vault: OpenVault, index: GitIndex, tree: Oid) -> Mapping[TreePath, Entry]:
+    """List the files of an index at paths where a tree has nothing; costs and leaves out what `list_staged` does."""
+    found = _list_entries(vault, index, [tree])
+    return {path: held for path, held in found if find_entry(vault.store, tree, path) is None}
+
+
+def _list_entries(vault: OpenVault, index: GitIndex, trees: Sequence[Oid]) -> Iterator[tuple[TreePath, Entry]]:
+    """Yield the files of an index in directories that may not be as in a tree."""
+    known = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else None
     for first, last in _list_other(vault, index.paths, known, trees):
-        for at in range(first, last):
-            entry, path = index.entry(at), TreePath(index.paths[at])
-            held = (entry.mode, entry.oid)
-            if entry.stage or entry.mode == MODE_GITLINK or entry.is_promised or not vault.store.exists(entry.oid):
-                continue
-            if all(find_entry(vault.store, tree, path) != held for tree in trees):
-                staged[path] = held
-    return staged
+        for entry in map(index.entry, range(first, last)):
+            if not entry.stage and entry.mode != MODE_GITLINK and not entry.is_promised:
+                yield TreePath(entry.path), (entry.mode, entry.oid)
 
 
 def refuse_left_out(vault: OpenVault, fork: str, changed: Sequence[ChangedFile], *, by_programs: bool) -> None:
