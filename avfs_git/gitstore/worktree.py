@@ -30,13 +30,7 @@ from avfs_git.errors import HostError, NotAVault
 from avfs_git.gitstore.config.gitconfig import is_true, read_config
 from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, GitIndex
-from avfs_git.gitstore.formats.reflog import (
-    LOOKING,
-    Logged,
-    find_inside,
-    format_move,
-    parse_log,
-)
+from avfs_git.gitstore.formats.reflog import Logged, format_move, is_made_inside, parse_log
 from avfs_git.gitstore.indexmarks import look_for_marks
 from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file, read_plain_file
@@ -277,15 +271,8 @@ class Worktree:
         return read_log(self.git_dir / "logs" / ref)
 
     def is_made_inside(self, ref: str, commit: Oid) -> bool:
-        """Tell whether it was git in this tree that put a commit on a branch.
-
-        Where git's log of the branch does not say how it came there, the commit counts if that of HEAD has it, unless
-        HEAD only went there to look.
-        """
-        moves, heads = self.read_moves(ref), self.read_heads()
-        if moves and moves[-1].new == commit:
-            return find_inside(heads)(moves[-1])
-        return any(logged.new == commit and not logged.message.startswith(LOOKING) for logged in heads)
+        """Tell whether it was git in this tree that put a commit on a branch."""
+        return is_made_inside(self.read_moves(ref), self.read_heads(), commit)
 
     # --- the commit of the index -------------------------------------------------------------------------------
 

@@ -282,6 +282,29 @@ def test_undo_of_a_checkout_takes_head_back(mounted: tuple[Workspace, Path], awa
     assert git_in(tree, "status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize("pushed", [False, True])
+def test_undo_of_a_checkout_brings_files_and_index_back(mounted: tuple[Workspace, Path], pushed: bool) -> None:
+    """To what git had committed before, also where avfs sees that only afterwards: else the next commit undoes it."""
+    work, tree = mounted
+    others = Others(work.vault.path, tree.parent / "clone")
+    if pushed:
+        others.push("theirs", b"theirs\n")
+    (tree / "file").write_bytes(b"mine\n")
+    (tree / "made").write_bytes(b"mine\n")
+    git_in(tree, "add", "file", "made")
+    git_in(tree, "commit", "-q", "-m", "by git")
+    git_in(tree, "switch", "-q", "-c", "other", "HEAD~1")
+
+    work.undo()
+
+    assert git_in(tree, "symbolic-ref", "--short", "HEAD") == "main\n"
+    assert git_in(tree, "diff", "--cached", "--name-only") == ""
+    if pushed:  # avfs takes nothing for its own that came after a push: the files are as it recorded them last
+        work.update()
+    assert ((tree / "file").read_bytes(), (tree / "made").read_bytes()) == (b"mine\n", b"mine\n")
+    assert work.status().changed_files == ()
+
+
 def test_the_state_after_a_commit_of_git_is_restored_whole(mounted: tuple[Workspace, Path]) -> None:
     """What was ignored then comes back, and what came later goes."""
     work, tree = mounted

@@ -111,7 +111,7 @@ _FLAGGED = tuple(
 
 
 def may_be_flagged(data: bytes) -> bool:
-    """Whether an index may have an entry in conflict, or one that git was told not to look at (`assume-unchanged`).
+    """Whether an index may have an entry in conflict, or with the mark `assume-unchanged`.
 
     Costs a fifth of what parsing the entries costs.
     """

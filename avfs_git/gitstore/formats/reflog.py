@@ -58,21 +58,57 @@ def find_inside(heads: Iterable[Logged]) -> Callable[[Logged], bool]:
     return lambda move: any(_is_same_move(move, head) for head in found.get(move.new, ()))
 
 
+def is_made_inside(moves: Sequence[Logged], heads: Sequence[Logged], commit: Oid) -> bool:
+    """Tell whether it was git in a working tree that put a commit on a branch, by the logs of the branch and of HEAD.
+
+    Where the log of the branch does not say how it came there, the commit counts if that of HEAD has it, unless HEAD
+    only went there to look.
+    """
+    if moves and moves[-1].new == commit:
+        return find_inside(heads)(moves[-1])
+    return any(logged.new == commit and not logged.message.startswith(LOOKING) for logged in heads)
+
+
+def find_indexed(
+    moves: Sequence[Logged], heads: Sequence[Logged], branch: str, head: Oid, since: Collection[Oid | None]
+) -> Oid | None:
+    """Find the last commit of a branch, after some, for which git in a working tree made its index.
+
+    As `find_last_inside`, by what git there did since HEAD last went to another commit or branch: that put the index to
+    it, and commits from before do not count.
+    """
+    went = [at for at, logged in enumerate(heads) if logged.message.startswith(LOOKING)]
+    heads = heads[went[-1] :] if went else heads
+    if not moves or moves[-1].new != head:
+        return head if None in since and is_made_inside(moves, heads, head) else None
+    return find_last_inside(moves, heads, head, since, branch)
+
+
 def find_last_inside(
-    moves: Sequence[Logged], heads: Sequence[Logged], head: Oid, since: Collection[Oid | None]
+    moves: Sequence[Logged],
+    heads: Sequence[Logged],
+    head: Oid,
+    since: Collection[Oid | None],
+    branch: str | None = None,
 ) -> Oid | None:
     """Find the last commit of a branch, after some, that git in a working tree made, or put its index to.
 
     `moves` is the log of the branch, `heads` that of HEAD in the tree. A commit of others counts if git there reset to
-    it later, as `git stash` does. None if there is no such commit, as far as the log of the branch leads back without a
-    gap: avfs does not write to it, so that what came before a move by avfs does not count.
+    it later, as `git stash` does, or came back to the `branch` with it. None if there is no such commit, as far as the
+    log of the branch leads back without a gap: avfs does not write to it, so that what came before a move by avfs does
+    not count.
     """
     is_inside, at = find_inside(heads), head
-    reset_s = {to.new: to.when_s for to in heads if to.old == to.new and to.message.startswith(_RESETTING)}
+    put_s = {
+        to.new: to.when_s
+        for to in heads
+        if (to.old == to.new and to.message.startswith(_RESETTING))
+        or (branch is not None and to.message.startswith(LOOKING) and to.message.endswith(f" to {branch}"))
+    }
     for move in reversed(moves):
         if at in since or move.new != at:
             break
-        if is_inside(move) or reset_s.get(at, -1) >= move.when_s:
+        if is_inside(move) or put_s.get(at, -1) >= move.when_s:
             return at
         if move.old is None:
             break

@@ -85,7 +85,7 @@ def record_changes(
         captured = capture_workspace(locked, pack, CaptureRequest(skips_unreadable=True))
         now = (captured.tree, captured.sidecar)
         changed = list_changed(pack, was, now)
-        if not changed:
+        if not changed and (command is not None or not tell_head_move(vault, locked.fork)):
             return tuple(captured.warnings)
         held = was
         (recorded, was), moved = record_git_moves(locked, pack, (recorded, was), now, command)
@@ -170,7 +170,8 @@ def record_git_moves(
     """
     vault = locked.vault
     others, own = find_git_moves(vault, locked.fork, command)
-    edits = _find_committed(pack, recorded[1], now, others)
+    has_left = bool(tell_head_move(vault, locked.fork))
+    edits = _find_committed(pack, recorded[1], now, others, has_left=has_left)
     if edits:
         with PackWriter(vault.store) as beside:
             before, kept = make_recorded_commit(locked, beside, *recorded)
@@ -189,21 +190,25 @@ def record_git_moves(
 
 
 def _find_committed(
-    source: PackWriter, was: Trees, now: Trees, moves: Sequence[Logged]
+    source: PackWriter, was: Trees, now: Trees, moves: Sequence[Logged], *, has_left: bool
 ) -> dict[TreePath, Entry | None]:
     """Find what git's moves of the branch brought to paths whose files have changed since they were recorded.
 
-    A path counts if it is as in the last commit now, or if git committed it: it was so, at least in git's index. A file
-    that has been beside history is left out.
+    A path counts if it is as in the last commit now, or if git committed it: it was so, at least in git's index. Where
+    git `has_left` the branch then, the file may be as it was recorded again. A file that has been beside history is
+    left out.
     """
     if not moves:
         return {}
     first, last = (source.read_commit(oid).tree if oid is not None else None for oid in (moves[0].old, moves[-1].new))
     changed = find_differences(source, was[0], now[0])
+    kept = find_differences(source, was[0], last) if has_left else {}
     beside = [change.path for change in diff_sidecars(source, was[1], now[1]) if change.kind is not ChangeKind.MODE]
     found: dict[TreePath, Entry | None] = {}
     for path, (_, there) in find_differences(source, first, last).items():
         held = changed.get(path)
+        if held is None and path in kept:
+            held = kept[path][0], kept[path][0]
         if held is None or held[0] == there or not (held[1] == there or is_commit(moves[-1])):
             continue
         if not any(path == other or path.startswith(other + b"/") for other in beside):

@@ -32,7 +32,7 @@ from avfs_git.errors import (
 )
 from avfs_git.gitstore.config.trust import check_owner
 from avfs_git.gitstore.formats.commits import Commit, Signature
-from avfs_git.gitstore.formats.reflog import find_last_inside
+from avfs_git.gitstore.formats.reflog import find_indexed
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs.refs import OWN_REFS, RefChange, RefStore
 from avfs_git.gitstore.repofile import read_plain_file
@@ -458,13 +458,11 @@ class OpenVault:
         """
         worktree = Worktree(self.git_dir, fork_dir_name(fork))
         known = self.refs.read(KNOWN + fork_dir_name(fork)) if worktree.is_there else None
-        if basis is None and (
-            known is None or known == head or (head is not None and worktree.is_made_inside(HEADS + fork, head))
-        ):
+        if basis is None and known in (None, head):
             return head
         if head is None or known is None:
             return basis or known
-        made = find_last_inside(worktree.read_moves(HEADS + fork), worktree.read_heads(), head, (known, basis))
+        made = find_indexed(worktree.read_moves(HEADS + fork), worktree.read_heads(), fork, head, (known, basis))
         return made or basis or known
 
     def check_not_elsewhere(self, fork: str) -> None:
