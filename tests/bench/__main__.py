@@ -23,7 +23,7 @@ from tests.bench.live_rows import LiveRow, live_markdown, live_table
 from tests.bench.merging import MergeBench
 from tests.bench.ramdisk import journaled_in_ram
 from tests.bench.remotes import RemoteBench
-from tests.bench.report import BUSY_CORES, Neighbours, Row, describe_machine, markdown, text_table
+from tests.bench.report import BUSY_CORES, Neighbours, Pace, Row, describe_machine, markdown, text_table
 from tests.bench.searching import SearchBench
 from tests.bench.trees import SMALL
 
@@ -84,12 +84,13 @@ def main() -> None:
         journaled_in_ram() as ram,
     ):
         machine = describe_machine(Path(name))
-        neighbours = Neighbours()
+        neighbours, pace = Neighbours(), Pace()
         rows: list[Row] = []
         shown: list[LiveRow] = []
         for part in _PARTS:
             if part not in options.parts:
                 continue
+            pace.note()
             place = Path(name) / part
             place.mkdir()
             if part == "core":
@@ -106,7 +107,8 @@ def main() -> None:
                 rows += GrowthBench(place, say, quick=options.quick).run()
             else:
                 shown = LiveBench(place, say, quick=options.quick, ram=ram).run()
-        machine += neighbours.describe()
+        pace.note()
+        machine += [pace.describe(), *neighbours.describe()]
     print("\n".join(machine), end="\n\n")
     print(text_table(rows), live_table(shown), sep="\n\n")
     if not options.quick and options.parts == _PARTS:

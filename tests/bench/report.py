@@ -237,6 +237,27 @@ class Neighbours:
         return [f"WARNING: the machine was busy, the figures are too high: {told}" if cores > BUSY_CORES else told]
 
 
+class Pace:
+    """How fast the processors are from part to part: a virtual machine's can differ by a factor of three."""
+
+    def __init__(self) -> None:
+        self._taken_s: list[float] = []
+
+    def note(self) -> None:
+        """Time what takes a processor the same work each time."""
+        self._taken_s.append(measure(lambda: sum(range(2_000_000)), 5).best_s)
+
+    def describe(self) -> str:
+        """Say what was noted, with a warning if bars in milliseconds say more of the machine than of the code."""
+        fastest, slowest = min(self._taken_s), max(self._taken_s)
+        told = f"adding up 2,000,000 numbers in Python took {show_time(fastest)} to {show_time(slowest)}, from part to part"
+        return f"WARNING: the processors were not equally fast: {told}" if slowest > _UNEQUAL * fastest else told
+
+
+_UNEQUAL = 1.25
+"""How many times as long the same work may take before bars in milliseconds cannot be compared."""
+
+
 BUSY_CORES = 0.3
 """What others may use before a run says more of them than of the code."""
 
