@@ -248,6 +248,10 @@ PROBLEMS = {
     "fork.damaged": "The head of a fork cannot be read.",
     "fork.left_refs": "Labels or sidecars of a fork without a branch. Repair: remove them.",
     "git.failed": "`git fsck` could not run.",
+    "home.closed": "This user may not read and write a file or directory of its home of avfs.",
+    "home.damaged": "A file of the home does not count, because it is not as avfs wrote it or others may write to it.",
+    "home.no_directory": "Something that is no directory is where the home has one.",
+    "home.no_file": "Something that is no regular file is where the home has one.",
     "lock.left": "A lock file of git stays. Repair, after an hour: remove it.",
     "log.damaged": "A line of the operation log is not as it was written; undo passes over its operation.",
     "objects.fsck": "`git fsck` reports a damaged or missing object.",
@@ -496,7 +500,7 @@ def render_json() -> str:
     lines += ["", "## Codes of warnings", "", "| Code | Means |", "|---|---|"]
     lines += render_codes(WARNINGS, find_codes("Warning", "_warn", "warn"))
     lines += ["", "## Codes of the doctor's problems", "", DOCTOR_INTRO, "", "| Code | Means |", "|---|---|"]
-    lines += render_codes(PROBLEMS, find_codes("_found", "_fixable", "_removable"))
+    lines += render_codes(PROBLEMS, find_codes("finding", "fixable", "removable"))
     return "\n".join(lines) + "\n"
 
 

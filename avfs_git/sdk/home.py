@@ -150,7 +150,7 @@ class Home(Closing):
             on_wait=self._on_wait,
             on_warnings=self._on_warnings,
         )
-        vault = Vault(dispatch, is_current=lambda: self.current_vault() == name)
+        vault = Vault(dispatch, is_current=lambda: self._is_current(name))
         self._opened.append(vault)
         return vault
 
@@ -312,8 +312,9 @@ class Home(Closing):
 
     def list_vaults(self) -> list[VaultInfo]:
         """Describe the vaults of this home, sorted by name; `problem` says why one cannot be opened."""
-        with host_errors(f"read '{self._vaults}'"):
-            entries = sorted(entry.name for entry in self._vaults.iterdir()) if self._vaults.is_dir() else []
+        entries: list[str] = []
+        with host_errors(f"read '{self._vaults}'"), suppress(FileNotFoundError):  # of a home without vaults
+            entries = sorted(entry.name for entry in self._vaults.iterdir())
         names = [
             entry.removesuffix(_SUFFIX) for entry in entries if entry.endswith(_SUFFIX) and not entry.startswith(".")
         ]
@@ -334,15 +335,19 @@ class Home(Closing):
             path, made = self._vaults / f"{name}{_SUFFIX}", 0
             with suppress(OSError):
                 made = path.stat().st_mtime_ns
-            is_current = self.current_vault() == name
-            return VaultInfo(name, path, is_current, None, 0, made, problem=error.message, problem_code=error.code)
+            return VaultInfo(
+                name, path, self._is_current(name), None, 0, made, problem=error.message, problem_code=error.code
+            )
 
     def current_vault(self) -> str | None:
         """The name of the vault that `open_vault` opens by default, or None."""
-        try:
-            return read_current(self.home)
-        except OSError as error:
-            raise HostError("read which vault is current", error) from error
+        return read_current(self.home)
+
+    def _is_current(self, name: str) -> bool:
+        """Whether a vault is the current one, as far as can be told."""
+        with suppress(HostError):
+            return self.current_vault() == name
+        return False
 
     def _write_current(self, name: str) -> None:
         with host_errors("choose the current vault"):
@@ -432,7 +437,7 @@ class Home(Closing):
                 with suppress(OSError):
                     (self.home / "attempts" / name).rename(gone / "attempts")
         try:
-            if self.current_vault() == name:
+            if self._is_current(name):
                 (self.home / "current").unlink(missing_ok=True)
             removal.remove_tree(gone)
         except (HostError, OSError) as error:
@@ -444,9 +449,7 @@ class Home(Closing):
     def sessions(self, *, bases: bool = False) -> list[SessionInfo]:
         """List all mounts of this home's vaults, oldest first; clean up those whose process died.
 
-        `bases`: see `Vault.sessions`.
-
-        Vaults that cannot be opened are skipped: `list_vaults` says why.
+        `bases`: see `Vault.sessions`. Vaults that cannot be opened are skipped: `list_vaults` says why.
         """
         found: list[SessionInfo] = []
         for info in self.list_vaults():

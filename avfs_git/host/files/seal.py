@@ -53,6 +53,14 @@ class Seal:
             return False
         return key is not None and hmac.compare_digest(hmac.digest(key, data, "sha256").hex().encode(), seal.encode())
 
+    def find_fault(self) -> str | None:
+        """Tell why the key cannot be used; None if it can, or before the first use."""
+        try:
+            self._read()
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
+
     def _read(self) -> bytes | None:
         try:
             fd = open_plain(self._path)

@@ -69,7 +69,7 @@ class Programs:
     def find_check(self, fork: str) -> Callable[[Change], None] | None:
         """Give what raises an error if a plug-in does not want a change of a fork; None if there are no plug-ins."""
         if self._plugins is None:
-            if not os.path.exists(self._list):  # noqa: PTH110 - a third of the time, before each file call
+            if not os.path.lexists(self._list):
                 return None
             self._plugins = self.plugins.asking()
         return self._plugins.check_of(fork)

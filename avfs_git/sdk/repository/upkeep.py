@@ -127,8 +127,9 @@ class VaultUpkeep:
         self._dispatch.set_config(key, None, fork)
 
     def doctor(self, *, repair: bool = False) -> DoctorReport:
-        """Check the vault and its workspaces for damage; `repair` repairs what it can."""
-        return doctor.examine_vault(self._core, self._dispatch.open_workspace, repair=repair)
+        """Check the vault, its workspaces and the home for damage; `repair` repairs what it can."""
+        home = self._dispatch.programs.home
+        return doctor.examine_vault(self._core, self._dispatch.open_workspace, home=home, repair=repair)
 
     def gc(
         self,

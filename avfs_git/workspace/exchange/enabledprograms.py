@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from avfs_git.errors import InvalidInput, quote
+from avfs_git.errors import HostError, InvalidInput, quote
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.seal import Seal
@@ -24,12 +24,16 @@ _VERSION = 1
 
 
 class EnabledPrograms:
-    """The enabled hooks, or the enabled plug-ins, of all vaults that one home is used with."""
+    """The enabled hooks, or the enabled plug-ins, of all vaults that one home is used with.
+
+    Attributes:
+        path: The file of the list.
+    """
 
     def __init__(self, home: Path, seal: Seal, what: str = "hooks", *, is_strict: bool = False) -> None:
         """Name the list. With `is_strict`, a list that something else than avfs changed is an error, and not empty."""
         self._what = what
-        self._path = home / f"{what}.json"
+        self.path = home / f"{what}.json"
         self._seal = seal
         self._is_strict = is_strict
 
@@ -38,11 +42,12 @@ class EnabledPrograms:
         return self.stamp() is None
 
     def stamp(self) -> tuple[int, int, int] | None:
-        """Tell one content of the list from another; None if there is no list."""
-        try:
-            found = os.stat(self._path)
-        except FileNotFoundError:
-            return None
+        """Tell one content of the list from another; None if there is no list. A dangling link is a list."""
+        with host_errors(f"read '{self.path}'"):
+            try:
+                found = os.lstat(self.path)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def read(self, git_dir: Path) -> Mapping[str, str]:
@@ -67,34 +72,46 @@ class EnabledPrograms:
                 named[name] = what
             vaults = {known: named for known, named in vaults.items() if named}
             held = {"version": _VERSION, "vaults": vaults, "seal": self._seal.sign(self._sealed(vaults))}
-            write_file_atomically(self._path, json.dumps(held).encode("ascii") + b"\n", mode=0o600)
+            write_file_atomically(self.path, json.dumps(held).encode("ascii") + b"\n", mode=0o600)
 
     def _read_all(self) -> Mapping[str, Mapping[str, str]]:
-        with host_errors(f"read '{self._path}'"):
-            try:
-                text = read_plain(self._path)
-            except FileNotFoundError:
-                return {}
-        try:
-            found = json.loads(text)
-            vaults, seal = found["vaults"], str(found["seal"])
-        except (KeyError, TypeError, ValueError):
-            vaults, seal = {}, ""
-        if self._seal.holds(self._sealed(vaults), seal):
-            return vaults  # type: ignore[no-any-return]
+        vaults = self._read_sealed()
+        if vaults is not None:
+            return vaults
         if self._is_strict:
             raise InvalidInput(
-                f"{quote(str(self._path))} is not as avfs wrote it, so that it is unknown what is enabled",
+                f"{quote(str(self.path))} is not as avfs wrote it, so that it is unknown what is enabled",
                 hint="Remove the file, and enable each plug-in again.",
             )
         return {}
 
+    def find_fault(self) -> str | None:
+        """Tell why the list cannot be believed; None if it can, or without a list."""
+        try:
+            return None if self._read_sealed() is not None else "it is not as avfs wrote it"
+        except HostError as error:
+            return error.message
+
+    def _read_sealed(self) -> Mapping[str, Mapping[str, str]] | None:
+        """Read the list; None where its seal is not that of its content."""
+        with host_errors(f"read '{self.path}'"):
+            try:
+                text = read_plain(self.path)
+            except (FileNotFoundError, NotADirectoryError):
+                return {}
+        try:
+            found = json.loads(text)
+            vaults, seal = found["vaults"], str(found["seal"])
+        except (KeyError, RecursionError, TypeError, ValueError):
+            return None
+        return vaults if self._seal.holds(self._sealed(vaults), seal) else None
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with host_errors(f"write '{self._path}'"):
-            make_dirs_durably(self._path.parent)
+        with host_errors(f"write '{self.path}'"):
+            make_dirs_durably(self.path.parent)
             fd = os.open(
-                self._path.with_name(f"{self._what}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+                self.path.with_name(f"{self._what}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
             )
             with held(fd):
                 yield

@@ -11,7 +11,6 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from avfs_git.errors import (
@@ -34,8 +33,8 @@ from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
 from avfs_git.gitstore.refs.refs import BAD_NAME, OWN_REFS, RefChange
 from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file
 from avfs_git.gitstore.worktree import list_half_made, read_log
-from avfs_git.model import DoctorReport, Problem, Severity
-from avfs_git.paths import Oid, fork_of_dir_name, is_fork_name, oid_of, show_path
+from avfs_git.model import DoctorReport, Problem
+from avfs_git.paths import Oid, fork_of_dir_name, oid_of, show_path
 from avfs_git.patterns import compiled
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.requests import CaptureRequest
@@ -44,7 +43,8 @@ from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, is_lost, note_deletion, put_away
 from avfs_git.workspace.opened.layers import has_lost_upper
 from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
-from avfs_git.workspace.upkeep.kinds import find_closed, find_no_directories, find_no_files
+from avfs_git.workspace.upkeep.files import check_files, check_home
+from avfs_git.workspace.upkeep.findings import Finding, finding, fixable, removable
 from avfs_git.workspace.vault.format import KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
 from avfs_git.workspace.vault.log.oprecord import REDO, RENAMED_FROM, TRASH, UNDO, OpRecord
@@ -60,20 +60,12 @@ _AS_MEANT = ("capture.kept_beside", "capture.per_file")
 """What a capture remarks though nothing is missing: a file that stays beside history until added, programs at work."""
 
 
-@dataclass(slots=True)
-class _Finding:
-    """A problem, with what mends it and what tells whether that worked."""
-
-    problem: Problem
-    repair: Callable[[], object] | None = None
-    is_mended: Callable[[], bool] | None = None
-
-
-def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> DoctorReport:
-    """Look at everything, and mend what can be mended if asked to."""
+def examine_vault(vault: OpenVault, open_workspace: Opener, *, home: Path, repair: bool) -> DoctorReport:
+    """Look at everything, also at what the home keeps beside its vaults, and mend what can be mended if asked to."""
     problems: list[Problem] = []
     checks = (
-        ("files", _check_files(vault)),
+        ("home", check_home(home)),
+        ("files", check_files(vault, lambda fork: _has_fork(vault, fork))),
         ("refs", _check_refs(vault)),
         ("operation log", _check_log(vault)),
         ("audit log", _check_audit(vault)),
@@ -89,99 +81,32 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
     )
     for name, findings in checks:
         try:
-            problems.extend(_treat(finding) if repair else finding.problem for finding in findings)
+            problems.extend(_treat(each) if repair else each.problem for each in findings)
         except (OSError, HostError, InvalidName, VaultError, WorkspaceError) as error:
             told = HostError(f"use '{error.filename}'", error) if isinstance(error, OSError) else error
             remedy = told.hint or "Mend what the message names, then run `avfs doctor` again."
-            problems.append(_found(told.code, f"the check of the {name} ended early: {told.message}", remedy).problem)
+            problems.append(finding(told.code, f"the check of the {name} ended early: {told.message}", remedy).problem)
     return DoctorReport(vault.name, tuple(name for name, _ in checks), tuple(problems))
 
 
-def _treat(finding: _Finding) -> Problem:
-    problem = finding.problem
-    if finding.repair is None:
+def _treat(found: Finding) -> Problem:
+    problem = found.problem
+    if found.repair is None:
         return problem
     try:
         reach("doctor.repairing")
-        finding.repair()
-        fixed = finding.is_mended is None or finding.is_mended()
+        found.repair()
+        fixed = found.is_mended is None or found.is_mended()
     except (AvfsError, OSError):  # the report says that it is still there; that is all a failed repair may do
         fixed = False
     return Problem(problem.code, problem.severity, problem.description, problem.remedy, problem.fixable, fixed)
 
 
-def _found(code: str, description: str, remedy: str, *, severity: Severity = "error") -> _Finding:
-    return _Finding(Problem(code, severity, description, remedy))
-
-
-def _fixable(
-    code: str,
-    description: str,
-    remedy: str,
-    repair: Callable[[], object],
-    is_mended: Callable[[], bool],
-    *,
-    severity: Severity = "warning",
-) -> _Finding:
-    return _Finding(Problem(code, severity, description, remedy, fixable=True), repair, is_mended)
-
-
-def _removable(code: str, path: Path, description: str, remedy: str) -> _Finding:
-    """Make the finding of a file that has only to go."""
-    return _fixable(code, description, remedy, lambda: path.unlink(missing_ok=True), lambda: not path.exists())
-
-
-def _check_files(vault: OpenVault) -> Iterator[_Finding]:
-    """Find what is missing in the state of a vault, or of another kind: avfs refuses what needs it."""
-    layout = vault.layout
-    for path in find_no_files(vault.git_dir):
-        yield _found(
-            "vault.no_file",
-            f"'{path.relative_to(vault.git_dir)}' is no regular file, and avfs refuses what needs it",
-            f"Move '{path}' elsewhere: avfs makes a lock, a log or a file of a mount anew; copy another file from a "
-            "backup.",
-        )
-    for path in find_no_directories(vault.git_dir):
-        fork = fork_of_dir_name(path.name)
-        if path.parent == layout.workspaces and not (is_fork_name(fork) and _has_fork(vault, fork)):
-            continue  # of another program, and in the way of no fork
-        yield _found(
-            "vault.no_directory",
-            f"'{path.relative_to(vault.git_dir)}' is no directory, and avfs refuses what needs it",
-            f"Move '{path}' elsewhere: avfs makes the directory anew. Copy what was in it from a backup.",
-        )
-    for path in find_closed(vault.git_dir):
-        yield _found(
-            "vault.closed",
-            f"this user may not read and write '{path.relative_to(vault.git_dir)}', and avfs refuses what needs it",
-            f"Open it with `chmod u+rwX {shlex.quote(str(path))}`, as the user whom it belongs to.",
-        )
-    if layout.format.exists():
-        return
-    format_name = layout.format.relative_to(vault.git_dir)
-    if layout.list_workspaces():
-        yield _fixable(
-            "vault.no_format",
-            f"'{format_name}' is gone, and avfs writes nothing to such a vault",
-            "Make it again.",
-            layout.prepare,
-            layout.format.exists,
-            severity="error",
-        )
-    elif vault.refs.list(OWN_REFS + "/"):
-        yield _found(
-            "vault.no_format",
-            f"'{format_name}' and all workspaces are gone, and avfs writes nothing to such a vault",
-            f"Copy '{layout.root}' from a backup. Without one, make a vault of its branches and tags: "
-            f"`avfs vault create NAME --from {shlex.quote(str(vault.git_dir))}`.",
-        )
-
-
-def _check_log(vault: OpenVault) -> Iterator[_Finding]:
+def _check_log(vault: OpenVault) -> Iterator[Finding]:
     damaged = vault.oplog.count_damaged()
     if damaged:
         lines = "1 line of the operation log is" if damaged == 1 else f"{damaged} lines of the operation log are"
-        yield _found(
+        yield finding(
             "log.damaged",
             f"{lines} damaged: `avfs undo` passes over the operations that they spoke of, and may be refused at "
             "older ones",
@@ -190,12 +115,12 @@ def _check_log(vault: OpenVault) -> Iterator[_Finding]:
         )
 
 
-def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
+def _check_refs(vault: OpenVault) -> Iterator[Finding]:
     for error in vault.refs.find_damaged(vault.store.exists):
         name = error.ref
         last = _find_last_value(vault, name)
         if last is not None:
-            yield _fixable(
+            yield fixable(
                 "ref.damaged",
                 error.message,
                 f"Give it {last.hex()[:12]} again, its last value in the log.",
@@ -204,24 +129,24 @@ def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
                 severity="error",
             )
         elif name == "packed-refs":
-            yield _found(
+            yield finding(
                 "ref.damaged",
                 error.message,
                 f"Copy '{vault.git_dir / name}' from a backup, or take out what is named. `avfs undo` then brings back "
                 "a fork whose branch is gone.",
             )
         elif name == "HEAD":
-            yield _found(
+            yield finding(
                 "ref.damaged", error.message, "Point it to a branch with `git symbolic-ref HEAD refs/heads/NAME`."
             )
         elif error.reason == BAD_NAME:
-            yield _found(
+            yield finding(
                 "ref.damaged", error.message, f"Give '{vault.git_dir / name}' a name that git allows, or delete it."
             )
         elif name.startswith((REMOTES, REMOTE_STATE)):
-            yield _found("ref.damaged", error.message, "Delete the file, then run `avfs fetch`.")
+            yield finding("ref.damaged", error.message, "Delete the file, then run `avfs fetch`.")
         else:
-            yield _found(
+            yield finding(
                 "ref.damaged",
                 error.message,
                 f"Give it a commit with `git update-ref {name} OID`, or delete '{vault.git_dir / name}'.",
@@ -229,14 +154,14 @@ def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
 
     for name in vault.refs.list(OWN_REFS):
         if _is_out_of_place(name):
-            yield _found(
+            yield finding(
                 "ref.damaged",
                 f"'{name}' is damaged: avfs makes no ref of that name, and it may be in the way of others",
                 f"Delete it with `git update-ref -d {shlex.quote(name)}` in '{vault.git_dir}'.",
             )
     noted = vault.refs.list(NOTES).get(NOTES)
     if noted is not None and vault.store.exists(noted) and (problem := _find_tree_problem(vault, noted)) is not None:
-        yield _found(
+        yield finding(
             "ref.damaged",
             f"'{NOTES}' is damaged, so commits get no notes: {problem}",
             f"Give it an older commit, or delete it with `git update-ref -d {NOTES}` in '{vault.git_dir}'.",
@@ -305,12 +230,12 @@ def _is_whole(vault: OpenVault, name: str) -> bool:
     return held is None or vault.store.exists(held)
 
 
-def _check_audit(vault: OpenVault) -> Iterator[_Finding]:
+def _check_audit(vault: OpenVault) -> Iterator[Finding]:
     try:
         vault.audit.verify()
         vault.file_audit.verify()
     except AuditDamaged as error:
-        yield _found(
+        yield finding(
             error.code,
             error.message,
             "Compare it with a backup, then move its files elsewhere: avfs begins a new log.",
@@ -318,10 +243,10 @@ def _check_audit(vault: OpenVault) -> Iterator[_Finding]:
         )
     except HostError as error:  # a vault that this user cannot read whole
         unseen = f"the audit log was not checked: {error.message}"
-        yield _found("audit.unreadable", unseen, "Examine the vault as the user who owns it.", severity="note")
+        yield finding("audit.unreadable", unseen, "Examine the vault as the user who owns it.", severity="note")
 
 
-def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
+def _check_locks(vault: OpenVault) -> Iterator[Finding]:
     """Find lock files that a killed git left; avfs removes its own when it opens the refs."""
     until = time.monotonic() + LOCK_HELD_S
     held = {path: _identify(path) for path in vault.refs.list_locks()}
@@ -337,12 +262,12 @@ def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
         # `git commit -a` keeps that one while its editor is open
         is_young = age_s < STALE_AFTER_S or path.name == "index.lock" or path.is_dir()
         if is_young:
-            yield _found(
+            yield finding(
                 "lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning"
             )
         else:
             known = held[path]
-            yield _fixable(
+            yield fixable(
                 "lock.left",
                 description,
                 "Remove the lock file.",
@@ -367,13 +292,13 @@ def _age_of(path: Path) -> float | None:
         return None
 
 
-def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
+def _check_leftovers(vault: OpenVault) -> Iterator[Finding]:
     pack_dir = vault.git_dir / "objects" / "pack"
     try:
         found = [path for path in pack_dir.iterdir() if path.name.startswith(("tmp_", ".tmp")) or is_left_hold(path)]
         lost = [path for path in pack_dir.iterdir() if is_without_index(path)]
     except OSError as error:
-        yield _found(
+        yield finding(
             "objects.unreadable",
             f"'{pack_dir}' cannot be read: {error.strerror}",
             "Check the permissions of the vault.",
@@ -381,7 +306,7 @@ def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
         return
     for path in lost:
         if (_age_of(path) or 0) > STALE_AFTER_S:
-            yield _found(
+            yield finding(
                 "objects.pack_without_index",
                 f"'{path.name}' has no index, so that nothing finds what it holds",
                 f"Make the index with `git index-pack {path}`. `avfs gc` makes it a day after the pack was written.",
@@ -389,15 +314,15 @@ def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
             )
     for path in found:
         if (_age_of(path) or 0) > STALE_AFTER_S:
-            yield _removable(
+            yield removable(
                 "objects.leftover", path, f"'{path.name}' was left behind by a process that died", "Remove it."
             )
 
 
-def _check_orphans(vault: OpenVault) -> Iterator[_Finding]:
+def _check_orphans(vault: OpenVault) -> Iterator[Finding]:
     for fork in vault.layout.list_workspaces():
         if not _has_fork(vault, fork):
-            yield _fixable(
+            yield fixable(
                 "workspace.orphan",
                 f"the workspace of '{fork}' has no branch",
                 "Put it into the trash of the vault.",
@@ -418,9 +343,9 @@ def _take_refs_away(vault: OpenVault, fork: str, changes: list[RefChange]) -> No
             vault.refs.update([*vault.hold(*(each.old for each in changes)), *changes])
 
 
-def _check_worktrees(vault: OpenVault, open_workspace: Opener) -> Iterator[_Finding]:
+def _check_worktrees(vault: OpenVault, open_workspace: Opener) -> Iterator[Finding]:
     for place in list_half_made(vault.git_dir):
-        yield _fixable(
+        yield fixable(
             "worktree.half_made",
             f"'{place.relative_to(vault.git_dir)}' is incomplete: a mount was cut short",
             "Put it into the trash of the vault; the next mount makes it again.",
@@ -435,7 +360,7 @@ def _check_worktrees(vault: OpenVault, open_workspace: Opener) -> Iterator[_Find
         except (FileNotFoundError, ForeignIndex):
             continue
         except (BadIndex, AvfsError, OSError) as error:
-            yield _found(
+            yield finding(
                 "worktree.bad_index",
                 f"git's index '{index.relative_to(vault.git_dir)}' cannot be read, and gc deletes nothing: {error}",
                 f"Move '{index}' elsewhere, and run `git reset` in that tree: what is staged goes, the files stay.",
@@ -453,7 +378,7 @@ def _put_worktree_away(vault: OpenVault, open_workspace: Opener, place: Path) ->
             place.rename(away / PUT_AWAY)
 
 
-def _check_trash(vault: OpenVault) -> Iterator[_Finding]:
+def _check_trash(vault: OpenVault) -> Iterator[Finding]:
     """Find deleted forks whose workspace an undo would not find any more: gc keeps it as long as the log names it."""
     deleted: dict[str, OpRecord] = {}
     passed: set[int | None] = set()
@@ -466,7 +391,7 @@ def _check_trash(vault: OpenVault) -> Iterator[_Finding]:
         passed.add(turned)
     for fork, record in deleted.items():
         if not _has_fork(vault, fork) and is_lost(vault, record):
-            yield _found(
+            yield finding(
                 "trash.missing",
                 f"the workspace of the deleted fork '{fork}' is not in the trash any more ('{record.more['trash']}')",
                 "Put it back, if it was moved; without it, undoing the deletion brings back the commits only.",
@@ -474,7 +399,7 @@ def _check_trash(vault: OpenVault) -> Iterator[_Finding]:
             )
 
 
-def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:
+def _check_left_refs(vault: OpenVault) -> Iterator[Finding]:
     """Find what avfs's refs keep of forks that are gone: a process died, or the disk failed, while it took one away."""
     found: dict[str, list[RefChange]] = {}
     fork_in: dict[str, Callable[[str], str]] = {
@@ -488,7 +413,7 @@ def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:
             if not _is_out_of_place(name) and not _has_fork(vault, fork):
                 found.setdefault(fork, []).append(RefChange(name, oid, None))
     for fork, changes in found.items():
-        yield _fixable(
+        yield fixable(
             "fork.left_refs",
             f"labels or sidecars of '{fork}' are left, which has no branch",
             "Take them away; what they name stays reachable.",
@@ -497,13 +422,13 @@ def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:
         )
 
 
-def _check_forks(vault: OpenVault) -> Iterator[_Finding]:
+def _check_forks(vault: OpenVault) -> Iterator[Finding]:
     for fork, head in vault.list_heads().items():
         try:
             commit = vault.store.read_commit(head)
             vault.store.read_tree(commit.tree)
         except AvfsError as error:
-            yield _found(
+            yield finding(
                 "fork.damaged",
                 f"the head of '{fork}' cannot be read: {error.message}",
                 f"Restore an older state of '{fork}'.",
@@ -513,7 +438,7 @@ def _check_forks(vault: OpenVault) -> Iterator[_Finding]:
             assert oid is not None  # noqa: S101 - just taken out
             problem = _find_tree_problem(vault, oid)
             if problem is not None:
-                yield _found(
+                yield finding(
                     "sidecar.damaged",
                     f"the sidecar of '{fork}' cannot be read: {problem}",
                     "Make a new checkpoint of the fork.",
@@ -528,13 +453,13 @@ def _find_tree_problem(vault: OpenVault, oid: Oid) -> str | None:
     return None
 
 
-def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: bool) -> Iterator[_Finding]:
+def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: bool) -> Iterator[Finding]:
     for fork in vault.layout.list_workspaces():
         if not _has_fork(vault, fork):
             continue
         layout = vault.layout.workspace(fork)
         if has_lost_upper(layout):
-            yield _fixable(
+            yield fixable(
                 "workspace.upper_lost",
                 f"the workspace of '{fork}' has lost '{layout.upper}', with every file that changed since the "
                 "fork began",
@@ -547,7 +472,7 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
             continue
         if layout.statcache.is_file() and StatCache.load(layout.statcache) is None:
             remedy = "Remove it; the next checkpoint reads all changed files again."
-            yield _removable(
+            yield removable(
                 "statcache.unreadable", layout.statcache, f"the stat cache of '{fork}' cannot be read", remedy
             )
         try:
@@ -555,9 +480,9 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
                 compared = compare_workspace(locked, DryWriter(vault.store), CaptureRequest(skips_unreadable=True))
         except WorkspaceBusy as error:
             unseen = f"{error.message}, and was not looked at"
-            yield _found("workspace.busy", unseen, "Examine it again when it is free.", severity="note")
+            yield finding("workspace.busy", unseen, "Examine it again when it is free.", severity="note")
         except AvfsError as error:
-            yield _found(
+            yield finding(
                 error.code,
                 f"the workspace of '{fork}' cannot be captured: {error.message}",
                 error.hint or "Look at the file named.",
@@ -566,7 +491,7 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
             for warning in compared.captured.warnings:
                 if warning.code not in _AS_MEANT:
                     what = f"in '{fork}', {warning.message}"
-                    yield _found(warning.code, what, "Copy it elsewhere if it matters.", severity="warning")
+                    yield finding(warning.code, what, "Copy it elsewhere if it matters.", severity="warning")
 
 
 def _put_lost_away(vault: OpenVault, layout: WorkspaceLayout) -> None:
@@ -585,16 +510,16 @@ def _unmaintained(vault: OpenVault) -> Iterator[None]:
         yield
 
 
-def _check_objects(vault: OpenVault) -> Iterator[_Finding]:
+def _check_objects(vault: OpenVault) -> Iterator[Finding]:
     try:
         with _unmaintained(vault):
             found = fsck(vault.git_dir)
         for line in found:
-            yield _found(
+            yield finding(
                 "objects.fsck",
                 show_path(line.encode()),
                 "Fetch the object from another copy of the vault, or restore a state before it.",
             )
     except GitFailed as error:
         repair = error.hint or "Mend what it names, or run `git fsck --strict` in the vault by hand."
-        yield _found("git.failed", error.message, repair)
+        yield finding("git.failed", error.message, repair)

@@ -1,4 +1,4 @@
-"""What is a file, what a directory, and what its user may use in the state of a vault (docs/design/format.md).
+"""What is a file, what a directory, and what its user may use in a vault or in a home (docs/design/format.md).
 
 Decided here: which names are checked, and that a link counts as what it leads to only where avfs has a directory: avfs
 opens no file through a link. Called by the doctor. Reads names and kinds; safe beside all other processes.
@@ -10,7 +10,22 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from avfs_git.values import value_class
+from avfs_git.workspace.vault.format import ENABLED_HOOKS, ENABLED_PLUGINS, PLUGINS, SEAL_KEY, VAULTS
+
 _PLACES = ("trash", "workspaces")
+
+
+@value_class
+class Names:
+    """Patterns of what is in a directory of avfs's."""
+
+    files: tuple[str, ...]
+    directories: tuple[str, ...]
+    ways: tuple[str, ...] = ()
+    """Directories of git's, in which avfs makes files."""
+
+
 _FILES = (
     *(f"avfs/{name}" for name in ("commits", "config.json", "forklocks", "format", "kept-times", "lazy", "made")),
     *(f"avfs/{name}" for name in ("maintenance.json", "oplog", "oplog.index", "origin", "policy.toml")),
@@ -31,26 +46,32 @@ _DIRECTORIES = (
     "worktrees",
     "worktrees/*",
 )
+IN_VAULT = Names(_FILES, _DIRECTORIES, ("objects", "objects/??", "objects/info", "objects/pack", "refs", "refs/**"))
+IN_HOME = Names(
+    ("current", "trusted", SEAL_KEY, ENABLED_HOOKS, "hooks.lock", ENABLED_PLUGINS, "plugins.lock", f"{PLUGINS}/*"),
+    ("attempts", "attempts/*", "mounts", "mounts/*", PLUGINS, VAULTS),
+)
 
 
-def find_no_files(git_dir: Path) -> Iterator[Path]:
-    """Find anything but a regular file where the vault has a file."""
-    return (path for path in _list_there(git_dir, _FILES) if path.is_symlink() or not path.is_file())
+def find_no_files(place: Path, names: Names) -> Iterator[Path]:
+    """Find anything but a regular file where avfs has a file."""
+    return (path for path in _list_there(place, names.files) if path.is_symlink() or not path.is_file())
 
 
-def find_no_directories(git_dir: Path) -> Iterator[Path]:
-    """Find anything but a directory where the vault has one, or would have that of a fork of the name."""
-    return (path for path in _list_there(git_dir, _DIRECTORIES) if not path.is_dir())
+def find_no_directories(place: Path, names: Names) -> Iterator[Path]:
+    """Find anything but a directory where avfs has one, or would have that of a fork of the name."""
+    return (path for path in _list_there(place, names.directories) if not path.is_dir())
 
 
-def find_closed(git_dir: Path) -> Iterator[Path]:
-    """Find files and directories that this user may not read and write, in a vault to which it may write.
+def find_closed(place: Path, names: Names) -> Iterator[Path]:
+    """Find files and directories that this user may not read and write, in a directory to which it may write.
 
     The mode of `upper` is that of the tree's root, and `work/work` is the kernel's.
     """
-    if not os.access(git_dir, os.W_OK, effective_ids=True):
+    if not os.access(place, os.W_OK, effective_ids=True):
         return
-    for path in _list_there(git_dir, (*_FILES, *_DIRECTORIES)):
+    ways = (path for path in _list_there(place, names.ways) if path.is_dir())
+    for path in (*_list_there(place, (*names.files, *names.directories)), *ways):
         wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
         if (
             path.name != "upper"

@@ -7,16 +7,17 @@ asks here for places. Writes are atomic; which of them are also forced to disk i
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from avfs_git.errors import FormatUnsupported, HostError, VaultHidden, WorkspaceDamaged
+from avfs_git.errors import FormatUnsupported, HostError, InvalidName, VaultHidden, WorkspaceDamaged
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.plainfile import open_plain, read_plain
-from avfs_git.paths import TreePath, fork_dir_name, fork_of_dir_name, is_fork_name, label_ref_name
+from avfs_git.paths import TreePath, check_vault_name, fork_dir_name, fork_of_dir_name, is_fork_name, label_ref_name
 from avfs_git.values import field, record_class
 
 FORMAT = 1
@@ -49,13 +50,31 @@ def read_current(home: Path) -> str | None:
     """Read which vault of a home is current.
 
     During a rename the file has both names: the first name of a vault counts.
+
+    Raises:
+        HostError: If the file cannot be read, or holds something else than names of vaults.
     """
+    place = home / "current"
     try:
-        names = read_plain(home / "current").decode().split()
+        names = [check_vault_name(name) for name in read_plain(place).decode().split()]
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, UnicodeDecodeError, InvalidName) as error:
+        odd = OSError(errno.EINVAL, "it holds no name of a vault")
+        refused = HostError(f"read the current vault in '{place}'", error if isinstance(error, OSError) else odd)
+        refused.hint = "Move that file elsewhere, and choose a vault with `avfs vault use NAME`."
+        raise refused from error
     there = (name for name in names if len(names) == 1 or (home / VAULTS / f"{name}.git").is_dir())
     return next(there, names[0] if names else None)
+
+
+def find_bad_current(home: Path) -> str | None:
+    """Tell why the name of the current vault cannot be read; None if it can, or without a current vault."""
+    try:
+        read_current(home)
+    except HostError as error:
+        return error.message
+    return None
 
 
 def write_current(home: Path, *names: str) -> None:

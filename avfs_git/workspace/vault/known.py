@@ -20,17 +20,18 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import InvalidInput, NotAVault, VaultUntrusted, quote
+from avfs_git.errors import HostError, InvalidInput, NotAVault, VaultUntrusted, quote
 from avfs_git.gitstore.config import trust
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.modes import is_open, make_private
+from avfs_git.host.files.plainfile import open_plain
 from avfs_git.host.files.seal import Seal
 from avfs_git.host.locks.flocks import directory_held
 from avfs_git.patterns import compiled
 from avfs_git.workspace.vault.format import HOME_NAMES, VAULTS, VaultLayout
 
-_NAME = "trusted"
+TRUSTED = "trusted"
 _LINE = compiled(rb"(?:(\d{1,10}) )?(/.*)")
 """One without an owner was written before owners were."""
 
@@ -92,17 +93,35 @@ def _identify(layout: VaultLayout) -> bytes:
 
 def read_trusted(home: Path) -> dict[Path, int | None]:
     """List the vaults that are trusted, in the order in which they were added, with their owners."""
-    place = home / _NAME
+    lines, is_own = _read_lines(home)
+    found = map(_LINE.fullmatch, lines if is_own else ())
+    return {Path(os.fsdecode(line[2])): int(line[1]) if line[1] else None for line in found if line}
+
+
+def find_bad_trusted(home: Path) -> str | None:
+    """Tell what of the list of trusted vaults does not count; None if all of it does, or without a list."""
+    try:
+        lines, is_own = _read_lines(home)
+    except HostError as error:
+        return error.message
+    if not is_own:
+        return "it belongs to another user, or others may write to it"
+    bad = next((number for number, line in enumerate(lines, 1) if not _LINE.fullmatch(line)), None)
+    return None if bad is None else f"line {bad} names no vault"
+
+
+def _read_lines(home: Path) -> tuple[list[bytes], bool]:
+    """Read the file `trusted`; tell whether it is this user's, and closed to writing by others."""
+    place = home / TRUSTED
     with host_errors(f"read '{place}'"):
         try:
-            with place.open("rb") as file:
-                status = os.fstat(file.fileno())
-                if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                    return {}
-                found = map(_LINE.fullmatch, file.read().splitlines())
-                return {Path(os.fsdecode(line[2])): int(line[1]) if line[1] else None for line in found if line}
+            fd = open_plain(place)
         except (FileNotFoundError, NotADirectoryError):
-            return {}
+            return [], True
+        with os.fdopen(fd, "rb") as file:
+            status = os.fstat(fd)
+            is_own = status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            return file.read().splitlines(), is_own
 
 
 def is_trusted(home: Path, git_dir: Path) -> bool:
@@ -128,7 +147,7 @@ def change_trusted(home: Path, git_dir: Path, *, trusted: bool) -> tuple[Path, .
     elif not home.is_dir():
         return ()
     # What another process removes at the same time stays removed.
-    with host_errors(f"change '{home / _NAME}'"), directory_held(home):
+    with host_errors(f"change '{home / TRUSTED}'"), directory_held(home):
         known = read_trusted(home)
         wanted = {path: owner for path, owner in known.items() if path != git_dir}
         if trusted:
@@ -142,7 +161,7 @@ def change_trusted(home: Path, git_dir: Path, *, trusted: bool) -> tuple[Path, .
 def copy_trust(home: Path, git_dir: Path, place: Path) -> None:
     """Trust a vault at the place to which it is about to be renamed, if it is trusted. On disk on return."""
     if git_dir in read_trusted(home):
-        with host_errors(f"change '{home / _NAME}'"), directory_held(home):
+        with host_errors(f"change '{home / TRUSTED}'"), directory_held(home):
             known = read_trusted(home)
             if git_dir in known:
                 _write_trusted(home, {**known, place: known[git_dir]})
@@ -151,4 +170,4 @@ def copy_trust(home: Path, git_dir: Path, place: Path) -> None:
 def _write_trusted(home: Path, wanted: dict[Path, int | None]) -> None:
     lines = (b"" if owner is None else b"%d " % owner for owner in wanted.values())
     data = b"".join(line + os.fsencode(path) + b"\n" for line, path in zip(lines, wanted, strict=True))
-    write_file_atomically(home / _NAME, data, mode=0o600)
+    write_file_atomically(home / TRUSTED, data, mode=0o600)

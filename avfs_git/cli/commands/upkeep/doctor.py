@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def command(state: State, repair: bool, host: bool) -> DoctorReport | HostReport:
     """Check a vault, and repair it
 
-    Looks at the repository, the refs, the operation log and every workspace. Problems that are left make the command
-    fail; they are listed in any case. A workspace that is in use, such as a mounted one, is noted and not looked at.
+    Looks at the files of the home, the repository, the refs, the operation log and every workspace. Problems that are
+    left make the command fail; they are listed in any case. A workspace that is in use, such as a mounted one, is
+    noted and not looked at.
 
     With `--host`, looks at the machine instead: avfs tries each ability, as the user who asks, in a scratch directory
     of the home.

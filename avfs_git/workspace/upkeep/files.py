@@ -1,0 +1,109 @@
+"""The files of a vault, and of the home beside its vaults: of another kind than avfs makes, closed, missing, damaged.
+
+Decided here: what is said of each, and what mends it. Which names these are: `kinds`. Called by the doctor; reads only.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from avfs_git.gitstore.refs.refs import OWN_REFS
+from avfs_git.host.files.seal import Seal
+from avfs_git.paths import fork_of_dir_name, is_fork_name
+from avfs_git.workspace.exchange.enabledprograms import EnabledPrograms
+from avfs_git.workspace.upkeep.findings import Finding, finding, fixable
+from avfs_git.workspace.upkeep.kinds import IN_HOME, IN_VAULT, find_closed, find_no_directories, find_no_files
+from avfs_git.workspace.vault import known
+from avfs_git.workspace.vault.format import PLUGINS, SEAL_KEY, find_bad_current
+from avfs_git.workspace.vault.vault import OpenVault
+
+
+def check_files(vault: OpenVault, has_fork: Callable[[str], bool]) -> Iterator[Finding]:
+    """Find what is missing in the state of a vault, or of another kind: avfs refuses what needs it."""
+    layout = vault.layout
+    for path in find_no_files(vault.git_dir, IN_VAULT):
+        yield finding(
+            "vault.no_file",
+            f"'{path.relative_to(vault.git_dir)}' is no regular file, and avfs refuses what needs it",
+            f"Move '{path}' elsewhere: avfs makes a lock, a log or a file of a mount anew; copy another file from a "
+            "backup.",
+        )
+    for path in find_no_directories(vault.git_dir, IN_VAULT):
+        fork = fork_of_dir_name(path.name)
+        if path.parent == layout.workspaces and not (is_fork_name(fork) and has_fork(fork)):
+            continue  # of another program, and in the way of no fork
+        yield finding(
+            "vault.no_directory",
+            f"'{path.relative_to(vault.git_dir)}' is no directory, and avfs refuses what needs it",
+            f"Move '{path}' elsewhere: avfs makes the directory anew. Copy what was in it from a backup.",
+        )
+    for path in find_closed(vault.git_dir, IN_VAULT):
+        yield finding("vault.closed", *_say_closed(path))
+    if layout.format.exists():
+        return
+    format_name = layout.format.relative_to(vault.git_dir)
+    if layout.list_workspaces():
+        yield fixable(
+            "vault.no_format",
+            f"'{format_name}' is gone, and avfs writes nothing to such a vault",
+            "Make it again.",
+            layout.prepare,
+            layout.format.exists,
+            severity="error",
+        )
+    elif vault.refs.list(OWN_REFS + "/"):
+        yield finding(
+            "vault.no_format",
+            f"'{format_name}' and all workspaces are gone, and avfs writes nothing to such a vault",
+            f"Copy '{layout.root}' from a backup. Without one, make a vault of its branches and tags: "
+            f"`avfs vault create NAME --from {shlex.quote(str(vault.git_dir))}`.",
+        )
+
+
+def _say_closed(path: Path) -> tuple[str, str]:
+    """Say that this user may not use something of avfs's, and what opens it."""
+    return (
+        f"this user may not read and write '{path}', and avfs refuses what needs it",
+        f"Open it with `chmod u+rwX {shlex.quote(str(path))}`, as the user whom it belongs to.",
+    )
+
+
+def check_home(home: Path) -> Iterator[Finding]:
+    """Find what a home keeps beside its vaults and what avfs refuses, or passes over."""
+    for path in find_no_files(home, IN_HOME):
+        yield finding(
+            "home.no_file",
+            f"'{path}' is no regular file, and avfs refuses what needs it",
+            "Move it elsewhere: avfs makes a lock or a key anew; copy another file from a backup.",
+        )
+    for path in find_no_directories(home, IN_HOME):
+        yield finding(
+            "home.no_directory",
+            f"'{path}' is no directory, and avfs refuses what needs it",
+            "Move it elsewhere: avfs makes the directory anew. Copy what was in it from a backup.",
+        )
+    for path in find_closed(home, IN_HOME):
+        yield finding("home.closed", *_say_closed(path))
+    yield from _check_contents(home)
+
+
+def _check_contents(home: Path) -> Iterator[Finding]:
+    seal = Seal(home / SEAL_KEY)
+    faults = [
+        (
+            home / SEAL_KEY,
+            seal.find_fault(),
+            "Copy it from a backup; else remove it, and enable hooks and plug-ins.",
+        ),
+        (home / "current", find_bad_current(home), "Choose a vault with `avfs vault use NAME`."),
+        (home / known.TRUSTED, known.find_bad_trusted(home), "Remove what is named, and run `avfs vault trust` again."),
+    ]
+    for what in ("hooks", PLUGINS):
+        enabled = EnabledPrograms(home, seal, what)
+        remedy = f"Copy it from a backup; else remove it, and enable again what `avfs {what} list` shows."
+        faults.append((enabled.path, enabled.find_fault(), remedy))
+    for path, reason, remedy in faults:
+        if reason is not None:
+            yield finding("home.damaged", f"'{path}' does not count: {reason}", remedy)
