@@ -1049,7 +1049,7 @@ class UnmountResult:
     """What taking a mount away did."""
 
     session: SessionInfo | None
-    """The session that ended; None if nothing was mounted."""
+    """The session that ended; None if nothing was mounted, or if no record tells of the session."""
     directory: Path | None = None
     outcome: UnmountOutcome = "unmounted"
     """`detached`: out of sight, and still used by programs; `cut_off`: taken from them."""

@@ -26,7 +26,7 @@ import time
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from avfs_git.errors import MountError, NotWritable, SessionEnding, SessionFailed, WorkspaceBusy
+from avfs_git.errors import HostError, MountError, NotWritable, SessionEnding, SessionFailed, WorkspaceBusy
 from avfs_git.faults import reach
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import find_refusal, host_errors, write_file_atomically
@@ -220,6 +220,15 @@ class HeldSession:
         except OSError:  # a disk that cannot tell says nothing about the vault
             return os.fstat(self.lock_fd).st_nlink > 0
         return os.path.samestat(found, os.fstat(self.lock_fd))
+
+    def attend(self) -> bool:
+        """Do what `is_there` does; write the record again if it is not as this process wrote it: others need it."""
+        if not self.is_there():
+            return False
+        if read_record(self.place) != self.record:
+            with suppress(HostError):
+                _write(self.place, self.record)
+        return True
 
     def end(self, *, keep_log: bool) -> None:
         """Remove everything on disk and give up the lock.

@@ -220,6 +220,19 @@ def _await_end(session: FoundSession, seconds: float, mounted: Mounted | None = 
     return []
 
 
+def end_unrecorded(mounted: Mounted, *, lazy: bool) -> tuple[UnmountOutcome, list[str]]:
+    """Take a mount of ours away whose session has no record that can be read; its process is not waited for.
+
+    Returns:
+        As `end_session`; the mount is taken from no program that uses it.
+
+    Raises:
+        MountBusy, MountCovered, MountError: As `end_session`.
+    """
+    users = _unmount(mounted, lazy=lazy)
+    return "detached" if users else "unmounted", users
+
+
 def clear_dead_mount(directory: Path) -> bool:
     """Detach a mount of ours at a directory whose server is gone, and whose vault too; tell whether there was one."""
     found = find_mount(directory)

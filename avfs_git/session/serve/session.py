@@ -102,7 +102,7 @@ class Session:
             MountError: If programs would change the workspace without a request to the server.
         """
         request = self.request
-        if request.home is None or not Path(request.home, ENABLED_PLUGINS).exists():
+        if request.home is None or not os.path.lexists(Path(request.home, ENABLED_PLUGINS)):
             return
         from avfs_git.workspace.plugins.enabled import EnabledPlugins  # noqa: PLC0415 - most vaults have none
 
@@ -164,7 +164,7 @@ class Session:
         return Ending(
             self.held.record.id,
             self.mounted,
-            is_rooted=self.held.is_there,
+            is_rooted=self.held.attend,
             begin=lambda: self._write(SessionState.UNMOUNTING),
             leave=leave,
             remove_copies=remove_copies,

@@ -388,6 +388,8 @@ class OpenWorkspace:
         """
         locked = self.acquire()
         try:
+            with host_errors(f"use '{self.layout.work}'"):
+                os.scandir(self.layout.work).close()  # a server that cannot would be started again and again
             locked.begin()
             self.epoch = self.lock.epoch
             self.mode = serve(self.mode)

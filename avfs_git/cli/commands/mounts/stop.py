@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.mounts.unmount import check_options, not_mounted, open_session
+from avfs_git.cli.commands.mounts.unmount import check_options, find_unrecorded, open_session
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
+from avfs_git.errors import MountError, quote
 
 if TYPE_CHECKING:
     from avfs_git.model import UnmountResult
@@ -30,6 +33,17 @@ def command(state: State, name: str | None, no_checkpoint: bool, lazy: bool, for
     """
     check_options(lazy, force)
     with open_session(state, name) as session:
-        return (
-            not_mounted(name) if session is None else session.stop(checkpoint=not no_checkpoint, lazy=lazy, force=force)
+        if session is not None:
+            return session.stop(checkpoint=not no_checkpoint, lazy=lazy, force=force)
+    from avfs_git.model import UnmountResult  # noqa: PLC0415 - not needed to show help
+    from avfs_git.session.life.mountsource import vault_of_source  # noqa: PLC0415 - the same
+
+    place, mounted = find_unrecorded(name)
+    if mounted is not None:
+        shown = os.fspath(mounted.directory)
+        raise MountError(
+            f"{quote(shown)} is mounted, but its vault '{vault_of_source(mounted.source)}' is not there or does not "
+            "have the mount's record",
+            hint=f"Unmount it without a checkpoint: `avfs unmount {shlex.quote(shown)}`.",
         )
+    return UnmountResult(None, place, "not_mounted")

@@ -17,7 +17,6 @@ from avfs_git.cli.verb import HOST_PATH, verb
 from avfs_git.errors import (
     BadUsage,
     InvalidInput,
-    MountError,
     NoForkChosen,
     NoForks,
     NoVaultChosen,
@@ -29,6 +28,7 @@ from avfs_git.host.userhome import expand_user
 from avfs_git.paths import WHOLE_VAULT
 
 if TYPE_CHECKING:
+    from avfs_git.host.mounts.mounts import Mounted
     from avfs_git.model import UnmountResult
     from avfs_git.sdk import Session, Vault
 
@@ -50,7 +50,9 @@ def command(state: State, name: str | None, lazy: bool, force: bool) -> UnmountR
     """
     check_options(lazy, force)
     with open_session(state, name) as session:
-        return not_mounted(name) if session is None else session.unmount(lazy=lazy, force=force)
+        if session is None:
+            return _unmount_unrecorded(name, lazy=lazy, force=force)
+        return session.unmount(lazy=lazy, force=force)
 
 
 def check_options(lazy: bool, force: bool) -> None:
@@ -59,27 +61,25 @@ def check_options(lazy: bool, force: bool) -> None:
         raise BadUsage("--lazy waits for the programs that use the mount, --force does not", hint="Give one of them.")
 
 
-def not_mounted(name: str | None) -> UnmountResult:
-    """Say that nothing is mounted.
-
-    Raises:
-        MountError: If there is a mount of avfs, of which no vault at its place knows.
-    """
-    from avfs_git.model import UnmountResult  # noqa: PLC0415 - not needed to show help
-    from avfs_git.session.life.mountsource import find_mount_around, vault_of_source  # noqa: PLC0415 - the same
+def find_unrecorded(name: str | None) -> tuple[Path | None, Mounted | None]:
+    """Find the place that is named, and the mount of avfs there of which no vault at its place has a record."""
+    from avfs_git.session.life.mountsource import find_mount_around  # noqa: PLC0415 - not needed to show help
 
     place = Path(name).resolve() if name is not None and looks_like_path(name) else None
-    mounted = find_mount_around(place) if place is not None else None
-    if mounted is not None:
-        raise MountError(
-            f"{quote(os.fspath(mounted.directory))} is mounted, but its vault '{vault_of_source(mounted.source)}' is "
-            "not there "
-            "or does not have the mount's record",
-            hint="The mount ends by itself within seconds of the removal or move of its vault. Take it away at "
-            "once with "
-            f"`umount -l {shlex.quote(os.fspath(mounted.directory))}`.",
-        )
-    return UnmountResult(None, place, "not_mounted")
+    return place, find_mount_around(place) if place is not None else None
+
+
+def _unmount_unrecorded(name: str | None, *, lazy: bool, force: bool) -> UnmountResult:
+    """Take away a mount whose session no record tells of any more; say so if nothing is mounted."""
+    from avfs_git.model import UnmountResult  # noqa: PLC0415 - not needed to show help
+    from avfs_git.session.life.stop import end_unrecorded  # noqa: PLC0415 - the same
+
+    place, mounted = find_unrecorded(name)
+    if mounted is None:
+        return UnmountResult(None, place, "not_mounted")
+    _leave(mounted.directory)
+    outcome, users = end_unrecorded(mounted, lazy=lazy or force)
+    return UnmountResult(None, mounted.directory, outcome, users=tuple(users))
 
 
 @contextmanager
@@ -99,10 +99,15 @@ def open_session(state: State, name: str | None) -> Iterator[Session | None]:
             # else the command line or the current directory says which vault
             if name is not None and looks_like_path(name):
                 state.output.named = state.output.named._replace(vault=found.vault.name)
-            with suppress(OSError):  # the current directory was removed
-                if found.path in (here := Path.cwd(), *here.parents):
-                    os.chdir("/")  # this process itself must not use it
+            _leave(found.path)
         yield found
+
+
+def _leave(place: Path) -> None:
+    """Let this process itself not use a mount."""
+    with suppress(OSError):  # the current directory was removed
+        if place in (here := Path.cwd(), *here.parents):
+            os.chdir("/")
 
 
 def _find_named(state: State, stack: ExitStack, name: str) -> Session | None:

@@ -91,17 +91,18 @@ def unmount(text: TextOutput, result: UnmountResult) -> None:
         saved = "Saved " if result.checkpoint.outcome == "created" else "Nothing to save since "
         text.line(saved, (text.id(result.checkpoint.checkpoint.id), "bold"))
     session = result.session
-    if session is None:
-        text.line("Nothing is mounted", f" at {_show(result.directory)}" if result.directory is not None else "")
-        return
-    where = _show(session.directory)
-    if result.outcome == "detached":
-        text.line("Detached ", (_fork(session), "bold"), f" from {where}: in use until {_list(result)} ends")
-        text.hint("See it with `avfs sessions`.")
+    where = _show(result.directory) if result.directory is not None else ""
+    name = _fork(session) if session is not None else "a tree without a record"
+    if result.outcome == "not_mounted":
+        text.line("Nothing is mounted", f" at {where}" if where else "")
+    elif result.outcome == "detached":
+        text.line("Detached ", (name, "bold"), f" from {where}: in use until {_list(result)} ends")
+        if session is not None:
+            text.hint("See it with `avfs sessions`.")
     elif result.outcome == "cut_off":
-        text.line("Took ", (_fork(session), "bold"), f" at {where} from {_list(result)}")
+        text.line("Took ", (name, "bold"), f" at {where} from {_list(result)}")
     else:
-        text.line("Unmounted ", (_fork(session), "bold"), f" from {where}")
+        text.line("Unmounted ", (name, "bold"), f" from {where}")
 
 
 def _list(result: UnmountResult) -> str:
