@@ -25,6 +25,8 @@ added, never renamed. One table in one module: every command loads it.
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -123,12 +125,15 @@ class AvfsError(Exception):
         AvfsError.__init__(self, message, hint=hint, details=details)
 
 
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+FREE_SPACE = "Free some space, then try again."
 _REMEDIES = {
-    28: "Free some space, then try again.",
-    30: "That file system is read-only: make it writable, or use another place.",
-    122: "Free some space, then try again.",
+    **dict.fromkeys(NO_SPACE, FREE_SPACE),
+    errno.EROFS: "That file system is read-only: make it writable, or use another place.",
 }
 """What to do about what the operating system refuses, by errno: ENOSPC, EROFS and EDQUOT."""
+_OF_PLACES = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR})
+"""What is refused because of the file that the error names, which may be another one than what is being done names."""
 
 
 class HostError(AvfsError, code="host.failed"):
@@ -136,6 +141,9 @@ class HostError(AvfsError, code="host.failed"):
 
     def __init__(self, action: str, error: OSError) -> None:
         reason = error.strerror or str(error)
+        place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        if error.errno in _OF_PLACES and place.startswith("/") and quote(place) not in action:
+            reason += f" at {quote(place)}"
         self._say(f"cannot {action}: {reason}", _REMEDIES.get(error.errno or 0), errno=error.errno or 0)
         self.errno = error.errno or 0
 

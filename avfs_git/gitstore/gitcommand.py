@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avfs_git.errors import GitFailed, InternalError
+from avfs_git.errors import FREE_SPACE, NO_SPACE, GitFailed, InternalError
 from avfs_git.gitstore.config.gitconfig import quote_value
 from avfs_git.gitstore.config.trust import find_harmful_setting, is_private
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
@@ -84,6 +84,8 @@ _ENVIRONMENT: Mapping[str, str] = {
 }
 
 
+_NOTHING_WRITTEN = "Out of diskspace"
+"""What git says where the disk is full after a part of what it writes."""
 _LOOK_S = 0.2
 """How often to ask whether git is still waited for."""
 
@@ -267,7 +269,8 @@ def check_status(status: int, messages: str, verb: str) -> None:
     if status:
         lines = messages.strip().splitlines()
         error = GitFailed(verb, lines[-1][:300] if lines else f"status {status}")
-        error.hint = "Run `avfs doctor` to see what is affected."
+        is_full = any(text in messages for text in (*map(os.strerror, NO_SPACE), _NOTHING_WRITTEN))
+        error.hint = FREE_SPACE if is_full else "Run `avfs doctor` to see what is affected."
         raise error
 
 
