@@ -176,7 +176,7 @@ WARNINGS = {
     "undo.command_runs": "A command runs in the fork: `undo` takes its changes back first, once it has ended.",
     "undo.ignored_stay": "`op undo` leaves the ignored files that the operation changed.",
     "undo.stopped": "Undo or redo was refused for a part of the same command, which stays as it is.",
-    "undo.workspace_missing": "The workspace of a deleted fork is not in the trash; unsaved files may be missing.",
+    "undo.workspace_missing": "The workspace of a deleted fork is not whole in the trash; unsaved files may be missing.",
     "fork.clone_replaced": "An older vault has forks of another repository that was at this path.",
     "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the "
     "source's files.",
@@ -262,7 +262,7 @@ PROBLEMS = {
     "ref.damaged": "A ref cannot be read, or names a missing object. Repair, if the log has one: its last value.",
     "sidecar.damaged": "The sidecar of a fork cannot be read.",
     "statcache.unreadable": "The stat cache of a fork cannot be read. Repair: remove it.",
-    "trash.missing": "The workspace of a deleted fork is not in the trash; undo brings its commits back only.",
+    "trash.missing": "The workspace of a deleted fork is not whole in the trash; undo brings its commits back only.",
     "vault.closed": "This user may not read and write a file or directory of a vault to which it may write.",
     "vault.no_directory": "Something that is no directory is where the vault has one.",
     "vault.no_file": "Something that is no regular file is where the vault has one.",

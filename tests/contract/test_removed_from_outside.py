@@ -80,6 +80,19 @@ def test_a_deleted_fork_that_is_not_in_the_trash_is_named(vault: Vault) -> None:
     assert _codes(vault) == []
 
 
+@pytest.mark.parametrize("left", [(), ("state", "lock"), ("state", "marked")])
+def test_a_deleted_fork_that_is_not_whole_in_the_trash_is_named(vault: Vault, left: tuple[str, ...]) -> None:
+    """Its directory is there, and what was in it is not, or not its upper layer."""
+    vault.delete_fork("work")
+    (trashed,) = (vault.path / "avfs" / "trash").iterdir()
+    for entry in trashed.iterdir():
+        if entry.name not in left:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    is_told = "marked" in left or not left  # without that file, nothing says that there was an upper layer
+    assert _codes(vault) == ([("trash.missing", False)] if is_told else [])
+    assert [warning.code for warning in vault.undo().warnings] == (["undo.workspace_missing"] if is_told else [])
+
+
 def test_an_undo_that_finds_all_says_nothing(vault: Vault) -> None:
     """The fork may be deleted and brought back again and again."""
     for _ in range(2):

@@ -23,6 +23,7 @@ from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durabl
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, LockFile
 from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used
 from avfs_git.paths import fork_dir_name, oid_of
+from avfs_git.workspace.opened.layers import has_lost_upper
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceLayout, label_ref
 from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, put_git_dir_away
@@ -209,11 +210,15 @@ def take_from_trash(vault: OpenVault, fork: str, name: str) -> str:
 
 
 def is_lost(vault: OpenVault, record: OpRecord) -> bool:
-    """Tell whether the workspace that an operation has put into the trash is neither there nor in its place."""
+    """Tell whether the workspace that an operation has put into the trash is neither there whole nor in its place."""
     name = record.more.get("trash")
     if not isinstance(name, str) or vault.layout.workspace(record.fork).root.exists():
         return False
-    return _find_in_trash(vault, record.fork, name) is None
+    place = _find_in_trash(vault, record.fork, name)
+    if place is None:
+        return True
+    layout = WorkspaceLayout(place, record.fork)
+    return not os.path.lexists(layout.state) or has_lost_upper(layout)
 
 
 def _find_in_trash(vault: OpenVault, fork: str, name: str) -> Path | None:

@@ -474,8 +474,8 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
     if gone is not None and is_lost(vault, gone):
         where = vault.layout.trash / str(gone.more["trash"])
         what = (
-            f"the workspace of fork {quote(fork)} is not in the trash ('{where}'): files that were not saved may "
-            "be missing"
+            f"the workspace of fork {quote(fork)} is not in the trash, or not whole ('{where}'): files that were not "
+            "saved may be missing"
         )
         warnings = (Warning("undo.workspace_missing", what),)
     moves = [RefChange(ref, None, oid_of(old)) for ref, old, _ in gone.moves if old is not None] if gone else changes

@@ -393,7 +393,8 @@ def _check_trash(vault: OpenVault) -> Iterator[Finding]:
         if not _has_fork(vault, fork) and is_lost(vault, record):
             yield finding(
                 "trash.missing",
-                f"the workspace of the deleted fork '{fork}' is not in the trash any more ('{record.more['trash']}')",
+                f"the workspace of the deleted fork '{fork}' is not in the trash any more, or not whole "
+                f"('{record.more['trash']}')",
                 "Put it back, if it was moved; without it, undoing the deletion brings back the commits only.",
                 severity="warning",
             )
