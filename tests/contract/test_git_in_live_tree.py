@@ -1030,6 +1030,43 @@ def test_a_commit_in_the_tree_says_nothing_of_files_pushed_before_it(mounted: tu
     assert git(work.vault.path, "show", "main:theirs") == "theirs\n"
 
 
+@pytest.mark.parametrize("saves", ["checkpoint", "update"])
+@pytest.mark.parametrize("commits", [False, True])
+def test_a_switch_back_brings_what_others_pushed(mounted: tuple[Workspace, Path], saves: str, *, commits: bool) -> None:
+    """Git takes a push while HEAD is on another branch; edits after the way back are none of what others did."""
+    work, tree = mounted
+    others = Others(work.vault.path, tree.parent / "clone")
+    git_in(tree, "switch", "-q", "-c", "other")
+    for name in ("file", "theirs"):
+        (others.clone / name).write_bytes(b"theirs\n")
+    git_in(others.clone, "add", ".")
+    git_in(others.clone, "commit", "-q", "-m", "of others")
+    git_in(others.clone, "push", "-q", "origin", "HEAD:main")
+    time.sleep(1.1)  # git's log has seconds
+    git_in(tree, "switch", "-q", "main")
+    if commits:
+        (tree / "made").write_bytes(b"")
+        git_in(tree, "add", "made")
+        git_in(tree, "commit", "-q", "-m", "by git")
+    (tree / "file").write_bytes(b"mine\n")
+    (tree / "theirs").write_bytes(b"mine\n")
+
+    assert work.status().warnings == ()
+    if saves == "update":
+        assert work.update() == []
+    assert work.checkpoint().outcome == "created"
+    assert git(work.vault.path, "show", "main:theirs") == "mine\n"
+    assert git_in(tree, "status", "--short") == ""
+    work.undo()
+    work.undo()
+    assert not (tree / "theirs").exists()
+    (tree / "more").write_bytes(b"mine\n")
+    with pytest.raises(RefConflict):
+        work.checkpoint()
+    work.update()
+    assert ((tree / "file").read_bytes(), (tree / "theirs").read_bytes()) == (b"theirs\n", b"theirs\n")
+
+
 @pytest.mark.parametrize("mark", ["sparse-checkout", "--skip-worktree", "--assume-unchanged"])
 def test_an_update_commits_nothing_that_git_was_told_to_keep_out(mounted: tuple[Workspace, Path], mark: str) -> None:
     """As a checkpoint: the branch keeps files that git has left out of the tree, and gets no edits of marked ones."""

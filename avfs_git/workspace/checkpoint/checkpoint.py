@@ -50,6 +50,7 @@ from avfs_git.workspace.vault.gitmoves import (
     find_held,
     find_made_inside,
     find_under_way,
+    has_come_back,
     record_head_move,
     tell_head_move,
     tie_to_command,
@@ -306,8 +307,10 @@ def _refuse_lost_updates(locked: LockedWorkspace, compared: Compared, pack: Pack
 def _lacks_updates(locked: LockedWorkspace, compared: Compared, source: ObjectSink) -> bool:
     """Tell whether the head has a change of a file that the workspace does not have.
 
-    Where the workspace has changed the same file otherwise, too, only a merge has both.
+    Where the workspace has changed the same file otherwise, too, only a merge has both, unless it came from the head.
     """
+    if compared.head is not None and has_come_back(locked.vault, locked.fork, compared.head):
+        return False
     before, here = locked.opened.synced_trees()[0], compared.captured.tree
     there = compared.commit.tree if compared.commit is not None else None
     theirs, missing = find_differences(source, before, there), find_differences(source, here, there)

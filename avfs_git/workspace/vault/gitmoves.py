@@ -23,7 +23,7 @@ from avfs_git.errors import (
     and_more,
     name_some,
 )
-from avfs_git.gitstore.formats.reflog import Logged, find_inside, find_last_held, find_last_inside
+from avfs_git.gitstore.formats.reflog import LOOKING, Logged, find_inside, find_last_held, find_last_inside
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
 from avfs_git.gitstore.worktree import Worktree, list_worktrees, read_heads_beside
@@ -268,6 +268,22 @@ def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) ->
         if logged.old == old:
             return found
     return []
+
+
+def has_come_back(vault: OpenVault, fork: str, commit: Oid) -> bool:
+    """Tell whether git has brought the files of a live tree to a commit of their branch by a checkout of that branch.
+
+    It did so since the log recorded the files last, by the second, or committed on what it brought.
+    """
+    worktree = open_worktree(vault, fork)
+    went = (
+        [logged for logged in worktree.read_heads() if logged.message.startswith(LOOKING)] if worktree.is_there else []
+    )
+    if not went or not went[-1].message.endswith(f" to {fork}") or worktree.find_head() is not None:
+        return False
+    last = vault.oplog.find_last_state(fork)
+    is_newer = last is None or went[-1].when_s * 1_000_000_000 > last.created_at_ns
+    return is_newer and (went[-1].new == commit or bool(list_moves_inside(vault, fork, went[-1].new, commit)))
 
 
 def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
