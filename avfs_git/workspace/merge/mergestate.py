@@ -229,15 +229,12 @@ def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None,
         raise PathUnsuitable(b"/" + path, "is not in conflict")
     if content is not None or take_side is not None:
         wanted = _find_wanted(locked, found, path, take_side, content)
-        aside = _find_aside(locked, found, path)
         _ask(locked, path, wanted)
-        if aside is not None:
-            _ask(locked, aside, None)
-            _remove(locked, aside)
         if wanted is None:
             _remove(locked, path)
         else:
             _put(locked, path, *wanted)
+    _remove_aside(locked, found)
     found.resolved = True
     locked.write_state()
 
@@ -258,15 +255,16 @@ def _find_wanted(
     return side[1], locked.vault.store.read_blob(oid_of(side[2]))
 
 
-def _find_aside(locked: LockedWorkspace, found: OpenConflict, path: TreePath) -> TreePath | None:
-    """Find the file that the merge put beside a link or submodule of its name; None if it is changed, or gone."""
+def _remove_aside(locked: LockedWorkspace, found: OpenConflict) -> None:
+    """Remove the file that the merge put beside a link or submodule of its name, unless it was edited since."""
+    path = TreePath(os.fsencode(found.path))
     for side in (found.ours, found.theirs) if found.kind == ConflictKind.TYPE else ():
         aside = TreePath(os.fsencode(side[0])) if side is not None else path
         if side is not None and aside.startswith(path + b"~"):
             with suppress(OSError):
                 if hash_object(KIND_BLOB, locked.merged.read_file(aside)).hex() == side[2]:
-                    return aside
-    return None
+                    _ask(locked, aside, None)
+                    _remove(locked, aside)
 
 
 def _ask(locked: LockedWorkspace, path: TreePath, wanted: tuple[int, bytes] | None) -> None:
@@ -345,12 +343,18 @@ def _put(locked: LockedWorkspace, path: TreePath, mode: int, content: bytes) -> 
 # --- the end ------------------------------------------------------------------------------------------------------
 
 
-def check_resolved(locked: LockedWorkspace) -> None:
-    """Make sure that nothing is left to decide."""
+def settle_conflicts(locked: LockedWorkspace) -> None:
+    """Make sure that nothing is left to decide; what the merge put beside paths that were resolved by hand goes.
+
+    Raises:
+        ConflictsLeft: If something is not resolved.
+    """
     preview = Preview(locked)
     left = list_unresolved(locked, preview, preview.captured.tree)
     if left:
         raise ConflictsLeft([conflict.path for conflict in left])
+    for conflict in _merging(locked).conflicts:
+        _remove_aside(locked, conflict)
 
 
 def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
@@ -365,7 +369,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     merging = _merging(locked)
     if merging.rewriting is not None:
         raise merge_in_progress(locked.fork, merging)
-    check_resolved(locked)
+    settle_conflicts(locked)
     head = locked.vault.read_head(locked.fork)
     # Where others had moved the branch, it stands at their commit, and ours is the other parent.
     other = merging.theirs

@@ -37,7 +37,7 @@ from avfs_git.workspace.checkpoint.changes import list_told_sidecars
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_in_progress
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.merge import MERGED, Start, join_warnings, open_engine, save_target
-from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
+from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, settle_conflicts
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import AdvanceRequest, OtherSide, advance
@@ -172,7 +172,7 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
     head = locked.vault.read_head(locked.fork) or oid_of(merging.head)
     since = _list_committed_since(locked, merging, head)
     if not skip:
-        check_resolved(locked)
+        settle_conflicts(locked)
     rewriting = merging.rewriting
     # What would be put back after a crash, and what becomes a commit, has to be stored.
     saved, now, left_out = save_aside(locked, f"{'skipped' if skip else 'resolved'} {merging.source}")

@@ -603,10 +603,10 @@ def test_a_resolved_file_keeps_the_mode_of_the_merge(work: Workspace, side: Work
     assert work.stat("text").mode & 0o777 == 0o755
 
 
-@pytest.mark.parametrize("side_taken", ["ours", "theirs", None])
+@pytest.mark.parametrize("side_taken", ["ours", "theirs", "given", "as it is", "by hand"])
 @pytest.mark.parametrize("is_edited", [False, True])
 def test_a_file_beside_a_link_of_its_name_goes_with_the_decision(
-    work: Workspace, side: Workspace, side_taken: str | None, *, is_edited: bool
+    work: Workspace, side: Workspace, side_taken: str, *, is_edited: bool
 ) -> None:
     """The merge gave it a name of its own, under which it would be committed; what was edited since stays."""
     side.remove("text")
@@ -618,14 +618,19 @@ def test_a_file_beside_a_link_of_its_name_goes_with_the_decision(
     assert work.read(aside) == b"ours\n"
     if is_edited:
         work.write(aside, b"edited\n")
-    work.resolve("text", side_taken, content=b"given\n" if side_taken is None else None)
+    if side_taken == "by hand":
+        work.remove("text")
+        work.write("text", b"given\n")
+    else:
+        is_side = side_taken in ("ours", "theirs")
+        work.resolve("text", side_taken if is_side else None, content=b"given\n" if side_taken == "given" else None)
     work.continue_merge()
 
     assert work.exists(aside) == is_edited
-    if side_taken == "theirs":
+    if side_taken in ("theirs", "as it is"):
         assert work.read_link("text") == b"tool"
     else:
-        assert work.read("text") == {"ours": b"ours\n", None: b"given\n"}[side_taken]
+        assert work.read("text") == (b"ours\n" if side_taken == "ours" else b"given\n")
 
 
 def test_many_are_merged_with_the_fewest_conflicts(vault: Vault, work: Workspace, side: Workspace) -> None:
