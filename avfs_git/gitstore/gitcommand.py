@@ -11,6 +11,7 @@ whose configuration holds a key that is not known to be harmless, or to mean not
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -85,7 +86,7 @@ _ENVIRONMENT: Mapping[str, str] = {
 
 
 _NOTHING_WRITTEN = "Out of diskspace"
-"""What git says where the disk is full after a part of what it writes."""
+"""What git says of a full disk while it writes a pack or an index of a pack."""
 _LOOK_S = 0.2
 """How often to ask whether git is still waited for."""
 
@@ -269,9 +270,17 @@ def check_status(status: int, messages: str, verb: str) -> None:
     if status:
         lines = messages.strip().splitlines()
         error = GitFailed(verb, lines[-1][:300] if lines else f"status {status}")
-        is_full = any(text in messages for text in (*map(os.strerror, NO_SPACE), _NOTHING_WRITTEN))
-        error.hint = FREE_SPACE if is_full else "Run `avfs doctor` to see what is affected."
+        error.hint = FREE_SPACE if find_full(messages) is not None else "Run `avfs doctor` to see what is affected."
         raise error
+
+
+def find_full(messages: str) -> OSError | None:
+    """Make the error of a full disk out of what git says; None if it says nothing of that."""
+    if _NOTHING_WRITTEN in messages:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    # git speaks as the C library does, and as Python
+    found = (number for number in NO_SPACE if os.strerror(number) in messages)
+    return next((OSError(number, os.strerror(number)) for number in found), None)
 
 
 def find_git(verb: str) -> tuple[str, dict[str, str]]:

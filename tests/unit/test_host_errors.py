@@ -9,6 +9,7 @@ import pytest
 
 from avfs_git.errors import FREE_SPACE, GitFailed, HostError
 from avfs_git.gitstore.gitcommand import check_status
+from avfs_git.gitstore.remote.runner import Ended, check_received
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOTDIR])
@@ -34,7 +35,7 @@ def test_nothing_is_named_twice_or_in_vain(action: str, error: OSError) -> None:
     assert HostError(action, error).message == f"cannot {action}: {error.strerror}"
 
 
-@pytest.mark.parametrize(
+full = pytest.mark.parametrize(
     "messages",
     [
         "fatal: sha1 file '/v/tmp_pack' write error. Out of diskspace\n",
@@ -42,6 +43,9 @@ def test_nothing_is_named_twice_or_in_vain(action: str, error: OSError) -> None:
         "fatal: write error: Disk quota exceeded\n",
     ],
 )
+
+
+@full
 def test_git_on_a_full_disk_needs_space(messages: str) -> None:
     """The doctor, to whom other failures of git lead, cannot help."""
     with pytest.raises(GitFailed) as failed:
@@ -54,3 +58,11 @@ def test_another_failure_of_git_leads_to_the_doctor() -> None:
     with pytest.raises(GitFailed) as failed:
         check_status(128, "fatal: bad object\n", "pack-objects")
     assert "doctor" in str(failed.value.hint)
+
+
+@full
+def test_a_fetch_on_a_full_disk_is_no_fault_of_the_remote(messages: str) -> None:
+    """It needs space here, too."""
+    with pytest.raises(HostError, match="store what was fetched") as failed:
+        check_received(Ended(128, b"", tuple(messages.splitlines())), "https://example.org/a")
+    assert failed.value.hint == FREE_SPACE

@@ -18,7 +18,6 @@ that directory abandoned ends it (`end_noted`).
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import resource
@@ -35,6 +34,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from avfs_git.errors import (
+    NO_SPACE,
     GitFailed,
     HostError,
     InternalError,
@@ -46,6 +46,7 @@ from avfs_git.errors import (
     hide_user,
 )
 from avfs_git.gitstore.config.gitconfig import format_config
+from avfs_git.gitstore.gitcommand import find_full
 from avfs_git.gitstore.remote.remotes import PROTOCOLS, hide_secret, local_path
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.processes.processes import list_family, measure_work, send_signal, start_time
@@ -474,9 +475,8 @@ def check_received(ended: Ended, url: str) -> None:
     """
     if ended.status:
         here = "\n".join(line for line in ended.messages if not line.startswith("remote: "))
-        for number in (errno.ENOSPC, errno.EDQUOT):
-            if os.strerror(number) in here:  # git speaks as the C library does, and as Python
-                raise HostError("store what was fetched", OSError(number, os.strerror(number)))
+        if (full := find_full(here)) is not None:
+            raise HostError("store what was fetched", full)
         if (unwritten := _UNWRITTEN.search(here)) is not None:
             _check_room(os.path.dirname(unwritten[1]))
     check_ended(ended, url)
@@ -489,7 +489,7 @@ def _check_room(directory: str) -> None:
             write_all(file.fileno(), bytes(_BLOCK))
             os.fsync(file.fileno())
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_SPACE:
             raise HostError("store what was fetched", error) from error
 
 
