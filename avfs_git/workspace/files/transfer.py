@@ -41,6 +41,7 @@ from avfs_git.workspace.files.asked import Question, ask_before
 from avfs_git.workspace.files.files import translate_os_error
 from avfs_git.workspace.files.incoming import ask_about_all, is_repository_link, join_below
 from avfs_git.workspace.files.staging import check_free, move_into, staging_directory
+from avfs_git.workspace.files.tarmember import Member
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import find_own
 
@@ -252,7 +253,7 @@ def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> Transfe
         try:
             with contextlib.ExitStack() as stack:
                 merged = stack.enter_context(stack.enter_context(opened.locked()).changing())
-                archive = stack.enter_context(tarfile.open(fileobj=file, mode="r|*"))
+                archive = stack.enter_context(tarfile.open(fileobj=file, mode="r|*", tarinfo=Member))
                 for member in archive:
                     try:
                         _unpack(merged, archive, member, path, tally, directories)

@@ -137,11 +137,12 @@ def test_what_is_of_another_kind_is_told(vault: Vault, work: Workspace, name: st
     assert ("vault.no_directory", "error") not in _codes(vault)
 
 
-def test_a_file_of_the_desktop_among_workspaces_is_no_problem(vault: Vault, work: Workspace) -> None:
-    """No fork can have its name."""
+@pytest.mark.parametrize("name", [".DS_Store", "notes"])
+def test_a_file_of_another_program_among_workspaces_is_no_problem(vault: Vault, work: Workspace, name: str) -> None:
+    """No fork can have its name, or none has it."""
     work.write("a", b"")
     work.checkpoint()
-    (vault.path / "avfs" / "workspaces" / ".DS_Store").touch()
+    (vault.path / "avfs" / "workspaces" / name).touch()
 
     assert _codes(vault) == []
 

@@ -282,6 +282,22 @@ def test_what_is_no_archive(work: Workspace) -> None:
             work.import_tar(io.BytesIO(data))
 
 
+@pytest.mark.parametrize("damage", ["a header", "cut in a header", "cut between files"])
+def test_an_archive_that_is_damaged_is_no_shorter_one(work: Workspace, damage: str) -> None:
+    """The files after the damage are missing: that is an error, and says that the others are there."""
+    whole = bytearray(_archive(_member("a", data=b"x"), _member("b", data=b"x"), _member("c", data=b"x")).getvalue())
+    second = 2 * tarfile.BLOCKSIZE
+    if damage == "a header":
+        whole[second + 5] ^= 1
+    else:
+        del whole[second + (100 if damage == "cut in a header" else 0) :]
+
+    with pytest.raises(InvalidInput, match="no tar archive that can be read") as refused:
+        work.import_tar(io.BytesIO(whole))
+    assert "What was imported before that stays" in str(refused.value.hint)
+    assert work.read("a") == b"x"
+
+
 def test_a_hard_link_of_an_archive_takes_nothing_away(work: Workspace) -> None:
     """A link to itself, as GNU tar writes it, leaves the file; so does one to something that is not there."""
     work.write("old", b"kept")
