@@ -457,11 +457,14 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
     Raises:
         InvalidInput: If the commits are not in a line that leads to the head.
         MergeInProgress: If the workspace is in the middle of a merge.
-        RefConflict: If the branch moves meanwhile.
+        HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
+        RefConflict: If the branch holds changes that the workspace has not seen, or moves meanwhile.
     """
     vault = locked.vault
     vault.prepare()
     check_not_merging(locked)
+    check_head(vault, locked.fork)
+    check_seen(locked)
     head = vault.read_head(locked.fork)
     above, squashed = _line(locked, head, first, last)
     signature = locked.signature()

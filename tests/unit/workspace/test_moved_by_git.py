@@ -67,6 +67,20 @@ def test_a_commit_of_git_is_not_overwritten(vault: Vault, work: Workspace, moved
     check_vault(vault)
 
 
+def test_a_squash_takes_no_commit_of_git_for_the_workspaces_own(vault: Vault, work: Workspace, moved: str) -> None:
+    """The branch would be at a commit of avfs's then, whose files the workspace does not have."""
+    commit = _commit(vault, "b", b"by git")
+
+    with pytest.raises(RefConflict):
+        work.squash(moved)
+    assert git(vault.path, "rev-parse", "main").strip() == commit
+    work.update()
+    assert work.squash(moved).outcome == "rewritten"
+    work.write("c", b"mine")
+    work.checkpoint()
+    assert git(vault.path, "show", "main:b") == "by git"
+
+
 def test_restore_takes_over_what_git_committed(vault: Vault, work: Workspace, moved: str) -> None:
     """A restore of the head brings its files in; what was uncommitted is kept, and work goes on."""
     _commit(vault, "b", b"by git")
