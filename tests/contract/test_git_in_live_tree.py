@@ -1205,6 +1205,25 @@ def test_what_is_staged_follows_a_rename(mounted: tuple[Workspace, Path], case: 
     assert git_in(tree, "show", ":moved").splitlines()[-1] == ("more" if case == "link" else "theirs")
 
 
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_git_has_what_came_in_while_nothing_was_mounted(mounted: tuple[Workspace, Path]) -> None:
+    """Its index is still that of its own last commit, and not that of the branch as it was at the unmount."""
+    work, tree = mounted
+    (tree / "file").write_bytes(b"mine\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "by git")
+    Others(work.vault.path, tree.parent / "clone").push("theirs", b"theirs\n")
+    session = work.vault.find_session("main")
+    assert session is not None
+    backend = session.info().backend
+    session.unmount()
+    work.update()
+
+    with work.mount(tree, backend=backend):
+        assert git_in(tree, "status", "--short") == ""
+        git_in(tree, "commit", "-q", "--allow-empty", "-m", "by git, too")
+        assert git_in(tree, "show", "HEAD:theirs") == "theirs\n"
+
+
 @pytest.mark.parametrize("how", ["restore", "undo"])
 @pytest.mark.parametrize("edits", [False, True])
 def test_a_move_that_git_has_staged_gets_what_others_pushed(

@@ -316,6 +316,8 @@ class OpenWorkspace:
         try:
             if self.lock.session is None:
                 with contextlib.suppress(AvfsError):
+                    # Where the tree stepped aside says for which commit its index is, unless others have moved that.
+                    self.vault.note_seen(self.fork)
                     open_worktree(self.vault, self.fork).step_aside()
         finally:
             self.lock.release()
