@@ -1030,6 +1030,28 @@ def test_a_commit_in_the_tree_says_nothing_of_files_pushed_before_it(mounted: tu
     assert git(work.vault.path, "show", "main:theirs") == "theirs\n"
 
 
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_a_switch_to_the_branch_that_head_is_on_brings_nothing(mounted: tuple[Workspace, Path]) -> None:
+    """Git logs it as it logs the way back from another branch, with the commit that others have put there."""
+    work, tree = mounted
+    others = Others(work.vault.path, tree.parent / "clone")
+    git_in(tree, "switch", "-q", "--detach")
+    (others.clone / "theirs").write_bytes(b"theirs\n")
+    git_in(others.clone, "add", ".")
+    git_in(others.clone, "commit", "-q", "-m", "of others")
+    git_in(others.clone, "push", "-q", "origin", "HEAD:main")
+    work.undo()
+    time.sleep(1.1)  # git's log has seconds
+    git_in(tree, "switch", "-q", "main")
+    (tree / "mine").write_bytes(b"")
+
+    with pytest.raises(RefConflict):
+        work.checkpoint()
+    work.update()
+    assert (tree / "theirs").read_bytes() == b"theirs\n"
+    assert git_in(tree, "status", "--short") == ""
+
+
 @pytest.mark.parametrize("saves", ["checkpoint", "update"])
 @pytest.mark.parametrize("commits", [False, True])
 def test_a_switch_back_brings_what_others_pushed(mounted: tuple[Workspace, Path], saves: str, *, commits: bool) -> None:

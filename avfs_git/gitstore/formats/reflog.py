@@ -69,6 +69,19 @@ def is_made_inside(moves: Sequence[Logged], heads: Sequence[Logged], commit: Oid
     return any(logged.new == commit and not logged.message.startswith(LOOKING) for logged in heads)
 
 
+def find_last_went(heads: Sequence[Logged], branch: str) -> int | None:
+    """Find the last line in the log of HEAD by which it went to another commit or branch, or came back to `branch`.
+
+    A checkout of the branch that HEAD is on, which git logs as well, leaves files and index as they are.
+    """
+    stays = f"{LOOKING}moving from {branch} to {branch}"
+    for at in reversed(range(len(heads))):
+        logged = heads[at]
+        if logged.message.startswith(LOOKING) and (logged.old != logged.new or logged.message != stays):
+            return at
+    return None
+
+
 def find_indexed(
     moves: Sequence[Logged], heads: Sequence[Logged], branch: str, head: Oid, since: Collection[Oid | None]
 ) -> Oid | None:
@@ -77,8 +90,7 @@ def find_indexed(
     As `find_last_inside`, by what git there did since HEAD last went to another commit or branch: that put the index to
     it, and commits from before do not count.
     """
-    went = [at for at, logged in enumerate(heads) if logged.message.startswith(LOOKING)]
-    heads = heads[went[-1] :] if went else heads
+    heads = heads[find_last_went(heads, branch) or 0 :]
     if not moves or moves[-1].new != head:
         return head if None in since and is_made_inside(moves, heads, head) else None
     return find_last_inside(moves, heads, head, since, branch)
@@ -99,11 +111,12 @@ def find_last_inside(
     not count.
     """
     is_inside, at = find_inside(heads), head
+    went = find_last_went(heads, branch) if branch is not None else None
     put_s = {
         to.new: to.when_s
-        for to in heads
+        for at, to in enumerate(heads)
         if (to.old == to.new and to.message.startswith(_RESETTING))
-        or (branch is not None and to.message.startswith(LOOKING) and to.message.endswith(f" to {branch}"))
+        or (at == went and to.message.endswith(f" to {branch}"))
     }
     for move in reversed(moves):
         if at in since or move.new != at:

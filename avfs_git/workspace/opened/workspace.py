@@ -44,7 +44,7 @@ from avfs_git.workspace.opened.readonly import ReadOnly
 from avfs_git.workspace.opened.served import Served, serve, stop_serving
 from avfs_git.workspace.opened.standstill import Standstill
 from avfs_git.workspace.vault.format import WorkspaceLayout
-from avfs_git.workspace.vault.gitmoves import open_worktree
+from avfs_git.workspace.vault.gitmoves import step_aside
 from avfs_git.workspace.vault.origin import load_state
 from avfs_git.workspace.vault.vault import OpenVault, busy
 
@@ -316,9 +316,7 @@ class OpenWorkspace:
         try:
             if self.lock.session is None:
                 with contextlib.suppress(AvfsError):
-                    # Where the tree stepped aside says for which commit its index is, unless others have moved that.
-                    self.vault.note_seen(self.fork)
-                    open_worktree(self.vault, self.fork).step_aside()
+                    step_aside(self.vault, self.fork)
         finally:
             self.lock.release()
 

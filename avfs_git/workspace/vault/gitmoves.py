@@ -23,7 +23,7 @@ from avfs_git.errors import (
     and_more,
     name_some,
 )
-from avfs_git.gitstore.formats.reflog import LOOKING, Logged, find_inside, find_last_held, find_last_inside
+from avfs_git.gitstore.formats.reflog import Logged, find_inside, find_last_held, find_last_inside, find_last_went
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
 from avfs_git.gitstore.worktree import Worktree, list_worktrees, read_heads_beside
@@ -109,6 +109,15 @@ def prepare_worktree(vault: OpenVault, fork: str, directory: Path) -> bytes:
     worktree.bring_back(vault.layout.workspace(fork).root / PUT_AWAY)
     ensure_config(vault.git_dir)
     return worktree.prepare(HEADS + fork, directory)
+
+
+def step_aside(vault: OpenVault, fork: str) -> None:
+    """Let git outside move or delete a fork's branch, which no tree shows; note for which commit git's index is.
+
+    Else it is taken for that of the branch, also where others have moved that.
+    """
+    vault.note_seen(fork)
+    open_worktree(vault, fork).step_aside()
 
 
 def is_logged(vault: OpenVault, fork: str) -> bool:
@@ -276,14 +285,13 @@ def has_come_back(vault: OpenVault, fork: str, commit: Oid) -> bool:
     It did so since the log recorded the files last, by the second, or committed on what it brought.
     """
     worktree = open_worktree(vault, fork)
-    went = (
-        [logged for logged in worktree.read_heads() if logged.message.startswith(LOOKING)] if worktree.is_there else []
-    )
-    if not went or not went[-1].message.endswith(f" to {fork}") or worktree.find_head() is not None:
+    heads = worktree.read_heads() if worktree.is_there and worktree.find_head() is None else []
+    at = find_last_went(heads, fork)
+    if at is None or not heads[at].message.endswith(f" to {fork}"):
         return False
-    last = vault.oplog.find_last_state(fork)
-    is_newer = last is None or went[-1].when_s * 1_000_000_000 > last.created_at_ns
-    return is_newer and (went[-1].new == commit or bool(list_moves_inside(vault, fork, went[-1].new, commit)))
+    came, last = heads[at], vault.oplog.find_last_state(fork)
+    is_newer = last is None or came.when_s * 1_000_000_000 > last.created_at_ns
+    return is_newer and (came.new == commit or bool(list_moves_inside(vault, fork, came.new, commit)))
 
 
 def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
