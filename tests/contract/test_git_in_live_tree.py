@@ -1031,6 +1031,28 @@ def test_a_commit_in_the_tree_says_nothing_of_files_pushed_before_it(mounted: tu
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_a_switch_back_brings_nothing_of_what_the_tree_lacked_before(mounted: tuple[Workspace, Path]) -> None:
+    """Git carries it over as it does any edit: an update brings it, and no commit takes it back."""
+    work, tree = mounted
+    others = Others(work.vault.path, tree.parent / "clone")
+    others.push("first", b"theirs\n")  # unseen by the tree when HEAD leaves the branch
+    git_in(tree, "switch", "-q", "--detach")
+    (others.clone / "then").write_bytes(b"theirs\n")
+    git_in(others.clone, "add", ".")
+    git_in(others.clone, "commit", "-q", "-m", "of others")
+    git_in(others.clone, "push", "-q", "origin", "HEAD:main")
+    time.sleep(1.1)  # git's log has seconds
+    git_in(tree, "switch", "-q", "main")
+    (tree / "mine").write_bytes(b"")
+
+    with pytest.raises(RefConflict):
+        work.checkpoint()
+    work.update()
+    assert ((tree / "first").read_bytes(), (tree / "then").read_bytes()) == (b"theirs\n", b"theirs\n")
+    assert git_in(tree, "status", "--short") == ""
+
+
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
 def test_a_switch_to_the_branch_that_head_is_on_brings_nothing(mounted: tuple[Workspace, Path]) -> None:
     """Git logs it as it logs the way back from another branch, with the commit that others have put there."""
     work, tree = mounted

@@ -82,6 +82,40 @@ def find_last_went(heads: Sequence[Logged], branch: str) -> int | None:
     return None
 
 
+class WayBack(NamedTuple):
+    """How HEAD came back to a branch in a working tree. Git carries over what files and index lacked before."""
+
+    came: Logged
+    left: Oid
+    """Where the branch was when HEAD left it."""
+    left_at: int
+    """The line in the log of HEAD that says so."""
+
+
+def find_way_back(heads: Sequence[Logged], branch: str) -> WayBack | None:
+    """Find the last line in the log of HEAD, if git came back by it to a branch."""
+    at = find_last_went(heads, branch)
+    if at is None or not heads[at].message.endswith(f" to {branch}"):
+        return None
+    leaves = f"{LOOKING}moving from {branch} to "
+    left_at = next((each for each in reversed(range(at + 1)) if heads[each].message.startswith(leaves)), None)
+    left = heads[left_at].old if left_at is not None else None
+    return WayBack(heads[at], left, left_at) if left is not None and left_at is not None else None
+
+
+def is_led_inside(moves: Sequence[Logged], heads: Sequence[Logged], since: Oid, commit: Oid) -> bool:
+    """Tell whether git in a working tree alone moved a branch from one commit to another, which it has or had."""
+    is_inside, at = find_inside(heads), commit
+    for move in reversed(moves):
+        if at == since:
+            break
+        if move.new == at:
+            if move.old is None or not is_inside(move):
+                break
+            at = move.old
+    return at == since
+
+
 def find_indexed(
     moves: Sequence[Logged], heads: Sequence[Logged], branch: str, head: Oid, since: Collection[Oid | None]
 ) -> Oid | None:
@@ -90,10 +124,28 @@ def find_indexed(
     As `find_last_inside`, by what git there did since HEAD last went to another commit or branch: that put the index to
     it, and commits from before do not count.
     """
-    heads = heads[find_last_went(heads, branch) or 0 :]
+    back, went = find_way_back(heads, branch), find_last_went(heads, branch) or 0
+    if back is not None and not _is_indexed(moves, heads[: back.left_at], branch, back.left, since):
+        back = None
+    heads = heads[went:]
     if not moves or moves[-1].new != head:
         return head if None in since and is_made_inside(moves, heads, head) else None
-    return find_last_inside(moves, heads, head, since, branch)
+    return find_last_inside(moves, heads, head, since, back.came if back is not None else None)
+
+
+def _is_indexed(
+    moves: Sequence[Logged], heads: Sequence[Logged], branch: str, commit: Oid, since: Collection[Oid | None]
+) -> bool:
+    """Tell whether the index was that of a commit of the branch, where HEAD left that after what `heads` says."""
+    while commit not in since:
+        until = max((at for at, move in enumerate(moves) if move.new == commit), default=-1)
+        if find_last_inside(moves[: until + 1], heads, commit, since) == commit:
+            return True
+        back = find_way_back(heads, branch)
+        if back is None or back.came.new != commit:
+            return False
+        commit, heads = back.left, heads[: back.left_at]
+    return True
 
 
 def find_last_inside(
@@ -101,23 +153,19 @@ def find_last_inside(
     heads: Sequence[Logged],
     head: Oid,
     since: Collection[Oid | None],
-    branch: str | None = None,
+    back: Logged | None = None,
 ) -> Oid | None:
     """Find the last commit of a branch, after some, that git in a working tree made, or put its index to.
 
     `moves` is the log of the branch, `heads` that of HEAD in the tree. A commit of others counts if git there reset to
-    it later, as `git stash` does, or came back to the `branch` with it. None if there is no such commit, as far as the
+    it later, as `git stash` does, or came `back` to the branch with it. None if there is no such commit, as far as the
     log of the branch leads back without a gap: avfs does not write to it, so that what came before a move by avfs does
     not count.
     """
     is_inside, at = find_inside(heads), head
-    went = find_last_went(heads, branch) if branch is not None else None
-    put_s = {
-        to.new: to.when_s
-        for at, to in enumerate(heads)
-        if (to.old == to.new and to.message.startswith(_RESETTING))
-        or (at == went and to.message.endswith(f" to {branch}"))
-    }
+    put_s = {to.new: to.when_s for to in heads if to.old == to.new and to.message.startswith(_RESETTING)}
+    if back is not None:
+        put_s[back.new] = max(back.when_s, put_s.get(back.new, -1))
     for move in reversed(moves):
         if at in since or move.new != at:
             break

@@ -85,7 +85,7 @@ def read_status(locked: LockedWorkspace) -> Status:
 def _warn_of_unseen(locked: LockedWorkspace, compared: Compared, source: ObjectSink) -> tuple[Warning, ...]:
     """Warn of commits that another process put on the branch, and whose changes the workspace does not have."""
     unseen = find_unseen_head(locked)
-    if unseen is None or not _lacks_updates(locked, compared, source):
+    if unseen is None or not _lacks_updates(locked, compared, source, unseen):
         return ()
     head, came_from = unseen
     moved, update = f"another process has moved '{locked.fork}'", f"`avfs update {locked.fork}`"
@@ -294,7 +294,8 @@ def _refuse_lost_updates(locked: LockedWorkspace, compared: Compared, pack: Pack
     head_tree = compared.commit.tree if compared.commit else None
     if head_tree == synced or head_tree is None or compared.head is None or compared.head in _came_from(locked):
         return
-    if find_unseen_head(locked) is not None and _lacks_updates(locked, compared, pack):
+    unseen = find_unseen_head(locked)
+    if unseen is not None and _lacks_updates(locked, compared, pack, unseen):
         error = RefConflict(
             HEADS + locked.fork,
             maybe_hex(locked.opened.cache.commit if locked.opened.cache else None),
@@ -304,12 +305,12 @@ def _refuse_lost_updates(locked: LockedWorkspace, compared: Compared, pack: Pack
         raise error
 
 
-def _lacks_updates(locked: LockedWorkspace, compared: Compared, source: ObjectSink) -> bool:
-    """Tell whether the head has a change of a file that the workspace does not have.
+def _lacks_updates(locked: LockedWorkspace, compared: Compared, source: ObjectSink, unseen: tuple[Oid, Oid]) -> bool:
+    """Tell whether an unseen head has a change of a file that the workspace does not have.
 
     Where the workspace has changed the same file otherwise, too, only a merge has both, unless it came from the head.
     """
-    if compared.head is not None and has_come_back(locked.vault, locked.fork, compared.head):
+    if has_come_back(locked.vault, locked.fork, *unseen):
         return False
     before, here = locked.opened.synced_trees()[0], compared.captured.tree
     there = compared.commit.tree if compared.commit is not None else None

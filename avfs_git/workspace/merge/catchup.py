@@ -47,7 +47,7 @@ def find_behind(locked: LockedWorkspace) -> Oid | None:
 def _find_unseen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     check_head(locked.vault, locked.fork)
     unseen = find_unseen_head(locked)
-    if unseen is not None and has_come_back(locked.vault, locked.fork, unseen[0]):
+    if unseen is not None and has_come_back(locked.vault, locked.fork, *unseen):
         return None
     if unseen is not None:
         check_not_merging(locked)

@@ -23,7 +23,14 @@ from avfs_git.errors import (
     and_more,
     name_some,
 )
-from avfs_git.gitstore.formats.reflog import Logged, find_inside, find_last_held, find_last_inside, find_last_went
+from avfs_git.gitstore.formats.reflog import (
+    Logged,
+    find_inside,
+    find_last_held,
+    find_last_inside,
+    find_way_back,
+    is_led_inside,
+)
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
 from avfs_git.gitstore.worktree import Worktree, list_worktrees, read_heads_beside
@@ -279,19 +286,22 @@ def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) ->
     return []
 
 
-def has_come_back(vault: OpenVault, fork: str, commit: Oid) -> bool:
+def has_come_back(vault: OpenVault, fork: str, commit: Oid, since: Oid) -> bool:
     """Tell whether git has brought the files of a live tree to a commit of their branch by a checkout of that branch.
 
-    It did so since the log recorded the files last, by the second, or committed on what it brought.
+    They had all of the commit `since` before. Git did so since the log recorded the files last, by the second, or
+    committed on what it brought.
     """
     worktree = open_worktree(vault, fork)
-    heads = worktree.read_heads() if worktree.is_there and worktree.find_head() is None else []
-    at = find_last_went(heads, fork)
-    if at is None or not heads[at].message.endswith(f" to {fork}"):
+    if not worktree.is_there or worktree.find_head() is not None:
         return False
-    came, last = heads[at], vault.oplog.find_last_state(fork)
-    is_newer = last is None or came.when_s * 1_000_000_000 > last.created_at_ns
-    return is_newer and (came.new == commit or bool(list_moves_inside(vault, fork, came.new, commit)))
+    moves, heads = worktree.read_moves(HEADS + fork), worktree.read_heads()
+    back, last = find_way_back(heads, fork), vault.oplog.find_last_state(fork)
+    if back is None or (last is not None and back.came.when_s * 1_000_000_000 <= last.created_at_ns):
+        return False
+    came = back.came.new
+    is_on = came == commit or bool(list_moves_inside(vault, fork, came, commit))
+    return is_on and is_led_inside(moves, heads, since, back.left)
 
 
 def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
