@@ -2,8 +2,8 @@
 
 Decided here: how processes exclude each other from a workspace, and how a process learns cheaply that another wrote
 meanwhile. The lock is flock(2): the kernel drops it when its holder dies. The file has the layout of
-`docs/design/format.md`, "lock"; each process maps it. How long a lock is waited for: `LOCK_TIMEOUT_S`; what a message
-says of the holder: `Holder`.
+`docs/design/format.md`, "lock"; each process maps it to read it. How long a lock is waited for: `LOCK_TIMEOUT_S`; what
+a message says of the holder: `Holder`.
 
 - The *epoch* grows with each change, and is odd during one: an odd epoch without a holder means that the holder died in
   a change.
@@ -26,9 +26,11 @@ import os
 import struct
 import threading
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import overload
 
 from avfs_git.errors import LeftInForce
 from avfs_git.host.files.closing import Closing
@@ -50,6 +52,7 @@ _OWNER_MAX = 168
 _ABOVE_AT = _OWNER_AT + _OWNER_MAX
 _ABOVE = struct.Struct("<3Q")
 _SIZE = _ABOVE_AT + _ABOVE.size
+_GET_FLAGS, _SET_FLAGS, _NOCOW = 0x80086601, 0x40086602, 0x00800000  # linux/fs.h: FS_IOC_GETFLAGS and so on
 _COUNTERS_END = 1 << 64
 """A counter that is damaged may stand just below it; it wraps around, and stays odd or even as it should be."""
 
@@ -81,6 +84,46 @@ def _look_at(pid: int) -> tuple[bytes, int]:
     return _ABOVE.pack(os.stat("/proc/self/ns/pid").st_ino, pid, int(fields[19])), int(fields[1])
 
 
+class _Content:
+    """The content of a lock file: read through a map, written by calls.
+
+    A copy-on-write file system (btrfs) needs room for each write, and on a full disk or at a quota it kills a process
+    that writes through a map (SIGBUS). A call fails there, or succeeds where the file is no copy (`_write_in_place`).
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._map = mmap.mmap(fd, _SIZE, access=mmap.ACCESS_READ)
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> bytes: ...
+
+    def __getitem__(self, place: int | slice) -> int | bytes:
+        """Read a byte, or several."""
+        return self._map[place]
+
+    def __setitem__(self, place: int | slice, value: int | bytes) -> None:
+        """Write a byte, or several, in one call: a reader sees all of them or none, and a kill leaves all or none."""
+        start = place.start if isinstance(place, slice) else place
+        os.pwrite(self._fd, value if isinstance(value, bytes) else bytes((value,)), start)
+
+    def close(self) -> None:
+        """Give up the map."""
+        self._map.close()
+
+
+def _write_in_place(fd: int) -> None:
+    """Have a new, empty file written in place on a file system that makes copies (FS_NOCOW_FL); else do nothing."""
+    with suppress(OSError):
+        flags = array("L", [0])
+        fcntl.ioctl(fd, _GET_FLAGS, flags)
+        flags[0] |= _NOCOW
+        fcntl.ioctl(fd, _SET_FLAGS, flags)
+
+
 class LockFile(Closing):
     """An exclusive lock between processes, with change counters.
 
@@ -99,9 +142,10 @@ class LockFile(Closing):
         try:
             found = os.fstat(self._fd)
             if found.st_size < _SIZE or not found.st_blocks:
-                # The blocks, too: on a full disk a write to a hole through the map kills the process (SIGBUS).
-                os.posix_fallocate(self._fd, 0, _SIZE)
-            self._map = mmap.mmap(self._fd, _SIZE)
+                if not found.st_size:
+                    _write_in_place(self._fd)
+                os.posix_fallocate(self._fd, 0, _SIZE)  # the blocks, too: later writes need none on a full disk
+            self._map: _Content | mmap.mmap = _Content(self._fd)
         except BaseException:
             os.close(self._fd)
             raise
@@ -225,12 +269,13 @@ class LockFile(Closing):
         return self._map[_OPERATING] == 2
 
     def sign(self, *, command: str | None = None) -> None:
-        """Write down who holds the lock, or the command for which it does, and since when. Costs a memory copy."""
+        """Write down who holds the lock, or for which command, and since when, as far as the disk allows."""
         self._sign(Holder(os.getpid(), time.time_ns(), self._owner if command is None else f"'{command}'"))
 
     def _sign(self, holder: Holder) -> None:
         record = f"{holder.pid} {holder.since_ns} {holder.name}".encode("utf-8", "replace")
-        self._map[_OWNER_AT:_SIZE] = record[:_OWNER_MAX].ljust(_SIZE - _OWNER_AT, b"\0")
+        with suppress(OSError):  # only messages need it
+            self._map[_OWNER_AT:_SIZE] = record[:_OWNER_MAX].ljust(_SIZE - _OWNER_AT, b"\0")
 
     def name_above(self, pid: int) -> None:
         """Note the process above the command that the lock was signed for: what comes from it would wait for itself."""
@@ -245,7 +290,8 @@ class LockFile(Closing):
         try:
             yield
         finally:
-            self._map[_OWNER_AT:_SIZE] = before
+            with suppress(OSError):
+                self._map[_OWNER_AT:_SIZE] = before
 
     def holder(self) -> Holder | None:
         """Tell who last signed. Meaningful only while the lock cannot be taken."""
@@ -281,10 +327,10 @@ class LockFile(Closing):
     def begin_change(self) -> int:
         """Mark that a change begins, before anything is touched; nests. Returns the epoch before."""
         before = self.epoch
-        self._changing += 1
-        if self._changing == 1:
+        if self._changing == 0:
             # Odd already: a process died in a change. Staying odd here would hide our own change from others.
             self._map[0:8] = ((before + 1 + before % 2) % _COUNTERS_END).to_bytes(8, "little")
+        self._changing += 1
         return before
 
     def end_change(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -64,3 +66,26 @@ def test_a_path_is_no_session(locks: tuple[LockFile, LockFile]) -> None:
         assert second.session is None
         first.stop_keeping()
         first.release()
+
+
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On btrfs a write needs room also for bytes that are there: a write through a map kills the process, a call can fail."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with LockFile(tmp_path / "lock", owner="who writes") as lock:
+        assert lock.acquire(0)
+        monkeypatch.setattr(os, "pwrite", full)
+        lock.sign()  # only messages need it
+        with pytest.raises(OSError, match="quota"):
+            lock.begin_change()
+        with pytest.raises(OSError, match="quota"):
+            lock.mark_operating(operating=True)
+        assert lock.epoch == 0
+        assert not lock.is_operating
+        monkeypatch.undo()
+        assert (lock.begin_change(), lock.epoch, lock.end_change()) == (0, 1, 2)
+        lock.release()
