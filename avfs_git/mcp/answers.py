@@ -144,14 +144,15 @@ def answer(
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=record)
 
 
-def fail(error: AvfsError, offered: Collection[str]) -> CallToolResult:
+def fail(error: AvfsError, offered: Mapping[str, Collection[str]], named: Mapping[str, object]) -> CallToolResult:
     """Make the answer of a tool of an error: its code, what failed, and what to do. `_meta` has it for programs.
 
     Args:
         error: The error, whose hint is changed to the words of the tools.
-        offered: The names of the tools that the server has.
+        offered: The tools that the server has, each with the names of its arguments.
+        named: The arguments of the call.
     """
-    error.hint = in_words_of_tools(error.hint, offered) if error.hint else None
+    error.hint = in_words_of_tools(error.hint, offered, named) if error.hint else None
     text = f"{error.code}: {error.message}" + (f"\n{error.hint}" if error.hint else "")
     return CallToolResult(
         content=[TextContent(type="text", text=text[:BUDGET])], is_error=True, _meta={"avfs/error": to_error(error)}

@@ -10,8 +10,9 @@ answer of its own, and the sealed state that comes back names the request.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 from mcp.server.mcpserver import Context
@@ -23,6 +24,9 @@ from avfs_git.errors import ApprovalNeeded, ApprovalRefused
 from avfs_git.mcp.scope import Call
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.values import NamedTuple
+
+if TYPE_CHECKING:
+    from avfs_git.sdk import Vault
 
 _KEY = "approval"
 _MAX_QUESTION = 8000
@@ -65,13 +69,14 @@ async def ask(
     """
     token = str(needed.details["token"])
     id_ = token.partition(".")[0]
+    opened = await anyio.to_thread.run_sync(lambda: call.vault(vault))
     needed.hint = (
-        f"A person grants it with `avfs approvals grant {id_}`; then call again with the same arguments "
+        f"A person grants it with `{_grant(opened, id_)}`; then call again with the same arguments "
         f"and approve={token!r}."
     )
     if not _can_ask(context):
         raise needed
-    waiting = await anyio.to_thread.run_sync(lambda: call.vault(vault).policy.approval(id_))
+    waiting = await anyio.to_thread.run_sync(lambda: opened.policy.approval(id_))
     question = "\n".join(["A command needs your approval.", *describe(waiting)])
     if len(question) > _MAX_QUESTION:
         raise needed
@@ -89,14 +94,20 @@ def decide(call: Call, vault: str | None, answer: Answer) -> str:
         ApprovalRefused: If the user did not say yes.
     """
     id_ = answer.token.partition(".")[0]
-    policy = call.vault(vault).policy
+    opened = call.vault(vault)
+    policy = opened.policy
     if answer.action == "accept" and answer.allow:
         policy.grant(id_)
         return answer.token
     if answer.action == "cancel":
-        raise ApprovalRefused(id_, "the user did not answer", hint=f"It waits: `avfs approvals grant {id_}`.")
+        raise ApprovalRefused(id_, "the user did not answer", hint=f"It waits: `{_grant(opened, id_)}`.")
     policy.deny(id_)
     raise ApprovalRefused(id_, "the user refused the command")
+
+
+def _grant(vault: Vault, approval: str) -> str:
+    """Spell the command with which a person grants a request, wherever that person is."""
+    return f"avfs --vault {shlex.quote(vault.name)} approvals grant {approval}"
 
 
 def _read(token: str, result: ElicitResult) -> Answer:

@@ -1,13 +1,15 @@
 """Hints in the words of the protocol: the tools and arguments that a client has, instead of commands and options.
 
-Decided here: which tool stands for which command of avfs, and which argument for which option. Errors of the library
+Decided here: which tool stands for which command of avfs, and which argument for which option. What the call named,
+vault or fork, the tool of a hint needs as well. Errors of the library
 name commands (`avfs fork list`), which a client cannot type. A command that has no tool, or none in this server, stays:
 a person runs it, and the hint says so. A pure function; `answers.fail` calls it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 
 from avfs_git.patterns import compiled
@@ -57,17 +59,20 @@ OPTIONS = {
 }
 """Options, and the arguments that say the same."""
 
-_QUOTED = compiled(r"`(avfs (?:--(?:vault|fork) \S+ )*)?([^`]+)`")
+_QUOTED = compiled(r"`(avfs (?:--(?:vault|fork) (?:'[^`]*?'|\S)+ )*)?([^`]+)`")
+_PLACE = ("vault", "fork")
 _PERSON = "Commands that begin with `avfs` are for a person, in a terminal."
 
 
-def in_words_of_tools(hint: str, offered: Collection[str]) -> str:
+def in_words_of_tools(hint: str, offered: Mapping[str, Collection[str]], named: Mapping[str, object]) -> str:
     """Say a hint so that a client can follow it.
 
     Args:
         hint: What an error of the library says.
-        offered: The names of the tools that the server has.
+        offered: The tools that the server has, each with the names of its arguments.
+        named: The arguments of the call.
     """
+    place = {name: given for name in _PLACE if isinstance(given := named.get(name), str)}
     left = False
 
     def translate(avfs: str | None, words: str) -> str:
@@ -78,18 +83,20 @@ def in_words_of_tools(hint: str, offered: Collection[str]) -> str:
         if command is None or TOOLS[command] not in offered:
             left = True
             return f"`{avfs}{words}`"
-        return _name_call(TOOLS[command], words.removeprefix(command).split())
+        tool = TOOLS[command]
+        given = {**place, **_read_options([*shlex.split(avfs), *shlex.split(words.removeprefix(command))])}
+        taken = {name: value for name, value in given.items() if name not in _PLACE or name in offered[tool]}
+        shown = [name if "=" in name else f"{name}={value!r}" for name, value in taken.items()]
+        return f"`{tool}`" + (f" with {', '.join(shown)}" if shown else "")
 
     said = _QUOTED.sub(lambda match: translate(match[1], match[2]), hint)
     return f"{said} {_PERSON}" if left and "A person" not in said else said
 
 
-def _name_call(tool: str, words: list[str]) -> str:
-    """Name a tool, with the options of a command that it has as arguments."""
-    pairs = pairwise([*words, ""])
-    known = [(OPTIONS[word], value) for word, value in pairs if word in OPTIONS]
-    given = [name if "=" in name else f"{name}={value!r}" for name, value in known if value or "=" in name]
-    return f"`{tool}`" + (f" with {', '.join(given)}" if given else "")
+def _read_options(words: list[str]) -> dict[str, str]:
+    """Read the options of a command that tools have as arguments."""
+    known = [(OPTIONS[word], value) for word, value in pairwise([*words, ""]) if word in OPTIONS]
+    return {name: value for name, value in known if value or "=" in name}
 
 
 def _name_option(words: str) -> str:
@@ -99,4 +106,4 @@ def _name_option(words: str) -> str:
     option, _, value = words.partition(" ")
     if option not in OPTIONS or not value:
         return f"`{words}`"
-    return f"`{OPTIONS[option]}`" if value.isupper() else f"`{OPTIONS[option]}={value!r}`"
+    return f"`{OPTIONS[option]}`" if value.isupper() else f"`{OPTIONS[option]}={shlex.split(value)[0]!r}`"

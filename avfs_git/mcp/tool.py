@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, get_type_hints
 
@@ -130,7 +130,7 @@ class AvfsTool(Tool):
     scope: Any = Field(exclude=True)
     leftovers: Any = Field(exclude=True)
     describe: Any = Field(exclude=True)
-    offered: frozenset[str] = Field(exclude=True)
+    offered: Any = Field(exclude=True)
     render: Any = Field(default=None, exclude=True)
     answer_schema: Schema = Field(exclude=True)
 
@@ -150,14 +150,14 @@ class AvfsTool(Tool):
             done = await self._run(self._validate(arguments), context)
         except AvfsError as error:
             note_error(error)
-            return fail(error, self.offered)
+            return fail(error, self.offered, arguments)
         except MCPError:
             raise
         except OSError as error:
-            return fail(HostError(f"finish {self.name}", error), self.offered)
+            return fail(HostError(f"finish {self.name}", error), self.offered, arguments)
         except Exception as error:  # noqa: BLE001 - the one catch-all of the server: a client gets an answer
             _log.exception("tool %s", self.name)
-            return fail(InternalError(f"{type(error).__name__}: {error}"), self.offered)
+            return fail(InternalError(f"{type(error).__name__}: {error}"), self.offered, arguments)
         if isinstance(done, CallToolResult) and done.structured_content is not None:
             note_result(done.structured_content)
         return done
@@ -255,12 +255,17 @@ def make_tools(specs: Sequence[Spec], scope: Scope, leftovers: Leftovers, descri
     allowed = [
         spec for spec in specs if spec.reach <= scope.reach and (spec.hints.read_only_hint or not scope.is_read_only)
     ]
-    offered = frozenset(spec.function.__name__ for spec in allowed)
+    fixed = {Reach.HOME: set(), Reach.VAULT: {"vault"}, Reach.FORK: {"vault", "fork"}}[scope.reach]
+    offered = {spec.function.__name__: inspect.signature(spec.function).parameters.keys() - fixed for spec in allowed}
     return [_make(spec, scope, leftovers, describe, offered) for spec in allowed]
 
 
 def _make(
-    spec: Spec, scope: Scope, leftovers: Leftovers, describe: Callable[..., Any], offered: frozenset[str]
+    spec: Spec,
+    scope: Scope,
+    leftovers: Leftovers,
+    describe: Callable[..., Any],
+    offered: Mapping[str, Collection[str]],
 ) -> Tool:
     text = re.sub(r"(?<=\S)\n(?=\S)", " ", re.sub(r"\n +", "\n", spec.function.__doc__ or ""))
     plain = Tool.from_function(
@@ -280,8 +285,8 @@ def _make(
         render=spec.render,
         answer_schema=answer_schema(get_type_hints(spec.function)["return"]),
     )
-    fixed = {Reach.HOME: (), Reach.VAULT: ("vault",), Reach.FORK: ("vault", "fork")}[scope.reach]
-    properties = {name: held for name, held in plain.parameters["properties"].items() if name not in fixed}
+    taken = offered[spec.function.__name__]
+    properties = {name: held for name, held in plain.parameters["properties"].items() if name in taken}
     made.parameters = _without_titles({**plain.parameters, "properties": properties, "additionalProperties": False})
     return made
 

@@ -97,7 +97,7 @@ def test_a_client_that_cannot_ask_is_told_the_way(place: Place, era: str) -> Non
     assert result.meta is not None
     token = result.meta["avfs/error"]["details"]["token"]
     (waiting,) = approvals(place)
-    assert f"avfs approvals grant {waiting.id}" in text_of(result)
+    assert f"avfs --vault work approvals grant {waiting.id}" in text_of(result)
     assert code_of(run(place, era, None, approve=token)[0]) == "policy.approval_refused"
     with place.open() as home:
         home.open_vault("work").policy.grant(waiting.id)

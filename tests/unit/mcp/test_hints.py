@@ -11,7 +11,7 @@ from avfs_git import errors
 from avfs_git.mcp.hints import OPTIONS, TOOLS, in_words_of_tools
 
 PERSON = "Commands that begin with `avfs` are for a person, in a terminal."
-ALL = frozenset(TOOLS.values())
+ALL = {name: ("vault", "fork") if name != "fork_list" else ("vault",) for name in TOOLS.values()}
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ ALL = frozenset(TOOLS.values())
         ),
         ("Work in that one with `--vault shop`.", "Work in that one with `vault='shop'`."),
         ("Take it back with `avfs undo --fork side`.", "Take it back with `undo` with fork='side'."),
-        ("Go on with `avfs --vault shop merge --continue`.", "Go on with `merge_continue`."),
+        ("Go on with `avfs --vault shop merge --continue`.", "Go on with `merge_continue` with vault='shop'."),
         ("Take `--ours`, `--theirs` or `--from FILE`.", "Take `side='ours'`, `side='theirs'` or `--from FILE`."),
         ("A person grants it with `avfs approvals grant x`.", "A person grants it with `avfs approvals grant x`."),
         ("Run `git rebase --continue` in the tree.", "Run `git rebase --continue` in the tree."),
@@ -35,12 +35,34 @@ ALL = frozenset(TOOLS.values())
 )
 def test_commands_become_tools(hint: str, said: str) -> None:
     """What has a tool is named by it, what has none is for a person, and all other text stays."""
-    assert in_words_of_tools(hint, ALL) == said
+    assert in_words_of_tools(hint, ALL, {}) == said
+
+
+@pytest.mark.parametrize(
+    ("hint", "said"),
+    [
+        ("See them with `avfs fork list`.", "See them with `fork_list` with vault='shop'."),
+        ("Go on with `avfs merge --continue`.", "Go on with `merge_continue` with vault='shop', fork='a&b'."),
+        ("Undo it: `avfs undo --fork 'c;d'`.", "Undo it: `undo` with vault='shop', fork='c;d'."),
+        ("`avfs --vault 'a b' undo --fork c`.", "`undo` with vault='a b', fork='c'."),
+        ("Work in that one with `--fork 'c;d'`.", "Work in that one with `fork='c;d'`."),
+    ],
+)
+def test_a_tool_works_where_the_call_did(hint: str, said: str) -> None:
+    """What the call named is named again, unless the hint names another; names are not quoted for a shell."""
+    assert in_words_of_tools(hint, ALL, {"vault": "shop", "fork": "a&b", "path": "x"}) == said
+
+
+def test_no_argument_is_named_that_a_tool_does_not_take() -> None:
+    """A server for one fork has neither `vault` nor `fork`."""
+    limited = dict.fromkeys(ALL, ())
+    assert in_words_of_tools("Run `avfs --vault v undo --fork f`.", limited, {"fork": "f"}) == "Run `undo`."
 
 
 def test_a_tool_that_the_server_lacks_is_not_named() -> None:
     """A server for one fork has no list of forks: the command stays, for a person."""
-    assert in_words_of_tools("See `avfs fork list`.", ALL - {"fork_list"}).startswith("See `avfs fork list`. Commands")
+    others = {name: taken for name, taken in ALL.items() if name != "fork_list"}
+    assert in_words_of_tools("See `avfs fork list`.", others, {}).startswith("See `avfs fork list`. Commands")
 
 
 def test_every_option_in_a_hint_of_an_error_is_known() -> None:
