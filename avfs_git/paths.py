@@ -32,20 +32,35 @@ ROOT = TreePath(b"")
 _PLAIN = compiled(rb"(?:[^./\0][^/\0]*/)*[^./\0][^/\0]*", re.DOTALL)
 """A path in which nothing needs a second look: no slash at either end, no component that begins with a dot."""
 NAME_MAX = 255  # linux/limits.h
+_DIR_MAX = 230
+"""Bytes of the name of a workspace's directory, to which that of the trash adds some."""
 _MOST = 2**31 - 1
 """The largest limit that git and SQLite take."""
 WHOLE_VAULT = "*"
 """What stands for a fork where a mount shows all of a vault: no branch can have that name."""
 
 
+def text_given(text: str) -> str:
+    """Take a text of a caller.
+
+    Raises:
+        InvalidInput: If it is a value of another type.
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(f"a text is needed, not a value of type '{type(text).__name__}'")
+    return text
+
+
 def encode_given(text: PathLike) -> bytes:
     """Spell a text of a caller as the bytes that files have.
 
     Raises:
-        InvalidInput: If it holds half of a character, which no file does.
+        InvalidInput: If it holds half of a character, which no file does, or is a value of another type.
     """
     try:
         return os.fsencode(text)
+    except TypeError:
+        raise InvalidInput(f"a text or a path is needed, not a value of type '{type(text).__name__}'") from None
     except UnicodeEncodeError:
         raise InvalidInput(f"{quote(os.fspath(text))} holds half of a character (a lone surrogate)") from None
 
@@ -96,22 +111,35 @@ def list_given(given: Iterable[_T]) -> list[_T]:
     """List the names or paths that a caller gives as a sequence.
 
     Raises:
-        InvalidInput: If it is a single text or path. Python iterates over the letters of a text, and each letter would
-            be taken for a name.
+        InvalidInput: If it is a single text or path, or no list at all. Python iterates over the letters of a text, and
+            each letter would be taken for a name.
     """
     if isinstance(given, str | bytes | os.PathLike):
         text = os.fspath(given)
         raise InvalidInput(f"a list is needed, not the single value {quote(text)}", hint="Put it into a list.")
+    if not isinstance(given, Iterable):
+        raise InvalidInput(f"a list is needed, not a value of type '{type(given).__name__}'")
     return list(given)
+
+
+def whole(number: int) -> int:
+    """Take a whole number of a caller.
+
+    Raises:
+        InvalidInput: If it is a value of another type, as 1.5 is.
+    """
+    if not isinstance(number, int):
+        raise InvalidInput(f"a whole number is needed, not a value of type '{type(number).__name__}'")
+    return number
 
 
 def at_most(limit: int) -> int:
     """Read how many results a caller wants at most.
 
     Raises:
-        InvalidInput: If it is a negative number.
+        InvalidInput: If it is a negative number, or none.
     """
-    if limit < 0:
+    if whole(limit) < 0:
         raise InvalidInput(f"at most {limit} results make no sense: a limit is not negative")
     return min(limit, _MOST)
 
@@ -195,7 +223,7 @@ def check_vault_name(name: str) -> str:
     Raises:
         InvalidName: Otherwise.
     """
-    if not _VAULT_NAME.fullmatch(name):
+    if not _VAULT_NAME.fullmatch(text_given(name)):
         raise InvalidName("vault", name, "use 1 to 64 letters, digits, '-', '_' and '.', not starting with '-' or '.'")
     if name.endswith((".git", ".lock", ".")):
         raise InvalidName("vault", name, "it may not end in '.git', '.lock' or '.'")
@@ -234,7 +262,7 @@ def check_label(name: str) -> str:
     Raises:
         InvalidName: Otherwise.
     """
-    if not name.strip():
+    if not text_given(name).strip():
         raise InvalidName("checkpoint", name, "it is empty")
     if not name.isprintable():
         raise InvalidName("checkpoint", name, "it holds a line break or another control character")
@@ -270,7 +298,7 @@ def label_of_ref_name(name: str) -> str:
 
 
 def _refuse_ref(name: str) -> str | None:
-    if not name:
+    if not text_given(name):
         return "it is empty"
     try:
         size = len(name.encode("utf-8"))
@@ -278,6 +306,8 @@ def _refuse_ref(name: str) -> str | None:
         return "it is not valid UTF-8"
     if size > 200:
         return "it is longer than 200 bytes"
+    if len(_escape(name).encode()) > _DIR_MAX:
+        return f"it is longer than {_DIR_MAX} bytes with each slash as `%2F`, as avfs names a directory"
     if name.startswith("-"):
         return "it starts with '-'"
     if (forbidden := _REF_FORBIDDEN.search(name)) is not None:
@@ -293,7 +323,18 @@ def _refuse_ref(name: str) -> str | None:
 
 
 def fork_dir_name(fork: str) -> str:
-    """Encode a fork's name as one directory name, reversibly: `%` and `/` are percent-escaped."""
+    """Encode a fork's name as one directory name, reversibly: `%` and `/` are percent-escaped.
+
+    Raises:
+        InvalidName: If it would name another directory, or none at all.
+    """
+    raw = encode_given(fork)
+    if raw in (b"", b".", b"..") or b"\0" in raw or len(raw) > NAME_MAX:
+        check_fork_name(fork)
+    return _escape(fork)
+
+
+def _escape(fork: str) -> str:
     return fork.replace("%", "%25").replace("/", "%2F")
 
 

@@ -465,8 +465,8 @@ class Dispatch:
 
     def check_new(self, name: str) -> None:
         """Check that a new fork's name is not that of a mount without a branch."""
-        back = f"bring it back with `avfs undo --fork {shlex.quote(name)}`, or make the new fork"
-        self.check_left(check_fork_name(name), back)
+        check_fork_name(name)
+        self.check_left(name, f"bring it back with `avfs undo --fork {shlex.quote(name)}`, or make the new fork")
 
     def check_left(self, fork: str, then: str) -> None:
         """Check that no workspace of a fork without a branch is mounted.

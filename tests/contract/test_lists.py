@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from avfs_git import Home, sdk
-from avfs_git.errors import InvalidInput, InvalidName
+from avfs_git.errors import CheckpointNotFound, InvalidInput, InvalidName
 from avfs_git.sdk import Vault
 
 _FILLED = {"old": "main", "new": "main", "rev": "main", "fork": "main", "directory": ".", "pattern": "a", "words": "a"}
@@ -146,3 +146,81 @@ def test_half_of_a_character_is_refused(vault: Vault) -> None:
             use(half)
     with pytest.raises(InvalidInput, match="half of a character"):
         work.set_meta("a", "key", half)
+
+
+def test_values_of_other_types_are_refused(vault: Vault) -> None:
+    """Names, paths, lists and numbers of wrong types are told as such, and nothing has changed."""
+    work: Any = vault.workspace()
+    before = vault.operations()
+
+    uses: list[tuple[Callable[[Any], object], str]] = [
+        (work.read, "a text or a path"),
+        (work.add, "a text or a path"),
+        (work.checkpoint, "a text"),
+        (lambda name: work.diff(name, "ab"), "a text"),
+        (vault.fork, "a text"),
+        (work.cherry_pick, "a list"),
+    ]
+    for use, needed in uses:
+        with pytest.raises(InvalidInput, match=f"{needed} is needed, not a value of type 'int'"):
+            use(5)
+    counted: list[Callable[[Any], object]] = [
+        lambda number: work.grep("a", before=number),
+        lambda number: work.grep("a", max_count=number),
+        lambda number: work.find(min_size=number),
+        lambda number: work.search("a", limit=number),
+        lambda number: work.log(limit=number),
+        lambda number: work.touch("new", mtime_ns=number),
+        lambda number: work.chmod("a", number),
+    ]
+    for count in counted:
+        with pytest.raises(InvalidInput, match="a whole number is needed, not a value of type 'float'"):
+            count(1.5)
+    assert vault.operations() == before
+    assert not work.exists("new")
+
+
+def test_values_that_nothing_can_have_are_refused(vault: Vault) -> None:
+    """Before anything is done: no error of Python's, and no other value in place of the one given."""
+    work: Any = vault.workspace()
+    before, mode = vault.operations(), work.stat("a").mode
+
+    uses: list[Callable[[], object]] = [
+        lambda: work.touch("new", mtime_ns=10**30),
+        lambda: work.chmod("a", -1),
+        lambda: work.chmod("a", 10**30),
+        lambda: work.symlink("new", b"a\0b"),
+        lambda: work.draw_log(form="a\0b"),
+        lambda: work.draw_log(form="half\ud800"),
+        lambda: work.edit("a", "ab"),
+        lambda: work.edit("a", ("a", "b", "c")),
+        lambda: work.list_checkpoints(limit=-1),
+        lambda: work.search_history("a", limit=0),
+        lambda: vault.operations(fork="f" * 100_000),
+        lambda: vault.apply("f" * 100_000, "."),
+        lambda: vault.set_config("quota.fork_bytes", "5", fork="a\0b"),
+        lambda: vault.set_config("quota.fork_bytes", "5", fork=""),
+        lambda: vault.fork("/".join("a" * 100)),
+    ]
+    for use in uses:
+        with pytest.raises(InvalidInput):
+            use()
+    with pytest.raises(CheckpointNotFound):
+        work.blame("a", at="HEAD~" + "9" * 5000)
+
+    assert (vault.operations(), work.stat("a").mode, work.exists("new")) == (before, mode, False)
+    assert work.list_checkpoints(limit=0) == []
+
+
+def test_the_root_of_a_checkout_is_all(vault: Vault) -> None:
+    """All of a workspace comes from the state, and undo takes that back."""
+    work = vault.workspace()
+    work.checkpoint("first")
+    work.write("later", b"later\n")
+    work.checkpoint("second")
+
+    work.checkout_path("/", at="first")
+
+    assert not work.exists("later")
+    work.undo()
+    assert work.read("later") == b"later\n"

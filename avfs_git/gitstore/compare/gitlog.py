@@ -13,7 +13,7 @@ from pathlib import Path
 
 from avfs_git.errors import InvalidInput, quote
 from avfs_git.gitstore import gitcommand
-from avfs_git.paths import Oid, TreePath, oid_of
+from avfs_git.paths import Oid, TreePath, encode_given, oid_of
 
 _DECORATIONS = tuple(f"--decorate-refs=refs/{place}/*" for place in ("heads", "remotes", "tags", "avfs/checkpoints"))
 
@@ -53,6 +53,8 @@ def draw_log(
     options = [f"--max-count={limit}", *shown, *_DECORATIONS]
     options += ["--color=always", "--decorate=short"] if color else ["--no-color", "--no-decorate"]
     if form is not None:
+        if b"\0" in encode_given(form):
+            raise InvalidInput("a format cannot hold a NUL byte")
         options.append(f"--format={form}")
     if left_out is not None:
         options += ["--invert-grep", f"--grep={left_out}"]

@@ -23,7 +23,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.scratch import put_loose, put_pack, scratch_repository
 from avfs_git.globs import PathGlobs, check_glob, is_of_path, quote_for_git, spell_for_git
 from avfs_git.model import GrepOutcome, GrepQuery, GrepSyntax
-from avfs_git.paths import Oid, TreePath, join
+from avfs_git.paths import Oid, TreePath, join, whole
 from avfs_git.patterns import compiled
 
 _SYNTAX = {GrepSyntax.EXTENDED: "-E", GrepSyntax.FIXED: "-F", GrepSyntax.PERL: "-P"}
@@ -60,9 +60,9 @@ def check_query(query: GrepQuery) -> None:
         )
     for glob in (*query.include, *query.exclude):
         check_glob(glob)
-    if not (0 <= query.before <= _CONTEXT_MAX and 0 <= query.after <= _CONTEXT_MAX):
+    if not all(0 <= whole(lines) <= _CONTEXT_MAX for lines in (query.before, query.after)):
         raise InvalidInput("a number of lines is negative or too large")
-    if query.max_count is not None and query.max_count < 1:
+    if query.max_count is not None and whole(query.max_count) < 1:
         raise InvalidInput("at least one match of each file has to be given")
 
 

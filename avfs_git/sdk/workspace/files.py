@@ -25,7 +25,17 @@ from avfs_git.model import (
     TransferResult,
     TreeNode,
 )
-from avfs_git.paths import PathLike, TreePath, host_path, parse_tree_path, show_path
+from avfs_git.paths import (
+    PathLike,
+    TreePath,
+    encode_given,
+    host_path,
+    list_given,
+    parse_tree_path,
+    show_path,
+    text_given,
+    whole,
+)
 from avfs_git.sdk.parts import client, content, history, operations, stop, transfer
 from avfs_git.values import NamedTuple
 
@@ -33,6 +43,8 @@ if TYPE_CHECKING:
     from avfs_git.sdk.handle import ForkHandle
 
 _ANY = "**"
+_MODES = 0o177777
+"""The highest mode of a file."""
 
 
 class WorkspaceFiles:
@@ -172,13 +184,14 @@ class WorkspaceFiles:
             ContentChanged: If another process changed the file meanwhile; nothing is written.
             PathNotFound: If nothing is at the path.
         """
-        if not edits:
-            raise InvalidInput("an edit needs an old and a new text")
+        pairs = [list_given(edit) for edit in edits]
+        if not pairs or any(len(pair) != 2 for pair in pairs):
+            raise InvalidInput("an edit needs an old and a new text", hint="Write `edit(path, (old, new))`.")
         tree_path = parse_tree_path(path)
         info = self.stat(tree_path, with_oid=True, follow=True)
         before = text = self.read_text(tree_path)
         replacements = 0
-        for old, new in edits:
+        for old, new in pairs:
             found = text.count(old) if old else 0
             if not found:
                 raise PathUnsuitable(tree_path, f"does not have the text {quote(old)}; nothing was written")
@@ -221,7 +234,7 @@ class WorkspaceFiles:
             InvalidInput: If the pattern is empty.
             PathNotFound, PathUnsuitable: If there is no such directory.
         """
-        parts = [part for part in pattern.split("/") if part]
+        parts = [part for part in text_given(pattern).split("/") if part]
         if not parts:
             raise InvalidInput("a pattern of names is empty", hint="Write `**/*.py` for all Python files.")
         if parts[-1] == _ANY:
@@ -304,12 +317,17 @@ class WorkspaceFiles:
         return self._at.change(lambda: self._at.run(operations.touch, parse_tree_path(path), mtime_ns), "touch", path)
 
     def chmod(self, path: PathLike, mode: int) -> None:
-        """Set permission bits."""
+        """Set permission bits; those of `stat` may be handed on, with the kind of the file in them."""
+        if not 0 <= whole(mode) <= _MODES:
+            raise InvalidInput(f"{quote(str(mode))} is no mode of a file")
         self._at.change(lambda: self._at.run(operations.chmod, parse_tree_path(path), mode), "chmod", path)
 
-    def symlink(self, path: PathLike, target: bytes) -> None:
+    def symlink(self, path: PathLike, target: PathLike) -> None:
         """Make a symbolic link."""
-        self._at.change(lambda: self._at.run(operations.symlink, parse_tree_path(path), target), "make link", path)
+        raw = encode_given(target)
+        if not raw or b"\0" in raw:
+            raise InvalidInput("the target of a link may not be empty or hold a NUL byte")
+        self._at.change(lambda: self._at.run(operations.symlink, parse_tree_path(path), raw), "make link", path)
 
     def link(self, source: PathLike, destination: PathLike) -> None:
         """Make a hard link to a file."""

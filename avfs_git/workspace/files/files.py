@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, TypeVar
 from avfs_git.errors import (
     AvfsError,
     HostError,
+    InvalidInput,
     PathEscapes,
     PathNotFound,
     PathUnsuitable,
+    quote,
 )
 from avfs_git.lazy import LazyModule
 from avfs_git.model import FileInfo, Kind, MetaEntry, PathMeta, TreeNode
-from avfs_git.paths import ROOT, TreePath, join, split
+from avfs_git.paths import ROOT, TreePath, join, split, whole
 from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.vfs.tree.writing import Content, pieces_of
 from avfs_git.workspace.files.asked import ask_before
@@ -47,6 +49,8 @@ _AskAgain = Callable[[MergedTree], None]
 _OF_NEW_NAMES = frozenset({errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM})
 _DISK_FAILED = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
+_TIMES = (-(2**63), 2**64)
+"""The first and the last time that a file can have, in nanoseconds: from 1677 to 2554."""
 _REASONS = {
     errno.ENOTDIR: "is below a path that is not a directory",
     errno.EISDIR: "is a directory",
@@ -392,6 +396,8 @@ class Files:
 
     def touch(self, path: TreePath, mtime_ns: int | None) -> FileInfo:
         """Set the time of a file's last change, by default to now; make a missing file."""
+        if mtime_ns is not None and not _TIMES[0] <= whole(mtime_ns) <= _TIMES[1]:
+            raise InvalidInput(f"no file can have the time {quote(str(mtime_ns))}")
         try:
             self.stat(path, follow=True)
         except PathNotFound:

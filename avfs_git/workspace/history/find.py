@@ -16,7 +16,7 @@ from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.globs import PathGlobs, check_glob
 from avfs_git.model import ChangeKind, FindQuery, FindResult, FoundEntry, Kind, TagCount, TagList
-from avfs_git.paths import TreePath, climb, join
+from avfs_git.paths import TreePath, climb, join, whole
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.tags import attribute_of, check_tag, tags_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
@@ -60,7 +60,7 @@ def check_query(query: FindQuery) -> None:
     for glob in query.names:
         check_glob(glob)
     numbers = (query.min_size, query.max_size, query.min_depth, query.max_depth)
-    if any(number is not None and number < 0 for number in numbers):
+    if any(number is not None and whole(number) < 0 for number in numbers):
         raise InvalidInput("a size or depth is negative")
     for tag in query.tags:
         check_tag(tag)

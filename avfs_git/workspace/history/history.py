@@ -31,7 +31,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpoint]:
     """List the checkpoints of a fork, newest first: commits by avfs or by git in the live tree, and labelled ones."""
-    head = vault.read_head(fork)
+    limit, head = at_most(limit), vault.read_head(fork)
     labels = vault.list_labels(fork)
     found: list[Checkpoint] = []
     seen: set[Oid] = set()
@@ -48,7 +48,7 @@ def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpo
             seen.add(oid)
             found.append(vault.describe(oid, fork=fork, labels=labels))
             if len(found) >= limit:
-                return found
+                return found[:limit]
     # Labels whose commits have left the branch, as after an undo.
     rest = sorted({oid for oid in labels.values() if oid not in seen})
     found += [vault.describe(oid, fork=fork, labels=labels) for oid in rest]

@@ -12,7 +12,7 @@ from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
 from avfs_git.gitstore.formats.trees import find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.model import PathVersion, RestoreResult
-from avfs_git.paths import ROOT, TreePath, oid_of
+from avfs_git.paths import TreePath, oid_of
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
 from avfs_git.workspace.checkpoint.compared import compare_workspace
 from avfs_git.workspace.history.history import list_path_versions
@@ -38,8 +38,7 @@ def revert_path(locked: LockedWorkspace, path: TreePath) -> RestoreResult:
     if not wanted:
         raise PathUnsuitable(b"/" + path, "has no earlier version")
     target = oid_of(wanted[0].checkpoint)
-    paths = [path] if path != ROOT else []  # the root is all
-    return restore_state(locked, target, paths=paths, name=f"version {wanted[0].number}", kind="revert")
+    return restore_state(locked, target, paths=[path], name=f"version {wanted[0].number}", kind="revert")
 
 
 def _is_uncommitted(locked: LockedWorkspace, path: TreePath) -> bool:

@@ -32,7 +32,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, RestoreResult, Warning
-from avfs_git.paths import Oid, TreePath, maybe_hex, oid_of, show_path
+from avfs_git.paths import ROOT, Oid, TreePath, maybe_hex, oid_of, show_path
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Plan, Step, list_contents, plan_steps
 from avfs_git.workspace.capture.captured import Captured
@@ -84,7 +84,7 @@ def restore_state(
         HostError: If the disk is full or fails; the state is the old one.
     """
     vault = locked.vault
-    shown = name or target.hex()
+    shown, paths = name or target.hex(), _narrow(paths)
     vault.prepare()
     with objects_held(vault.git_dir):  # the target may be a commit that nothing else keeps
         return _restore(locked, target, paths, shown, kind, barrier)
@@ -100,7 +100,7 @@ def plan_restore(
     Raises:
         PathNotFound: If a path is neither in the workspace nor in the target.
     """
-    vault = locked.vault
+    vault, paths = locked.vault, _narrow(paths)
     commit = vault.store.read_commit(target)
     writer = DryWriter(vault.store)
     captured = capture(locked, writer)
@@ -113,6 +113,11 @@ def plan_restore(
     return RestoreResult(
         "planned" if steps or files else "unchanged", target.hex(), files, untracked, warnings=tuple(captured.warnings)
     )
+
+
+def _narrow(paths: Sequence[TreePath]) -> Sequence[TreePath]:
+    """Give the paths to restore; none for all, as where the root is among them."""
+    return () if ROOT in paths else paths
 
 
 def _restore(

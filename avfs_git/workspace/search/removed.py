@@ -18,7 +18,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.repository import read_shallow
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import HistorySearchResult, RemovedFile, SearchQuery, UnsearchedFile
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, at_most
 from avfs_git.workspace.history.blame import describe_commits
 from avfs_git.workspace.search.excerpts import Excerpts
 from avfs_git.workspace.search.index import Index, Removal, RemovedHit
@@ -65,7 +65,7 @@ def search_history(vault: OpenVault, fork: str, head: Oid, query: SearchQuery) -
     found.sort(key=lambda hit: order[hit.commit], reverse=True)
     latest = {(hit.path, hit.oid): hit for hit in found}
     gone = sorted(latest.values(), key=lambda hit: (order[hit.commit], -hit.score, hit.path))
-    shown, excerpts = gone[: query.limit], Excerpts(terms)
+    shown, excerpts = gone[: at_most(query.limit)], Excerpts(terms)
     makers = {commit.id: commit for commit in describe_commits(vault, dict.fromkeys(hit.commit for hit in shown))}
     removed = tuple(
         RemovedFile(

@@ -23,7 +23,7 @@ from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import SearchHit, SearchQuery, SearchResult, UnsearchedFile
-from avfs_git.paths import Oid, at_most
+from avfs_git.paths import Oid, at_most, whole
 from avfs_git.workspace.history.lent import LentObjects, State
 from avfs_git.workspace.search.excerpts import Excerpts
 from avfs_git.workspace.search.index import Changes, Found, Index
@@ -79,7 +79,7 @@ def check_query(query: SearchQuery) -> tuple[Term, ...]:
     Raises:
         InvalidInput: If it has no word, or too many.
     """
-    if query.limit < 1:
+    if whole(query.limit) < 1:
         raise InvalidInput("at least one file has to be given")
     return parse_query(query.words)
 

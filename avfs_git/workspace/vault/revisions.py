@@ -15,12 +15,13 @@ from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.model import Checkpoint
-from avfs_git.paths import Oid, check_label, label_ref_name, oid_of
+from avfs_git.paths import Oid, check_label, label_ref_name, oid_of, text_given
 from avfs_git.patterns import compiled
 from avfs_git.workspace.vault.format import HEADS, REMOTE_STATE, REMOTES, label_ref
 from avfs_git.workspace.vault.log.oprecord import OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
+_DIGITS = 12
 _ANCESTOR = compiled(r"(.+?)((?:[~^]\d*)+)$", re.DOTALL)
 _ID_LENGTH = 40
 _HEX = compiled(r"[0-9a-fA-F]{4,40}")
@@ -41,7 +42,7 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
         AmbiguousName: If a shortened id fits several commits.
         InvalidInput: If two names have several merge bases.
     """
-    labelled = _find_label(vault, name, fork)
+    labelled = _find_label(vault, text_given(name), fork)
     if labelled is not None:
         return labelled
     first, dots, second = name.partition("...")
@@ -57,6 +58,8 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
         for step in re.findall(r"[~^]\d*", match.group(2)):
             if step.startswith("^") and step not in ("^", "^1"):
                 raise InvalidInput(f"{quote(name)} cannot be used: only first parents can be stepped to")
+            if len(step) > _DIGITS:  # no history is so long
+                raise CheckpointNotFound(name, vault=vault.name, fork=fork)
             steps += int(step[1:] or 1)
     oid = _resolve_base(vault, base, fork)
     if oid is None:
