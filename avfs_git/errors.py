@@ -279,7 +279,7 @@ class VaultExists(VaultError, code="vault.exists", exit_code=12):
     def __init__(self, name: str) -> None:
         self._say(
             f"there is already a vault {quote(name)}",
-            f"Work in that one with `--vault {name}`, or choose another name.",
+            f"Work in that one with `--vault {shlex.quote(name)}`, or choose another name.",
             vault=name,
         )
 
@@ -388,10 +388,11 @@ class VaultUntrusted(VaultError, code="vault.untrusted", exit_code=17):
     """A vault that could run programs, by hooks or configuration, which its user has not agreed to."""
 
     def __init__(self, path: str, reason: str) -> None:
+        place = shlex.quote(path)
         self._say(
             f"{quote(path)} is not trusted: {reason}",
-            f"Take its history and files over with `avfs vault create NAME --from {path}`, which runs nothing of it;"
-            f" or, if you would run its programs, `avfs vault trust {path}`.",
+            f"Take its history and files over with `avfs vault create NAME --from {place}`, which runs nothing of it;"
+            f" or, if you would run its programs, `avfs vault trust {place}`.",
             path=path,
             reason=reason,
         )
@@ -627,7 +628,7 @@ class WorkspaceMounted(WorkspaceBusy, code="workspace.mounted", exit_code=29):
         hint = f"Work in it there, or end it with `avfs stop {shlex.quote(str(directory))}`."
         if is_ending:
             where = f"still in use by programs that have it from a mount at {quote(directory)}, which was taken away"
-            hint = f"End them, or take it from them with `avfs unmount --force {quote(name)}`."
+            hint = f"End them, or take it from them with `avfs unmount --force {shlex.quote(name)}`."
             if is_overlay:
                 hint = "End them: a tree on overlayfs cannot be taken from programs."
         self._say(f"workspace {quote(name)} is {where}", hint, fork=name, directory=directory, session=session, pid=pid)
@@ -639,7 +640,8 @@ class PluginRefused(WorkspaceError, code="plugin.refused", exit_code=28):
     def __init__(self, plugin: str, reason: str, change: str) -> None:
         self._say(
             f"the plug-in {quote(plugin)} refuses {change}: {reason}",
-            f"See what is asked with `avfs plugins list`; a person ends it with `avfs plugins disable {plugin}`.",
+            "See what is asked with `avfs plugins list`; a person ends it with `avfs plugins disable "
+            f"{shlex.quote(plugin)}`.",
             plugin=plugin,
             reason=reason,
         )
@@ -650,7 +652,7 @@ class PluginFailed(WorkspaceError, code="plugin.failed", exit_code=28):
 
     def __init__(self, plugin: str, reason: str, *, enabled: bool = True) -> None:
         failed = "failed, and what it does not allow is refused" if enabled else "failed, and was not enabled"
-        disable = f", or do without it: `avfs plugins disable {plugin}`" if enabled else ""
+        disable = f", or do without it: `avfs plugins disable {shlex.quote(plugin)}`" if enabled else ""
         self._say(
             f"the plug-in {quote(plugin)} {failed}: {reason}",
             f"Mend it and enable it again{disable}.",
@@ -743,7 +745,8 @@ class OperationNotFound(CheckpointError, code="undo.not_found", exit_code=39):
         if fork is None or of is None:
             self._say(f"there is no operation {number}", "See what was done with `avfs op log`.", operation=number)
         else:
-            hint = f"Name that fork with `--fork {of}`, or see what was done with `avfs --fork {fork} op log`."
+            log = f"avfs --fork {shlex.quote(fork)} op log"
+            hint = f"Name that fork with `--fork {shlex.quote(of)}`, or see what was done with `{log}`."
             self._say(
                 f"operation {number} is on fork {quote(of)}, not on {quote(fork)}", hint, operation=number, fork=fork
             )
@@ -1173,7 +1176,7 @@ class RemoteExists(RemoteError, code="remote.exists", exit_code=92):
     def __init__(self, name: str) -> None:
         self._say(
             f"there is already a remote {quote(name)}",
-            f"Give it another address with `avfs remote set-url {name} URL`.",
+            f"Give it another address with `avfs remote set-url {shlex.quote(name)} URL`.",
             remote=name,
         )
 

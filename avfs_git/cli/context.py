@@ -439,7 +439,8 @@ class State:
     def _hint_at_path(self, path: Path) -> str:
         place = self.place()
         if place is not None and place.is_mount and path.is_absolute() and path.is_relative_to(place.top):
-            return f"Write it from the root of the workspace: `/{path.relative_to(place.top)}`."
+            there = shlex.quote(f"/{path.relative_to(place.top)}")
+            return f"Write it from the root of the workspace: `{there}`."
         name = shlex.quote(self._name_of(place.vault)) if place is not None else "NAME"
         return f"Add `--vault {name}` to mean the path in {'that' if place is not None else 'a'} vault."
 
@@ -457,7 +458,7 @@ class State:
                 if any(known.name == fork for known in vault.list_forks()):
                     owners.append(info.name)
         if len(owners) > 1:
-            choices = " or ".join(f"`--vault {owner}@{fork}`" for owner in owners[:3])
+            choices = " or ".join(f"`--vault {shlex.quote(f'{owner}@{fork}')}`" for owner in owners[:3])
             raise InvalidInput(f"more than one vault has a fork {quote(fork)}", hint=f"Say which: {choices}.")
         return owners[0] if owners else None
 

@@ -155,7 +155,8 @@ class Home(Closing):
         return vault
 
     def _mark(self, path: Path, warnings: list[Warning]) -> None:
-        with aftermath.aftermath(warnings, f"to give it hooks of git's, `avfs vault trust {path}`"):
+        trust = f"`avfs vault trust {shlex.quote(os.fspath(path))}`"
+        with aftermath.aftermath(warnings, f"to give it hooks of git's, {trust}"):
             known.mark_made(path, self._seal)
 
     def trust_vault(self, path: str | Path) -> tuple[Path, ...]:
@@ -301,7 +302,7 @@ class Home(Closing):
             raise VaultNotFound(str(name))
         whole = path.resolve()
         in_home = whole.parent == self._vaults.resolve() and whole.suffix == _SUFFIX
-        return self._open(whole, whole.stem if in_home else str(path))
+        return self._open(whole, whole.stem if in_home else str(whole))
 
     def has_vault(self, name: str | Path | None) -> bool:
         """Whether this home has a vault with a name."""

@@ -10,6 +10,7 @@ import pytest
 
 from avfs_git import Avfs
 from tests.support.cli import Cli
+from tests.support.oracle import git
 
 REFUSED = [
     ("revert", "nosuch"),
@@ -345,3 +346,24 @@ def test_a_clone_with_forks_says_that_it_names_the_vault(
 
     assert "`avfs --vault mine COMMAND`" in cli("vault", "use", "mine").ok().stderr
     assert "This directory means that vault" in cli("fork", "create", "x").stderr
+
+
+def test_a_repository_is_not_named_as_a_vault_of_the_home(
+    cli: Cli, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results and hints name a repository in the working directory by its whole path."""
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q", "--bare", work)
+
+    made = cli("--json", "--vault", f"./{work}", "fork", "create", "side").ok()
+
+    assert made.document["request"]["vault"] == made.result["vault"] == str(tmp_path / work)
+
+
+def test_commands_in_hints_are_quoted_for_the_shell(cli: Cli, work: str) -> None:
+    """A fork may have a name that a shell would take apart."""
+    fork = "a&b;c#1"
+    cli("fork", "create", fork).ok()
+
+    for line in (["fork", "create", fork], ["log", fork], ["--fork", fork, "op", "undo", "1"]):
+        assert f"'{fork}'" in cli(*line).stderr.partition("hint: ")[2], line

@@ -14,6 +14,7 @@ from __future__ import annotations
 import marshal
 import os
 import select
+import shlex
 import signal
 import sys
 from contextlib import suppress
@@ -324,4 +325,5 @@ def _remove_tree(state: State, event: Event) -> None:
     finally:
         ended = session.remove(lazy=True)
     if not ended.deleted:
-        state.output.note(f"avfs: fork {fork} is kept: `avfs --vault {vault.name} mount {fork} DIR` mounts it again")
+        mount = f"avfs --vault {shlex.quote(vault.name)} mount {shlex.quote(fork)} DIR"
+        state.output.note(f"avfs: fork {fork} is kept: `{mount}` mounts it again")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -333,8 +334,9 @@ class Exchange:
             check_owner(common_dir(git_dir))
         except VaultUntrusted as error:
             denied = RemoteAccessDenied(hide_secret(self.url), str(error.details["reason"]))
+            place = shlex.quote(os.fspath(path))
             denied.hint = (
-                f"If its hooks and settings may run as you: `git config --global --add safe.directory {path}`."
+                f"If its hooks and settings may run as you: `git config --global --add safe.directory {place}`."
             )
             raise denied from error
 

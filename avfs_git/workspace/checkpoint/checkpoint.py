@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -88,9 +89,10 @@ def _warn_of_unseen(locked: LockedWorkspace, compared: Compared, source: ObjectS
     if unseen is None or not _lacks_updates(locked, compared, source, unseen):
         return ()
     head, came_from = unseen
-    moved, update = f"another process has moved '{locked.fork}'", f"`avfs update {locked.fork}`"
+    fork = shlex.quote(locked.fork)
+    moved, update = f"another process has moved '{locked.fork}'", f"`avfs update {fork}`"
     if is_ancestor(locked.vault.store, head, came_from):
-        drop = f"`avfs --fork {locked.fork} checkpoint restore HEAD` drops it here, too"
+        drop = f"`avfs --fork {fork} checkpoint restore HEAD` drops it here, too"
         told = f"{moved} back to {head.hex()[:12]}; {update} puts on it again what came after that, {drop}"
     else:
         told = f"{moved} to {head.hex()[:12]}, and the files here do not have what that has; bring it in with {update}"
@@ -301,7 +303,7 @@ def _refuse_lost_updates(locked: LockedWorkspace, compared: Compared, pack: Pack
             maybe_hex(locked.opened.cache.commit if locked.opened.cache else None),
             maybe_hex(compared.head),
         )
-        error.hint = f"Bring in what was put there with `avfs update {locked.fork}`."
+        error.hint = f"Bring in what was put there with `avfs update {shlex.quote(locked.fork)}`."
         raise error
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def _take_back(git_dir: Path, making: Path, error: BaseException) -> None:
         git_dir.rename(making)
     except OSError as again:
         left = LeftInForce(f"make '{git_dir}'", again, {})
-        left.hint = f"Take it away with `avfs vault delete {git_dir.stem}`, or go on with it."
+        left.hint = f"Take it away with `avfs vault delete {shlex.quote(git_dir.stem)}`, or go on with it."
         raise left from error
 
 

@@ -542,11 +542,12 @@ def _advise(remote: str, rejected: Sequence[PushedRef], said: Sequence[str]) -> 
     """Say what to do about a push that was not taken."""
     first = rejected[0]
     reason = (first.reason or "").lower()
-    fork = _short(first.ref)
+    fork, place = shlex.quote(_short(first.ref)), shlex.quote(remote)
     if "non-fast-forward" in reason or "fetch first" in reason or "needs force" in reason:
-        return f"Bring in what is there with `avfs pull {fork}`, then push again."
+        return f"Bring in what is there with `avfs pull {fork} --remote {place}`, then push again."
     if "stale info" in reason:
-        return f"It was moved since you last looked: `avfs fetch {remote}`, look at `{remote}/{fork}`, then push again."
+        seen = quote(f"{remote}/{_short(first.ref)}")
+        return f"It was moved since you last looked: `avfs fetch {place}`, look at {seen}, then push again."
     if "hidden ref" in reason:
         return (
             "That is a vault, which takes branches only: run `avfs fetch --with-sidecar` there, to have the rest "

@@ -228,7 +228,8 @@ def _find_unfinished(git_dir: Path) -> str | None:
 
 def _check_free(vault: OpenVault, name: str) -> None:
     if vault.read_head(name) is not None:
-        hint = f"Mount it with `avfs --vault {vault.name} mount {name} DIR`, or name the new one with `--branch NAME`."
+        mount = f"avfs --vault {shlex.quote(vault.name)} mount {shlex.quote(name)} DIR"
+        hint = f"Mount it with `{mount}`, or name the new one with `--branch NAME`."
         raise ForkExists(name, hint=hint)
     check_room(vault, name)
 

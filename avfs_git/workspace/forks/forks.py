@@ -14,6 +14,7 @@ there:
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -173,7 +174,7 @@ def _find_state(vault: OpenVault, source: str | None, at: str) -> tuple[Oid, Oid
 def check_free(vault: OpenVault, name: str) -> None:
     """Refuse a name that a branch cannot get, before anything is saved."""
     if vault.has_fork(name):
-        raise ForkExists(name, hint=f"Work in that one with `--fork {name}`, or choose another name.")
+        raise ForkExists(name, hint=f"Work in that one with `--fork {shlex.quote(name)}`, or choose another name.")
     check_room(vault, name)
 
 

@@ -20,6 +20,7 @@ in step 3 (`origin.complete_rename`).
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -108,13 +109,14 @@ def check_at_rest(locked: LockedWorkspace) -> None:
     vault, fork = locked.vault, locked.fork
     if vault.read_head(fork) is None:
         raise InvalidInput(
-            f"fork {quote(fork)} has no checkpoint yet", hint=f"Make one first: `avfs checkpoint --fork {fork}`."
+            f"fork {quote(fork)} has no checkpoint yet",
+            hint=f"Make one first: `avfs checkpoint save --fork {shlex.quote(fork)}`.",
         )
     check_not_merging(locked)
     check_seen(locked)
     command = open_worktree(vault, fork).under_way
     if command is not None:
-        hint = f"Mount it with `avfs mount {fork} DIR`, and end that in DIR with git, as `git status` there says."
+        hint = f"Mount it with `avfs mount {shlex.quote(fork)} DIR`, and end that there with git, as `git status` says."
         raise InvalidInput(f"git is in the middle of a {command} in the live tree of {quote(fork)}", hint=hint)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
     if not layout.root.exists():
         return
     if vault.has_fork(fork) and (vault.read_head(fork) is not None or _is_written(layout)):
-        raise ForkExists(fork, hint=f"Work in that one with `--fork {fork}`, or choose another name.")
+        raise ForkExists(fork, hint=f"Work in that one with `--fork {shlex.quote(fork)}`, or choose another name.")
     with _retired(layout):
         move_to_trash(vault, fork, name or find_way_out(vault, fork))
 

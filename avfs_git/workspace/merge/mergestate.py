@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -386,7 +387,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
         try:
             result = save_checkpoint(locked, request, applied)
         except RefConflict as error:
-            again = f"then `avfs update {locked.fork}`, and merge again"
+            again = f"then `avfs update {shlex.quote(locked.fork)}`, and merge again"
             error.hint = (
                 f"Give the merge up with `avfs merge --abort`, which keeps the resolution in a commit; {again}."
             )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -168,7 +169,8 @@ def _describe_installed(name: str) -> str:
     known = ", ".join(sorted(installed)) or "none"
     raise InvalidInput(
         f"no installed distribution has a plug-in {quote(name)}",
-        hint=f"Installed are: {known}. For a file in Lua or WebAssembly: `avfs plugins enable {name} FILE`.",
+        hint=f"Installed are: {known}. For a file in Lua or WebAssembly: "
+        f"`avfs plugins enable {shlex.quote(name)} FILE`.",
     )
 
 

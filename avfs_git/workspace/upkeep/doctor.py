@@ -149,7 +149,7 @@ def _check_refs(vault: OpenVault) -> Iterator[Finding]:
             yield finding(
                 "ref.damaged",
                 error.message,
-                f"Give it a commit with `git update-ref {name} OID`, or delete '{vault.git_dir / name}'.",
+                f"Give it a commit with `git update-ref {shlex.quote(name)} OID`, or delete '{vault.git_dir / name}'.",
             )
 
     for name in vault.refs.list(OWN_REFS):
@@ -309,7 +309,7 @@ def _check_leftovers(vault: OpenVault) -> Iterator[Finding]:
             yield finding(
                 "objects.pack_without_index",
                 f"'{path.name}' has no index, so that nothing finds what it holds",
-                f"Make the index with `git index-pack {path}`. `avfs gc` makes it a day after the pack was written.",
+                f"Make the index with `git index-pack {shlex.quote(str(path))}`. `avfs gc` makes it a day later.",
                 severity="warning",
             )
     for path in found:

@@ -208,7 +208,8 @@ class OpenVault:
         foreign = next(iter(self.refs.list(OWN_REFS + "/")), None)
         if foreign is not None:
             error = NotAVault(self.name, f"its ref {quote(foreign)} was made by another vault")
-            error.hint = f"Make a vault of its branches and tags: `avfs vault create NAME --from {self.git_dir}`."
+            create = f"avfs vault create NAME --from {shlex.quote(os.fspath(self.git_dir))}"
+            error.hint = f"Make a vault of its branches and tags: `{create}`."
             raise error
         from avfs_git.gitstore.judge import (  # noqa: PLC0415 - once in the life of few vaults, and it takes long
             check_connected,

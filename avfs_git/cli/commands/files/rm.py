@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,8 @@ def _read_path(text: str) -> TreePath:
         return state.tree_path(text, "avfs rm", refuses_names=True)
     except InvalidInput as error:
         if text and "\0" not in text and Path(text).is_dir():
-            error.hint = " ".join(filter(None, (error.hint, f"End the fork of a directory with `avfs end {text}`.")))
+            end = f"End the fork of a directory with `avfs end {shlex.quote(text)}`."
+            error.hint = " ".join(filter(None, (error.hint, end)))
         raise
 
 

@@ -109,7 +109,7 @@ def _list_versions(workspace: Workspace, path: TreePath, limit: int) -> list[Pat
     except PathNotFound as err:
         name = os.fsdecode(path)
         if workspace.vault.has_fork(name):
-            err.hint = f"The history of that fork is shown by `avfs log --fork {name}`."
+            err.hint = f"The history of that fork is shown by `avfs log --fork {shlex.quote(name)}`."
         elif ".." in name:
             err.hint = f"What differs between two states is shown by `avfs diff {shlex.quote(name)}`."
         elif _is_state(workspace, name):

@@ -163,6 +163,6 @@ def _only(vault: Vault, fork: str) -> Session | None:
     """Choose the mount of a fork: that of its workspace, or the only one of a commit."""
     found = [session for session in vault.sessions() if session.fork == fork]
     if len(found) > 1 and all(session.readonly for session in found):
-        places = " or ".join(f"`{session.directory}`" for session in found[:3])
+        places = " or ".join(f"`{shlex.quote(os.fspath(session.directory))}`" for session in found[:3])
         raise InvalidInput(f"{quote(fork)} is mounted more than once", hint=f"Say which: {places}.")
     return vault.find_session(fork)

@@ -126,5 +126,5 @@ def end(text: TextOutput, ended: RemoveResult) -> None:
         named = ", ".join(ended.left_in_git[:_NAMED])
         why = f"git in it has put work elsewhere: {named}{and_more(len(ended.left_in_git) - _NAMED)}"
     text.line("Kept fork ", (ended.fork, "bold"), f": {why}")
-    avfs = f"avfs --vault {ended.vault}"
-    text.hint(f"Mount it again with `{avfs} mount {ended.fork} DIR`; delete it with `{avfs} fork delete {ended.fork}`.")
+    avfs, fork = f"avfs --vault {shlex.quote(ended.vault)}", shlex.quote(ended.fork)
+    text.hint(f"Mount it again with `{avfs} mount {fork} DIR`; delete it with `{avfs} fork delete {fork}`.")

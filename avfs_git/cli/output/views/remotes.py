@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
@@ -47,13 +48,13 @@ def clone(text: TextOutput, result: CloneResult) -> None:
         more = f"; {others} more branch{'' if others == 1 else 'es'}" if others > 0 else ""
         text.line("Fork ", (result.fork, "bold"), f" at {text.id(result.head)}{more}")
     if result.branches > 1:
-        text.hint(f"See the others with `avfs --vault {vault.name} fork list --remote`.")
+        text.hint(f"See the others with `avfs --vault {shlex.quote(vault.name)} fork list --remote`.")
 
 
 def remote_add(text: TextOutput, remote: RemoteInfo) -> None:
     """Say which remote is known now."""
     text.line("Added remote ", (remote.name, "bold"), " at ", remote.url)
-    text.hint(f"See what it has with `avfs fetch {remote.name}`.")
+    text.hint(f"See what it has with `avfs fetch {shlex.quote(remote.name)}`.")
 
 
 def remote_list(text: TextOutput, result: RemoteList) -> None:

@@ -46,7 +46,7 @@ _PLUGIN_STATES = {"not_enabled": "not enabled", "enabled": "enabled", "broken": 
 def vault_create(text: TextOutput, vault: VaultInfo) -> None:
     """Say that a vault is there."""
     text.line("Made vault ", (vault.name, "bold"), " at ", quote_path(bytes(vault.path)))
-    text.hint(f"Make a fork with `avfs --vault {vault.name} fork create NAME`.")
+    text.hint(f"Make a fork with `avfs --vault {shlex.quote(vault.name)} fork create NAME`.")
 
 
 def vault_list(text: TextOutput, result: VaultList) -> None:
@@ -128,7 +128,11 @@ def fork_dir(text: TextOutput, result: DirectoryFork) -> None:
     session = result["session"]
     place = shlex.quote(os.fspath(session.directory))
     text.line("Forked ", (result["fork"], "bold"), " at ", quote_path(os.fsencode(session.directory)))
-    push = f"; hand it over with `git push {result['pushes_to']} {result['fork']}` there" if result["pushes_to"] else ""
+    push = (
+        f"; hand it over with `git push {result['pushes_to']} {shlex.quote(result['fork'])}` there"
+        if result["pushes_to"]
+        else ""
+    )
     text.hint(f"Work there with `cd {place}`{push}; end it with `avfs end {place}`.")
 
 
@@ -139,7 +143,8 @@ def fork_create(text: TextOutput, result: ForkResult) -> None:
     origin = f" from {fork.parent}" if fork.parent and not text.request.get("at") else ""
     at = f" at {text.id(fork.forked_at)}" if fork.forked_at else ""
     text.line("Made fork ", (fork.name, "bold"), f"{origin}{at}")
-    text.hint(f"Work in it with `avfs --vault {result['vault']}@{fork.name} …`.")
+    place = shlex.quote(f"{result['vault']}@{fork.name}")
+    text.hint(f"Work in it with `avfs --vault {place} …`.")
 
 
 def fork_list(text: TextOutput, result: ForkList | RemoteBranchList) -> None:
