@@ -183,6 +183,8 @@ _OF_GROUPS = {
 """The same, behind the name of a group."""
 _OUTSIDE_GROUPS = dict.fromkeys(("checkout", "switch", "use"), "--fork NAME COMMAND")
 """What is meant behind the name of a group, and is no verb of that name."""
+_SUGGESTED = 3
+"""So many commands are suggested at most."""
 _MAKERS = {"fork": "create", "vault": "create", "checkpoint": "save"}
 """The verbs that make what a group is about, where a name is typed instead of a verb."""
 
@@ -242,9 +244,10 @@ class VerbGroup(click.Group):
     def _explain_unknown(self, ctx: click.Context, name: str, rest: list[str]) -> BadUsage:
         """Say what a word may have meant that is no command here: one of a similar name, one elsewhere, or a name."""
         place, is_program = ctx.command_path, ctx.parent is None
-        close = self._find_other(name) or _find_close(
-            name, [*self.list_commands(ctx), *(ALIASES if is_program else ())]
-        )
+        own = {verb: [verb] for verb in (*self.list_commands(ctx), *(ALIASES if is_program else ()))}
+        close = self._find_other(name) or _find_close(name, own)
+        if is_program and not close:
+            close = _find_close(name, self._list_meanings(ctx))
         elsewhere = (
             _find_meant(name, rest) if is_program else _OUTSIDE_GROUPS.get(name, name if name in VERBS else None)
         )
@@ -263,6 +266,15 @@ class VerbGroup(click.Group):
         words = name if is_program else f"{place.partition(' ')[2]} {name}"
         return BadUsage(f"there is no command {quote(words)}", hint=hint)
 
+    def _list_meanings(self, ctx: click.Context) -> dict[str, list[str]]:
+        """List the verbs in groups and other programs' words, with the commands that they mean."""
+        found: dict[str, list[str]] = {}
+        for name in self.list_commands(ctx):
+            if isinstance(group := self.get_command(ctx, name), click.Group):
+                for verb in group.list_commands(ctx):
+                    found.setdefault(verb, []).append(f"{name} {verb}")
+        return found | {word: [meant] for word, meant in _MEANT.items() if " " not in word}
+
     def _find_verb(self, ctx: click.Context, group: str, rest: list[str]) -> list[str]:
         """Find the verb that was typed behind another program's name for a group."""
         meant = self.get_command(ctx, group)
@@ -280,14 +292,15 @@ def _find_meant(name: str, rest: list[str]) -> str | None:
     return _MEANT.get(" ".join([name, *rest[:1]])) or _MEANT.get(name)
 
 
-def _find_close(typed: str, known: list[str]) -> list[str]:
-    """Find the verb that a mistyped one may have meant.
+def _find_close(typed: str, meanings: dict[str, list[str]]) -> list[str]:
+    """Find the verb that a mistyped one may have meant, given what each word means.
 
     Two where both are near, as `stats` and `status` are to `statsu`.
     """
     from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
 
-    return get_close_matches(typed, known, n=2, cutoff=0.8) or get_close_matches(typed, known, n=1, cutoff=0.7)
+    near = get_close_matches(typed, meanings, n=2, cutoff=0.8) or get_close_matches(typed, meanings, n=1, cutoff=0.7)
+    return list(dict.fromkeys(verb for word in near for verb in meanings[word]))[:_SUGGESTED]
 
 
 def _is_program(name: str) -> bool:

@@ -134,6 +134,9 @@ def test_no_name_is_suggested_for_itself(cli: Cli, work: str) -> None:
 
 WAYS_OUT = [
     ("commit -m x", "`avfs checkpoint save`"),
+    ("comit -m x", "`avfs checkpoint save`"),
+    ("prepar", "`avfs proxy prepare`"),
+    ("rollbak", "`avfs checkpoint restore LABEL`"),
     ("branch", "`avfs fork`"),
     ("switch task", "`avfs --fork NAME COMMAND`"),
     ("restore x", "`avfs checkpoint restore HEAD PATH`"),
