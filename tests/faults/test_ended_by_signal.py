@@ -77,3 +77,21 @@ def test_nothing_half_made_stays(tmp_path: Path, number: signal.Signals, status:
             check_vault(vault)
         shutil.rmtree(home)
     assert 5 < ended < MANY - 1
+
+
+def test_ctrl_c_ends_the_program_while_it_is_imported() -> None:
+    """No trace of Python's is shown; nothing has begun."""
+    program = """
+import os, runpy, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "avfs_git.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module("avfs_git", run_name="__main__")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
