@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from avfs_git.errors import OutOfScope, quote
+from avfs_git.errors import NoForkChosen, NoForks, OutOfScope, quote
 from avfs_git.paths import check_fork_name, check_vault_name
 
 if TYPE_CHECKING:
@@ -111,8 +111,11 @@ class Call:
 
     def vault_and_fork(self, vault: str | None, fork: str | None) -> tuple[Vault, str | None]:
         """Open the vault that is meant, and say which of its forks; None if the call and the server name none."""
-        where, self.meant["fork"] = self.scope.choose(vault, fork)
-        return self._open(where), self.meant["fork"]
+        where, name = self.scope.choose(vault, fork)
+        opened = self._open(where)
+        with suppress(NoForkChosen, NoForks):  # then the call works in no fork, or brings one back
+            self.meant["fork"] = opened.choose_fork(name)
+        return opened, name
 
     def _open(self, vault: str | Path | None) -> Vault:
         opened = self.home.open_vault(vault)

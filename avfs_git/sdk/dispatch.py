@@ -353,7 +353,7 @@ class Dispatch:
     ) -> ForkInfo | None:
         """Delete a fork if `only_if`, called with its workspace locked, says so; return None if it is not deleted."""
         self.check_unmounted(name)
-        by = by or self.core.default_fork()
+        by = self.core.default_fork() if by is None else check_fork_name(by)
         self.record_git_moves(name)
         if by != name and self.core.has_fork(name):  # a deletion that is refused records nothing
             self.record_work(by)

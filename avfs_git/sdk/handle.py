@@ -130,9 +130,8 @@ class ForkHandle:
         names_state = (at is not None or readonly) and find_refusal(self.core.layout.root) is None
         # Until the record of the session names it.
         with nursery_client.starting_early(), holding.objects_held(self.core.git_dir) if names_state else nullcontext():
-            commit = (
-                revisions.resolve_revision(self.core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
-            )
+            state = "HEAD" if at is None and readonly else at
+            commit = revisions.resolve_revision(self.core, state, fork=self.fork).hex() if state is not None else None
             if directory is None:
                 directory = point.default_directory(self.dispatch.mounts, self.dispatch.home_name, self.fork, commit)
             found = self.dispatch.mount(

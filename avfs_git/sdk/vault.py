@@ -31,7 +31,7 @@ from avfs_git.model import (
     VaultInfo,
     Warning,
 )
-from avfs_git.paths import WHOLE_VAULT, list_given
+from avfs_git.paths import WHOLE_VAULT, check_fork_name, list_given
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.handle import ForkHandle
 from avfs_git.sdk.parts import (
@@ -351,7 +351,7 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
         at = self._dispatch
         at.check_unmounted(name)
         at.check_new(new_name)
-        by = by or self._core.default_fork()
+        by = self._core.default_fork() if by is None else check_fork_name(by)
         if self._core.has_fork(name):  # a rename that is refused records nothing
             at.record_work(name)  # under the name that it has; undo reaches it after the rename
             if by != name:

@@ -37,6 +37,7 @@ def test_an_empty_path_is_refused(cli: Cli, work: str, words: tuple[str, ...]) -
 
 
 EMPTY_FORKS = ["mount", "shell", "fork info", "update", "pull", "watch", "merge side --into", "rebase --onto side"]
+EMPTY_FORKS += ["--fork main run --keep --name", "--fork main run --attempts 2 --name"]
 
 
 @pytest.mark.parametrize("words", EMPTY_FORKS)
@@ -45,7 +46,9 @@ def test_an_empty_fork_is_refused(cli: Cli, work: str, words: str) -> None:
     cli("fork", "create", "side").ok()
     before = cli("--json", "op", "log").ok().result
 
-    assert cli("--json", *words.split(), "").document["error"]["message"] == "'' is not a usable fork name: it is empty"
+    program = ["true"] if " run " in words else []
+    error = cli("--json", *words.split(), "", *program).document["error"]
+    assert error["message"] == "'' is not a usable fork name: it is empty"
 
     assert cli("--json", "op", "log").ok().result == before
     assert cli("--json", "sessions").ok().result == {"sessions": []}

@@ -88,6 +88,31 @@ def test_an_empty_name_is_not_the_default_fork(vault: Vault) -> None:
     assert not vault.has_fork("new")
 
 
+@pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+def test_an_empty_name_of_a_state_is_not_the_head(vault: Vault, mount_dir: Path) -> None:
+    """Nor the live files: nothing is mounted for writing where a state was named by an unset variable."""
+    work = vault.workspace()
+    looks: list[Callable[[], object]] = [
+        lambda: work.mount(mount_dir / "m", at=""),
+        lambda: work.mount(mount_dir / "m", at="", readonly=True),
+        lambda: work.blame("a", at=""),
+        lambda: work.diff("", "b"),
+        lambda: vault.prefetch(at=""),
+    ]
+    for look in looks:
+        with pytest.raises(CheckpointNotFound, match="no checkpoint ''"):
+            look()
+    changes: list[Callable[[], object]] = [
+        lambda: vault.delete_fork("a", by=""),
+        lambda: vault.rename_fork("a", "c", by=""),
+    ]
+    for change in changes:
+        with pytest.raises(InvalidName):
+            change()
+    assert vault.sessions() == []
+    assert vault.has_fork("a")
+
+
 def test_a_limit_is_no_negative_number(vault: Vault) -> None:
     """Also not one that a slice or git would read in a way of its own."""
     work = vault.workspace()

@@ -122,6 +122,9 @@ def test_each_result_names_the_vault_and_the_fork(place: Place) -> None:
         ("fork_create", {}, {"name": "new"}, ("work", None)),
         ("write_file", {"fork": "side", "vault": "work"}, {"path": "new", "content": ""}, ("work", "side")),
         ("undo", {"fork": "side", "vault": "work"}, {}, ("work", "side")),
+        ("write_file", {}, {"path": "new", "content": ""}, ("work", "main")),
+        ("undo", {}, {}, ("work", "main")),
+        ("redo", {}, {}, ("work", "main")),
         ("vault_list", {}, {}, (None, None)),
     ]
     for tool, limits, arguments, (vault, fork) in calls:

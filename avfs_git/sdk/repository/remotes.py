@@ -192,7 +192,7 @@ class VaultRemotes:
             RemoteError: If the server cannot be reached.
         """
         with self._dispatch.at_hand(fork) as of:
-            commit = revisions.resolve_revision(self._core, at or "HEAD", fork=of)
+            commit = revisions.resolve_revision(self._core, "HEAD" if at is None else at, fork=of)
         return remotes.prefetch(self._core, commit, parse_tree_paths(paths))
 
     def _warn_uncommitted(self, names: Sequence[str]) -> tuple[Warning, ...]:

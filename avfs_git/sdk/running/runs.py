@@ -217,7 +217,9 @@ def begin_in_directory(home: Home, source: Path, *, name: str | None, program: s
     """
     for last in range(_TRIES, -1, -1):
         try:
-            session = home.fork_directory(source, None, branch=name or make_name(program), made_for=made_for)
+            session = home.fork_directory(
+                source, None, branch=make_name(program) if name is None else name, made_for=made_for
+            )
         except MountPointUnusable as error:
             error.hint = (
                 f"Run it in the directory of a project; that of the vaults, '{home.home}', must lie outside of it."
@@ -252,7 +254,7 @@ def _find_below(home: Home, session: Session, source: Path) -> str:
 
 def begin_in_vault(vault: Vault, source: str | None, *, name: str | None, program: str, below: str) -> Run:
     """Fork a fork of a vault, and mount the new one."""
-    chosen = name or make_name(program)
+    chosen = make_name(program) if name is None else name
     vault.fork(chosen, source=source).close()
     workspace = vault.workspace(chosen)
     try:

@@ -169,7 +169,8 @@ class WorkspaceStates:
         """Compare two states; by default the head and the present workspace."""
         if new is not None:
             left, right = (
-                revisions.resolve_revision(self._at.core, name, fork=self.fork) for name in (old or "HEAD", new)
+                revisions.resolve_revision(self._at.core, name, fork=self.fork)
+                for name in ("HEAD" if old is None else old, new)
             )
             chosen = parse_tree_paths(paths)
             return compare.diff_commits(
@@ -240,7 +241,7 @@ class WorkspaceStates:
             PathUnsuitable: If it is no file there.
             CheckpointNotFound: If no state has the name.
         """
-        oid = revisions.resolve_revision(self._at.core, at or "HEAD", fork=self.fork)
+        oid = revisions.resolve_revision(self._at.core, "HEAD" if at is None else at, fork=self.fork)
         return blame.blame(self._at.core, oid, parse_tree_path(path))
 
     @noted("restore")

@@ -45,7 +45,7 @@ def command(
     With --lazy, the vault is a partial clone: avfs fetches history and directories at once, and the contents of files
     when a program reads them, a directory at a time. `avfs prefetch` fetches contents in advance.
     """
-    name = name or name_of_url(url)
+    name = name_of_url(url) if name is None else name
     with state.output.progress(f"cloning into vault {quote(name)}") as options["progress"]:
         result = state.avfs.clone_vault(url, name, branch=branch, lazy=lazy, **options)
     if use:

@@ -19,6 +19,7 @@ from avfs_git.cli.environment import program_environment, read_environment
 from avfs_git.cli.verb import verb
 from avfs_git.errors import AvfsError, BadUsage, CloneReplaced, ForkExists, InvalidInput, quote
 from avfs_git.model import Warning
+from avfs_git.paths import check_fork_name
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import AttemptResult, AttemptsResult, ProgramRun
@@ -201,7 +202,7 @@ def _attempt(
     from avfs_git.host.processes.foreground import Started, run_beside  # noqa: PLC0415 - not for the help
     from avfs_git.sdk.running import attempts, runs  # noqa: PLC0415 - the same
 
-    chosen = name or runs.make_name(argv[0])
+    chosen = runs.make_name(argv[0]) if name is None else check_fork_name(name)
     begun: list[Run] = []
     for number in range(1, count + 1):
         try:
