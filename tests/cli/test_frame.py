@@ -216,6 +216,9 @@ def test_help_wins_over_json(cli: Cli, arguments: list[str]) -> None:
         ("cat", "missing argument 'PATH...'", "See `avfs cat --help`."),
         ("cat ../x", "'../x' leads out of the workspace", None),
         ("--vault a ls --vault b", "--vault is given twice, as 'a' and 'b'", None),
+        ("--fork a --fork b ls", "--fork is given twice", "Give it once."),
+        ("checkpoint save -m a -d b", "-d / --description / -m / --message is given twice", "Give it once."),
+        ("log -n 1 --limit 2", "-n / --limit is given twice", "Give it once."),
         ("--vault a@b --fork c ls", "--vault names the fork 'b', --fork another one", "Name it once."),
         ("diff a b c", "diff compares at most two states", "Write paths behind `--`."),
         (
