@@ -32,8 +32,8 @@ ROOT = TreePath(b"")
 _PLAIN = compiled(rb"(?:[^./\0][^/\0]*/)*[^./\0][^/\0]*", re.DOTALL)
 """A path in which nothing needs a second look: no slash at either end, no component that begins with a dot."""
 NAME_MAX = 255  # linux/limits.h
-_DIR_MAX = 230
-"""Bytes of the name of a workspace's directory, to which that of the trash adds some."""
+_DIR_MAX = 240
+"""Bytes of the name of a fork's directory: names of files beside it are some longer."""
 _MOST = 2**31 - 1
 """The largest limit that git and SQLite take."""
 WHOLE_VAULT = "*"

@@ -143,7 +143,7 @@ def test_a_push_never_overwrites_what_is_there(server: Server, machine: Machine)
 
     assert kept == {"refs/heads/main": theirs}
     assert rejected.value.details["rejected"] == [{"ref": "main", "reason": "fetch first"}]
-    assert rejected.value.hint == "Bring in what is there with `avfs pull main`, then push again."
+    assert rejected.value.hint == "Bring in what is there with `avfs pull main --remote origin`, then push again."
     assert pulled.merge is not None
     assert pulled.merge.outcome == "clean"
     assert [ref.outcome for ref in again.refs] == ["updated"]
