@@ -126,12 +126,14 @@ class AvfsError(Exception):
 
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""A full disk, and a quota that is used up."""
 FREE_SPACE = "Free some space, then try again."
+"""What to do about either."""
 _REMEDIES = {
     **dict.fromkeys(NO_SPACE, FREE_SPACE),
     errno.EROFS: "That file system is read-only: make it writable, or use another place.",
 }
-"""What to do about what the operating system refuses, by errno: ENOSPC, EROFS and EDQUOT."""
+"""What to do about what the operating system refuses, by errno."""
 _OF_PLACES = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR})
 """What is refused because of the file that the error names, which may be another one than what is being done names."""
 

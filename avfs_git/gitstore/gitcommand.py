@@ -85,7 +85,7 @@ _ENVIRONMENT: Mapping[str, str] = {
 }
 
 
-_NOTHING_WRITTEN = "Out of diskspace"
+_OUT_OF_SPACE = "Out of diskspace"
 """What git says of a full disk while it writes a pack or an index of a pack."""
 _LOOK_S = 0.2
 """How often to ask whether git is still waited for."""
@@ -276,7 +276,7 @@ def check_status(status: int, messages: str, verb: str) -> None:
 
 def find_full(messages: str) -> OSError | None:
     """Make the error of a full disk out of what git says; None if it says nothing of that."""
-    if _NOTHING_WRITTEN in messages:
+    if _OUT_OF_SPACE in messages:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     # git speaks as the C library does, and as Python
     found = (number for number in NO_SPACE if os.strerror(number) in messages)

@@ -1,9 +1,9 @@
 """Hints in the words of the protocol: the tools and arguments that a client has, instead of commands and options.
 
-Decided here: which tool stands for which command of avfs, and which argument for which option. What the call named,
-vault or fork, the tool of a hint needs as well. Errors of the library
-name commands (`avfs fork list`), which a client cannot type. A command that has no tool, or none in this server, stays:
-a person runs it, and the hint says so. A pure function; `answers.fail` calls it.
+Decided here: which tool stands for which command of avfs, and which argument for which option. Errors of the library
+name commands (`avfs fork list`), which a client cannot type. A vault or a fork that the call named is named for the
+tool, too. A command that has no tool, or none in this server, stays: a person runs it, and the hint says so. A pure
+function; `answers.fail` calls it.
 """
 
 from __future__ import annotations

@@ -214,9 +214,9 @@ class GitDir:
             for change in changes
             if None not in (moves[change.path].old, moves[change.path].new) and not _holds(index, change.path)
         ]
-        followed = dict(moves)
         if not staged and not taken_out:
             return list(moves.values())
+        followed = dict(moves)
         with PackWriter(self.opened.vault.store) as pack:
             self._follow_moved(pack, followed, index, taken_out, basis)
             self._follow_staged(pack, followed, held, staged, changes)

@@ -52,10 +52,18 @@ class Others:
         git_in(self.clone, "fetch", "-q", "origin")
         git_in(self.clone, "reset", "-q", "--hard", "origin/main")
         (self.clone / name).write_bytes(data)
-        git_in(self.clone, "add", ".")
-        git_in(self.clone, "commit", "-q", "-m", "of others")
+        self._commit()
         git_in(self.clone, "push", "-q", "origin", "+HEAD:refs/heads/incoming")
         git(self.vault, "update-ref", "refs/heads/main", "refs/heads/incoming")
+
+    def push_while_elsewhere(self) -> None:
+        """Push what is new in the clone, which git takes while HEAD of the tree is not on the branch."""
+        self._commit()
+        git_in(self.clone, "push", "-q", "origin", "HEAD:main")
+
+    def _commit(self) -> None:
+        git_in(self.clone, "add", ".")
+        git_in(self.clone, "commit", "-q", "-m", "of others")
 
 
 @pytest.fixture
@@ -1038,9 +1046,7 @@ def test_a_switch_back_brings_nothing_of_what_the_tree_lacked_before(mounted: tu
     others.push("first", b"theirs\n")  # unseen by the tree when HEAD leaves the branch
     git_in(tree, "switch", "-q", "--detach")
     (others.clone / "then").write_bytes(b"theirs\n")
-    git_in(others.clone, "add", ".")
-    git_in(others.clone, "commit", "-q", "-m", "of others")
-    git_in(others.clone, "push", "-q", "origin", "HEAD:main")
+    others.push_while_elsewhere()
     time.sleep(1.1)  # git's log has seconds
     git_in(tree, "switch", "-q", "main")
     (tree / "mine").write_bytes(b"")
@@ -1059,9 +1065,7 @@ def test_a_switch_to_the_branch_that_head_is_on_brings_nothing(mounted: tuple[Wo
     others = Others(work.vault.path, tree.parent / "clone")
     git_in(tree, "switch", "-q", "--detach")
     (others.clone / "theirs").write_bytes(b"theirs\n")
-    git_in(others.clone, "add", ".")
-    git_in(others.clone, "commit", "-q", "-m", "of others")
-    git_in(others.clone, "push", "-q", "origin", "HEAD:main")
+    others.push_while_elsewhere()
     work.undo()
     time.sleep(1.1)  # git's log has seconds
     git_in(tree, "switch", "-q", "main")
@@ -1083,9 +1087,7 @@ def test_a_switch_back_brings_what_others_pushed(mounted: tuple[Workspace, Path]
     git_in(tree, "switch", "-q", "-c", "other")
     for name in ("file", "theirs"):
         (others.clone / name).write_bytes(b"theirs\n")
-    git_in(others.clone, "add", ".")
-    git_in(others.clone, "commit", "-q", "-m", "of others")
-    git_in(others.clone, "push", "-q", "origin", "HEAD:main")
+    others.push_while_elsewhere()
     time.sleep(1.1)  # git's log has seconds
     git_in(tree, "switch", "-q", "main")
     if commits:
