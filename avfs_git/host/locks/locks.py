@@ -34,6 +34,7 @@ from typing import overload
 
 from avfs_git.errors import LeftInForce
 from avfs_git.host.files.closing import Closing
+from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.values import NamedTuple
@@ -127,7 +128,8 @@ def _write_in_place(fd: int) -> None:
 class LockFile(Closing):
     """An exclusive lock between processes, with change counters.
 
-    Raises OSError from any method if the file system fails.
+    If the file system fails, what says that something begins raises HostError, what says that it ended does without,
+    and any other method raises OSError.
 
     Attributes:
         left: The dead session that this process continues, or None. While the file still names it, `acquire` waits as
@@ -261,7 +263,12 @@ class LockFile(Closing):
 
         The next holder reads it after a kill.
         """
-        self._map[_OPERATING] = 2 if is_moving else operating
+        if not operating:  # what is not taken back costs the next holder some work
+            with suppress(OSError):
+                self._map[_OPERATING] = 0
+            return
+        with host_errors("note that an operation runs"):
+            self._map[_OPERATING] = 2 if is_moving else 1
 
     @property
     def is_moving(self) -> bool:
@@ -329,30 +336,41 @@ class LockFile(Closing):
         before = self.epoch
         if self._changing == 0:
             # Odd already: a process died in a change. Staying odd here would hide our own change from others.
-            self._map[0:8] = ((before + 1 + before % 2) % _COUNTERS_END).to_bytes(8, "little")
+            with host_errors("note that files change"):
+                self._map[0:8] = ((before + 1 + before % 2) % _COUNTERS_END).to_bytes(8, "little")
         self._changing += 1
         return before
 
     def end_change(self) -> int:
-        """Mark that a change is complete. Returns the new epoch."""
+        """Mark that a change is complete. Returns the new epoch.
+
+        Where the disk refuses it, the epoch stays odd, as after a death in the change: the next process looks at
+        everything.
+        """
         self._changing -= 1
-        now = self.epoch
         if self._changing == 0:
-            now = (now + 1) % _COUNTERS_END
-            self._map[0:8] = now.to_bytes(8, "little")
-        return now
+            with suppress(OSError):
+                self._map[0:8] = ((self.epoch + 1) % _COUNTERS_END).to_bytes(8, "little")
+        return self.epoch
 
     @property
     def clean_commit(self) -> bytes:
         """The commit that held everything at `clean_epoch`, as 20 bytes; zeros for what the workspace began with."""
         return self._map[_COMMIT]
 
-    def mark_clean(self, epoch: int, commit: bytes) -> None:
-        """Remember that everything up to this epoch is recorded in a commit."""
+    def mark_clean(self, epoch: int, commit: bytes) -> OSError | None:
+        """Remember that everything up to this epoch is recorded in a commit.
+
+        Returns what the disk refused: then the next capture looks at everything.
+        """
         # The epoch last: a reader that sees it sees the commit that belongs to it.
-        self._map[8:16] = (0).to_bytes(8, "little")
-        self._map[_COMMIT] = commit
-        self._map[8:16] = epoch.to_bytes(8, "little")
+        try:
+            self._map[8:16] = (0).to_bytes(8, "little")
+            self._map[_COMMIT] = commit
+            self._map[8:16] = epoch.to_bytes(8, "little")
+        except OSError as error:
+            return error
+        return None
 
     @property
     def is_retired(self) -> bool:
@@ -361,7 +379,8 @@ class LockFile(Closing):
 
     def retire(self, *, retired: bool = True) -> None:
         """Say, to all who have the lock open, whether what it guards is put away."""
-        self._map[_RETIRED] = retired
+        with host_errors("put away or bring back the workspace"):
+            self._map[_RETIRED] = retired
 
     @contextmanager
     def retiring(self) -> Iterator[None]:

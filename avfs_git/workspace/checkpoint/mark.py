@@ -29,7 +29,8 @@ def mark_captured(locked: LockedWorkspace, captured: Captured, *, commit: Oid | 
     if captured.is_partial:
         opened.dirty = None  # what is in the directory that was not read may have changed
     else:
-        opened.lock.mark_clean(opened.epoch, commit or bytes(20))
+        unmarked = opened.lock.mark_clean(opened.epoch, commit or bytes(20))
+        refused = refused or unmarked
     if opened.state.recovered:
         opened.state.recovered = []
         with contextlib.suppress(HostError):  # then it is told once more
@@ -61,7 +62,5 @@ def _cache_warnings(refused: OSError | None) -> list[Warning]:
     if refused is None:
         return []
     return [
-        Warning(
-            "cache.not_written", f"the stat cache could not be written ({refused.strerror}): more is read next time"
-        )
+        Warning("cache.not_written", f"what was read could not be noted ({refused.strerror}): more is read next time")
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git.errors import HostError
 from avfs_git.host.locks.locks import LockFile
 
 
@@ -80,10 +81,14 @@ def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(
         assert lock.acquire(0)
         monkeypatch.setattr(os, "pwrite", full)
         lock.sign()  # only messages need it
-        with pytest.raises(OSError, match="quota"):
+        with pytest.raises(HostError, match="quota"):
             lock.begin_change()
-        with pytest.raises(OSError, match="quota"):
+        with pytest.raises(HostError, match="quota"):
             lock.mark_operating(operating=True)
+        lock.mark_operating(operating=False)
+        refused = lock.mark_clean(2, bytes(20))
+        assert refused is not None
+        assert refused.errno == errno.EDQUOT
         assert lock.epoch == 0
         assert not lock.is_operating
         monkeypatch.undo()
