@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -609,3 +610,26 @@ def test_what_the_log_says_of_a_fork_in_the_trash_stays(tmp_path: Path, name: st
         (tmp_path / "there" / "f").write_bytes(b"1\n")
 
         assert [change.path for change in vault.apply(name, tmp_path / "there").changed_files] == [b"f"]
+
+
+@pytest.mark.parametrize("linked", ["objects", "objects/pack", "objects/fan-out", "refs"])
+def test_nothing_goes_where_a_link_leads(vault: Vault, tmp_path: Path, linked: str) -> None:
+    """Objects and refs behind a symbolic link may be those of another repository."""
+    other = tmp_path / "other"
+    subprocess.run(["git", "clone", "-q", "--bare", "--no-hardlinks", str(vault.path), str(other)], check=True)
+    git(other, "update-ref", "refs/heads/of-other", "main")
+    loose = subprocess.run(
+        ["git", f"--git-dir={other}", "hash-object", "-w", "--stdin"], input=b"theirs", check=True, capture_output=True
+    )
+    linked = linked.replace("fan-out", loose.stdout[:2].decode())
+    ours, theirs = vault.path / linked, other / linked
+    if ours.is_dir():
+        subprocess.run(["cp", "-a", "-f", f"{ours}/.", str(theirs)], check=True)
+        shutil.rmtree(ours)
+    ours.symlink_to(theirs)
+    before = {path for path in other.rglob("*") if path.is_file() and "avfs" not in path.parts}
+    vault.maintain(every_step=True)
+    told = gc(vault).warnings
+
+    assert before <= set(other.rglob("*"))
+    assert linked == "refs" or any("symbolic link" in warning.message for warning in told)

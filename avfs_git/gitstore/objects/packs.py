@@ -23,6 +23,17 @@ _PARTS = (".pack", ".rev", ".bitmap", ".mtimes", ".promisor")
 """The files of a pack beside its index."""
 
 
+def find_bar(store: ObjectStore) -> str | None:
+    """Tell why no pack or object of a repository may go, where that is so."""
+    top = store.objects_dir
+    if (top / "pack" / "multi-pack-index").exists():
+        return "git keeps a list of the packs (multi-pack-index): only git may remove any"
+    for place in (top, top / "pack", *top.glob("[0-9a-f][0-9a-f]")):
+        if place.is_symlink():
+            return f"'{place}' is a symbolic link: what is there may be another repository's"
+    return None
+
+
 def remove_pack(pack: Pack) -> None:
     """Remove a pack, its index first. Raises HostError."""
     with host_errors("remove a pack"):

@@ -21,7 +21,7 @@ from contextlib import suppress
 from avfs_git import faults
 from avfs_git.errors import GitFailed
 from avfs_git.gitstore.holding import packs_to_oneself
-from avfs_git.gitstore.objects.packs import remove_pack
+from avfs_git.gitstore.objects.packs import find_bar, remove_pack
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.objects.sweep import make_pack
@@ -37,10 +37,8 @@ the server of a partial clone has is missing, and is not fetched."""
 
 
 def count_packs(store: ObjectStore) -> int:
-    """Count the packs that may be joined; 0 if git keeps a list of them."""
-    if (store.objects_dir / "pack" / "multi-pack-index").exists():
-        return 0
-    return len(_list_candidates(store))
+    """Count the packs that may be joined; 0 where none may go."""
+    return 0 if find_bar(store) is not None else len(_list_candidates(store))
 
 
 def repack(store: ObjectStore, *, more_than: int = MANY_PACKS) -> int:

@@ -48,7 +48,7 @@ from avfs_git.gitstore.formats.packfile import BadPack
 from avfs_git.gitstore.formats.packindex import read_back
 from avfs_git.gitstore.gitcommand import list_reached, output_of
 from avfs_git.gitstore.holding import objects_to_oneself
-from avfs_git.gitstore.objects.packs import remove_pack
+from avfs_git.gitstore.objects.packs import find_bar, remove_pack
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.store import ObjectStore, list_loose
 from avfs_git.gitstore.refs.refs import RefStore
@@ -186,8 +186,8 @@ def survey(
 
 def _find_bar(store: ObjectStore) -> str | None:
     """Tell why no object of a repository may go, where that is so."""
-    if (store.objects_dir / "pack" / "multi-pack-index").exists():
-        return "git keeps a list of the packs (multi-pack-index): only git may remove any"
+    if (reason := find_bar(store)) is not None:
+        return reason
     if is_true(read_config(store.git_dir).get("extensions.preciousobjects", ["false"])[-1]):
         return "the repository keeps all its objects (extensions.preciousObjects)"
     return None

@@ -37,8 +37,13 @@ _AT_ONCE = 64
 
 
 def list_packable(refs: RefStore, *, older_than_s: float) -> dict[str, int]:
-    """List the refs with a file of their own that were not moved for so many seconds, with the file's `st_mtime_ns`."""
+    """List the refs with a file of their own that were not moved for so many seconds, with the file's `st_mtime_ns`.
+
+    None where `refs` is a symbolic link: they may be another repository's.
+    """
     found: dict[str, int] = {}
+    if (refs.git_dir / "refs").is_symlink():
+        return found
     before_ns = time.time_ns() - int(older_than_s * 1e9)
     for name in refs.list_loose():
         if not name.startswith(_OF_ONE_TREE):
