@@ -17,9 +17,9 @@ from tests.support.capabilities import find_tool
 from tests.support.powercut import image
 
 _MEMORY = Path("/dev/shm")
-_SIZE = 4 << 30
+_SIZE = 8 << 30
 """Of the file system, which is sparse."""
-_ROOM = 2 << 30
+_ROOM = 6 << 30
 """What has to be free in memory."""
 
 
