@@ -1080,8 +1080,14 @@ def test_a_switch_to_the_branch_that_head_is_on_brings_nothing(mounted: tuple[Wo
 
 @pytest.mark.parametrize("saves", ["checkpoint", "update"])
 @pytest.mark.parametrize("commits", [False, True])
-def test_a_switch_back_brings_what_others_pushed(mounted: tuple[Workspace, Path], saves: str, *, commits: bool) -> None:
-    """Git takes a push while HEAD is on another branch; edits after the way back are none of what others did."""
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_switch_back_brings_what_others_pushed(
+    mounted: tuple[Workspace, Path], saves: str, *, commits: bool, looks: bool
+) -> None:
+    """Git takes a push while HEAD is on another branch; edits after the way back are none of what others did.
+
+    Nor are they once the log has them as an operation, as when an undo is planned.
+    """
     work, tree = mounted
     others = Others(work.vault.path, tree.parent / "clone")
     git_in(tree, "switch", "-q", "-c", "other")
@@ -1095,6 +1101,8 @@ def test_a_switch_back_brings_what_others_pushed(mounted: tuple[Workspace, Path]
         git_in(tree, "add", "made")
         git_in(tree, "commit", "-q", "-m", "by git")
     (tree / "file").write_bytes(b"mine\n")
+    if looks:
+        work.undo(dry_run=True)
     (tree / "theirs").write_bytes(b"mine\n")
 
     assert work.status().warnings == ()
@@ -1103,14 +1111,45 @@ def test_a_switch_back_brings_what_others_pushed(mounted: tuple[Workspace, Path]
     assert work.checkpoint().outcome == "created"
     assert git(work.vault.path, "show", "main:theirs") == "mine\n"
     assert git_in(tree, "status", "--short") == ""
-    work.undo()
-    work.undo()
+    for _ in range(3 if looks else 2):
+        work.undo()
     assert not (tree / "theirs").exists()
     (tree / "more").write_bytes(b"mine\n")
     with pytest.raises(RefConflict):
         work.checkpoint()
     work.update()
     assert ((tree / "file").read_bytes(), (tree / "theirs").read_bytes()) == (b"theirs\n", b"theirs\n")
+
+
+@pytest.mark.parametrize("then", ["update", "update, edited", "mount"])
+@pytest.mark.parametrize("commits", [1, 2])
+def test_a_commit_of_a_path_leaves_the_index_without_what_others_pushed(
+    mounted: tuple[Workspace, Path], then: str, commits: int
+) -> None:
+    """`git commit -- PATH` is made of HEAD and the path: the index, which gets the path, lacks what HEAD has by then."""
+    work, tree = mounted
+    others = Others(work.vault.path, tree.parent / "clone")
+    for number in range(commits):
+        others.push(f"theirs{number}", b"theirs\n")
+        (tree / "file").write_bytes(b"mine %d\n" % number)
+        git_in(tree, "commit", "-q", "-m", "by git", "file")
+    if then == "update, edited":
+        (tree / "more").write_bytes(b"staged\n")
+        git_in(tree, "add", "more")
+    if then == "mount":
+        session = work.vault.find_session("main")
+        assert session is not None
+        session.unmount()
+        work.update()
+        work.mount(tree)
+    else:
+        work.update()
+    git_in(tree, "commit", "-q", "--allow-empty", "-m", "by git")
+
+    assert git(work.vault.path, "show", "main:theirs0") == "theirs\n"
+    assert git(work.vault.path, "show", "main:file") == f"mine {commits - 1}\n"
+    assert git_in(tree, "status", "--short") == ""
+    assert work.checkpoint().outcome == "unchanged"
 
 
 @pytest.mark.parametrize("mark", ["sparse-checkout", "--skip-worktree", "--assume-unchanged"])

@@ -116,7 +116,7 @@ def is_led_inside(moves: Sequence[Logged], heads: Sequence[Logged], since: Oid, 
     return at == since
 
 
-def find_indexed(
+def find_logged_index(
     moves: Sequence[Logged], heads: Sequence[Logged], branch: str, head: Oid, since: Collection[Oid | None]
 ) -> Oid | None:
     """Find the last commit of a branch, after some, for which git in a working tree made its index.

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from avfs_git.errors import WorkspaceBusy, and_more
+from avfs_git.errors import RefConflict, RefLocked, WorkspaceBusy, and_more
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
 from avfs_git.gitstore.formats.reflog import Logged
 from avfs_git.gitstore.formats.trees import edit_tree
@@ -30,6 +30,7 @@ from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.checkpoint.unseen import find_unseen_head, record_seen
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import (
@@ -37,6 +38,7 @@ from avfs_git.workspace.vault.gitmoves import (
     adopt_git_moves,
     describe_with_git,
     find_git_moves,
+    has_come_back,
     has_command,
     is_commit,
     open_worktree,
@@ -87,7 +89,7 @@ def record_changes(
         changed = list_changed(pack, was, now)
         if not changed and (command is not None or not tell_head_move(vault, locked.fork)):
             return tuple(captured.warnings)
-        held = was
+        held, seen = was, _find_seen(locked)
         (recorded, was), moved = record_git_moves(locked, pack, (recorded, was), now, command)
         if was != held:
             changed = list_changed(pack, was, now)
@@ -120,8 +122,20 @@ def record_changes(
                 **tie_to_command(vault, locked.fork, command),
             },
         )
-        vault.oplog.append(record)
+        try:
+            record_seen(locked, record, seen if not moved else None)
+        except (RefConflict, RefLocked):  # others move the branch on just now
+            vault.oplog.append(record)
         return (*captured.warnings, *mark_captured(locked, captured, commit=after))
+
+
+def _find_seen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
+    """Find what `find_unseen_head` does, where the files have that by now: git has brought them back to their branch.
+
+    Later, the log does not tell: what is recorded may be older or newer than the way back.
+    """
+    unseen = find_unseen_head(locked)
+    return unseen if unseen is not None and has_come_back(locked.vault, locked.fork, *unseen) else None
 
 
 def record_moves(locked: LockedWorkspace) -> None:

@@ -21,9 +21,10 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult
 from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes, record_moves
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_unseen_head, saving_first
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, saving_first
 from avfs_git.workspace.checkpoint.following import follow
 from avfs_git.workspace.checkpoint.staged import refuse_left_out
+from avfs_git.workspace.checkpoint.unseen import find_unseen_head
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside

@@ -11,9 +11,9 @@ from avfs_git.model import Warning
 from avfs_git.paths import oid_of
 from avfs_git.values import NamedTuple
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
-from avfs_git.workspace.checkpoint.checkpoint import find_unseen_head
 from avfs_git.workspace.checkpoint.compared import compare_workspace, recorded_sidecar
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
+from avfs_git.workspace.checkpoint.unseen import find_unseen_head
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
 

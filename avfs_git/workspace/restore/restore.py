@@ -42,8 +42,6 @@ from avfs_git.workspace.checkpoint.aftermath import aftermath
 from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, record_changes
 from avfs_git.workspace.checkpoint.checkpoint import (
     check_not_merging,
-    find_unseen_head,
-    record_seen,
     save_checkpoint,
     save_first,
     saving_first,
@@ -52,6 +50,7 @@ from avfs_git.workspace.checkpoint.compared import capture, recorded_sidecar
 from avfs_git.workspace.checkpoint.confirm import confirm_restored
 from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.checkpoint.unseen import find_unseen_head, record_seen
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.aside import Saved, save_aside, saved_trees

@@ -30,9 +30,9 @@ from avfs_git.errors import (
     WorkspaceBusy,
     quote,
 )
+from avfs_git.gitstore.compare.indexed import find_indexed
 from avfs_git.gitstore.config.trust import check_owner
 from avfs_git.gitstore.formats.commits import Commit, Signature
-from avfs_git.gitstore.formats.reflog import find_indexed
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs.refs import OWN_REFS, RefChange, RefStore
 from avfs_git.gitstore.repofile import read_plain_file
@@ -463,8 +463,7 @@ class OpenVault:
             return head
         if head is None or known is None:
             return basis or known
-        made = find_indexed(worktree.read_moves(HEADS + fork), worktree.read_heads(), fork, head, (known, basis))
-        return made or basis or known
+        return find_indexed(worktree, self.store, fork, head, known, basis) or basis or known
 
     def check_not_elsewhere(self, fork: str) -> None:
         """Refuse what would move or delete a branch beneath another working tree than the fork's own, as git does.

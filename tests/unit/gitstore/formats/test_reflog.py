@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from avfs_git.gitstore.formats.reflog import Logged, find_indexed
+from avfs_git.gitstore.formats.reflog import Logged, find_logged_index
 from avfs_git.paths import Oid
 
 K, P, Q, C = (Oid(bytes([number]) * 20) for number in range(1, 5))
@@ -52,4 +52,4 @@ def test_the_commit_of_an_index_is_told_by_the_logs(
     moves: list[Logged], heads: list[Logged], head: Oid, expected: Oid | None
 ) -> None:
     """The index is that of a commit to which git put it last; what it lacked when HEAD left the branch it lacks still."""
-    assert find_indexed(moves, heads, "main", head, (K, None)) == expected
+    assert find_logged_index(moves, heads, "main", head, (K, None)) == expected

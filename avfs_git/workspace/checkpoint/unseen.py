@@ -1,0 +1,94 @@
+"""What others have put on a fork's branch, and its workspace has not seen.
+
+Decided here: which commit a workspace came from, what of its branch it lacks, and that an operation after which it has
+all of that says so in the log. Called with the workspace locked by checkpoints, restores, merges and `changes`. Writes
+nothing but that line: a crash before it leaves the branch unseen, so that nothing is committed over it.
+"""
+
+from __future__ import annotations
+
+from avfs_git.gitstore.compare.treediff import find_differences
+from avfs_git.gitstore.refs.refs import RefChange
+from avfs_git.paths import Oid, fork_dir_name, maybe_oid
+from avfs_git.values import replace
+from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.vault.format import HEADS, KNOWN
+from avfs_git.workspace.vault.gitmoves import find_held, find_made_inside
+from avfs_git.workspace.vault.log.oprecord import FILES, OURS, OpRecord
+
+
+def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
+    """Find a branch head that another process moved, and the commit that the workspace came from; None otherwise."""
+    head, commit = locked.head()
+    if head is None or commit is None or commit.tree == locked.opened.synced_trees()[0]:
+        return None
+    came_from = find_came_from(locked)
+    if not came_from or head in came_from:
+        return None
+    held = find_held(locked.vault, locked.fork, head, came_from[0])
+    if held == head:
+        return None
+    held = held or came_from[0]
+    made = find_made_inside(locked.vault, locked.fork, head, held)
+    if made is not None and _is_held(locked, held, made):
+        held = made
+    return (head, held) if held != head else None
+
+
+def _is_held(locked: LockedWorkspace, since: Oid, commit: Oid) -> bool:
+    """Tell whether a workspace had all that a commit changes when it was recorded last, as after `git reset --hard`."""
+    store, here = locked.vault.store, locked.opened.synced_trees()[0]
+    before, there = store.read_commit(since).tree, store.read_commit(commit).tree
+    return find_differences(store, before, there).keys().isdisjoint(find_differences(store, here, there))
+
+
+def record_seen(locked: LockedWorkspace, record: OpRecord, unseen: tuple[Oid, Oid] | None) -> None:
+    """Log an operation after which a workspace holds what its branch does, and has seen what others put there.
+
+    Undo gives the files back, and leaves the branch. `unseen` is what `find_unseen_head` gave before the operation.
+
+    Raises:
+        RefConflict: If the branch has moved on meanwhile.
+    """
+    if unseen is None:
+        locked.vault.oplog.append(record)
+        return
+    head, came_from = unseen
+    ref = HEADS + locked.fork
+    told = replace(record, moves=[(ref, head.hex(), head.hex())], more={OURS: came_from.hex(), **record.more})
+    locked.vault.move_refs([RefChange(ref, head, head)], told)
+
+
+def find_came_from(locked: LockedWorkspace) -> list[Oid]:
+    """List the commits that the workspace came from, the surest first.
+
+    The surest is where avfs last moved the branch to: the log says it or, where that was lost or never was, as in a
+    clone, a ref. An undo leaves the stat cache at the commit that was undone, so that one comes later. If a deletion
+    died before it put the workspace away, and git made the branch anew, positions from before the deletion count.
+    """
+    at = locked.vault.oplog.find_last_position(HEADS + locked.fork, locked.opened.state.created_at_ns)
+    if at is not None:
+        return [at]
+    known = locked.vault.refs.read(KNOWN + fork_dir_name(locked.fork))
+    cache = locked.opened.cache
+    cached = _leave_recorded(locked, cache.commit) if cache is not None and cache.commit is not None else None
+    return [oid for oid in (known, cached, maybe_oid(locked.opened.state.base)) if oid is not None]
+
+
+def _leave_recorded(locked: LockedWorkspace, oid: Oid) -> Oid | None:
+    """Go back from commits that record file changes, which are on no branch, to the commit that they began with."""
+    read, records = locked.vault.store.read_commit, locked.vault.oplog.read_life(locked.fork)
+    states = {
+        state: state == record.after
+        for record in records
+        if record.kind == FILES
+        for state in (record.before, record.after)
+    }
+    while oid.hex() in states:
+        commit = read(oid)
+        if not commit.parents:
+            return None
+        if not states[oid.hex()] and read(commit.parents[0]).tree != commit.tree:
+            break
+        oid = commit.parents[0]
+    return oid
