@@ -534,10 +534,13 @@ class WorkspaceBusy(WorkspaceError, code="workspace.busy", exit_code=23):
         pid: int | None = None,
         stopped: Sequence[int] = (),
         is_callers: bool = False,
+        is_cut_off: bool = False,
     ) -> None:
         by = f" by {holder}" if holder else ""
         hint = "Wait for it, then try again."
-        if is_callers:
+        if is_cut_off:
+            hint = f"End it with `avfs unmount {shlex.quote(name)}`; what is in the tree stays. Then mount it again."
+        elif is_callers:
             hint = (
                 "That command runs this one, and would wait for it. Run avfs outside of the command; git works inside."
             )

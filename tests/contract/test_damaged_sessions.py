@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,43 @@ def test_a_damaged_record_is_written_again(vault: Vault, session: Session, damag
     wait_for(lambda: record.exists() and record.read_bytes() == whole)
     vault.workspace().write("b", b"two\n")
     assert (session.path / "b").read_bytes() == b"two\n"
+
+
+@pytest.mark.parametrize("damage", ["gone", "new", "garbage", "empty"])
+def test_a_lock_that_was_removed_or_damaged_is_kept_again(vault: Vault, session: Session, damage: str) -> None:
+    """Within seconds: else the next process takes a new one, and writes beside the session."""
+    lock = vault.path / "avfs" / "workspaces" / "main" / "lock"
+    data = lock.read_bytes()
+    if damage in ("gone", "new"):
+        lock.unlink()
+        if damage == "new":  # as another process makes it
+            lock.touch(0o600)
+    else:
+        with lock.open("r+b") as file:
+            file.write(b"\xff" * 400 if damage == "garbage" else bytes(400))
+    wait_for(lambda: lock.exists() and lock.read_bytes()[40:64] == data[40:64])
+
+    vault.workspace().write("b", b"two\n")
+    assert (session.path / "b").read_bytes() == b"two\n"
+    (session.path / "c").write_bytes(b"three\n")
+    assert [change.path for change in vault.workspace().status().changed_files] == [b"b", b"c"]
+    with lock.open("r+b") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    session.unmount()
+    assert vault.workspace().read("c") == b"three\n"
+    assert vault.workspace().checkpoint().outcome == "created"
+
+
+def test_a_session_without_its_socket_can_be_ended(cli: Cli, vault: Vault, session: Session) -> None:
+    """No command reaches it: what refuses one says so, and how the mount is ended and made again."""
+    (session.path / "b").write_bytes(b"two\n")
+    next((vault.path / "avfs" / "sessions").glob("*/socket")).unlink()
+    refused = cli("--vault", str(vault.path), "rm", "a")
+    assert refused.status == 23
+    assert "whose socket is gone" in refused.stderr
+    assert "unmount main`" in refused.stderr
+    cli("--vault", str(vault.path), "unmount", "main").ok()
+    assert vault.workspace().read("b") == b"two\n"
 
 
 def test_a_mount_without_a_record_can_be_ended(cli: Cli, vault: Vault, session: Session) -> None:

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import overload
 
 from avfs_git.errors import LeftInForce
-from avfs_git.host.files.closing import Closing
+from avfs_git.host.files.closing import Closing, closing_fd
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain
@@ -125,6 +125,21 @@ def _write_in_place(fd: int) -> None:
         fcntl.ioctl(fd, _SET_FLAGS, flags)
 
 
+def _open_whole(path: Path) -> int:
+    """Open a lock's file for writing, as long as it has to be; make it if needed."""
+    fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        found = os.fstat(fd)
+        if found.st_size < _SIZE or not found.st_blocks:
+            if not found.st_size:
+                _write_in_place(fd)
+            os.posix_fallocate(fd, 0, _SIZE)  # the blocks, too: later writes need none on a full disk
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 class LockFile(Closing):
     """An exclusive lock between processes, with change counters.
 
@@ -140,13 +155,8 @@ class LockFile(Closing):
 
     def __init__(self, path: Path, *, owner: str) -> None:
         """Open the lock, making its file if needed. `owner` is what `holder` tells other processes, beside the pid."""
-        self._fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._fd = _open_whole(path)
         try:
-            found = os.fstat(self._fd)
-            if found.st_size < _SIZE or not found.st_blocks:
-                if not found.st_size:
-                    _write_in_place(self._fd)
-                os.posix_fallocate(self._fd, 0, _SIZE)  # the blocks, too: later writes need none on a full disk
             self._map: _Content | mmap.mmap = _Content(self._fd)
         except BaseException:
             os.close(self._fd)
@@ -235,6 +245,37 @@ class LockFile(Closing):
         """
         self._kept = True
         self._map[_SESSION] = session.encode("ascii").ljust(_SESSION_MAX, b"\0")
+
+    def attend(self, path: Path, session: str) -> None:
+        """Have others find the session that keeps the lock, although a person has removed or damaged its file.
+
+        Without it, another process would make a new lock, and take that. Does nothing while an operation is under way
+        here, once the workspace is put away, and while another process has the new lock: it is called every few
+        seconds.
+        """
+        if not self._kept or not self._thread_lock.acquire(blocking=False):
+            return
+        try:
+            is_here = self.is_at(path)
+            if self.depth or (self.is_retired and not is_here):
+                return
+            if not is_here:
+                self._move_to(path)
+            if self._map[_SESSION] != session.encode("ascii").ljust(_SESSION_MAX, b"\0"):
+                self.keep(session)
+        finally:
+            self._thread_lock.release()
+
+    def _move_to(self, path: Path) -> None:
+        """Take the lock at a path in place of the file that was there, with what that says."""
+        with closing_fd(_open_whole(path)) as fd:
+            try:
+                fcntl.flock(fd, self._kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            os.pwrite(fd, self._map[0:_SIZE], 0)
+            os.dup2(fd, self._fd, inheritable=False)  # both are one open file, and the lock stays with it
+        self._map = _Content(self._fd)  # another thread may be reading the map before
 
     def stop_keeping(self) -> None:
         """End what `keep` began. Called with the lock held."""

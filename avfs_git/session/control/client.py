@@ -141,7 +141,7 @@ class Sessions:
             except Silent:
                 session = opened.lock.session or ""
                 if not looks:
-                    raise _busy(opened, session) from None
+                    raise self._busy(opened, session) from None
                 return self._look_past(opened, session, lambda looking: function(looking, *args, **kwargs), operation)
 
     def listen(self, opened: OpenWorkspace) -> Connection | None:
@@ -158,7 +158,7 @@ class Sessions:
             try:
                 connection = self._connect(opened, session, end, looks=True)
             except Silent:
-                raise _busy(opened, session) from None
+                raise self._busy(opened, session) from None
             if connection is None:
                 continue
             try:
@@ -166,7 +166,7 @@ class Sessions:
             except (SessionEnding, Unread, Lost):
                 connection.close()
                 if time.monotonic() >= end:
-                    raise _busy(opened, session) from None
+                    raise self._busy(opened, session) from None
                 time.sleep(_PAUSE_S)
             except BaseException:
                 connection.close()
@@ -304,7 +304,7 @@ class Sessions:
         try:
             result = look_past(opened.vault, opened.fork, action, discard=operation.discard, shown_at=shown_at)
         except Disturbed:
-            raise _busy(opened, session) from None
+            raise self._busy(opened, session) from None
         if self._on_warnings is not None and not is_told:
             held = opened.lock.holder()
             process = f" (pid {held.pid})" if held is not None else ""
@@ -333,7 +333,7 @@ class Sessions:
                 held = opened.lock.holder()
                 raise WorkspaceBusy(opened.fork, "a session of another user", pid=held.pid if held else None) from error
             if time.monotonic() >= end:
-                raise _busy(opened, session) from None
+                raise self._busy(opened, session) from None
             time.sleep(_PAUSE_S)  # it has just started, or is about to be gone
             return None
 
@@ -351,6 +351,14 @@ class Sessions:
         limit_s = _SILENT_S if looks else max(_SILENT_S, opened.lock_timeout_s)
         silence = _Silence(partial(self._tell, opened, looks=looks), is_patient=not looks, limit_s=limit_s)
         return Connection(self._directory / session / "socket", self._wait_s, on_silence=silence)
+
+    def _busy(self, opened: OpenWorkspace, session: str) -> WorkspaceBusy:
+        """Make the error that a session does not answer."""
+        held = opened.lock.holder()
+        pid, stopped = (held.pid, list_stopped(held.pid)) if held is not None else (None, ())
+        is_cut_off = not SessionPlace(self._directory, session).socket.exists()
+        holder = f"session {session}, {'whose socket is gone' if is_cut_off else 'which does not answer'}"
+        return WorkspaceBusy(opened.fork, holder, pid=pid, stopped=stopped, is_cut_off=is_cut_off)
 
     def _keep(self, session: str, connection: Connection) -> None:
         with self._lock:
@@ -421,14 +429,6 @@ def _outlast_command(opened: OpenWorkspace, end: float) -> bool:
             return True
         time.sleep(_PAUSE_S)
     return False
-
-
-def _busy(opened: OpenWorkspace, session: str) -> WorkspaceBusy:
-    """Make the error that a session does not answer."""
-    held = opened.lock.holder()
-    stopped = list_stopped(held.pid) if held is not None else ()
-    holder = f"session {session}, which does not answer"
-    return WorkspaceBusy(opened.fork, holder, pid=held.pid if held else None, stopped=stopped)
 
 
 def _wait_until(end: float, opened: OpenWorkspace, session: str) -> None:

@@ -164,11 +164,21 @@ class Session:
         return Ending(
             self.held.record.id,
             self.mounted,
-            is_rooted=self.held.attend,
+            is_rooted=self._attend,
             begin=lambda: self._write(SessionState.UNMOUNTING),
             leave=leave,
             remove_copies=remove_copies,
         )
+
+    def _attend(self) -> bool:
+        """Mend what other processes find this session by; tell whether the vault is where it was."""
+        if not self.held.attend():
+            return False
+        if self.workspace is not None:
+            opened = self.workspace.opened
+            with suppress(OSError):  # the next time may do
+                opened.lock.attend(opened.layout.lock, self.held.record.id)
+        return True
 
     def be_ready(self, ending: Ending, *, is_first: bool) -> None:
         """Tell the starter that programs can use the tree.
