@@ -273,17 +273,17 @@ def read_head(git_dir: Path) -> tuple[str | None, Oid | None]:
         try:
             data = read_plain_file(git_dir / "HEAD")
         except FileNotFoundError:
-            raise NotAVault(str(git_dir), "it has no HEAD") from None
+            raise _bad_head(git_dir, "it has no HEAD") from None
     if _HEX.fullmatch(data.strip()):
         return None, oid_of(data.strip())
     match = _SYMBOLIC.fullmatch(data)
     if match is None:
-        raise NotAVault(str(git_dir), "its HEAD makes no sense")
+        raise _bad_head(git_dir, "its HEAD makes no sense")
     name = os.fsdecode(match[1])
     try:
         check_ref_name(name)
     except InvalidName:
-        raise NotAVault(str(git_dir), "its HEAD leads out of it") from None
+        raise _bad_head(git_dir, "its HEAD leads out of it") from None
     common = common_dir(git_dir)
     try:
         return name, RefStore(common, recover=False).read(name)
@@ -292,6 +292,16 @@ def read_head(git_dir: Path) -> tuple[str | None, Oid | None]:
             finds = f"`git -C {shlex.quote(str(git_dir))} fsck --lost-found` lists commits that no branch has"
             damaged.hint = f"{finds}: write the id of its last one into {quote(str(common / damaged.ref))}."
         raise
+
+
+def _bad_head(git_dir: Path, reason: str) -> NotAVault:
+    error = NotAVault(str(git_dir), reason)
+    if (git_dir / "avfs" / "format").exists():
+        error.hint = (
+            f"Write the line `ref: refs/heads/BRANCH` into '{git_dir / 'HEAD'}', with the branch that it named: "
+            "`main`, unless another was chosen."
+        )
+    return error
 
 
 def read_shallow(git_dir: Path) -> frozenset[Oid]:

@@ -13,6 +13,7 @@ from avfs_git import Home, Vault, Workspace
 from avfs_git.errors import (
     AvfsError,
     CannotUndo,
+    ForkNotFound,
     InvalidInput,
     MergeInProgress,
     NothingToUndo,
@@ -45,6 +46,22 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
 def newest(vault: Vault, kind: str) -> Operation:
     """Give the newest operation of a kind."""
     return next(operation for operation in vault.operations() if operation.kind == kind)
+
+
+def test_a_fork_that_never_was_has_no_empty_history(vault: Vault) -> None:
+    """A wrong name is told as one; a fork that is gone has what was done to it, and what is to come can be followed."""
+    with vault.fork("gone") as gone:
+        gone.write("b", b"")
+        gone.checkpoint("b")
+    vault.delete_fork("gone")
+
+    assert vault.operations(fork="gone")
+    assert list(vault.events(fork="gone"))
+    assert vault.policy.audit(fork="gone")
+    for look in (vault.operations, vault.describe_operations, vault.events, vault.policy.audit):
+        with pytest.raises(ForkNotFound):
+            look(fork="none")
+    vault.events(fork="none", follow=True).close()
 
 
 def test_an_operation_shows_what_it_changed(vault: Vault) -> None:

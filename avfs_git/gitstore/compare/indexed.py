@@ -20,9 +20,9 @@ from avfs_git.paths import Oid
 def find_indexed(
     worktree: Worktree, source: ObjectSource, branch: str, head: Oid, known: Oid, basis: Oid | None
 ) -> Oid | None:
-    """Find the last commit for which git in the working tree made its index, after the one that was `known` last.
+    """Find the last commit for which git in the working tree made its index, after the commit `known`.
 
-    None if there is none: the index is that of `basis`, or else of `known`. Costs a look at two logs; where others have
+    Return None if the index is still that of `basis`, or else of `known`. Costs a look at two logs; where others have
     moved the branch beneath a commit of this tree, the index and what they changed.
     """
     moves, heads, since = worktree.read_moves(f"refs/heads/{branch}"), worktree.read_heads(), (known, basis)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.model import CheckpointDetails, Diff, LogEntry, Operation, OperationDetails, UndoResult
 from avfs_git.paths import PathLike, parse_tree_paths
-from avfs_git.sdk.parts import compare, events, history, opdetails, revisions, turning
+from avfs_git.sdk.parts import compare, events, forkinfo, history, opdetails, revisions, turning
 from avfs_git.sdk.refusals import noted
 
 if TYPE_CHECKING:
@@ -65,7 +65,11 @@ class VaultHistory:
         """List operations, newest first.
 
         What git did in live trees is recorded first, with the file changes before it.
+
+        Raises:
+            ForkNotFound: If the fork is not there, and never was as far as the log goes back.
         """
+        forkinfo.check_was_there(self._core, fork)
         self._dispatch.record_unrecorded(fork)
         return self._core.oplog.list_operations(fork, limit)
 
@@ -83,6 +87,7 @@ class VaultHistory:
 
     def describe_operations(self, *, fork: str | None = None, limit: int = 50) -> list[OperationDetails]:
         """List operations as `operations` does, each with the changes that it made."""
+        forkinfo.check_was_there(self._core, fork)
         self._dispatch.record_unrecorded(fork)
         return opdetails.describe_operations(self._core, fork, limit)
 
@@ -99,7 +104,10 @@ class VaultHistory:
 
         Raises:
             InvalidInput: If `since` is no cursor.
+            ForkNotFound: As `operations`; a fork that is yet to be made can be followed.
         """
+        if not follow:
+            forkinfo.check_was_there(self._core, fork)
         return events.Events(self._core, self._dispatch.gate.audit, fork=fork, since=since, follow=follow)
 
     @noted("undo")

@@ -20,7 +20,7 @@ from avfs_git.proxy.policy import decision, gate
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision
 from avfs_git.proxy.policy.policy import Policy
-from avfs_git.sdk.parts import audited
+from avfs_git.sdk.parts import audited, forkinfo
 from avfs_git.values import replace
 from avfs_git.workspace.vault.log.audit import POLL_S, AuditEntry, AuditLog
 
@@ -163,7 +163,11 @@ class VaultPolicy:
             outcomes: List only events that ended so: `done`, `failed`, `refused`, `asked`, `admitted`.
             paths: List only what changed one of these paths, or something below it.
             files: List file events of live trees instead, where the setting `audit.files` asks for them.
+
+        Raises:
+            ForkNotFound: If the fork is not there, and never was as far as the log goes back.
         """
+        forkinfo.check_was_there(self._core, fork)
         self._note_missing()
         query = self._query(since_ns, until_ns, fork, events, outcomes, paths)
         chosen = audited.choose(self._core, self._log(files).walk(), query)

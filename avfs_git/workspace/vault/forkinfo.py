@@ -38,6 +38,17 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
     return _describe(vault, fork, head, peek_state(vault, fork))
 
 
+def check_was_there(vault: OpenVault, fork: str | None) -> None:
+    """Refuse a name that no fork has, nor had as far as the log goes back; None stands for all forks.
+
+    Raises:
+        ForkNotFound: If it is such a name.
+        InvalidName: If no fork can have it.
+    """
+    if fork is not None and not vault.has_fork(fork) and next(iter(vault.oplog.read_fork(fork)), None) is None:
+        fork_info(vault, fork)
+
+
 def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
     """Find where a branch was last that is gone, and that avfs has not removed.
 

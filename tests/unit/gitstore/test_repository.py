@@ -207,11 +207,17 @@ def test_an_incomplete_repository_is_refused(git_dir: Path, name: str) -> None:
     ],
 )
 def test_a_head_that_leads_elsewhere_is_refused(git_dir: Path, head: bytes) -> None:
-    """HEAD is a branch or a commit, nothing else."""
+    """HEAD is a branch or a commit, nothing else; of a vault the refusal says what its file has to hold."""
     (git_dir / "HEAD").write_bytes(head)
 
-    with pytest.raises(NotAVault):
+    with pytest.raises(NotAVault) as refused:
         check_repository(git_dir)
+    assert refused.value.hint is None
+    (git_dir / "avfs").mkdir()
+    (git_dir / "avfs" / "format").touch()
+    with pytest.raises(NotAVault) as refused:
+        check_repository(git_dir)
+    assert "`ref: refs/heads/BRANCH`" in str(refused.value.hint)
 
 
 def test_borrowed_objects_are_refused(git_dir: Path, tmp_path: Path) -> None:
