@@ -23,6 +23,7 @@ from avfs_git.mcp.hints import in_words_of_tools
 from avfs_git.model import Warning, find_warnings
 from avfs_git.records import to_error, to_record, to_warning
 from avfs_git.schema import WARNING, Schema, schema_of
+from avfs_git.values import replace
 
 BUDGET = 32_000
 """Characters of a record, and of a text; about four make a token."""
@@ -119,12 +120,23 @@ def answer(
     *,
     warnings: Iterable[Warning] = (),
     render: Render | None = None,
+    say: Callable[[str], str] = str,
 ) -> CallToolResult:
-    """Make the answer of a tool of what the SDK returned; `meant` names the vault and the fork of the call."""
+    """Make the answer of a tool of what the SDK returned.
+
+    Args:
+        value: What it returned.
+        leftovers: Keeps what is cut.
+        meant: The vault and the fork of the call.
+        warnings: What it told meanwhile.
+        render: Makes the text for the model of the record; JSON by default.
+        say: Changes the text of a warning to the words of the tools.
+    """
     record = to_record(value)
     assert isinstance(record, dict)  # noqa: S101 - tools return values and mappings
     record["request"] = dict(meant)
-    told = dict.fromkeys((*find_warnings(value), *warnings))
+    given = dict.fromkeys((*find_warnings(value), *warnings))
+    told = [replace(warning, message=say(warning.message)) for warning in given]
     record["warnings"] = [to_warning(warning) for warning in told]
     size = _size(record)
     cuts: list[Cut] = []

@@ -2,15 +2,14 @@
 
 Decided here: which tool stands for which command of avfs, and which argument for which option. Errors of the library
 name commands (`avfs fork list`), which a client cannot type. A vault or a fork that the call named is named for the
-tool, too. A command that has no tool, or none in this server, stays: a person runs it, and the hint says so. A pure
-function; `answers.fail` calls it.
+tool, too. A command that has no tool, or none in this server, or that says more than the tool's arguments can, stays: a
+person runs it, and the hint says so. A pure function; `answers` calls it for errors and warnings.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Mapping
-from itertools import pairwise
 
 from avfs_git.patterns import compiled
 
@@ -22,7 +21,7 @@ TOOLS = {
     "fork rename": "fork_rename",
     "checkpoint list": "checkpoint_list",
     "checkpoint save": "checkpoint",
-    "restore": "restore",
+    "checkpoint restore": "restore",
     "undo": "undo",
     "redo": "redo",
     "op log": "operations",
@@ -55,9 +54,13 @@ OPTIONS = {
     "--union": "side='union'",
     "--at": "at",
     "-F": "fixed=true",
+    "--shell": "command",
     "--json": '_meta["avfs/error"]',
 }
 """Options, and the arguments that say the same."""
+
+_OPERANDS = {"checkpoint restore": "target"}
+"""Commands, and the argument that says the same as the first operand."""
 
 _QUOTED = compiled(r"`(avfs (?:--(?:vault|fork) (?:'[^`]*?'|\S)+ )*)?([^`]+)`")
 _PLACE = ("vault", "fork")
@@ -65,10 +68,10 @@ _PERSON = "Commands that begin with `avfs` are for a person, in a terminal."
 
 
 def in_words_of_tools(hint: str, offered: Mapping[str, Collection[str]], named: Mapping[str, object]) -> str:
-    """Say a hint so that a client can follow it.
+    """Say a hint, or a warning, so that a client can follow it.
 
     Args:
-        hint: What an error of the library says.
+        hint: What the library says.
         offered: The tools that the server has, each with the names of its arguments.
         named: The arguments of the call.
     """
@@ -84,19 +87,37 @@ def in_words_of_tools(hint: str, offered: Mapping[str, Collection[str]], named: 
             left = True
             return f"`{avfs}{words}`"
         tool = TOOLS[command]
-        given = {**place, **_read_options([*shlex.split(avfs), *shlex.split(words.removeprefix(command))])}
+        said = _read_words(command, [*shlex.split(avfs), *shlex.split(words.removeprefix(command))])
+        if said is None:
+            left = True
+            return f"`{avfs}{words}`"
+        given = {**place, **said}
         taken = {name: value for name, value in given.items() if name not in _PLACE or name in offered[tool]}
         shown = [name if "=" in name else f"{name}={value!r}" for name, value in taken.items()]
         return f"`{tool}`" + (f" with {', '.join(shown)}" if shown else "")
 
-    said = _QUOTED.sub(lambda match: translate(match[1], match[2]), hint)
-    return f"{said} {_PERSON}" if left and "A person" not in said else said
+    told = _QUOTED.sub(lambda match: translate(match[1], match[2]), hint)
+    return f"{told.rstrip('.')}. {_PERSON}" if left and "A person" not in told else told
 
 
-def _read_options(words: list[str]) -> dict[str, str]:
-    """Read the options of a command that tools have as arguments."""
-    known = [(OPTIONS[word], value) for word, value in pairwise([*words, ""]) if word in OPTIONS]
-    return {name: value for name, value in known if value or "=" in name}
+def _read_words(command: str, words: list[str]) -> dict[str, str] | None:
+    """Read the options and operands of a command as arguments of its tool; None if the tool has no argument for one.
+
+    What is written in capitals, such as PATH, stands for what the reader chooses.
+    """
+    found: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        if word in OPTIONS:
+            argument = OPTIONS[word]
+            found[argument] = "" if "=" in argument else next(rest, "")
+        elif word in {"avfs", "--"} or (word.isupper() and word != "HEAD"):
+            continue
+        elif command in _OPERANDS and not word.startswith("-") and _OPERANDS[command] not in found:
+            found[_OPERANDS[command]] = word
+        else:
+            return None
+    return {name: value for name, value in found.items() if value or "=" in name}
 
 
 def _name_option(words: str) -> str:

@@ -15,7 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from avfs_git.errors import NoForkChosen, NoForks, OutOfScope, quote
+from avfs_git.errors import ForkNotFound, NoForkChosen, NoForks, OutOfScope, quote
 from avfs_git.paths import check_fork_name, check_vault_name
 
 if TYPE_CHECKING:
@@ -105,7 +105,12 @@ class Call:
     def workspace(self, vault: str | None = None, fork: str | None = None) -> Workspace:
         """Open the workspace of the fork that is meant."""
         where, name = self.scope.choose(vault, fork)
-        found = self._open(where).workspace(name)
+        try:
+            found = self._open(where).workspace(name)
+        except ForkNotFound as error:
+            if self.scope.reach == Reach.FORK:
+                error.hint = "This server works in that fork only: a person brings it back, or starts another server."
+            raise
         self.meant["fork"] = found.fork
         return found
 

@@ -30,6 +30,7 @@ from pydantic import Field, ValidationError
 from avfs_git.errors import ApprovalNeeded, AvfsError, HostError, InternalError, InvalidInput, quote
 from avfs_git.mcp import approval
 from avfs_git.mcp.answers import Leftovers, Render, answer, answer_schema, fail
+from avfs_git.mcp.hints import in_words_of_tools
 from avfs_git.mcp.scope import Call, Reach, Scope
 from avfs_git.mcp.trace import note_error, note_result
 from avfs_git.schema import Schema
@@ -213,7 +214,8 @@ class AvfsTool(Tool):
                 with call:
                     value = self.fn(call, **values)
                     meant, warnings = call.meant, call.warnings
-                    outcome.append(answer(value, self.leftovers, meant, warnings=warnings, render=self.render))
+                    say = functools.partial(in_words_of_tools, offered=self.offered, named=values)
+                    outcome.append(answer(value, self.leftovers, meant, warnings=warnings, render=self.render, say=say))
             except BaseException as error:  # noqa: BLE001 - the awaiting task raises it
                 outcome.append(error)
 

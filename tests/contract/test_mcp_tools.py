@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -383,6 +384,42 @@ def test_undo_restores_the_fork_that_this_server_deleted(place: Place) -> None:
         assert vault.operations(fork="main", limit=1)[0].kind == "files"
 
 
+def test_undo_restores_a_fork_by_its_name(place: Place) -> None:
+    """Whatever was done since in the fork from which it was deleted, and where git deleted its branch."""
+    server = place.serve()
+    ok(call(server, "write_file", path="notes", content="kept", fork="side"))
+    ok(call(server, "fork_delete", name="side"))
+    ok(call(server, "write_file", path="later", content="main's"))
+
+    assert ok(call(server, "undo", fork="side"))["operation"]["kind"] == "fork_delete"
+    assert ok(call(server, "redo", fork="side"))["operation"]["kind"] == "fork_delete"
+    assert ok(call(server, "undo", fork="side"))["operation"]["kind"] == "fork_delete"
+    assert (place.read("notes", "side"), place.read("later")) == (b"kept", b"main's")
+
+    with place.open() as home:
+        subprocess.run(["git", "-C", home.open_vault("work").path, "branch", "-q", "-D", "side"], check=True)
+    gone = call(server, "read_text_file", path="notes", fork="side")
+    assert "Bring it and its files back with `undo` with fork='side'" in text_of(gone)
+    ok(call(server, "undo", fork="side"))
+    assert place.read("notes", "side") == b"kept"
+
+    assert code_of(call(server, "undo", fork="none")) == "fork.not_found"
+    assert code_of(call(server, "redo", fork="none")) == "fork.not_found"
+
+
+def test_undo_restores_the_own_fork_of_the_server(place: Place) -> None:
+    """The fork that its calls mean; a server that is limited to it does not bring back what others deleted."""
+    server, limited = (place.serve(vault="work", fork="side", reach=reach) for reach in (2, 1))
+    ok(call(server, "fork_delete", name="side"))
+
+    for tool in ("undo", "redo", "git_status"):
+        refused = call(limited, tool)
+        assert code_of(refused) == "fork.not_found"
+        assert text_of(refused).endswith("a person brings it back, or starts another server.")
+    assert ok(call(server, "undo"))["operation"]["kind"] == "fork_delete"
+    ok(call(limited, "git_status"))
+
+
 def test_undo_keeps_the_fork_that_the_server_works_in(place: Place) -> None:
     """One undo too many is refused, and what was undone can be done again."""
     server = place.serve(vault="work", fork="side")
@@ -567,6 +604,22 @@ def test_hints_name_tools(place: Place, tool: str, arguments: dict[str, Any], wa
     assert text_of(refused).endswith(way)
     assert refused.meta is not None
     assert refused.meta["avfs/error"]["hint"] == way
+
+
+def test_warnings_name_tools(place: Place) -> None:
+    """A warning says what to do in words that a client can follow, too."""
+    ran = call(place.serve(), "exec", argv=["echo hello"], fork="side")
+    assert "run a command line with `exec` with fork='side', command='echo hello'" in text_of(ran)
+    assert ok(ran)["warnings"][0]["message"] in text_of(ran)
+
+    ok(call(place.serve(), "delete_file", path=".gitignore"))
+    saved = call(place.serve(), "checkpoint")
+    assert "`avfs add PATH` puts it in. Commands that begin with `avfs` are for a person" in text_of(saved)
+
+
+def test_a_list_from_behind_its_end_is_no_empty_directory(place: Place) -> None:
+    """The text says how many entries there are."""
+    assert text_of(call(place.serve(), "list_directory", offset=99)) == "[no entry from there on: 4 in all]"
 
 
 def test_every_tool_of_a_hint_is_there(place: Place) -> None:

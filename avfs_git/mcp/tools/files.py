@@ -287,7 +287,8 @@ def _names(record: Record) -> str:
         lines.append(
             f"[{record['next_offset']} of {record['total']} entries; go on with offset={record['next_offset']}]"
         )
-    return "\n".join(lines) or "[the directory is empty]"
+    nothing = f"[no entry from there on: {record['total']} in all]" if record["total"] else "[the directory is empty]"
+    return "\n".join(lines) or nothing
 
 
 @tools.tool("List a directory", READS, render=_names)

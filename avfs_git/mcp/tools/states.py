@@ -60,7 +60,9 @@ def undo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResu
     if call.scope.reach == Reach.FORK:
         return call.workspace(vault, fork).undo(alone=True)
     opened, name = call.vault_and_fork(vault, fork)
-    return opened.undo() if name is None else opened.workspace(name).undo()
+    if name is None or not opened.has_fork(name):
+        return opened.undo(fork=name)
+    return opened.workspace(name).undo()
 
 
 @tools.tool("Undo one operation", CHANGES)

@@ -30,6 +30,13 @@ ALL = {name: ("vault", "fork") if name != "fork_list" else ("vault",) for name i
         ("Run `git rebase --continue` in the tree.", "Run `git rebase --continue` in the tree."),
         ("`cut` of the result names the fields.", "`cut` of the result names the fields."),
         ("For a text, use `avfs grep -F`.", "For a text, use `grep` with fixed=true."),
+        (
+            "Drop it with `avfs --fork a checkpoint restore HEAD`.",
+            "Drop it with `restore` with fork='a', target='HEAD'.",
+        ),
+        ("Run it with `avfs exec --shell 'ls -l'`.", "Run it with `exec` with command='ls -l'."),
+        ("Use `avfs exec -t PROGRAM`.", f"Use `avfs exec -t PROGRAM`. {PERSON}"),
+        ("See `avfs fork list --remote`.", f"See `avfs fork list --remote`. {PERSON}"),
         ("A word: `avfs undone`.", f"A word: `avfs undone`. {PERSON}"),
     ],
 )
