@@ -100,6 +100,8 @@ def _turn_next(
     while True:
         _adopt_moves(at, fork)
         record = undo.find_next(at.core, fork, direction, alone=alone)
+        if record is not None and inside and back:
+            undo.check_outside(record, fork)  # before it is asked to be unmounted for that
         if record is not None and _is_of_session(at, record):
             return at.run(at.open_workspace(record.fork), operations.turn, record.id, back, alone)
         try:

@@ -113,6 +113,16 @@ def test_another_fork_that_is_mounted_neither_blocks_undo_nor_goes(mounted: tupl
     assert other.read("work") == b"hours\n"
 
 
+def test_no_unmount_is_asked_for_where_nothing_would_be_undone(mounted: tuple[Workspace, Path]) -> None:
+    """The making of a fork is not taken back for a caller that works in it, mounted or not."""
+    work, _ = mounted
+    with work.vault.fork("task") as task, task.mount():
+        with pytest.raises(NothingToUndo):
+            task.undo(dry_run=True)
+        with pytest.raises(NothingToUndo):
+            task.undo()
+
+
 def test_fork_whose_mount_was_killed_goes_if_nothing_was_changed_in_it(mounted: tuple[Workspace, Path]) -> None:
     """What a dead session has left in the lock is no use of the fork; a file that was written there is."""
     work, tree = mounted

@@ -93,7 +93,7 @@ def find_undone(vault: OpenVault, number: int) -> OpRecord:
     record = find_operation(vault, number)
     before, after = states_of(record)
     if record.kind in OF_FORKS or after is None:
-        hint = "`avfs op show` tells what an operation did; `avfs undo` takes back the last one."
+        hint = f"`avfs op show {number}` tells what it did; `avfs undo` takes back the last operation."
         raise CannotUndo(record.description, "it changed no files of a fork", hint=hint)
     if EXPIRED in record.more or (before is None and not is_first(record)):
         raise CannotUndo(record.description, _REMOVED)
