@@ -33,15 +33,30 @@ def suggest(state: State, error: AvfsError) -> None:
         if ":" in typed.strip(":"):
             error.hint = hint_at_path(typed)
             return
+        if ".." in typed:
+            error.hint = f"FROM..TO is for `avfs diff` and `avfs squash`: name single states. {error.hint}"
+            return
     if names is None:
         return
     from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
 
     with suppress(AvfsError, OSError, UnicodeError):
+        if isinstance(error, CheckpointNotFound) and (remote := _find_remote(state, typed)):
+            error.hint = f"For a branch of the remote, run `avfs fetch {shlex.quote(remote)}` first. {error.hint}"
+            return
         others = sorted({*names} - {typed})  # that of another fork, or HEAD where there is no commit
         of_forks = [name for name in others if name.endswith(f"@{typed}")]
         if near := of_forks or get_close_matches(typed, others, n=1, cutoff=_CLOSE):
             error.hint = f"Did you mean {quote(near[0])}? {error.hint}"
+
+
+def _find_remote(state: State, typed: str) -> str | None:
+    """Find the remote of which a name may be a branch that was not fetched."""
+    from avfs_git.gitstore.remote.remotes import list_remotes  # noqa: PLC0415 - only after a mistake
+
+    if "/" not in typed:
+        return None
+    return next((each.name for each in list_remotes(_find_vault(state)[0]) if typed.startswith(f"{each.name}/")), None)
 
 
 def hint_at_path(typed: str) -> str:
@@ -49,7 +64,8 @@ def hint_at_path(typed: str) -> str:
     name = typed.strip("/")
     at, colon, path = name.partition(":")
     if at and colon and path:
-        return f"Did you mean `avfs cat --at {shlex.quote(at)} {shlex.quote(path)}`?"
+        words = f"--at {shlex.quote(at)} {shlex.quote(path)}"
+        return f"Did you mean `avfs cat {words}`, or of a directory `avfs find {words}`?"
     if any(letter in name for letter in "*?["):
         return f"`avfs find --name {shlex.quote(name)}` finds names by a pattern."
     return "See what is there with `avfs ls /` or `avfs tree /`."

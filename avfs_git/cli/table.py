@@ -130,6 +130,8 @@ _MEANT = {
     **dict.fromkeys(("switch -c", "switch --create"), "fork create"),
     **dict.fromkeys(("reset", "rollback", "stash pop", "stash apply"), "checkpoint restore LABEL"),
     "reset --hard": "checkpoint restore HEAD",
+    **dict.fromkeys(("stash list", "tag -l", "tag --list"), "checkpoint list"),
+    **dict.fromkeys(("stash drop", "tag -d", "tag --delete"), "checkpoint delete LABEL"),
     "restore": "checkpoint restore HEAD PATH",
     "co": "checkout",
     "st": "status",
@@ -169,12 +171,14 @@ _MEANT = {
 _OF_GROUPS = {
     "new": ("create",),
     "make": ("create",),
-    "rm": ("delete",),
-    "remove": ("delete",),
+    "rm": ("delete", "remove", "disable"),
+    "remove": ("delete", "disable"),
+    "delete": ("remove", "disable"),
     "ls": ("list",),
     "show": ("info", "list", "compare"),
     "create": ("save",),
-    "add": ("create",),
+    "add": ("create", "enable"),
+    "get-url": ("list",),
     "mv": ("rename",),
     "move": ("rename",),
     "-m": ("rename",),
@@ -183,6 +187,8 @@ _OF_GROUPS = {
 """The same, behind the name of a group."""
 _OUTSIDE_GROUPS = dict.fromkeys(("checkout", "switch", "use"), "--fork NAME COMMAND")
 """What is meant behind the name of a group, and is no verb of that name."""
+_OF_FORKS = frozenset({"vault", "fork", "checkpoint", "op"})
+"""Groups about what verbs without a group are about, too: behind another one, `rm` or `prune` means something else."""
 _SUGGESTED = 3
 """So many commands are suggested at most."""
 _MAKERS = {"fork": "create", "vault": "create", "checkpoint": "save"}
@@ -248,9 +254,9 @@ class VerbGroup(click.Group):
         close = self._find_other(name) or _find_close(name, own)
         if is_program and not close:
             close = _find_close(name, self._list_meanings(ctx))
-        elsewhere = (
-            _find_meant(name, rest) if is_program else _OUTSIDE_GROUPS.get(name, name if name in VERBS else None)
-        )
+        elsewhere = _find_meant(name, rest) if is_program else None
+        if ctx.info_name in _OF_FORKS:
+            elsewhere = _OUTSIDE_GROUPS.get(name, name if name in VERBS else None)
         if is_program and elsewhere is not None:
             hint = f"Did you mean `{place} {' '.join((elsewhere, *self._find_verb(ctx, elsewhere, rest)))}`?"
         elif close:
@@ -289,6 +295,8 @@ class VerbGroup(click.Group):
 
 def _find_meant(name: str, rest: list[str]) -> str | None:
     """Find what a word, or that with the next one, means in other programs."""
+    if [name, *rest[:1]] == ["reset", "--hard"] and len(rest) > 1:  # to another commit than HEAD
+        return f"checkpoint restore {shlex.quote(rest[1])}"
     return _MEANT.get(" ".join([name, *rest[:1]])) or _MEANT.get(name)
 
 

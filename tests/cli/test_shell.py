@@ -70,6 +70,7 @@ def test_a_fork_that_is_mounted_stays_so(shop: Path, monkeypatch: pytest.MonkeyP
         assert (ran.result["directory"], ran.result["mounted"]) == (str(tree), True)
         assert ran.stderr.splitlines()[-2:] == [str(tree / "src"), "shop:main"]
         assert ran.result["next"]["resume"] == "avfs --vault shop shell main"
+        assert "discard" not in ran.result["next"]  # the default fork is not deleted
         assert [file["change"]["path"] for file in ran.result["diff"]["files"]] == ["src/made"]
     finally:
         monkeypatch.chdir(shop)

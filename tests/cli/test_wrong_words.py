@@ -252,6 +252,31 @@ WAYS_OUT = [
     ("branch newname", "`avfs fork`"),
     ("quota set 1G", "`avfs vault config`"),
     ("label v1", "`avfs checkpoint save LABEL`"),
+    ("tag -d v1", "`avfs checkpoint delete LABEL`"),
+    ("tag -l", "`avfs checkpoint list`"),
+    ("stash list", "`avfs checkpoint list`"),
+    ("stash drop", "`avfs checkpoint delete LABEL`"),
+    ("reset --hard HEAD~1", "`avfs checkpoint restore 'HEAD~1'`"),
+    ("remote rm origin", "Did you mean `avfs remote remove`?"),
+    ("remote delete origin", "Did you mean `avfs remote remove`?"),
+    ("remote prune origin", "See `avfs remote --help`."),
+    ("remote update", "See `avfs remote --help`."),
+    ("plugins rm guard", "Did you mean `avfs plugins disable`?"),
+    ("plugins add guard", "Did you mean `avfs plugins enable`?"),
+    ("hooks rm pre-push", "Did you mean `avfs hooks disable`?"),
+    ("meta rm README owner", "Did you mean `avfs meta delete`?"),
+    ("ls task:src", "of a directory `avfs find --at task src`"),
+    ("cat --at HEAD src", "`avfs find --at HEAD /src`"),
+    ("cherry-pick main..task", "name single states"),
+    ("revert HEAD", "`avfs op undo NUMBER`"),
+    ("watch task", "`avfs mount task`"),
+    ("fork create x --at origin/main", "`avfs fetch origin` first"),
+    ("add build.log", "`avfs add --force /build.log`"),
+    ("--vault empty push main --remote origin", "`avfs --vault empty checkpoint save --fork main`"),
+    ("op undo 1", "`avfs op show 1`"),
+    ("--fork tsk undo", "Did you mean 'task'?"),
+    ("--fork tsk redo", "Did you mean 'task'?"),
+    ("--fork tsk undo --dry-run", "Did you mean 'task'?"),
 ]
 
 
@@ -259,6 +284,8 @@ def test_what_people_type_who_know_other_programs_has_a_way_out(cli: Cli, work: 
     """Each wrong line is refused with what to type instead, and changes neither history nor files."""
     cli("fork", "create", "task").ok()
     cli("remote", "add", "origin", str(project)).ok()
+    cli("vault", "create", "empty").ok()
+    cli("--vault", "empty", "remote", "add", "origin", str(project)).ok()
     before = cli("op", "log", "--json").result, cli("tree", "--json").result
     puzzling = []
     for line, way in WAYS_OUT:

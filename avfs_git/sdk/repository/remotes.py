@@ -98,7 +98,8 @@ class VaultRemotes:
             progress: Called with the step, how much of it is done, and its total (0 if unknown).
 
         Raises:
-            ForkNotFound: If there is no such fork, or it has no checkpoint yet.
+            ForkNotFound: If there is no such fork.
+            InvalidInput: If it has no checkpoint yet.
             RemoteNotFound: If there is no such remote.
             PushRejected: If the remote rejected a ref, for example because it has commits that the vault lacks.
             RemoteError: If the remote cannot be reached.

@@ -8,6 +8,7 @@ survives the process.
 
 from __future__ import annotations
 
+import shlex
 import socket
 import threading
 import time
@@ -39,7 +40,8 @@ class FileEvents(Closing):
         self._is_closed = False
         connection = dispatch.mounted.listen(opened)
         if connection is None:
-            raise NoFileEvents(opened.fork, "it is not mounted", "Mount it with `avfs mount`.")
+            hint = f"Mount it with `avfs mount {shlex.quote(opened.fork)}`."
+            raise NoFileEvents(opened.fork, "it is not mounted", hint)
         self._connection: Connection | None = connection
 
     def __iter__(self) -> Self:

@@ -396,7 +396,8 @@ def push(
     """Hand forks to a remote, as branches. What only the remote has is never overwritten, unless it was seen before.
 
     Raises:
-        ForkNotFound: If there is no such fork, or it has no commit yet.
+        ForkNotFound: If there is no such fork.
+        InvalidInput: If it has no commit yet.
         CloneReplaced: If the remote is the clone of the vault's forks, and another repository is there now.
         PushRejected: If the remote did not take all of it; what it took is in the details.
         RemoteError: If the exchange fails.
@@ -515,6 +516,9 @@ def _plan_push(
 
     for fork in dict.fromkeys(forks):
         head = vault.read_head(check_fork_name(fork))
+        if head is None and vault.has_fork(fork):
+            hint = f"Make one first: `avfs checkpoint save --fork {shlex.quote(fork)}`."
+            raise InvalidInput(f"fork {quote(fork)} has no checkpoint yet", hint=hint)
         if head is None:
             raise ForkNotFound(fork, vault=vault.name)
         add(HEADS + fork, head)
@@ -565,7 +569,8 @@ def push_to_origin(vault: OpenVault, forks: Sequence[str]) -> PushResult:
 
     Raises:
         RemoteNotFound: If the vault was made from none.
-        ForkNotFound: If there is no such fork, or it has no commit yet.
+        ForkNotFound: If there is no such fork.
+        InvalidInput: If it has no commit yet.
         PushRejected: If a branch is checked out there, or has commits that are not here.
     """
     remote = remotes.find_remote(vault.git_dir, ORIGIN)

@@ -7,6 +7,8 @@ live tree with its guard. The files themselves are not touched; a crash leaves e
 
 from __future__ import annotations
 
+import os
+import shlex
 import stat
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -82,7 +84,9 @@ def _find_files(state: LowerTree, rules: Ignorer, path: TreePath, *, force: bool
         if top.tracked:
             return frozenset()
         if not force and rules.is_ignored(path, is_dir=False):
-            raise PathUnsuitable(b"/" + path, "is ignored; `avfs add --force` adds it nevertheless")
+            refused = PathUnsuitable(b"/" + path, "is ignored")
+            refused.hint = f"Add it nevertheless with `avfs add --force {shlex.quote(os.fsdecode(b'/' + path))}`."
+            raise refused
         return {path}
     found: set[TreePath] = set()
     waiting: list[tuple[TreePath, LowerEntry]] = [(path, top)]

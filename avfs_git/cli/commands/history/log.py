@@ -112,12 +112,13 @@ def _list_versions(workspace: Workspace, path: TreePath, limit: int) -> list[Pat
             err.hint = f"The history of that fork is shown by `avfs log --fork {shlex.quote(name)}`."
         elif ".." in name:
             err.hint = f"What differs between two states is shown by `avfs diff {shlex.quote(name)}`."
-        elif _is_state(workspace, name):
+        elif is_state(workspace, name):
             err.hint = f"That checkpoint is shown by `avfs show {shlex.quote(name)}`."
         raise
 
 
-def _is_state(workspace: Workspace, name: str) -> bool:
+def is_state(workspace: Workspace, name: str) -> bool:
+    """Tell whether a name is that of a checkpoint."""
     try:
         workspace.checkpoint_details(name)
     except AvfsError:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
+from avfs_git.cli.commands.history.log import is_state
 from avfs_git.cli.verb import TREE_PATH, verb
+from avfs_git.errors import PathNotFound
 
 if TYPE_CHECKING:
     from avfs_git.model import RestoreResult
@@ -21,4 +24,9 @@ def command(workspace: Workspace, path: TreePath) -> RestoreResult:
 
     avfs saves unsaved changes first; `avfs undo` undoes the restore.
     """
-    return workspace.revert_path(path)
+    try:
+        return workspace.revert_path(path)
+    except PathNotFound as error:
+        if is_state(workspace, os.fsdecode(path)):
+            error.hint = "To take back what one operation changed, use `avfs op undo NUMBER`; `avfs op log` lists them."
+        raise

@@ -43,7 +43,7 @@ def command(
     with state.open_workspace() as workspace:
         for path in paths:
             try:
-                with _pointing_to_ls(path):
+                with _pointing_to_ls(path, version, at):
                     chunks = workspace.open_read(path, version=version, at=at)
                     if not state.output.structured:
                         state.output.data(chunks)
@@ -82,12 +82,13 @@ def _read_at_most(room: int, path: TreePath, chunks: Iterator[bytes]) -> bytes:
 
 
 @contextmanager
-def _pointing_to_ls(path: TreePath) -> Iterator[None]:
+def _pointing_to_ls(path: TreePath, version: int | None, at: str | None) -> Iterator[None]:
     try:
         yield
     except PathUnsuitable as error:
-        if error.details["reason"] == "is a directory":
-            error.hint = f"List it with `avfs ls {shlex.quote(os.fsdecode(b'/' + path))}`."
+        if error.details["reason"] == "is a directory" and version is None:
+            words = "ls" if at is None else f"find --at {shlex.quote(at)}"
+            error.hint = f"List it with `avfs {words} {shlex.quote(os.fsdecode(b'/' + path))}`."
         raise
 
 

@@ -330,7 +330,8 @@ def _list_next(run: Run, ended: RunEnd, again: str) -> dict[str, str]:
     found = list_uses(run.vault, run.fork, again, start=run.start, pushed=ended.pushed)
     if ended.mounted:
         found["unmount"] = f"avfs {run.spell_unmount()}"
-    return {**found, "discard": f"{avfs} fork delete {fork}"}
+    is_default = run.vault.origin() is None and run.vault.info().default_fork == run.fork
+    return found if is_default else {**found, "discard": f"{avfs} fork delete {fork}"}
 
 
 def list_uses(vault: Vault, name: str, again: str, *, start: str, pushed: bool) -> dict[str, str]:
@@ -345,6 +346,9 @@ def list_uses(vault: Vault, name: str, again: str, *, start: str, pushed: bool) 
         found["merge"] = f"{avfs} merge {fork} --into {shlex.quote(parent)}"
     elif origin is not None:
         found["apply"] = f"{avfs} apply {fork} --to {shlex.quote(os.fspath(origin))}"
-    if vault.list_remotes() and not pushed:
-        found["push"] = f"{avfs} push {fork}"
+    remotes = {remote.name for remote in vault.list_remotes()}
+    if remotes and not pushed:
+        found["push"] = f"{avfs} push {fork}" + (
+            " --remote NAME" if len(remotes) > 1 and "origin" not in remotes else ""
+        )
     return found
