@@ -57,6 +57,7 @@ CAUSES = {
     "git clone": _ASKED,
     "write by 1 MiB": _COPIED,
     "write by 4 KiB": _ASKED,
+    "100 overwritten": _ASKED,
     "attempts side by side": "Each live tree asks its own server for each file, and no two of them share pages; on "
     "overlayfs "
     "and as commands, all forks of one base stand on one mount of it.",
@@ -71,11 +72,15 @@ SHARED_CAUSES = {
     **_ALIKE,
     "mount ready": "The session that mounts the base starts first, an interpreter and what it loads, and the mount "
     "after it.",
+    "avfs mount": "The program, and the session that mounts the base: two interpreters and what they load.",
+    "checkpoint of 10": "Eleven syncs, and the processor time of rebuilding the trees above ten files.",
     "100 overwritten": "Copying up a file and its directory, the kernel asks the base for the attributes and flags of "
     "each: five requests of 20 to 25 µs for a file in a directory of its own, as here. On a disk that discards the "
     "blocks of what is overwritten, rounds differ more than that.",
     "directories of the base": "For each new name the kernel asks the base once whether it has it: 1,000 requests of "
     "20 to 25 µs. Nothing can tell it before which names are free.",
+    "1 KiB, beside": "On ext4 in RAM there is no difference. Without a journal, ext4 passes over each inode that was "
+    "freed in the last minutes when it makes a file, and the rows before this one freed many.",
     "warm ": _TWO_LAYERS,
     "second `grep": _TWO_LAYERS,
     "git status": _TWO_LAYERS,
