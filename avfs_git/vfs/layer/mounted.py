@@ -45,7 +45,7 @@ from avfs_git.host.files.beneath import (
     rename_at,
 )
 from avfs_git.host.files.closing import closing_fd
-from avfs_git.host.files.durable import write_all
+from avfs_git.host.files.durable import sync_file, write_all
 from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.mounts.mounts import check_in_sight, list_mounts
 from avfs_git.paths import TreePath, join, split
@@ -228,9 +228,13 @@ class MountedLayer(UpperLayer):
         return open_at(self.root.fd, name, OPEN_DIR)
 
     def write_plan(self, steps: Iterable[Step]) -> None:
-        """Write down which paths an operation is about to change."""
+        """Write down which paths an operation is about to change, on disk on return.
+
+        After a power cut, an empty plan beside changed files would say that programs have changed these.
+        """
         with closing_fd(open_at(self.work.fd, _PLAN, os.O_WRONLY | os.O_CREAT | os.O_APPEND)) as fd:
             write_all(fd, b"".join(b"%c%b\0" % (_sign(step), step.path) for step in steps))
+            sync_file(fd)
 
     def open_staging(self) -> Staging | None:
         """Open the staging directory; None if there is none."""
