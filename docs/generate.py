@@ -263,6 +263,7 @@ PROBLEMS = {
     "sidecar.damaged": "The sidecar of a fork cannot be read.",
     "statcache.unreadable": "The stat cache of a fork cannot be read. Repair: remove it.",
     "trash.missing": "The workspace of a deleted fork is not whole in the trash; undo brings its commits back only.",
+    "vault.commits_damaged": "The table of commits whose sidecars count has lost some. Repair: note them again, as the operation log has them.",
     "vault.closed": "This user may not read and write a file or directory of a vault to which it may write.",
     "vault.no_directory": "Something that is no directory is where the vault has one.",
     "vault.no_file": "Something that is no regular file is where the vault has one.",

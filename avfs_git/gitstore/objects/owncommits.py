@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from avfs_git.errors import AvfsError, FormatUnsupported
+from avfs_git.errors import AvfsError, FormatUnsupported, VaultError, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.commits import Commit, parse_commit
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
@@ -33,7 +33,8 @@ from avfs_git.values import replace
 NAME = "avfs/commits"
 _DIRECTORY = "avfs"
 
-_MAGIC = b"avfs-commits 1\n".ljust(40, b"\0")
+_NAMED = b"avfs-commits "
+_MAGIC = (_NAMED + b"1\n").ljust(40, b"\0")
 _SLOT = 40
 """Bytes of a slot: the id of a commit, and that of its sidecar commit or zeros; the first is the file's header."""
 _WINDOW = 32
@@ -106,7 +107,7 @@ class OwnCommits:
 
         Raises:
             HostError: If the disk refuses; nothing that was noted is gone.
-            FormatUnsupported: If the table is of another version.
+            VaultError: If the table is of another version, or damaged.
         """
         if not commits:
             return
@@ -124,6 +125,22 @@ class OwnCommits:
                     return
                 reach("commits.put")
                 sync_file(fd, data_only=True)
+
+    def mend(self, lost: Mapping[Oid, Oid | None]) -> None:
+        """Make the table anew, of what is left in it and of what it has lost; on disk on return.
+
+        Raises:
+            HostError: If the disk refuses; the table is as it was.
+            FormatUnsupported: If it is of another version.
+        """
+        with host_errors("note again which commits the vault has made"), _locked(self._git_dir):
+            left: dict[Oid, Oid | None] = {}
+            with suppress(FileNotFoundError), closing_fd(open_plain(self._path)) as fd:
+                header = os.pread(fd, _SLOT, 0)
+                if header.startswith(_NAMED):
+                    _check_header(self._path, header)
+                left = _read_all(fd)
+            _write_table(self._git_dir, {**lost, **left})
 
 
 def make_table(git_dir: Path) -> None:
@@ -147,6 +164,11 @@ def _locked(git_dir: Path) -> Iterator[bool]:
 
 def _check_header(path: bytes, header: bytes) -> None:
     if header != _MAGIC:
+        if not header.startswith(_NAMED):
+            raise VaultError(
+                f"{quote(os.fsdecode(path))} is damaged: it does not begin as such a table",
+                hint="`avfs doctor --repair` makes it again from the operation log.",
+            )
         raise FormatUnsupported(
             os.fsdecode(path), header[:20].decode("ascii", "replace").strip("\n\0"), "avfs-commits 1"
         )

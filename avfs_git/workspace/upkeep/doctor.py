@@ -43,7 +43,7 @@ from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, is_lost, note_deletion, put_away
 from avfs_git.workspace.opened.layers import has_lost_upper
 from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
-from avfs_git.workspace.upkeep.files import check_files, check_home
+from avfs_git.workspace.upkeep.files import check_commits, check_files, check_home
 from avfs_git.workspace.upkeep.findings import Finding, finding, fixable, removable
 from avfs_git.workspace.vault.format import KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
@@ -68,6 +68,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, home: Path, repai
         ("files", check_files(vault, lambda fork: _has_fork(vault, fork))),
         ("refs", _check_refs(vault)),
         ("operation log", _check_log(vault)),
+        ("commits", check_commits(vault)),
         ("audit log", _check_audit(vault)),
         ("locks", _check_locks(vault)),
         ("leftovers", _check_leftovers(vault)),
@@ -112,6 +113,17 @@ def _check_log(vault: OpenVault) -> Iterator[Finding]:
             "older ones",
             "What the operations saved is reachable all the same: `avfs checkpoint restore` brings a state back.",
             severity="warning",
+        )
+    elif (
+        vault.layout.format.exists()
+        and next(vault.oplog.read(), None) is None
+        and any(map(vault.refs.list, (KEPT, LABELS, SIDECARS)))
+    ):
+        path = vault.layout.oplog
+        yield finding(
+            "log.damaged",
+            f"'{path.relative_to(vault.git_dir)}' is gone or has no readable line: nothing that was done can be undone",
+            f"Copy '{path}' from a backup. What operations saved is reachable by its id: `git for-each-ref {KEPT}`.",
         )
 
 

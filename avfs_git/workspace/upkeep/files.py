@@ -1,6 +1,7 @@
 """The files of a vault, and of the home beside its vaults: of another kind than avfs makes, closed, missing, damaged.
 
-Decided here: what is said of each, and what mends it. Which names these are: `kinds`. Called by the doctor; reads only.
+Decided here: what is said of each, and what mends it. Which names these are: `kinds`. What `avfs/commits` has lost, and
+how that is known (`list_unnoted`). Called by the doctor and, before objects go, by `gc`; reads only.
 """
 
 from __future__ import annotations
@@ -9,15 +10,21 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from avfs_git.errors import FormatUnsupported, VaultError
+from avfs_git.gitstore.objects.owncommits import OwnCommits, find_named, list_sidecars
 from avfs_git.gitstore.refs.refs import OWN_REFS
 from avfs_git.host.files.seal import Seal
-from avfs_git.paths import fork_of_dir_name, is_fork_name
+from avfs_git.paths import Oid, fork_of_dir_name, is_fork_name, oid_of
 from avfs_git.workspace.exchange.enabledprograms import EnabledPrograms
 from avfs_git.workspace.upkeep.findings import Finding, finding, fixable
 from avfs_git.workspace.upkeep.kinds import IN_HOME, IN_VAULT, find_closed, find_no_directories, find_no_files
 from avfs_git.workspace.vault import known
 from avfs_git.workspace.vault.format import PLUGINS, SEAL_KEY, find_bad_current
+from avfs_git.workspace.vault.log.oprecord import BASE, CAPTURED, FILES
 from avfs_git.workspace.vault.vault import OpenVault
+
+_MAKING = ("checkpoint", "checkout", "restore", "revert", FILES)
+"""The operations that record what they leave in a commit of avfs's own; others may leave one from elsewhere."""
 
 
 def check_files(vault: OpenVault, has_fork: Callable[[str], bool]) -> Iterator[Finding]:
@@ -60,6 +67,69 @@ def check_files(vault: OpenVault, has_fork: Callable[[str], bool]) -> Iterator[F
             f"Copy '{layout.root}' from a backup. Without one, make a vault of its branches and tags: "
             f"`avfs vault create NAME --from {shlex.quote(str(vault.git_dir))}`.",
         )
+
+
+def check_commits(vault: OpenVault) -> Iterator[Finding]:
+    """Find commits that `avfs/commits` has lost: their ignored files do not come back, and `gc` would remove them."""
+    own = vault.store.own_commits
+    if not vault.layout.format.exists():  # told by itself
+        return
+    lost = list_unnoted(vault)
+    if lost or not _is_table(own):
+        yield fixable(
+            "vault.commits_damaged",
+            f"'avfs/commits' is damaged or gone: {len(lost)} commits that avfs made are not in it, so that the ignored "
+            "files of these states do not come back",
+            "Make it again, of what is left of it and of the operation log.",
+            lambda: own.mend(list_unnoted(vault)),
+            lambda: _is_table(own) and not list_unnoted(vault),
+            severity="error",
+        )
+
+
+def list_unnoted(vault: OpenVault) -> dict[Oid, Oid | None]:
+    """List commits that avfs made, as its log says, and `avfs/commits` does not have; each with its sidecar, if any.
+
+    The log's own word counts, never only the header of a commit: for a state that an operation recorded in a new
+    commit, and for what a fork began with, where the line names the same sidecar. Sidecars are such commits, too.
+
+    Raises:
+        FormatUnsupported: If the table is of another version.
+    """
+    own, read = vault.store.own_commits, vault.store.read
+    found: dict[Oid, Oid | None] = {}
+
+    def is_noted(oid: Oid) -> bool:
+        return _is_table(own) and own.has(oid)
+
+    def see(oid: Oid, *, named: str | None = None) -> None:
+        if oid in found or is_noted(oid) or not vault.store.exists(oid):
+            return
+        sidecar = find_named(read, oid)
+        if named is None or (sidecar is not None and sidecar.hex() == named):
+            found[oid] = sidecar
+            if sidecar is not None:
+                found.update(
+                    dict.fromkeys(list_sidecars(read, [sidecar], lambda each: each in found or is_noted(each)))
+                )
+
+    for record in vault.oplog.read():
+        if record.kind in _MAKING and CAPTURED in record.more and record.after is not None:
+            see(oid_of(record.after))
+        base, sidecar = record.more.get(BASE), record.more.get("sidecar")
+        if base is not None and sidecar is not None:
+            see(oid_of(base), named=sidecar)
+    return found
+
+
+def _is_table(own: OwnCommits) -> bool:
+    try:
+        own.has(Oid(bytes(20)))
+    except FormatUnsupported:
+        raise
+    except VaultError:
+        return False
+    return True
 
 
 def _say_closed(path: Path) -> tuple[str, str]:

@@ -37,7 +37,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avfs_git.errors import AvfsError, RefConflict, RefLocked, WorkspaceDamaged, quote
+from avfs_git.errors import AvfsError, RefConflict, RefLocked, VaultError, WorkspaceDamaged, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.commitgraph import write_commit_graph
 from avfs_git.gitstore.holding import packs_to_oneself
@@ -52,6 +52,7 @@ from avfs_git.model import GarbageResult, Warning
 from avfs_git.paths import Oid, oid_of
 from avfs_git.progress import listener
 from avfs_git.workspace.forks.trash import is_of_fork
+from avfs_git.workspace.upkeep.files import list_unnoted
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.upkeep.named import (
     GOING,
@@ -190,8 +191,8 @@ def collect_garbage(
     it.
 
     Raises:
-        RefDamaged, WorkspaceDamaged: If one of them does not say what it stands for, or that is not here. Nothing is
-            gone.
+        RefDamaged, WorkspaceDamaged, VaultError: If one of them does not say what it stands for, or that is not here;
+            or if `avfs/commits` is damaged. Nothing is gone.
         ObjectMissing, ObjectCorrupt, GitFailed: If the history is damaged, or there is no git. Nothing that is needed
             is gone.
         HostError: If the disk refuses. What went until then can be done without; the next run goes on.
@@ -207,6 +208,11 @@ def collect_garbage(
         told = listener() or (lambda *_: None)
         told("checking that nothing is missing", 0, 0)
         _check_workspaces(vault)
+        if list_unnoted(vault):
+            raise VaultError(
+                "'avfs/commits' has lost commits that avfs made, and with them their ignored files would go",
+                hint="Run `avfs doctor --repair`, then this again.",
+            )
         check_connected(vault.store, _roots(vault, in_use), lazy=is_partial(vault.git_dir))
         reach("gc.checked")
         told("looking for what nothing reaches", 0, 0)

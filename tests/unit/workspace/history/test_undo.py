@@ -293,6 +293,20 @@ def test_the_doctor_tells_of_a_damaged_line_of_the_log(vault: Vault, work: Works
     assert [problem.code for problem in vault.doctor().problems if problem.is_left] == ["log.damaged"]
 
 
+@pytest.mark.parametrize("left", [None, b"", bytes(4096)])
+def test_the_doctor_tells_of_a_log_that_is_lost(vault: Vault, work: Workspace, left: bytes | None) -> None:
+    """A vault in which something was saved has had one."""
+    log = vault.path / "avfs" / "oplog"
+    work.write("file", b"1")
+    work.checkpoint("one")
+    log.unlink()
+    if left is not None:
+        log.write_bytes(left)
+    problems = vault.doctor().problems
+
+    assert [(problem.code, problem.severity) for problem in problems] == [("log.damaged", "error")]
+
+
 def test_a_deleted_fork_whose_name_is_taken_says_so(vault: Vault, work: Workspace) -> None:
     """A branch that git made has the fork's name, or one below it: undo names it, and what can be done is true."""
     work.write("a", b"1")
