@@ -420,9 +420,12 @@ class FormatUnsupported(VaultError, code="vault.format_unsupported", exit_code=1
 
     def __init__(self, what: str, found: str, known: str, *, is_gits: bool = False) -> None:
         """Say what is supported; `is_gits` says that it is a format of git's, which no avfs wrote."""
+        hint = "Use the version of avfs that wrote it, or a newer one."
+        if not found or not found.isprintable():  # as no version writes it
+            hint = "It is damaged: copy it from a backup."
         self._say(
             f"{quote(what)} has format {quote(found)}; this avfs knows {known}",
-            None if is_gits else "Use the version of avfs that wrote it, or a newer one.",
+            None if is_gits else hint,
             found=found,
             known=known,
         )

@@ -137,15 +137,18 @@ def test_a_damaged_log_is_read_as_far_as_it_is_whole(damage: str, home: Path) ->
         assert work.undo().operation.id == newest
 
 
-@pytest.mark.parametrize("text", ["2", "0", "garbage", "", "1\n1"])
+@pytest.mark.parametrize("text", ["2", "0", "garbage", "", "\0\0", "1\n1"])
 def test_an_unknown_format_is_refused(text: str, home: Path) -> None:
     """State of another version is refused with what is known, and not touched."""
     place = _git_dir(home) / "avfs" / "format"
     place.write_text(text)
-    with Avfs(home) as avfs, pytest.raises(FormatUnsupported):
+    with Avfs(home) as avfs, pytest.raises(FormatUnsupported) as refused:
         avfs.open_vault("v")
 
     assert place.read_text() == text
+    assert str(refused.value.hint).startswith(
+        "Use the version" if text.strip().isprintable() and text else "It is damaged"
+    )
 
 
 def test_a_workspace_of_an_unknown_format_is_refused(home: Path) -> None:
