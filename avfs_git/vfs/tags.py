@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from avfs_git.errors import InvalidInput, quote
+from avfs_git.paths import text_given
 
 USER = b"user."
 OVERLAY = b"overlay."
@@ -60,7 +61,7 @@ def check_tag(tag: str) -> str:
     Raises:
         InvalidInput: If it is empty, or holds a comma or a control character.
     """
-    found = tag.strip()
+    found = text_given(tag).strip()
     if not found or "," in found or any(ord(letter) < 32 or ord(letter) == 127 for letter in found):
         raise InvalidInput(
             f"{quote(tag)} cannot be a tag", hint="A tag is a text without commas and control characters."
@@ -71,6 +72,6 @@ def check_tag(tag: str) -> str:
 
 def _encode(text: str) -> bytes:
     try:
-        return text.encode("utf-8", "surrogateescape")
+        return text_given(text).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise InvalidInput(f"character {error.start} of {quote(ascii(text))} cannot be written in UTF-8") from error

@@ -113,6 +113,29 @@ def test_an_empty_name_of_a_state_is_not_the_head(vault: Vault, mount_dir: Path)
     assert vault.has_fork("a")
 
 
+@pytest.mark.parametrize("given", [b"a", Path("a"), 1, None, ["a"]])
+def test_a_text_is_no_value_of_another_type(vault: Vault, given: Any) -> None:
+    """Names of states, keys and tags, words and messages."""
+    work = vault.workspace()
+    calls: list[Callable[[], object]] = [
+        lambda: work.merge(given),
+        lambda: work.rebase(given),
+        lambda: work.restore(given),
+        lambda: work.set_meta("a", given, "value"),
+        lambda: work.delete_meta("a", given),
+        lambda: work.tag("a", given),
+        lambda: work.search(given),
+        lambda: work.search_history(given),
+    ]
+    if given is not None:
+        calls.append(lambda: work.checkpoint(description=given))
+    before = vault.operations()
+    for call in calls:
+        with pytest.raises(InvalidInput, match="a text is needed"):
+            call()
+    assert vault.operations() == before
+
+
 def test_a_limit_is_no_negative_number(vault: Vault) -> None:
     """Also not one that a slice or git would read in a way of its own."""
     work = vault.workspace()

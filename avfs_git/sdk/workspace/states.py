@@ -24,7 +24,7 @@ from avfs_git.model import (
     Status,
     UndoResult,
 )
-from avfs_git.paths import PathLike, check_label, list_given, parse_tree_path, parse_tree_paths
+from avfs_git.paths import PathLike, check_label, list_given, parse_tree_path, parse_tree_paths, text_given
 from avfs_git.sdk.handle import holding_objects
 from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions, turning, vaultroom
 from avfs_git.sdk.refusals import noted
@@ -76,6 +76,8 @@ class WorkspaceStates:
     ) -> CheckpointResult:
         if label is not None:
             check_label(label)  # before anything looks for its ref
+        if description is not None:
+            text_given(description)
         vaultroom.check_not_full(self._at.dispatch.core)
         save = partial(
             self._at.run,

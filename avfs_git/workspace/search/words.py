@@ -11,6 +11,7 @@ import re
 import unicodedata
 
 from avfs_git.errors import InvalidInput
+from avfs_git.paths import text_given
 from avfs_git.values import value_class
 
 _WORD = re.compile(r"\w+")
@@ -40,7 +41,7 @@ def parse_query(words: str) -> tuple[Term, ...]:
     Raises:
         InvalidInput: If there is no word, or more than 32.
     """
-    found = [Term(_fold(match[1]), match[2] == "*") for match in _QUERIED.finditer(_strip(words))]
+    found = [Term(_fold(match[1]), match[2] == "*") for match in _QUERIED.finditer(_strip(text_given(words)))]
     terms = tuple(dict.fromkeys(found))
     if not terms:
         raise InvalidInput("the query has no word", hint="To search for signs, use `avfs grep -F`.")

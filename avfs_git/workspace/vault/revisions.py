@@ -89,7 +89,7 @@ def resolve_source(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
     Raises:
         CheckpointNotFound, AmbiguousName: As `resolve_revision`.
     """
-    head = vault.read_head(name) if _may_be_ref(name) and find_by_whole_id(vault, name) is None else None
+    head = vault.read_head(name) if _may_be_ref(text_given(name)) and find_by_whole_id(vault, name) is None else None
     return head if head is not None else resolve_revision(vault, name, fork=fork)
 
 
