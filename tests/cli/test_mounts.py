@@ -7,11 +7,11 @@ import contextlib
 import json
 import os
 import re
-import select
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -500,19 +500,19 @@ def test_watch_shows_what_programs_do(cli: Cli, hermetic: Path, at: Path) -> Non
     assert "not mounted" in cli("watch", "task", "--json").document["error"]["message"]
     cli("mount", "task", str(at)).ok()
     command = [sys.executable, "-m", "avfs_git", "watch", "task"]
+    told, shown, last = (hermetic / name for name in ("lines", "text", "stopped"))  # no pipe, which may be full
     with (
-        subprocess.Popen([*command, "--json", "--op", "rename"], stdout=subprocess.PIPE) as lines,
-        subprocess.Popen(command, stdout=subprocess.PIPE) as text,
-        subprocess.Popen(command, stdout=subprocess.PIPE) as stopped,
+        _watching(told, *command, "--json", "--op", "rename") as lines,
+        _watching(shown, *command) as text,
+        _watching(last, *command) as stopped,
     ):
-        _move_until_seen(at, lines, text, stopped)
+        _move_until_seen(at, told, shown, last)
         stopped.send_signal(signal.SIGINT)
-        stopped.communicate()
+        stopped.wait()
         os.rename(at / "probe", bytes(at) + b"/a\n\xff")
         cli("unmount", "task").ok()
-        told, shown = lines.communicate()[0], text.communicate()[0].decode()
 
-    event = json.loads(told.splitlines()[-1])
+    event = json.loads(told.read_bytes().splitlines()[-1])
     assert (event["op"], event["old_path"], event["pid"], event["verdict"]) == (
         "rename",
         "probe",
@@ -520,15 +520,26 @@ def test_watch_shows_what_programs_do(cli: Cli, hermetic: Path, at: Path) -> Non
         "allowed",
     )
     assert base64.b64decode(event["path_b64"]) == b"a\n\xff"
-    assert shown.splitlines()[-1].split()[1:] == ["rename", str(os.getpid()), "-", "probe", "->", '"a\\n\\377"']
+    assert shown.read_text().splitlines()[-1].split()[1:] == [
+        "rename",
+        str(os.getpid()),
+        "-",
+        "probe",
+        "->",
+        '"a\\n\\377"',
+    ]
     assert (lines.returncode, text.returncode, stopped.returncode) == (0, 0, 0)
 
 
-def _move_until_seen(at: Path, *watching: subprocess.Popen[bytes]) -> None:
-    """Rename a file until each process has told of it: from then on it misses nothing."""
+def _watching(told: Path, *command: str) -> subprocess.Popen[bytes]:
+    with told.open("wb") as file:
+        return subprocess.Popen(command, stdout=file)
+
+
+def _move_until_seen(at: Path, *told: Path) -> None:
+    """Rename a file until each of these files tells of it: from then on its process misses nothing."""
     (at / "probe").touch()
-    for child in watching:
-        assert child.stdout is not None
-        while not select.select([child.stdout], [], [], 0.05)[0]:
-            (at / "probe").rename(at / "other")
-            (at / "other").rename(at / "probe")
+    while not all(path.stat().st_size for path in told):
+        (at / "probe").rename(at / "other")
+        (at / "other").rename(at / "probe")
+        time.sleep(0.05)
