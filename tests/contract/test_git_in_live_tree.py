@@ -1152,6 +1152,36 @@ def test_a_commit_of_a_path_leaves_the_index_without_what_others_pushed(
     assert work.checkpoint().outcome == "unchanged"
 
 
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+@pytest.mark.parametrize("how", ["update", "restore", "by hand"])
+def test_what_the_files_lacked_is_not_staged_as_removed(mounted: tuple[Workspace, Path], how: str) -> None:
+    """`git add -A` stages that the files lack what others have pushed; no commit after they have it takes it back."""
+    work, tree = mounted
+    git_in(tree, "status")
+    (tree / "mine").write_bytes(b"1\n")
+    work.checkpoint("mine")  # git's index is brought up to what is on the branch when git asks next
+    others = Others(work.vault.path, tree.parent / "clone")
+    others.push("file", b"theirs\n")
+    others.push("theirs", b"theirs\n")
+    (tree / "mine").write_bytes(b"2\n")
+    git_in(tree, "add", "-A")
+    assert git_in(tree, "status", "--short") == "M  file\nM  mine\nD  theirs\n"
+    if how == "update":
+        work.update()
+    elif how == "restore":
+        work.restore("HEAD")
+    else:
+        for name in ("file", "theirs"):
+            (tree / name).write_bytes(b"theirs\n")
+        work.checkpoint()
+
+    git_in(tree, "commit", "-q", "--allow-empty", "-m", "by git")
+
+    assert git_in(tree, "ls-tree", "--name-only", "HEAD").split() == ["file", "mine", "more", "theirs"]
+    assert git_in(tree, "show", "HEAD:file") == "theirs\n"
+    assert git_in(tree, "show", "HEAD:mine") == "2\n"
+
+
 @pytest.mark.parametrize("mark", ["sparse-checkout", "--skip-worktree", "--assume-unchanged"])
 def test_an_update_commits_nothing_that_git_was_told_to_keep_out(mounted: tuple[Workspace, Path], mark: str) -> None:
     """As a checkpoint: the branch keeps files that git has left out of the tree, and gets no edits of marked ones."""

@@ -137,7 +137,7 @@ def save_checkpoint(
             if request.command is None:
                 record_head_move(vault, locked.fork)  # else the log has it after the label
             # What git has committed for a command is still to be recorded as the command's (`changes.record_changes`).
-            vault.note_seen(locked.fork)
+            vault.note_seen(locked.fork, unseen[1] if unseen is not None else None)
             if unseen is not None and by_programs and request.command is None:
                 _record_seen_files(locked, pack, recorded, compared, unseen)
             unchanged = _label_head(locked, compared, request, tied, is_recorded=not moved)
@@ -147,6 +147,7 @@ def save_checkpoint(
         if not (applied.concludes_merge and compared.head is not None and compared.head.hex() == merged_into(locked)):
             _refuse_lost_updates(locked, compared, pack)
         if unseen is not None:  # the files have what others put on the branch; undo may take it from them
+            vault.note_seen(locked.fork, unseen[1])
             applied = replace(applied, more={OURS: unseen[1].hex(), **applied.more})
         if moved:
             headline = describe_with_git(request.description or request.message or request.kind, moved).partition("\n")[

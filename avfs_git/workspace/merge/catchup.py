@@ -85,6 +85,7 @@ def catch_up(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> Mer
     refuse_left_out(locked.vault, locked.fork, changed, by_programs=True)
     with host_errors("merge what others have put on the branch"):
         reach("catchup.saved")
+    locked.vault.note_seen(locked.fork, came_from)
     ours = oid_of(saved) if saved is not None else came_from
     start = Start(ours, now, saved, branch=head, warnings=join_warnings(told, left_out))
     return merge_into(locked, start, head, replace(options, source=head.hex()[:12]))

@@ -437,10 +437,18 @@ class OpenVault:
             for line in announced:
                 line.close(happened=happened)
 
-    def note_seen(self, fork: str) -> None:
-        """Have git's index follow in a live tree that has by now what others have put on its branch."""
+    def note_seen(self, fork: str, lacked_since: Oid | None = None) -> None:
+        """Have git's index follow in a live tree that has by now what others have put on its branch.
+
+        Where its files lacked that, and the index did not, `git add -A` has staged that they did: they had the commit
+        `lacked_since`, and what the index has as that one is no longer staged.
+        """
         head = self.read_head(fork)
-        if self.find_indexed(fork, head) != head:
+        worktree = Worktree(self.git_dir, fork_dir_name(fork))
+        is_lacking = lacked_since is not None and worktree.is_there
+        if is_lacking and self.find_indexed(fork, head, worktree.basis()[1]) == head:
+            worktree.note_basis(lacked_since)
+        elif self.find_indexed(fork, head) != head:
             self._note_move(fork, head)
 
     def _note_move(self, fork: str, head: Oid | None) -> None:
