@@ -617,6 +617,21 @@ def test_warnings_name_tools(place: Place) -> None:
     assert "`avfs add PATH` puts it in. Commands that begin with `avfs` are for a person" in text_of(saved)
 
 
+def test_what_changes_beside_history_is_told(place: Place) -> None:
+    """Ignored files are in no patch and in no commit, and the text names them all the same."""
+    server = place.serve()
+    ran = call(server, "exec", command="rm build.log; mkdir made")
+    assert text_of(ran).endswith("changed files: deleted build.log (beside history), added made (beside history)")
+    ok(call(server, "write_file", path="other.log", content="ignored\n"))
+    told = "    added: other.log (beside history)"
+    assert text_of(call(server, "git_diff")) == told
+    assert text_of(call(server, "git_status")).endswith(told)
+    ok(call(server, "write_file", path="README", content="hi\n"))
+    assert text_of(call(server, "git_diff")).endswith(f"+hi\n{told}")
+    ok(call(server, "checkpoint"))
+    assert text_of(call(server, "git_show", revision="HEAD")).endswith(f"+hi\n{told}")
+
+
 def test_a_list_from_behind_its_end_is_no_empty_directory(place: Place) -> None:
     """The text says how many entries there are."""
     assert text_of(call(place.serve(), "list_directory", offset=99)) == "[no entry from there on: 4 in all]"

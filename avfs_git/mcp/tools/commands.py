@@ -49,6 +49,7 @@ def _show_result(record: Record) -> str:
             cut = f" (cut from {record[f'{stream}_size']} bytes)" if record[f"{stream}_truncated"] else ""
             lines.append(f"{stream}{cut}:\n{record[stream].rstrip()}")
     changed = [f"{change['kind']} {change['path']}" for change in record["changed_files"]]
+    changed += [f"{change['kind']} {change['path']} (beside history)" for change in record["sidecar_changed"]]
     lines.append(f"changed files: {', '.join(changed)}" if changed else "no file changed")
     return "\n".join(lines)
 

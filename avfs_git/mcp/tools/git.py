@@ -13,7 +13,7 @@ from pydantic import Field
 from avfs_git.mcp.answers import Record
 from avfs_git.mcp.scope import Reach
 from avfs_git.mcp.tool import READS, Paths, State, Toolbox, TreePath
-from avfs_git.model import ChangeKind, CheckpointDetails, Diff, LogEntry, PathVersion, Status
+from avfs_git.model import ChangedFile, ChangeKind, CheckpointDetails, Diff, LogEntry, PathVersion, Status
 from avfs_git.sdk import Workspace
 
 _Context = Annotated[int, Field(ge=0, le=100, description="Unchanged lines around each change.")]
@@ -40,6 +40,8 @@ class Changes(TypedDict):
     files: Sequence[FileChange]
     patch: bytes
     """As `git diff` prints it."""
+    sidecar_changed: Sequence[ChangedFile]
+    """Ignored files, nested repositories and empty directories, which no patch has."""
 
 
 class History(TypedDict):
@@ -75,18 +77,24 @@ def to_changes(diff: Diff) -> Changes:
         }
         for file in diff.files
     ]
-    return {"old": diff.old, "new": diff.new, "files": files, "patch": b"".join(file.patch for file in diff.files)}
+    patch = b"".join(file.patch for file in diff.files)
+    return {"old": diff.old, "new": diff.new, "files": files, "patch": patch, "sidecar_changed": diff.sidecar}
 
 
 def show_changes(record: Record) -> str:
-    """Show the patch."""
-    return str(record["patch"]) or "no changes"
+    """Show the patch, and what is in none."""
+    return str(record["patch"]) + "\n".join(list_beside(record)) or "no changes"
+
+
+def list_beside(record: Record) -> list[str]:
+    """List what changed beside history, a line each."""
+    return [f"{change['kind']:>9}: {change['path']} (beside history)" for change in record["sidecar_changed"]]
 
 
 def _show_status(record: Record) -> str:
     lines = [f"On fork {record['fork']}" + ("" if record["clean"] else ", with uncommitted changes:")]
     lines += [f"{change['kind']:>9}: {change['path']}" for change in record["changed_files"]]
-    lines += [f"{change['kind']:>9}: {change['path']} (beside history)" for change in record["sidecar_changed"]]
+    lines += list_beside(record)
     if record["merging"] is not None:
         lines.append(
             f"merging {record['merging']['source']}: {len(record['merging']['unresolved'])} conflicts to resolve"
@@ -159,7 +167,7 @@ def _show_commit(record: Record) -> str:
     head = (
         f"commit {checkpoint['id']}\nAuthor: {author['name']} <{author['email']}>\nDate: {checkpoint['created_at']}\n"
     )
-    return f"{head}\n{checkpoint['message']}\n\n{record['changes']['patch']}"
+    return f"{head}\n{checkpoint['message']}\n\n{show_changes(record['changes'])}"
 
 
 @tools.tool("Show one commit", READS, render=_show_commit)
