@@ -254,6 +254,7 @@ PROBLEMS = {
     "home.no_file": "Something that is no regular file is where the home has one.",
     "lock.left": "A lock file of git stays. Repair, after an hour: remove it.",
     "log.damaged": "A line of the operation log is not as it was written; undo passes over its operation.",
+    "objects.bad_list": "A commit-graph or multi-pack-index is damaged, which git makes of objects. Repair: remove it.",
     "objects.fsck": "`git fsck` reports a damaged or missing object.",
     "objects.leftover": "A temporary file of a dead process. Repair: remove it.",
     "objects.pack_without_index": "A pack has no index, so its objects are not found.",

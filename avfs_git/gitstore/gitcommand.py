@@ -33,7 +33,8 @@ from avfs_git.paths import Oid
 
 _OPTIONS: Mapping[str, str] = {
     "fsck": "--strict --full --no-dangling --no-progress",
-    "commit-graph": "write --stdin-commits --no-progress",
+    "commit-graph": "write --stdin-commits --no-progress verify",
+    "multi-pack-index": "verify --no-progress",
     "pack-objects": "--revs --reflog --indexed-objects --local --non-empty --delta-base-offset --quiet --window=0 "
     "--stdin-packs"
     " --depth=20 --window-memory=128m --threads=1 --missing=allow-any",
@@ -205,6 +206,10 @@ def _spell(
             if (odd := find_no_file(place)) is not None:
                 raise GitFailed(verb, f"'{odd}' is a pipe, socket or device, and git would wait for it")
     program, environment = find_git(verb)
+    overrides = [*_OVERRIDES, *(["core.sharedRepository=0600"] if is_private(git_dir) else [])]
+    # Each is judged by the objects, not by what else git has made of them (`find_bad_lists`).
+    overrides += ["core.commitGraph=false"] if verb == "fsck" else []
+    overrides += ["core.multiPackIndex=false"] if verb in ("fsck", "commit-graph") else []
     if verb == "grep":  # what a letter is, and its other case
         environment["LC_ALL"] = "C.UTF-8"
     if verb == "log":
@@ -214,7 +219,7 @@ def _spell(
     command = [program, f"--git-dir={git_dir.absolute()}"]
     if work_tree is not None:
         command.append(f"--work-tree={work_tree.absolute()}")
-    for override in (*_OVERRIDES, *(["core.sharedRepository=0600"] if is_private(git_dir) else [])):
+    for override in overrides:
         command += ["-c", override]
     for part in _COLORED_PARTS if colors else ():
         command += ["-c", f"color.grep.{part}={colors.get(part, 'normal')}"]
@@ -292,6 +297,7 @@ def find_git(verb: str) -> tuple[str, dict[str, str]]:
     return program, {**_ENVIRONMENT, "PATH": f"{os.path.dirname(program)}:{os.defpath}"}
 
 
+_LISTS = {"objects/info/commit-graph": "commit-graph", "objects/pack/multi-pack-index": "multi-pack-index"}
 _EMPTY_TREE_MISSING = f"missing tree {EMPTY_TREE.hex()}"
 """What `git fsck` says of a tree that git has built in, as after `git rebase --root`: nothing is missing."""
 
@@ -308,3 +314,12 @@ def fsck(git_dir: Path) -> list[str]:
     elif result.status and not found:
         found = [f"git fsck ended with status {result.status}"]
     return found[:1000]
+
+
+def find_bad_lists(git_dir: Path) -> list[str]:
+    """Name the files of a repository that git makes of its objects and refs, and that are damaged."""
+    return [
+        name
+        for name, verb in _LISTS.items()
+        if (git_dir / name).exists() and run(git_dir, verb, ["verify", "--no-progress"]).status != 0
+    ]

@@ -633,3 +633,25 @@ def test_nothing_goes_where_a_link_leads(vault: Vault, tmp_path: Path, linked: s
 
     assert before <= set(other.rglob("*"))
     assert linked == "refs" or any("symbolic link" in warning.message for warning in told)
+
+
+@pytest.mark.parametrize("name", ["objects/info/commit-graph", "objects/pack/multi-pack-index"])
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: bytes(len(data)), lambda data: data[: len(data) // 2]]
+)
+def test_what_git_makes_of_objects_is_told_from_objects(
+    vault: Vault, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    """A damaged commit-graph or list of packs is removed by the doctor; no object is called damaged."""
+    git(vault.path, "repack", "-q")
+    git(vault.path, "commit-graph", "write", "--reachable")
+    git(vault.path, "multi-pack-index", "write")
+    place = vault.path / name
+    data = place.read_bytes()
+    place.unlink()
+    place.write_bytes(damage(data))
+
+    assert [problem.code for problem in vault.doctor().problems] == ["objects.bad_list"]
+    assert [problem.fixed for problem in vault.doctor(repair=True).problems] == [True]
+    assert vault.doctor().problems == ()
+    gc(vault)

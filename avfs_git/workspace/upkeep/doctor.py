@@ -27,7 +27,7 @@ from avfs_git.errors import (
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.fullindex import read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, ForeignIndex
-from avfs_git.gitstore.gitcommand import fsck
+from avfs_git.gitstore.gitcommand import find_bad_lists, fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
 from avfs_git.gitstore.refs.refs import BAD_NAME, OWN_REFS, RefChange
@@ -526,6 +526,16 @@ def _unmaintained(vault: OpenVault) -> Iterator[None]:
 def _check_objects(vault: OpenVault) -> Iterator[Finding]:
     try:
         with _unmaintained(vault):
+            for name in find_bad_lists(vault.git_dir):
+                path = vault.git_dir / name
+                yield fixable(
+                    "objects.bad_list",
+                    f"'{name}' is damaged: git makes it of objects, and is misled by it",
+                    "Remove it: `avfs gc` or git makes it again.",
+                    lambda path=path: path.unlink(missing_ok=True),  # type: ignore[misc]  # a default binds the loop's value
+                    lambda path=path: not path.exists(),  # type: ignore[misc]  # as above
+                    severity="error",
+                )
             found = fsck(vault.git_dir)
         for line in found:
             yield finding(
