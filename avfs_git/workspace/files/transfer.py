@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -41,7 +40,7 @@ from avfs_git.workspace.files.asked import Question, ask_before
 from avfs_git.workspace.files.files import translate_os_error
 from avfs_git.workspace.files.incoming import ask_about_all, is_repository_link, join_below
 from avfs_git.workspace.files.staging import check_free, move_into, staging_directory
-from avfs_git.workspace.files.tarmember import Member
+from avfs_git.workspace.files.tarmember import Member, read_mtime_ns
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import find_own
 
@@ -274,17 +273,8 @@ def _finish_directory(merged: MergedTree, path: TreePath, member: tarfile.TarInf
         node = merged.resolve(path, follow_last=False)
         if node.is_dir:
             merged.attributes.chmod(node, member.mode & 0o777)
-            mtime_ns = _mtime_ns(member)
+            mtime_ns = read_mtime_ns(member)
             merged.attributes.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
-
-
-def _mtime_ns(member: tarfile.TarInfo) -> int:
-    text = member.pax_headers.get("mtime")
-    if text is not None and re.fullmatch(r"-?\d{1,18}(\.\d+)?", text):
-        seconds, _, fraction = text.partition(".")
-        nanoseconds = int(fraction[:9].ljust(9, "0"))
-        return int(seconds) * 1_000_000_000 + (-nanoseconds if seconds.startswith("-") else nanoseconds)
-    return int(member.mtime) * 1_000_000_000
 
 
 def _unpack(
@@ -307,7 +297,7 @@ def _unpack(
     directory = split(there)[0]
     if directory:
         merged.make_dir(directory, parents=True)
-    mtime_ns = _mtime_ns(member)
+    mtime_ns = read_mtime_ns(member)
     if member.isdir():
         merged.make_dir(there, parents=True)
         directories[there] = member

@@ -14,6 +14,7 @@ import pytest
 
 from avfs_git.errors import AvfsError, HostError, InvalidInput, PathUnsuitable
 from avfs_git.sdk import Vault, Workspace
+from avfs_git.vfs.layer.sidecar import TIME_MAX_NS, TIME_MIN_NS
 from avfs_git.workspace.files import transfer
 from tests.support.steps import make_lower
 from tests.support.trees import Described, describe_dir, describe_tree
@@ -296,6 +297,18 @@ def test_an_archive_that_is_damaged_is_no_shorter_one(work: Workspace, damage: s
         work.import_tar(io.BytesIO(whole))
     assert "What was imported before that stays" in str(refused.value.hint)
     assert work.read("a") == b"x"
+
+
+@pytest.mark.parametrize("text", ["1e300", "-1e300", "inf", "-inf", "nan", "9" * 18, "-" + "9" * 18 + ".5", "1e15"])
+def test_a_time_that_no_file_can_have_is_the_nearest(work: Workspace, text: str) -> None:
+    """An archive may name any number."""
+    file, data = _member("a", data=b"x")
+    file.pax_headers = {"mtime": text}
+    work.import_tar(_archive((file, data), _member("b", data=b"y")))
+
+    assert (work.read("a"), work.read("b")) == (b"x", b"y")
+    assert TIME_MIN_NS <= work.stat("a").mtime_ns <= TIME_MAX_NS
+    assert work.checkpoint().outcome == "created"
 
 
 def test_a_hard_link_of_an_archive_takes_nothing_away(work: Workspace) -> None:
