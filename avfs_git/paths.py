@@ -133,6 +133,17 @@ def whole(number: int) -> int:
     return number
 
 
+def amount(number: int, name: str) -> int:
+    """Take a number of a caller that says how much stays, before the rest is removed.
+
+    Raises:
+        InvalidInput: If it is negative, as where that would mean no limit elsewhere, or a value of another type.
+    """
+    if whole(number) < 0:
+        raise InvalidInput(f"`{name}` is {number}, which is negative: 0 keeps nothing")
+    return number
+
+
 def at_most(limit: int) -> int:
     """Read how many results a caller wants at most.
 

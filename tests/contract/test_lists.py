@@ -113,6 +113,32 @@ def test_an_empty_name_of_a_state_is_not_the_head(vault: Vault, mount_dir: Path)
     assert vault.has_fork("a")
 
 
+@pytest.mark.parametrize("given", [-1, float("nan"), "1"])
+def test_what_is_kept_is_no_negative_number(vault: Vault, given: Any) -> None:
+    """Elsewhere -1 means no limit, and here all that undo needs, and all of the audit log, would be gone."""
+    work = vault.workspace("a")
+    work.write("unsaved", b"work")
+    vault.delete_fork("a")
+    removals: list[Callable[[], object]] = [
+        lambda: vault.gc(keep_days=given, keep_operations=1, grace_days=0),
+        lambda: vault.gc(keep_days=0, keep_operations=given, grace_days=0),
+        lambda: vault.gc(keep_days=0, keep_operations=1, grace_days=given),
+        lambda: vault.prune(keep_operations=given),
+        lambda: vault.prune(older_than_days=given),
+        lambda: vault.prune(max_bytes=given),
+        lambda: vault.policy.release_audit(keep_days=given),
+    ]
+    if given != "1":
+        removals.append(lambda: vault.prune(keep_operations=1, grace_s=given))
+    before = vault.policy.audit()
+    for remove in removals:
+        with pytest.raises(InvalidInput):
+            remove()
+    assert vault.policy.audit() == before
+    vault.undo(fork="a")
+    assert work.read("unsaved") == b"work"
+
+
 @pytest.mark.parametrize("given", [b"a", Path("a"), 1, None, ["a"]])
 def test_a_text_is_no_value_of_another_type(vault: Vault, given: Any) -> None:
     """Names of states, keys and tags, words and messages."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput
-from avfs_git.paths import PathLike, at_most, list_given, parse_tree_path, show_path
+from avfs_git.paths import PathLike, amount, at_most, list_given, parse_tree_path, show_path
 from avfs_git.proxy.policy import decision, gate
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision
@@ -229,9 +229,11 @@ class VaultPolicy:
                 older.
 
         Raises:
+            InvalidInput: If the number is negative.
             AuditDamaged: If a line was changed, or removed from between others. Nothing is removed then.
             HostError: If the disk refuses.
         """
+        amount(keep_days, "keep_days")
         if not dry_run:
             self._core.prepare()
         return self._log(files).release(time.time_ns() - keep_days * _DAY_NS, dry_run=dry_run)

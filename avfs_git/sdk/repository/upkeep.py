@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput, WorkspaceBusy
 from avfs_git.model import DoctorReport, GarbageResult, HookInfo, MaintenanceResult, PluginInfo, VaultStats
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, amount
 from avfs_git.sdk.parts import background, doctor, forkinfo, garbage, maintenance, stats, upkeepdue, userhooks
 
 if TYPE_CHECKING:
@@ -153,8 +153,10 @@ class VaultUpkeep:
             dry_run: Only report what would be removed.
 
         Raises:
+            InvalidInput: If a number is negative.
             ObjectMissing, ObjectCorrupt: If the history is damaged; nothing is removed.
         """
+        _check_amounts(keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days)
         limits = garbage.read_limits(
             self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days
         )
@@ -186,13 +188,16 @@ class VaultUpkeep:
             dry_run: Only report what would be removed.
 
         Raises:
-            InvalidInput: If no limit is given.
+            InvalidInput: If no limit is given, or a negative one.
             ObjectMissing, ObjectCorrupt: If the history is damaged; nothing is removed.
         """
         if keep_operations is None and older_than_days is None and max_bytes is None:
             raise InvalidInput(
                 "nothing says what to forget", hint="Say it with `--keep N`, `--older-than DAYS` or `--max-size SIZE`."
             )
+        _check_amounts(keep_operations=keep_operations, older_than_days=older_than_days, max_bytes=max_bytes)
+        if not grace_s >= 0:
+            raise InvalidInput(f"`grace_s` is {grace_s}: it is not negative")
         limits = garbage.choose_limits(
             self._core,
             keep_operations=keep_operations,
@@ -250,3 +255,10 @@ class VaultUpkeep:
             if not is_alone:
                 raise WorkspaceBusy(self._core.name, "maintenance of the vault")
             yield
+
+
+def _check_amounts(**given: int | None) -> None:
+    """Make sure that no number that is given is negative."""
+    for name, number in given.items():
+        if number is not None:
+            amount(number, name)
