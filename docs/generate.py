@@ -273,7 +273,7 @@ PROBLEMS = {
     "workspace.orphan": "A workspace has no branch. Repair: move it to the vault's trash.",
     "workspace.upper_lost": "A workspace has lost its upper layer. Repair: make it again, with files as last recorded.",
     "worktree.bad_index": "Git's index of a linked working tree cannot be read, and `avfs gc` deletes nothing.",
-    "worktree.half_made": "The git directory of a mount is incomplete. Repair: move it to the vault's trash.",
+    "worktree.half_made": "The git directory of a mount is incomplete. Repair: complete it if it has an index, else move it to the vault's trash.",
 }
 """The same for the problems that the doctor finds."""
 DOCTOR_INTRO = """Of `problems` in [DoctorReport](#doctorreport). A workspace that cannot be captured has

@@ -145,6 +145,11 @@ class Worktree:
                 write_file_atomically(place / name, data, mode=self._mode() & 0o666, durable=False)
                 faults.reach("worktree.wrote_one")
 
+    def complete(self, ref: str) -> None:
+        """Make whole, as the next mount does, what lacks some of its files while nothing shows the tree."""
+        self.prepare(ref, _shown_at(self.path) or self.git_dir / _STAGING / "nowhere")
+        self.step_aside()
+
     def step_aside(self) -> None:
         """Let git outside move or delete the branch while nothing shows the tree: HEAD names its commit meanwhile.
 
@@ -540,7 +545,10 @@ def list_half_made(git_dir: Path) -> list[Path]:
         place
         for place in map(Path, list_worktree_dirs(git_dir))
         if ((place / _MARK).exists() or not _is_foreign(place))
-        and not (_read(place / "gitdir") and _read(place / "commondir") and _is_head(_read(place / "HEAD")))
+        and not (
+            all(_read(place / name).strip(b"\0") for name in ("gitdir", "commondir"))
+            and _is_head(_read(place / "HEAD"))
+        )
     ]
 
 

@@ -18,6 +18,7 @@ from avfs_git.errors import AvfsError, GitFailed, InvalidInput, NothingToUndo, P
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects import sweep
 from avfs_git.model import GarbageResult
+from avfs_git.workspace.vault.gitmoves import open_worktree
 from tests.support.faults import BIG, check_vault, git, make_vault_with_garbage, reachable_contents, read_states
 
 pytestmark = pytest.mark.needs("git", "user-xattrs", "whiteout")
@@ -534,6 +535,34 @@ def test_the_doctor_puts_a_half_made_working_tree_away(vault: Vault) -> None:
     assert not place.exists()
     assert vault.doctor().problems == ()
     git(vault.path, "fsck")
+
+
+@pytest.mark.parametrize("lost", ["HEAD", "commondir", "gitdir"])
+@pytest.mark.parametrize("left", [None, b"", bytes(41)])
+def test_the_doctor_completes_a_working_tree_with_an_index(
+    vault: Vault, tmp_path: Path, lost: str, left: bytes | None
+) -> None:
+    """A power cut may take such a file; what is only staged is nowhere else, and gc would free it."""
+    open_worktree(vault._core, "work").prepare("refs/heads/work", tmp_path / "nowhere")
+    place = vault.path / "worktrees" / "work"
+    git(place, "read-tree", "work")
+    staged = subprocess.run(
+        ["git", f"--git-dir={place}", "hash-object", "-w", "--stdin"],
+        input=b"only staged",
+        check=True,
+        capture_output=True,
+    )
+    oid = staged.stdout.decode().strip()
+    git(place, "update-index", "--add", "--cacheinfo", f"100644,{oid},staged")
+    (place / lost).unlink()
+    if left is not None:
+        (place / lost).write_bytes(left)
+    vault.doctor(repair=True)
+
+    assert vault.doctor().problems == ()
+    gc(vault)
+    assert git(place, "cat-file", "blob", ":staged") == "only staged"
+    assert git(place, "rev-parse", "HEAD") == git(vault.path, "rev-parse", "refs/heads/work")
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "garbage", "directory", "link"])

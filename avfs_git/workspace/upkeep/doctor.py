@@ -45,8 +45,8 @@ from avfs_git.workspace.opened.layers import has_lost_upper
 from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
 from avfs_git.workspace.upkeep.files import check_commits, check_files, check_home
 from avfs_git.workspace.upkeep.findings import Finding, finding, fixable, removable
-from avfs_git.workspace.vault.format import KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS, WorkspaceLayout
-from avfs_git.workspace.vault.gitmoves import PUT_AWAY
+from avfs_git.workspace.vault.format import HEADS, KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS, WorkspaceLayout
+from avfs_git.workspace.vault.gitmoves import PUT_AWAY, open_worktree
 from avfs_git.workspace.vault.log.oprecord import REDO, RENAMED_FROM, TRASH, UNDO, OpRecord
 from avfs_git.workspace.vault.notes import NOTES
 from avfs_git.workspace.vault.vault import OpenVault
@@ -360,8 +360,8 @@ def _check_worktrees(vault: OpenVault, open_workspace: Opener) -> Iterator[Findi
         yield fixable(
             "worktree.half_made",
             f"'{place.relative_to(vault.git_dir)}' is incomplete: a mount was cut short",
-            "Put it into the trash of the vault; the next mount makes it again.",
-            lambda place=place: _put_worktree_away(vault, open_workspace, place),  # type: ignore[misc]  # a default binds the loop's value
+            "Complete it, if it has an index; else put it into the trash of the vault: the next mount makes it again.",
+            lambda place=place: _mend_worktree(vault, open_workspace, place),  # type: ignore[misc]  # a default binds the loop's value
             lambda place=place: place not in list_half_made(vault.git_dir),  # type: ignore[misc]  # as above
         )
     for place in map(Path, list_worktree_dirs(vault.git_dir)):
@@ -379,12 +379,17 @@ def _check_worktrees(vault: OpenVault, open_workspace: Opener) -> Iterator[Findi
             )
 
 
-def _put_worktree_away(vault: OpenVault, open_workspace: Opener, place: Path) -> None:
+def _mend_worktree(vault: OpenVault, open_workspace: Opener, place: Path) -> None:
     fork = fork_of_dir_name(place.name.removesuffix("%avfs"))
     with ExitStack() as stack:
-        if _has_fork(vault, fork):  # a mount that makes it whole holds the workspace
+        if has_fork := _has_fork(vault, fork):  # a mount that makes it whole holds the workspace
             stack.enter_context(open_workspace(fork).locked())
-        if place in list_half_made(vault.git_dir):
+        if place not in list_half_made(vault.git_dir):
+            return
+        tree = open_worktree(vault, fork)
+        if has_fork and tree.path == place and tree.has_index:  # what is staged may be nowhere else
+            tree.complete(HEADS + fork)
+        else:
             away = vault.layout.trash / f"{time.time_ns()}-%worktree"
             away.mkdir(parents=True)
             place.rename(away / PUT_AWAY)
