@@ -47,11 +47,11 @@ class Others:
         self.vault, self.clone = vault, clone
         git_in(vault, "clone", "-q", str(vault), str(clone))
 
-    def push(self, name: str, data: bytes) -> None:
-        """Put a commit with a file onto the branch."""
+    def push(self, name: str, data: bytes | None) -> None:
+        """Put a commit with a file onto the branch, or without it."""
         git_in(self.clone, "fetch", "-q", "origin")
         git_in(self.clone, "reset", "-q", "--hard", "origin/main")
-        (self.clone / name).write_bytes(data)
+        (self.clone / name).unlink() if data is None else (self.clone / name).write_bytes(data)
         self._commit()
         git_in(self.clone, "push", "-q", "origin", "+HEAD:refs/heads/incoming")
         git(self.vault, "update-ref", "refs/heads/main", "refs/heads/incoming")
@@ -1119,6 +1119,53 @@ def test_a_switch_back_brings_what_others_pushed(
         work.checkpoint()
     work.update()
     assert ((tree / "file").read_bytes(), (tree / "theirs").read_bytes()) == (b"theirs\n", b"theirs\n")
+
+
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+@pytest.mark.parametrize("then", ["on", "back", "wholly back"])
+@pytest.mark.parametrize("edits", [False, True])
+def test_what_others_push_after_a_switch_back_comes_in(
+    mounted: tuple[Workspace, Path], then: str, *, edits: bool
+) -> None:
+    """What git brought by the way back is none of the fork's own: others may change it again, or take it back."""
+    work, tree = mounted
+    others = Others(work.vault.path, tree.parent / "clone")
+    time.sleep(1.1)  # git's log has seconds
+    git_in(tree, "switch", "-q", "-c", "other")
+    for name in ("file", "theirs"):
+        (others.clone / name).write_bytes(b"once\n")
+    others.push_while_elsewhere()
+    git_in(tree, "switch", "-q", "main")
+    if edits:
+        (tree / "mine").write_bytes(b"mine\n")
+    if then == "wholly back":
+        others.push("theirs", None)
+    others.push("file", b"twice\n" if then == "on" else b"2\n")
+
+    with pytest.raises(RefConflict):
+        work.checkpoint()
+    assert [merged.outcome for merged in work.update()] == ["clean" if edits else "fast_forward"]
+    assert (tree / "file").read_bytes() == (b"twice\n" if then == "on" else b"2\n")
+    assert (tree / "theirs").exists() == (then != "wholly back")
+    assert git_in(tree, "status", "--short") == ""
+    assert work.checkpoint().outcome == "unchanged"
+
+
+def test_what_others_take_back_twice_is_gone(mounted: tuple[Workspace, Path]) -> None:
+    """A file that came with `git reset --hard` is none of the fork's own, also where others have pushed more since."""
+    work, tree = mounted
+    others = Others(work.vault.path, tree.parent / "clone")
+    others.push("theirs", b"once\n")
+    git_in(tree, "reset", "-q", "--hard")
+    for name in ("more", "file"):
+        others.push(name, b"unseen\n")
+        git_in(tree, "commit", "-q", "--allow-empty", "-m", "by git")
+    others.push("theirs", None)
+
+    work.update()
+
+    assert not (tree / "theirs").exists()
+    assert git_in(tree, "status", "--short") == ""
 
 
 @pytest.mark.parametrize("then", ["update", "update, edited", "mount"])

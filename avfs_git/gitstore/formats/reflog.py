@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
@@ -116,6 +116,17 @@ def is_led_inside(moves: Sequence[Logged], heads: Sequence[Logged], since: Oid, 
     return at == since
 
 
+def find_led_on(moves: Sequence[Logged], heads: Sequence[Logged], commit: Oid) -> Oid:
+    """Find the last commit to which git in a working tree alone moved a branch on from one."""
+    is_inside = find_inside(heads)
+    begin = max((at for at, move in enumerate(moves) if move.new == commit), default=-1) + 1
+    for move in moves[begin:]:
+        if move.old != commit or not is_inside(move):
+            break
+        commit = move.new
+    return commit
+
+
 def find_logged_index(
     moves: Sequence[Logged], heads: Sequence[Logged], branch: str, head: Oid, since: Collection[Oid | None]
 ) -> Oid | None:
@@ -155,12 +166,23 @@ def find_last_inside(
     since: Collection[Oid | None],
     back: Logged | None = None,
 ) -> Oid | None:
-    """Find the last commit of a branch, after some, that git in a working tree made, or put its index to.
+    """Find the first commit that `list_put_inside` yields, or None."""
+    return next(list_put_inside(moves, heads, head, since, back), None)
+
+
+def list_put_inside(
+    moves: Sequence[Logged],
+    heads: Sequence[Logged],
+    head: Oid,
+    since: Collection[Oid | None],
+    back: Logged | None = None,
+) -> Iterator[Oid]:
+    """Yield the commits of a branch, after some, that git in a working tree made, or put its index to, newest first.
 
     `moves` is the log of the branch, `heads` that of HEAD in the tree. A commit of others counts if git there reset to
-    it later, as `git stash` does, or came `back` to the branch with it. None if there is no such commit, as far as the
-    log of the branch leads back without a gap: avfs does not write to it, so that what came before a move by avfs does
-    not count.
+    it later, as `git stash` does, or came `back` to the branch with it. They are listed as far as
+    the log of the branch leads back without a gap: avfs does not write to it, so that what came before a move by avfs
+    does not count.
     """
     is_inside, at = find_inside(heads), head
     put_s = {to.new: to.when_s for to in heads if to.old == to.new and to.message.startswith(_RESETTING)}
@@ -170,11 +192,10 @@ def find_last_inside(
         if at in since or move.new != at:
             break
         if is_inside(move) or put_s.get(at, -1) >= move.when_s:
-            return at
+            yield at
         if move.old is None:
             break
         at = move.old
-    return None
 
 
 def find_last_held(moves: Sequence[Logged], heads: Sequence[Logged], head: Oid, since: Oid) -> Oid | None:

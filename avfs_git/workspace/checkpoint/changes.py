@@ -30,15 +30,15 @@ from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
-from avfs_git.workspace.checkpoint.unseen import find_unseen_head, record_seen
+from avfs_git.workspace.checkpoint.unseen import find_unseen_head, record_seen, tell_seen
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import (
     CommandStart,
     adopt_git_moves,
     describe_with_git,
+    find_come_back,
     find_git_moves,
-    has_come_back,
     has_command,
     is_commit,
     open_worktree,
@@ -122,20 +122,25 @@ def record_changes(
                 **tie_to_command(vault, locked.fork, command),
             },
         )
-        try:
-            record_seen(locked, record, seen if not moved else None)
-        except (RefConflict, RefLocked):  # others move the branch on just now
+        if seen is None or moved:
             vault.oplog.append(record)
+        else:
+            try:
+                record_seen(locked, record, seen)
+            except (RefConflict, RefLocked):  # others have moved the branch on
+                vault.oplog.append(tell_seen(record, seen))
         return (*captured.warnings, *mark_captured(locked, captured, commit=after))
 
 
 def _find_seen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
-    """Find what `find_unseen_head` does, where the files have that by now: git has brought them back to their branch.
+    """Find what others have put on the branch and the files have by now: git has brought them back to the branch.
 
-    Later, the log does not tell: what is recorded may be older or newer than the way back.
+    Later, the log does not tell: what is recorded may be older or newer than the way back. Gives that commit, and
+    where the workspace came from.
     """
     unseen = find_unseen_head(locked)
-    return unseen if unseen is not None and has_come_back(locked.vault, locked.fork, *unseen) else None
+    came = find_come_back(locked.vault, locked.fork, unseen[1]) if unseen is not None else None
+    return (came, unseen[1]) if unseen is not None and came not in (None, unseen[1]) else None
 
 
 def record_moves(locked: LockedWorkspace) -> None:

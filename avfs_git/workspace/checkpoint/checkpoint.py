@@ -42,15 +42,15 @@ from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.checkpoint.prepare import read_basis, warn_of_excess
 from avfs_git.workspace.checkpoint.staged import refuse_left_out
-from avfs_git.workspace.checkpoint.unseen import find_came_from, find_unseen_head, record_seen
+from avfs_git.workspace.checkpoint.unseen import find_unseen_head, record_seen
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
 from avfs_git.workspace.vault.gitmoves import (
     describe_with_git,
     facts_of_moves,
+    find_come_back,
     find_under_way,
-    has_come_back,
     record_head_move,
     tell_head_move,
     tie_to_command,
@@ -292,10 +292,6 @@ def _refuse_lost_updates(locked: LockedWorkspace, compared: Compared, pack: Pack
 
     A commit that git made in the live tree passes: its user knows of it.
     """
-    synced = locked.opened.synced_trees()[0]
-    head_tree = compared.commit.tree if compared.commit else None
-    if head_tree == synced or head_tree is None or compared.head is None or compared.head in find_came_from(locked):
-        return
     unseen = find_unseen_head(locked)
     if unseen is not None and _lacks_updates(locked, compared, pack, unseen):
         error = RefConflict(
@@ -312,9 +308,12 @@ def _lacks_updates(locked: LockedWorkspace, compared: Compared, source: ObjectSi
 
     Where the workspace has changed the same file otherwise, too, only a merge has both, unless it came from the head.
     """
-    if has_come_back(locked.vault, locked.fork, *unseen):
+    came = find_come_back(locked.vault, locked.fork, unseen[1])
+    if came == unseen[0]:
         return False
     before, here = locked.opened.synced_trees()[0], compared.captured.tree
+    if came is not None:
+        before = locked.vault.store.read_commit(came).tree
     there = compared.commit.tree if compared.commit is not None else None
     theirs, missing = find_differences(source, before, there), find_differences(source, here, there)
     return not theirs.keys().isdisjoint(missing)

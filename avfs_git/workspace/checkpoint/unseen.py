@@ -13,25 +13,27 @@ from avfs_git.paths import Oid, fork_dir_name, maybe_oid
 from avfs_git.values import replace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS, KNOWN
-from avfs_git.workspace.vault.gitmoves import find_held, find_made_inside
+from avfs_git.workspace.vault.gitmoves import find_held, list_made_last
 from avfs_git.workspace.vault.log.oprecord import FILES, OURS, OpRecord
 
 
 def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     """Find a branch head that another process moved, and the commit that the workspace came from; None otherwise."""
     head, commit = locked.head()
-    if head is None or commit is None or commit.tree == locked.opened.synced_trees()[0]:
+    if head is None or commit is None:
         return None
     came_from = find_came_from(locked)
     if not came_from or head in came_from:
         return None
+    is_as_recorded = commit.tree == locked.opened.synced_trees()[0]
+    if is_as_recorded and not list_made_last(locked.vault, locked.fork, head, came_from[0]):
+        return None  # else git may have brought other files, which are not recorded yet
     held = find_held(locked.vault, locked.fork, head, came_from[0])
     if held == head:
         return None
     held = held or came_from[0]
-    made = find_made_inside(locked.vault, locked.fork, head, held)
-    if made is not None and _is_held(locked, held, made):
-        held = made
+    made = list_made_last(locked.vault, locked.fork, head, held)
+    held = next((commit for commit in made if _is_held(locked, held, commit)), held)
     return (head, held) if held != head else None
 
 
@@ -53,10 +55,15 @@ def record_seen(locked: LockedWorkspace, record: OpRecord, unseen: tuple[Oid, Oi
     if unseen is None:
         locked.vault.oplog.append(record)
         return
+    ref, head = HEADS + locked.fork, unseen[0]
+    locked.vault.move_refs([RefChange(ref, head, head)], tell_seen(record, unseen))
+
+
+def tell_seen(record: OpRecord, unseen: tuple[Oid, Oid]) -> OpRecord:
+    """Say of an operation that its workspace has by now what others had put on the branch."""
     head, came_from = unseen
-    ref = HEADS + locked.fork
-    told = replace(record, moves=[(ref, head.hex(), head.hex())], more={OURS: came_from.hex(), **record.more})
-    locked.vault.move_refs([RefChange(ref, head, head)], told)
+    moves = [(HEADS + record.fork, head.hex(), head.hex())]
+    return replace(record, moves=moves, more={OURS: came_from.hex(), **record.more})
 
 
 def find_came_from(locked: LockedWorkspace) -> list[Oid]:

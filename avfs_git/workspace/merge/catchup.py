@@ -29,7 +29,7 @@ from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import check_head, has_come_back
+from avfs_git.workspace.vault.gitmoves import check_head, find_come_back
 from avfs_git.workspace.vault.log.oprecord import JOINS, UPSTREAM, OpRecord
 
 
@@ -48,7 +48,7 @@ def find_behind(locked: LockedWorkspace) -> Oid | None:
 def _find_unseen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     check_head(locked.vault, locked.fork)
     unseen = find_unseen_head(locked)
-    if unseen is not None and has_come_back(locked.vault, locked.fork, *unseen):
+    if unseen is not None and find_come_back(locked.vault, locked.fork, unseen[1]) == unseen[0]:
         return None
     if unseen is not None:
         check_not_merging(locked)

@@ -27,9 +27,10 @@ from avfs_git.gitstore.formats.reflog import (
     Logged,
     find_inside,
     find_last_held,
-    find_last_inside,
+    find_led_on,
     find_way_back,
     is_led_inside,
+    list_put_inside,
 )
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
@@ -255,15 +256,17 @@ def find_held(vault: OpenVault, fork: str, head: Oid, since: Oid) -> Oid | None:
     return find_last_held(moves, worktree.read_heads(), head, since)
 
 
-def find_made_inside(vault: OpenVault, fork: str, head: Oid, since: Oid) -> Oid | None:
-    """Find the commit to which git in the fork's own live tree moved its branch last, before others moved that on.
+def list_made_last(vault: OpenVault, fork: str, head: Oid, since: Oid) -> list[Oid]:
+    """List the commits to which git in the fork's own live tree has moved its branch or its files, newest first.
 
-    As `reflog.find_last_inside` does.
+    As `reflog.list_put_inside` does.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:
-        return None
-    return find_last_inside(worktree.read_moves(HEADS + fork), worktree.read_heads(), head, (since,))
+        return []
+    moves, heads = worktree.read_moves(HEADS + fork), worktree.read_heads()
+    back = find_way_back(heads, fork)
+    return list(list_put_inside(moves, heads, head, (since,), back.came if back is not None else None))
 
 
 def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> list[Logged]:
@@ -286,22 +289,21 @@ def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) ->
     return []
 
 
-def has_come_back(vault: OpenVault, fork: str, commit: Oid, since: Oid) -> bool:
-    """Tell whether git has brought the files of a live tree to a commit of their branch by a checkout of that branch.
+def find_come_back(vault: OpenVault, fork: str, since: Oid) -> Oid | None:
+    """Find the commit of their branch that the files of a live tree have because git has come back to that branch.
 
-    They had all of the commit `since` before. Git did so since the log recorded the files last, by the second, or
-    committed on what it brought.
+    They had all of the commit `since` before. Git came back since the log recorded the files last, by the second, to
+    this commit, or has made it since.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there or worktree.find_head() is not None:
-        return False
-    moves, heads = worktree.read_moves(HEADS + fork), worktree.read_heads()
+        return None
+    heads = worktree.read_heads()
     back, last = find_way_back(heads, fork), vault.oplog.find_last_state(fork)
     if back is None or (last is not None and back.came.when_s * 1_000_000_000 <= last.created_at_ns):
-        return False
-    came = back.came.new
-    is_on = came == commit or bool(list_moves_inside(vault, fork, came, commit))
-    return is_on and is_led_inside(moves, heads, since, back.left)
+        return None
+    moves = worktree.read_moves(HEADS + fork)
+    return find_led_on(moves, heads, back.came.new) if is_led_inside(moves, heads, since, back.left) else None
 
 
 def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
