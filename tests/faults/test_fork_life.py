@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, Vault, faults
-from avfs_git.errors import AvfsError, ForkExists, NothingToUndo, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import AvfsError, ForkExists, ForkNotFound, NothingToUndo, WorkspaceBusy, WorkspaceMounted
 from avfs_git.host.locks.locks import LockFile
 from avfs_git.workspace.forks.trash import clear_orphan
 from tests.support.faults import check_vault, die_in, git, reachable_contents
@@ -228,7 +228,7 @@ def _kill_and_check(state: str, first: str, then: str, point: int, directory: Pa
         vault = avfs.open_vault("v")
         try:
             ACTIONS[then](vault, "then")
-        except (ForkExists, NothingToUndo):
+        except (ForkExists, ForkNotFound, NothingToUndo):
             pass
         else:
             written |= {"mark-then"} if then == "create" else set()

@@ -126,6 +126,7 @@ class VaultHistory:
 
         Raises:
             NothingToUndo: If there is no operation.
+            ForkNotFound: If the fork is not there, and never was as far as the log goes back.
             CannotUndo: If a ref has moved since.
             WorkspaceBusy: If a command runs in the fork and has changed it: its end records that.
         """

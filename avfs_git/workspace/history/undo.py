@@ -41,7 +41,7 @@ from avfs_git.workspace.forks.trash import (
 from avfs_git.workspace.history.asleft import is_as_left, is_as_made, read_counters
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import Replay, replay_operation
-from avfs_git.workspace.vault.forkinfo import find_deleted, fork_info
+from avfs_git.workspace.vault.forkinfo import check_was_there, find_deleted
 from avfs_git.workspace.vault.format import HEADS, Merging
 from avfs_git.workspace.vault.gitmoves import find_git_moves, open_worktree
 from avfs_git.workspace.vault.log.lives import find_name_today
@@ -84,7 +84,7 @@ def require_next(vault: OpenVault, fork: str | None, direction: str, *, alone: b
 
     Raises:
         NothingToUndo: If there is no operation.
-        ForkNotFound: If there is neither an operation nor the fork.
+        ForkNotFound: If the fork is not there, and never was as far as the log goes back.
         CannotUndo: If it deleted a fork whose name a branch has that avfs did not make.
     """
     record = find_next(vault, fork, direction, alone=alone)
@@ -92,8 +92,7 @@ def require_next(vault: OpenVault, fork: str | None, direction: str, *, alone: b
         taken = _find_overtaken(vault, fork) if direction == UNDO else None
         if taken is not None:
             raise _name_taken(vault, taken, taken.fork)
-        if fork is not None:
-            fork_info(vault, fork)
+        check_was_there(vault, fork)
         raise NothingToUndo(direction)
     return record
 
