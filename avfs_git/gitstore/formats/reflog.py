@@ -16,8 +16,8 @@ LOOKING = "checkout: "
 """How the log of HEAD begins where HEAD went to a commit, and no branch with it."""
 _RESETTING = "reset: "
 """How it begins where `git reset` put HEAD and the index to a commit, also if that is where HEAD was."""
-_TO_COMMIT = compiled(r"reset: |branch: |[^:]*\(finish\): |rebase finished: ")
-"""How the log of a branch begins where git took the files to a commit, or the user said that they are its files."""
+_TO_COMMIT = compiled(r"branch: |[^:]*\(finish\): |rebase finished: ")
+"""How the log of a branch begins where git took the files to a commit. After `git reset` they may be as before."""
 _ENDING = compiled(r"[^:]*\(finish\): |rebase finished: ")
 """How the log of a branch begins where a rebase has ended."""
 

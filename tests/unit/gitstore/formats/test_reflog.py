@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from avfs_git.gitstore.formats.reflog import Logged, find_logged_index
+from avfs_git.gitstore.formats.reflog import Logged, find_last_held, find_logged_index
 from avfs_git.paths import Oid
 
 K, P, Q, C = (Oid(bytes([number]) * 20) for number in range(1, 5))
@@ -53,3 +53,13 @@ def test_the_commit_of_an_index_is_told_by_the_logs(
 ) -> None:
     """The index is that of a commit to which git put it last; what it lacked when HEAD left the branch it lacks still."""
     assert find_logged_index(moves, heads, "main", head, (K, None)) == expected
+
+
+@pytest.mark.parametrize("others_pushed", [False, True])
+def test_a_reset_to_a_commit_does_not_tell_that_the_files_have_it(others_pushed: bool) -> None:
+    """`git reset HEAD~1` takes back the tree's own commit, and leaves the files without what others had pushed below."""
+    below = PUSHED if others_pushed else Logged(K, P, 10, "commit: by git")
+    own = [Logged(P, C, 20, "commit: by git"), Logged(C, P, 30, "reset: moving to HEAD~1")]
+    assert find_last_held([below, *own], own if others_pushed else [below, *own], P, K) == (
+        None if others_pushed else P
+    )
