@@ -8,6 +8,7 @@ nothing but that line: a crash before it leaves the branch unseen, so that nothi
 from __future__ import annotations
 
 from avfs_git.gitstore.compare.treediff import find_differences
+from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.paths import Oid, fork_dir_name, maybe_oid
 from avfs_git.values import replace
@@ -33,7 +34,8 @@ def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
         return None
     held = held or came_from[0]
     made = list_made_last(locked.vault, locked.fork, head, held)
-    held = next((commit for commit in made if _is_held(locked, held, commit)), held)
+    store = locked.vault.store  # what git has left by a reset is no longer on the branch
+    held = next((each for each in made if is_ancestor(store, each, head) and _is_held(locked, held, each)), held)
     return (head, held) if held != head else None
 
 
