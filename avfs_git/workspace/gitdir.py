@@ -34,7 +34,7 @@ from pathlib import Path
 from avfs_git.errors import HostError
 from avfs_git.faults import reach
 from avfs_git.gitstore.bounds import Bound
-from avfs_git.gitstore.compare.treediff import Entry, diff_trees
+from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
 from avfs_git.gitstore.formats.index import (
     NO_STAT,
     BadIndex,
@@ -70,6 +70,8 @@ from avfs_git.workspace.vault.gitmoves import GIT_LINK, is_link_removed, open_wo
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3
+_PASSED_MAX = 100
+"""So many of the last lines of git's log tell by which commits a branch has come."""
 
 
 def _put_back(mounted: MountedTree, content: bytes) -> None:
@@ -170,12 +172,9 @@ class GitDir:
         vault = opened.vault
         has_moved, basis = worktree.basis()
         if worktree.branch() != HEADS + opened.fork:
-            worktree.clear_basis()  # it is another branch's: git that comes back to this one reads what is new in it
-            return
+            return  # what the index lacks, git carries over until it comes back to this branch
         found = worktree.read_index()
         head = vault.read_head(opened.fork)
-        if basis is not None:
-            basis = vault.find_indexed(opened.fork, head, basis)
         has_none = found is None or not found[0].strip(b"\0")
         if found is None or has_none:
             if head is not None:
@@ -184,7 +183,9 @@ class GitDir:
             changes = diff_trees(vault.store, self._tree(basis), self._tree(head))
             try:
                 index = worktree.read_entries(vault.store.read_tree, found[0])
-                data = move_entries(index, self._with_staged(index, changes, basis)) if index is not None else None
+                data = (
+                    move_entries(index, self._with_staged(index, changes, basis, head)) if index is not None else None
+                )
             except ForeignIndex:
                 _LOG.warning("the index of '%s' has an unknown extension: it stays as it is", opened.fork)
                 return
@@ -196,17 +197,25 @@ class GitDir:
                 # The time of the old one: what git would have looked at with that, it has to look at with this one.
                 worktree.replace_index(data, instead_of=found[1], mtime_ns=found[1].st_mtime_ns)
         reach("gitdir.index_replaced")
-        if vault.find_indexed(opened.fork, head) == head:
+        if vault.find_followed(opened.fork, head) == head:
             worktree.clear_basis()
         elif has_moved or has_none:
             worktree.note_basis(head)
 
-    def _with_staged(self, index: GitIndex, changes: Sequence[ChangedFile], basis: Oid | None) -> list[Move]:
+    def _with_staged(
+        self, index: GitIndex, changes: Sequence[ChangedFile], basis: Oid | None, head: Oid | None
+    ) -> list[Move]:
         """Have files that are staged otherwise than in both commits follow as far as their lines can, renamed or not.
 
-        What was staged in them stays staged; without what has come to the branch, the next commit takes that back.
+        What was staged in them stays staged; without what has come to the branch, the next commit takes that back. As a
+        commit in between has it, a file is not staged: git put it there, by a commit, reset or checkout.
         """
         moves = {change.path: _as_move(change) for change in changes}
+        there = self._tree(head)
+        for tree in self._list_passed(basis):
+            for path, (old, new) in find_differences(self.opened.vault.store, tree, there).items():
+                if _is_as(index, path, old) and not (path in moves and _is_as(index, path, moves[path].old)):
+                    moves[path] = Move(path, old, new)
         held = {path: (found.mode, found.oid) for path in moves if (found := _find_staged(index, path)) is not None}
         staged = {path for path, entry in held.items() if entry not in (moves[path].old, moves[path].new)}
         taken_out = [
@@ -222,6 +231,18 @@ class GitDir:
             self._follow_staged(pack, followed, held, staged, changes)
             pack.finish()
         return list(followed.values())
+
+    def _list_passed(self, basis: Oid | None) -> list[Oid]:
+        """List the trees of the commits by which git's log says that the branch has come from another, newest first."""
+        vault, found = self.opened.vault, list[Oid]()
+        moves = self.worktree.read_moves(HEADS + self.opened.fork)[-_PASSED_MAX:]
+        at = moves[-1].new if moves else basis
+        for move in reversed(moves):
+            if move.new != at or at in (None, basis) or not vault.store.exists(at):
+                break
+            found.append(vault.store.read_commit(at).tree)
+            at = move.old
+        return found
 
     def _follow_moved(
         self,
@@ -311,6 +332,11 @@ class GitDir:
 def _holds(index: GitIndex, path: bytes) -> bool:
     at = bisect_left(index.paths, path)
     return at < len(index) and index.paths[at] == path
+
+
+def _is_as(index: GitIndex, path: bytes, entry: Entry | None) -> bool:
+    found = _find_staged(index, path)
+    return not _holds(index, path) if entry is None else found is not None and (found.mode, found.oid) == entry
 
 
 def _find_staged(index: GitIndex, path: bytes) -> Staged | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
@@ -69,38 +69,26 @@ def is_made_inside(moves: Sequence[Logged], heads: Sequence[Logged], commit: Oid
     return any(logged.new == commit and not logged.message.startswith(LOOKING) for logged in heads)
 
 
-def find_last_went(heads: Sequence[Logged], branch: str) -> int | None:
-    """Find the last line in the log of HEAD by which it went to another commit or branch, or came back to `branch`.
-
-    A checkout of the branch that HEAD is on, which git logs as well, leaves files and index as they are.
-    """
-    stays = f"{LOOKING}moving from {branch} to {branch}"
-    for at in reversed(range(len(heads))):
-        logged = heads[at]
-        if logged.message.startswith(LOOKING) and (logged.old != logged.new or logged.message != stays):
-            return at
-    return None
-
-
 class WayBack(NamedTuple):
-    """How HEAD came back to a branch in a working tree. Git carries over what files and index lacked before."""
+    """How HEAD came back to a branch in a working tree. Git carries over what the files lacked before."""
 
     came: Logged
     left: Oid
     """Where the branch was when HEAD left it."""
-    left_at: int
-    """The line in the log of HEAD that says so."""
 
 
 def find_way_back(heads: Sequence[Logged], branch: str) -> WayBack | None:
-    """Find the last line in the log of HEAD, if git came back by it to a branch."""
-    at = find_last_went(heads, branch)
-    if at is None or not heads[at].message.endswith(f" to {branch}"):
+    """Find the last line in the log of HEAD by which it went to another commit or branch, if it came back by that.
+
+    A checkout of the branch that HEAD is on, which git logs as well, leaves the files as they are.
+    """
+    stays, leaves = (f"{LOOKING}moving from {branch} to {name}" for name in (branch, ""))
+    went = [each for each in heads if each.message.startswith(LOOKING)]
+    went = [each for each in went if each.old != each.new or each.message != stays]
+    if not went or not went[-1].message.endswith(f" to {branch}"):
         return None
-    leaves = f"{LOOKING}moving from {branch} to "
-    left_at = next((each for each in reversed(range(at + 1)) if heads[each].message.startswith(leaves)), None)
-    left = heads[left_at].old if left_at is not None else None
-    return WayBack(heads[at], left, left_at) if left is not None and left_at is not None else None
+    left = next((each.old for each in reversed(went) if each.message.startswith(leaves)), None)
+    return WayBack(went[-1], left) if left is not None else None
 
 
 def is_led_inside(moves: Sequence[Logged], heads: Sequence[Logged], since: Oid, commit: Oid) -> bool:
@@ -127,69 +115,21 @@ def find_led_on(moves: Sequence[Logged], heads: Sequence[Logged], commit: Oid) -
     return commit
 
 
-def find_logged_index(
-    moves: Sequence[Logged], heads: Sequence[Logged], branch: str, head: Oid, since: Collection[Oid | None]
-) -> Oid | None:
-    """Find the last commit of a branch, after some, for which git in a working tree made its index.
-
-    As `find_last_inside`, by what git there did since HEAD last went to another commit or branch: that put the index to
-    it, and commits from before do not count.
-    """
-    back, went = find_way_back(heads, branch), find_last_went(heads, branch) or 0
-    if back is not None and not _is_indexed(moves, heads[: back.left_at], branch, back.left, since):
-        back = None
-    heads = heads[went:]
-    if not moves or moves[-1].new != head:
-        return head if None in since and is_made_inside(moves, heads, head) else None
-    return find_last_inside(moves, heads, head, since, back.came if back is not None else None)
-
-
-def _is_indexed(
-    moves: Sequence[Logged], heads: Sequence[Logged], branch: str, commit: Oid, since: Collection[Oid | None]
-) -> bool:
-    """Tell whether the index was that of a commit of the branch, where HEAD left that after what `heads` says."""
-    while commit not in since:
-        until = max((at for at, move in enumerate(moves) if move.new == commit), default=-1)
-        if find_last_inside(moves[: until + 1], heads, commit, since) == commit:
-            return True
-        back = find_way_back(heads, branch)
-        if back is None or back.came.new != commit:
-            return False
-        commit, heads = back.left, heads[: back.left_at]
-    return True
-
-
-def find_last_inside(
-    moves: Sequence[Logged],
-    heads: Sequence[Logged],
-    head: Oid,
-    since: Collection[Oid | None],
-    back: Logged | None = None,
-) -> Oid | None:
-    """Find the first commit that `list_put_inside` yields, or None."""
-    return next(list_put_inside(moves, heads, head, since, back), None)
-
-
 def list_put_inside(
-    moves: Sequence[Logged],
-    heads: Sequence[Logged],
-    head: Oid,
-    since: Collection[Oid | None],
-    back: Logged | None = None,
+    moves: Sequence[Logged], heads: Sequence[Logged], head: Oid, since: Oid, back: Logged | None
 ) -> Iterator[Oid]:
-    """Yield the commits of a branch, after some, that git in a working tree made, or put its index to, newest first.
+    """Yield the commits of a branch, after one, that git in a working tree made, or put its files to, newest first.
 
     `moves` is the log of the branch, `heads` that of HEAD in the tree. A commit of others counts if git there reset to
-    it later, as `git stash` does, or came `back` to the branch with it. They are listed as far as
-    the log of the branch leads back without a gap: avfs does not write to it, so that what came before a move by avfs
-    does not count.
+    it later, as `git stash` does, or came `back` to the branch with it. They are listed as far as the log of the branch
+    leads back without a gap: avfs does not write to it, so that what came before a move by avfs does not count.
     """
     is_inside, at = find_inside(heads), head
     put_s = {to.new: to.when_s for to in heads if to.old == to.new and to.message.startswith(_RESETTING)}
     if back is not None:
         put_s[back.new] = max(back.when_s, put_s.get(back.new, -1))
     for move in reversed(moves):
-        if at in since or move.new != at:
+        if at == since or move.new != at:
             break
         if is_inside(move) or put_s.get(at, -1) >= move.when_s:
             yield at

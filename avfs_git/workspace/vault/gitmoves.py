@@ -266,7 +266,7 @@ def list_made_last(vault: OpenVault, fork: str, head: Oid, since: Oid) -> list[O
         return []
     moves, heads = worktree.read_moves(HEADS + fork), worktree.read_heads()
     back = find_way_back(heads, fork)
-    return list(list_put_inside(moves, heads, head, (since,), back.came if back is not None else None))
+    return list(list_put_inside(moves, heads, head, since, back.came if back is not None else None))
 
 
 def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> list[Logged]:

@@ -30,7 +30,6 @@ from avfs_git.errors import (
     WorkspaceBusy,
     quote,
 )
-from avfs_git.gitstore.compare.indexed import find_indexed
 from avfs_git.gitstore.config.trust import check_owner
 from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.objects.store import ObjectStore
@@ -444,34 +443,26 @@ class OpenVault:
         `lacked_since`, and what the index has as that one is no longer staged.
         """
         head = self.read_head(fork)
-        worktree = Worktree(self.git_dir, fork_dir_name(fork))
-        is_lacking = lacked_since is not None and worktree.is_there
-        if is_lacking and self.find_indexed(fork, head, worktree.basis()[1]) == head:
+        worktree, followed = Worktree(self.git_dir, fork_dir_name(fork)), self.find_followed(fork, head)
+        if lacked_since is not None and worktree.is_there and (worktree.basis()[1] or followed) == head:
             worktree.note_basis(lacked_since)
-        elif self.find_indexed(fork, head) != head:
+        elif followed != head:
             self._note_move(fork, head)
 
     def _note_move(self, fork: str, head: Oid | None) -> None:
-        worktree = Worktree(self.git_dir, fork_dir_name(fork))
-        has_moved, basis = worktree.basis() if worktree.is_there else (False, None)
-        if not has_moved:
-            worktree.note_move(self.find_indexed(fork, head))
-        elif basis is not None:
-            worktree.note_basis(self.find_indexed(fork, head, basis))
+        Worktree(self.git_dir, fork_dir_name(fork)).note_move(self.find_followed(fork, head))
 
-    def find_indexed(self, fork: str, head: Oid | None, basis: Oid | None = None) -> Oid | None:
-        """Tell which commit git's index was made for: not the branch's where others moved it.
+    def find_followed(self, fork: str, head: Oid | None) -> Oid | None:
+        """Tell from which commit git's index is to follow the branch: the last that avfs knows, where others moved it.
 
-        `basis` is what was noted of that. It holds unless git in the live tree has made or reset to another commit
-        since; without it, the index is that of the commit which avfs knows.
+        What git in the live tree has done since then, the index has (`workspace.gitdir`).
         """
-        worktree = Worktree(self.git_dir, fork_dir_name(fork))
-        known = self.refs.read(KNOWN + fork_dir_name(fork)) if worktree.is_there else None
-        if basis is None and known in (None, head):
-            return head
-        if head is None or known is None:
-            return basis or known
-        return find_indexed(worktree, self.store, fork, head, known, basis) or basis or known
+        known = (
+            self.refs.read(KNOWN + fork_dir_name(fork))
+            if Worktree(self.git_dir, fork_dir_name(fork)).is_there
+            else None
+        )
+        return known or head
 
     def check_not_elsewhere(self, fork: str) -> None:
         """Refuse what would move or delete a branch beneath another working tree than the fork's own, as git does.
