@@ -107,6 +107,16 @@ def parse_tree_path(text: PathLike) -> TreePath:
     return TreePath(b"/".join(parts))
 
 
+def check_named(path: PathLike) -> None:
+    """Refuse an empty path where files are replaced: a program may give one by mistake, and the root is `/`.
+
+    Raises:
+        InvalidPath: If it is empty.
+    """
+    if not encode_given(path):
+        raise InvalidPath(b"", "it is empty")
+
+
 def list_given(given: Iterable[_T]) -> list[_T]:
     """List the names or paths that a caller gives as a sequence.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from avfs_git.errors import (
     CannotUndo,
     ForkNotFound,
     InvalidInput,
+    InvalidPath,
     MergeInProgress,
     NothingToUndo,
     OperationNotFound,
     RefConflict,
     WorkspaceMounted,
 )
-from avfs_git.model import Operation
+from avfs_git.model import Operation, RestoreResult
 from tests.support.commands import BACKENDS
 from tests.support.servers import git
 
@@ -62,6 +63,22 @@ def test_a_fork_that_never_was_has_no_empty_history(vault: Vault) -> None:
         with pytest.raises(ForkNotFound):
             look(fork="none")
     vault.events(fork="none", follow=True).close()
+
+
+def test_an_empty_path_replaces_nothing(work: Workspace) -> None:
+    """A program gives one by mistake, and would have everything replaced; the root is `/`."""
+    calls: list[Callable[[str], RestoreResult]] = [
+        lambda path: work.restore("first", paths=[path]),
+        lambda path: work.checkout_path(path, at="first"),
+        work.revert_path,
+    ]
+    held = work.read("a")
+    for call in calls:
+        with pytest.raises(InvalidPath):
+            call("")
+    assert work.read("a") == held
+    assert work.checkout_path("/", at="first").outcome == "restored"
+    assert work.read("a") == b"one\n"
 
 
 def test_an_operation_shows_what_it_changed(vault: Vault) -> None:

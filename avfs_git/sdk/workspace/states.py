@@ -24,7 +24,7 @@ from avfs_git.model import (
     Status,
     UndoResult,
 )
-from avfs_git.paths import PathLike, check_label, list_given, parse_tree_path, parse_tree_paths, text_given
+from avfs_git.paths import PathLike, check_label, check_named, list_given, parse_tree_path, parse_tree_paths, text_given
 from avfs_git.sdk.handle import holding_objects
 from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions, turning, vaultroom
 from avfs_git.sdk.refusals import noted
@@ -151,6 +151,8 @@ class WorkspaceStates:
             CheckpointNotFound: If no state has the name.
             PathNotFound: If a path is neither in the workspace nor in the target.
         """
+        for path in list_given(paths):
+            check_named(path)
         oid = revisions.resolve_revision(self._at.core, target, fork=self.fork)
         if into is not None:
             if paths or dry_run:
@@ -250,6 +252,7 @@ class WorkspaceStates:
     @holding_objects
     def checkout_path(self, path: PathLike, *, version: int | None = None, at: str | None = None) -> RestoreResult:
         """Restore one path to an earlier version, or to its state in a checkpoint."""
+        check_named(path)
         tree_path = parse_tree_path(path)
         if (version is None) == (at is None):
             raise InvalidInput("name either a version or a checkpoint")
@@ -269,6 +272,7 @@ class WorkspaceStates:
         Raises:
             PathUnsuitable: If the path has no earlier version.
         """
+        check_named(path)
         return self._at.run(operations.revert_path, parse_tree_path(path))
 
     @noted("undo")
