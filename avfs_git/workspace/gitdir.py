@@ -179,7 +179,7 @@ class GitDir:
         if found is None or has_none:
             if head is not None:
                 self._make_index(head, found[1] if found else None, check)
-        elif has_moved and basis != head:
+        elif has_moved:  # also where the branch is at that commit again, as after undo of a commit of git's
             changes = diff_trees(vault.store, self._tree(basis), self._tree(head))
             try:
                 index = worktree.read_entries(vault.store.read_tree, found[0])

@@ -735,7 +735,7 @@ def test_a_session_that_starts_is_waited_for(tmp_path: Path) -> None:
         opened = OpenWorkspace(vault._core, "work", recover=recover)
         opened.serve("mute0001")
         try:
-            with pytest.raises(WorkspaceBusy, match="does not answer"):
+            with pytest.raises(WorkspaceBusy, match="session mute0001"):
                 work.write("a", b"1")
         finally:
             opened.stop_serving()
