@@ -1,7 +1,7 @@
 """The names of vaults, forks and labels that a command line may mean, read without opening a vault and without a lock.
 
-Decided here: which of them a mistyped name may have meant. `cli.completion` and `app.run` call it, the latter after a
-failure.
+Decided here: which of them a mistyped name may have meant. `cli.completion` calls it, and after a failure `app.run` and
+commands.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from avfs_git.errors import AvfsError, CheckpointNotFound, ForkNotFound, VaultNo
 
 if TYPE_CHECKING:
     from avfs_git.cli.context import State
+    from avfs_git.sdk import Workspace
 
 _CLOSE = 0.6
 
@@ -57,6 +58,15 @@ def _find_remote(state: State, typed: str) -> str | None:
     if "/" not in typed:
         return None
     return next((each.name for each in list_remotes(_find_vault(state)[0]) if typed.startswith(f"{each.name}/")), None)
+
+
+def is_state(workspace: Workspace, name: str) -> bool:
+    """Tell whether a name is that of a checkpoint."""
+    try:
+        workspace.checkpoint_details(name)
+    except AvfsError:
+        return False
+    return True
 
 
 def hint_at_path(typed: str) -> str:

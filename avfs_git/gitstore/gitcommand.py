@@ -298,6 +298,7 @@ def find_git(verb: str) -> tuple[str, dict[str, str]]:
 
 
 _LISTS = {"objects/info/commit-graph": "commit-graph", "objects/pack/multi-pack-index": "multi-pack-index"}
+"""What git makes of the objects and reads in their place, and the command that verifies it."""
 _EMPTY_TREE_MISSING = f"missing tree {EMPTY_TREE.hex()}"
 """What `git fsck` says of a tree that git has built in, as after `git rebase --root`: nothing is missing."""
 

@@ -282,7 +282,7 @@ class Worktree:
     # --- the commit of the index -------------------------------------------------------------------------------
 
     def note_move(self, head: Oid | None) -> None:
-        """Remember the commit that the index was made for, before others than git in this tree move its branch.
+        """Remember from which commit the index is to follow, before others than git in this tree move its branch.
 
         Durable on return: an index that is taken for that of another commit shows everything between the two as staged.
         """
@@ -290,13 +290,13 @@ class Worktree:
             self.note_basis(self._aside_at() or head)  # others may have moved the branch before
 
     def note_basis(self, head: Oid | None) -> None:
-        """Remember for which commit the index was made, whatever was remembered before. Durable on return."""
+        """Remember from which commit the index is to follow, whatever was remembered before. Durable on return."""
         data = head.hex().encode("ascii") if head is not None else _NO_COMMIT
         if self._read(_BASIS) != data:
             write_file_atomically(self.path / _BASIS, data, mode=self._mode() & 0o666)
 
     def basis(self) -> tuple[bool, Oid | None]:
-        """Tell whether the branch may have moved past the index, and the commit for which it was made."""
+        """Tell whether the branch may have moved past the index, and the commit from which that is to follow."""
         with host_errors(f"read '{self.path}'"):
             data = self._read(_BASIS).strip()
         if not _OID.fullmatch(data):

@@ -7,9 +7,10 @@ have moved the branch. The tree calls `bring_up` before it answers a reader of `
 `OpenVault.move_refs` notes where a branch stood before it moves, mounted or not.
 
 The index is made when git first asks, not when the tree is mounted or a command begins: it costs what the tree has,
-they must not. From then on it is git's. When avfs moves the branch, the commit that the index was made for is
-remembered, and the next git that comes waits until what differs between the two commits is brought up: else it would
-show the way back as staged. What programs have staged stays staged.
+they must not. From then on it is git's. When avfs moves the branch, the commit at which avfs knew it last is
+remembered, and the next git that comes waits until what differs from there is brought up: else it would show the way
+back as staged. An entry as that commit has it, or a commit by which the branch came since, is not staged; what programs
+have staged otherwise stays staged.
 
 An index of a workspace without changes is kept for others (`madeindexes`).
 

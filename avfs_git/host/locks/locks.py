@@ -10,7 +10,7 @@ a message says of the holder: `Holder`.
 - The *clean epoch* is the epoch at which the last capture had recorded everything, with the commit that did.
 - *Retired*: the workspace was put away, so no process may write there any more.
 - The *session* that keeps the lock while it lives: other processes ask it instead of waiting. It may be stale, like the
-  holder's record: only the flock counts.
+  holder's record: only the flock counts. A session looks every few seconds whether the file is there (`attend`).
 
 One `LockFile` serves one process, from any thread; taking it is reentrant within a thread. A process that keeps the
 lock (`keep`) may fork: its child has the same lock and the same counters. A process that may not write to the file has
@@ -123,6 +123,10 @@ def _write_in_place(fd: int) -> None:
         fcntl.ioctl(fd, _GET_FLAGS, flags)
         flags[0] |= _NOCOW
         fcntl.ioctl(fd, _SET_FLAGS, flags)
+
+
+def _spell_session(session: str) -> bytes:
+    return session.encode("ascii").ljust(_SESSION_MAX, b"\0")
 
 
 def _open_whole(path: Path) -> int:
@@ -244,7 +248,7 @@ class LockFile(Closing):
         `session` tells other processes who keeps it: an id of at most 24 ASCII letters and digits.
         """
         self._kept = True
-        self._map[_SESSION] = session.encode("ascii").ljust(_SESSION_MAX, b"\0")
+        self._map[_SESSION] = _spell_session(session)
 
     def attend(self, path: Path, session: str) -> None:
         """Have others find the session that keeps the lock, although a person has removed or damaged its file.
@@ -261,7 +265,7 @@ class LockFile(Closing):
                 return
             if not is_here:
                 self._move_to(path)
-            if self._map[_SESSION] != session.encode("ascii").ljust(_SESSION_MAX, b"\0"):
+            if self._map[_SESSION] != _spell_session(session):
                 self.keep(session)
         finally:
             self._thread_lock.release()

@@ -14,7 +14,7 @@ from avfs_git.paths import Oid, fork_dir_name, maybe_oid
 from avfs_git.values import replace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS, KNOWN
-from avfs_git.workspace.vault.gitmoves import find_held, list_made_last
+from avfs_git.workspace.vault.gitmoves import find_held, list_made_last, open_worktree
 from avfs_git.workspace.vault.log.oprecord import FILES, OURS, OpRecord
 
 
@@ -23,10 +23,12 @@ def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     head, commit = locked.head()
     if head is None or commit is None:
         return None
+    is_as_recorded = commit.tree == locked.opened.synced_trees()[0]
+    if is_as_recorded and not open_worktree(locked.vault, locked.fork).is_there:
+        return None  # git never worked here: what follows asks the log
     came_from = find_came_from(locked)
     if not came_from or head in came_from:
         return None
-    is_as_recorded = commit.tree == locked.opened.synced_trees()[0]
     if is_as_recorded and not list_made_last(locked.vault, locked.fork, head, came_from[0]):
         return None  # else git may have brought other files, which are not recorded yet
     held = find_held(locked.vault, locked.fork, head, came_from[0])

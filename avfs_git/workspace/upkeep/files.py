@@ -98,9 +98,10 @@ def list_unnoted(vault: OpenVault) -> dict[Oid, Oid | None]:
     """
     own, read = vault.store.own_commits, vault.store.read
     found: dict[Oid, Oid | None] = {}
+    is_table = _is_table(own)
 
     def is_noted(oid: Oid) -> bool:
-        return _is_table(own) and own.has(oid)
+        return is_table and own.has(oid)
 
     def see(oid: Oid, *, named: str | None = None) -> None:
         if oid in found or is_noted(oid) or not vault.store.exists(oid):

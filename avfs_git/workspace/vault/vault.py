@@ -457,11 +457,8 @@ class OpenVault:
 
         What git in the live tree has done since then, the index has (`workspace.gitdir`).
         """
-        known = (
-            self.refs.read(KNOWN + fork_dir_name(fork))
-            if Worktree(self.git_dir, fork_dir_name(fork)).is_there
-            else None
-        )
+        name = fork_dir_name(fork)
+        known = self.refs.read(KNOWN + name) if Worktree(self.git_dir, name).is_there else None
         return known or head
 
     def check_not_elsewhere(self, fork: str) -> None:

@@ -11,7 +11,7 @@ import click
 from avfs_git.cli.commands.history.diff import paths_of
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
-from avfs_git.errors import AvfsError, BadUsage, PathNotFound
+from avfs_git.errors import BadUsage, PathNotFound
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import DrawnHistory, History, PathHistory
@@ -107,6 +107,8 @@ def _list_versions(workspace: Workspace, path: TreePath, limit: int) -> list[Pat
     try:
         return workspace.path_versions(path, limit=limit)
     except PathNotFound as err:
+        from avfs_git.cli.names import is_state  # noqa: PLC0415 - only after a mistake
+
         name = os.fsdecode(path)
         if workspace.vault.has_fork(name):
             err.hint = f"The history of that fork is shown by `avfs log --fork {shlex.quote(name)}`."
@@ -115,12 +117,3 @@ def _list_versions(workspace: Workspace, path: TreePath, limit: int) -> list[Pat
         elif is_state(workspace, name):
             err.hint = f"That checkpoint is shown by `avfs show {shlex.quote(name)}`."
         raise
-
-
-def is_state(workspace: Workspace, name: str) -> bool:
-    """Tell whether a name is that of a checkpoint."""
-    try:
-        workspace.checkpoint_details(name)
-    except AvfsError:
-        return False
-    return True

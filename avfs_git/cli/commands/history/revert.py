@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.history.log import is_state
 from avfs_git.cli.verb import TREE_PATH, verb
 from avfs_git.errors import PathNotFound
 
@@ -27,6 +26,8 @@ def command(workspace: Workspace, path: TreePath) -> RestoreResult:
     try:
         return workspace.revert_path(path)
     except PathNotFound as error:
+        from avfs_git.cli.names import is_state  # noqa: PLC0415 - only after a mistake
+
         if is_state(workspace, os.fsdecode(path)):
             error.hint = "To take back what one operation changed, use `avfs op undo NUMBER`; `avfs op log` lists them."
         raise
