@@ -53,7 +53,7 @@ def plan_undo(at: Dispatch, fork: str | None, *, inside: bool = False, alone: bo
     if record is not None:
         if inside:
             undo.check_outside(record, fork)
-        _is_of_session(at, record)
+        _is_of_session(at, record, oprecord.UNDO)
         if record.kind == oprecord.FORK_RENAME and user is None and at.core.has_fork(record.fork):
             with at.open_workspace(record.fork).locked(to_read=True) as locked:
                 forkrename.check_at_rest(locked)
@@ -102,7 +102,7 @@ def _turn_next(
         record = undo.find_next(at.core, fork, direction, alone=alone)
         if record is not None and inside and back:
             undo.check_outside(record, fork)  # before it is asked to be unmounted for that
-        if record is not None and _is_of_session(at, record):
+        if record is not None and _is_of_session(at, record, direction):
             return at.run(at.open_workspace(record.fork), operations.turn, record.id, back, alone)
         try:
             return undo.turn(
@@ -114,12 +114,14 @@ def _turn_next(
                 raise
 
 
-def _is_of_session(at: Dispatch, record: OpRecord) -> bool:
+def _is_of_session(at: Dispatch, record: OpRecord, direction: str) -> bool:
     """Tell whether the session of a fork turns an operation.
 
     Raises:
+        CannotUndo: If it would bring a fork back whose name a branch has: that is not to be unmounted.
         WorkspaceMounted: If it is one of the fork as a whole, which has to be unmounted for it.
     """
+    undo.check_name(at.core, record, direction)
     mounted = next(filter(at.is_mounted, oprecord.names_of(record)), None)
     if mounted is not None and record.kind in oprecord.OF_FORKS:
         try:

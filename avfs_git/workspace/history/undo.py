@@ -67,7 +67,6 @@ from avfs_git.workspace.vault.log.oprecord import (
     RefMoveRecord,
     names_of,
 )
-from avfs_git.workspace.vault.log.replay import replay
 from avfs_git.workspace.vault.origin import facts_of, read_own_state
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -85,13 +84,9 @@ def require_next(vault: OpenVault, fork: str | None, direction: str, *, alone: b
     Raises:
         NothingToUndo: If there is no operation.
         ForkNotFound: If the fork is not there, and never was as far as the log goes back.
-        CannotUndo: If it deleted a fork whose name a branch has that avfs did not make.
     """
     record = find_next(vault, fork, direction, alone=alone)
     if record is None:
-        taken = _find_overtaken(vault, fork) if direction == UNDO else None
-        if taken is not None:
-            raise _name_taken(vault, taken, taken.fork)
         check_was_there(vault, fork)
         raise NothingToUndo(direction)
     return record
@@ -240,35 +235,21 @@ def join_changes(first: tuple[ChangedFile, ...], then: tuple[ChangedFile, ...]) 
     return tuple(found[path] for path in sorted(found))
 
 
-def _find_overtaken(vault: OpenVault, fork: str | None) -> OpRecord | None:
-    """Find the last deletion that undo passes over because another program has given the fork's name to a branch."""
-    for record in reversed(replay(list(vault.oplog.read()))[0]):
-        if record.kind == FORK_DELETE and fork in (None, record.fork, record.more.get(BY)):
-            newest = next(vault.oplog.read_fork(record.fork))
-            if newest.id == record.id and vault.read_head(record.fork) is not None:
-                return record
-    return None
-
-
-def _name_taken(vault: OpenVault, record: OpRecord, branch: str) -> CannotUndo:
+def _name_taken(vault: OpenVault, record: OpRecord, branch: str, direction: str) -> CannotUndo:
     """Make the error that names the branch in the way of a fork that would come back."""
     reason = f"there is another branch {quote(branch)}, which is in the way of that fork's"
-    if branch != record.fork:
+    hints: list[str] = []
+    if branch != record.fork or not vault.layout.workspace(branch).root.exists():  # else undo brings that one back
         rename = f"git -C {shlex.quote(str(vault.git_dir))} branch -m {shlex.quote(branch)} NAME"
-        return CannotUndo(
-            record.description, reason, hint=f"Give that one another name with `{rename}`, then undo again."
-        )
-    head = next(
-        (oid for ref, *oids in record.moves if ref == HEADS + branch for oid in oids if oid is not None), "COMMIT"
-    )
-    hint = (
-        f"Make a fork of its last commit with `avfs --vault {shlex.quote(vault.name)} fork create NAME --at "
-        f"{head[:12]}`."
-    )
+        hints.append(f"Give that one another name with `{rename}`, then {direction} again.")
+    head = next((oid for ref, *oids in record.moves if ref == HEADS + record.fork for oid in oids if oid), None)
+    if head is not None:
+        make = f"avfs --vault {shlex.quote(vault.name)} fork create NAME --at {head[:12]}"
+        hints.append(f"{'Or make' if hints else 'Make'} a fork of its last commit with `{make}`.")
     trash = vault.layout.trash / str(record.more.get("trash", ""))
     if "trash" in record.more and (trash / "upper").is_dir():
-        hint += f" Its unsaved files are in {quote(str(trash / 'upper'))}."
-    return CannotUndo(record.description, reason, hint=hint)
+        hints.append(f"Its unsaved files are in {quote(str(trash / 'upper'))}.")
+    return CannotUndo(record.description, reason, hint=" ".join(hints))
 
 
 @contextmanager
@@ -328,9 +309,8 @@ def check_planned(vault: OpenVault, record: OpRecord) -> None:
     if record.kind == FORK_RENAME:
         _check_rename(vault, record, UNDO)
     elif record.kind in OF_FORKS:
+        check_name(vault, record, UNDO)
         _find_changes(vault, record, UNDO)
-        if record.kind == FORK_DELETE:
-            _check_name(vault, record)
     elif not find_git_moves(vault, record.fork)[0]:  # a running command moved the branch: that is taken back first
         state = read_own_state(vault, record.fork)
         _check_turn(vault, record, UNDO, state.merging if state is not None else None)
@@ -404,12 +384,13 @@ def _turn_fork(
     if record.kind == FORK_RENAME:
         return _turn_rename(vault, record, direction, open_workspace, by=by)
     back = direction == UNDO
+    check_name(vault, record, direction)
     changes, _ = _find_changes(vault, record, direction)
     more = {BY: by} if by is not None else {}
     text = f"{direction} {record.description}"
     new = OpRecord(0, record.fork, direction, text, vault.clock_ns(), target=record.id, more=more)
     warnings: tuple[Warning, ...] = ()
-    if (record.kind == FORK_CREATE) != back:
+    if _brings_back(record, direction):
         warnings = _bring_back(vault, record, changes, new)
     elif vault.read_head(record.fork) is not None:
         if not end_fork(vault, record.fork, open_workspace, new, only_if=only_if):
@@ -455,12 +436,22 @@ def _clear_name(vault: OpenVault, other: str, direction: str) -> str:
     return f"Give that one another name with `{program} fork rename {shlex.quote(other)} NAME`, then {direction} again."
 
 
-def _check_name(vault: OpenVault, record: OpRecord) -> None:
-    """Refuse to bring a fork back whose name a branch has, or is in the way of."""
+def check_name(vault: OpenVault, record: OpRecord, direction: str) -> None:
+    """Refuse to bring a fork back whose name a branch has, or is in the way of.
+
+    Raises:
+        CannotUndo: If undo or redo of this operation would do that.
+    """
     fork = record.fork
+    if not _brings_back(record, direction):
+        return
     other = fork if vault.read_head(fork) is not None else find_in_the_way(vault, fork)
     if other is not None:
-        raise _name_taken(vault, record, other)
+        raise _name_taken(vault, record, other, direction)
+
+
+def _brings_back(record: OpRecord, direction: str) -> bool:
+    return record.kind == (FORK_DELETE if direction == UNDO else FORK_CREATE)
 
 
 def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], new: OpRecord) -> tuple[Warning, ...]:
@@ -470,7 +461,6 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
         What is not in the trash any more.
     """
     fork = record.fork
-    _check_name(vault, record)
     gone = _last_end(vault, record)
     warnings: tuple[Warning, ...] = ()
     if gone is not None and is_lost(vault, gone):

@@ -464,22 +464,23 @@ class OpLog:
         """Find what `undo` takes back next: on a fork, or another fork's making or deletion with this one at hand.
 
         The making of another fork counts until something is done there. `is_as_made` tells of a line that made another
-        fork whether nothing was done there that the log does not say. The deletion of a fork whose name is taken again
-        is passed over, with all that came before it there: that was another fork. With `alone`, so is all that was done
-        to other forks.
+        fork whether nothing was done there that the log does not say. The deletion or rename of a fork is passed over
+        where avfs has done something since to another fork of that name, with all that came before it there. A branch
+        of that name that the log does not know is in the way, and the caller says so. With `alone`, all that was done
+        to other forks is passed over.
         """
         remade: set[str] = set()
 
         def is_next(record: OpRecord) -> bool:
             if remade & {record.fork, fork}:
                 return False
-            if record.kind == FORK_DELETE and self._read_ref(HEADS + record.fork) is not None:
+            if record.kind == FORK_DELETE and self._is_remade(record.fork, record):
                 remade.add(record.fork)
                 return False
             if record.kind == FORK_RENAME and record.fork != fork:
                 old = record.more[RENAMED_FROM]
                 is_away = fork == old and (alone or self._is_used(record))
-                if is_away or self._read_ref(HEADS + old) is not None:
+                if is_away or self._is_remade(old, record):
                     remade.add(old)
                     return False
             if fork in (None, record.fork):
@@ -494,6 +495,13 @@ class OpLog:
             if found is not None:
                 return found
         return None
+
+    def _is_remade(self, name: str, left: OpRecord) -> bool:
+        """Tell whether there is another fork of a name that an operation has taken from one, and the log knows it."""
+        if self._read_ref(HEADS + name) is None:
+            return False
+        newest = next(self.read_fork(name), left)
+        return left.id not in (newest.id, newest.target)
 
     def _is_used(self, made: OpRecord) -> bool:
         """Tell whether anything was done in a fork since it was made, or to the whole fork so that it is gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ import pytest
 from avfs_git import faults
 from avfs_git.errors import CannotUndo, NothingToUndo
 from avfs_git.gitstore.refs.refs import RefChange
+from avfs_git.model import UndoResult
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault, Workspace
 from avfs_git.workspace.history import asleft
 from tests.support.failing import armed
+from tests.support.faults import git
 from tests.support.trees import describe_tree
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
@@ -370,26 +373,77 @@ def test_log_survives_a_torn_line(vault: Vault, work: Workspace) -> None:
     assert work.log() == []
 
 
-@pytest.mark.parametrize("remade_by", ["avfs", "git"])
-def test_deletion_of_a_fork_whose_name_is_taken_again_is_passed_over(
-    vault: Vault, work: Workspace, remade_by: str
-) -> None:
+def test_deletion_of_a_fork_whose_name_is_taken_again_is_passed_over(vault: Vault, work: Workspace) -> None:
     """Undo goes on with what comes before, and leaves the new fork, also where it is as the old one was made."""
     work.write("a", b"1")
     work.checkpoint("c1")
-    head = vault._core.read_head("main")
     vault.fork("x", source="main")
     vault.delete_fork("x", by="main")
-    if remade_by == "avfs":
-        vault.fork("x", source="main").write("w", b"own")
-    else:
-        vault._core.refs.update([RefChange("refs/heads/x", None, head)])
+    vault.fork("x", source="main").write("w", b"own")
 
     assert "c1" in work.undo().operation.description
     assert vault.has_fork("x")
-    if remade_by == "git":
-        with pytest.raises(CannotUndo, match="another branch 'x'"):
-            vault.workspace("x").undo()
+
+
+def _make_branch(vault: Vault, name: str) -> None:
+    """Make a branch as git does: the log of operations does not know it."""
+    vault._core.refs.update([RefChange("refs/heads/" + name, None, vault._core.read_head("main"))])
+
+
+@pytest.mark.parametrize("is_plan", [False, True])
+def test_a_branch_of_git_in_the_way_of_a_deleted_fork_is_no_reason_to_undo_something_else(
+    vault: Vault, work: Workspace, *, is_plan: bool
+) -> None:
+    """Undo names the branch, and brings the fork back as soon as that has another name."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    vault.fork("x", source="main").write("unsaved", b"2")
+    vault.delete_fork("x", by="main")
+    _make_branch(vault, "x")
+    before = vault.operations()
+    turns: list[Callable[[], UndoResult]] = [
+        lambda: work.undo(dry_run=is_plan),
+        lambda: vault.undo(dry_run=is_plan),
+        lambda: vault.undo(fork="main", dry_run=is_plan),
+    ]
+    for turn in turns:
+        with pytest.raises(CannotUndo, match="another branch 'x'") as caught:
+            turn()
+        assert "branch -m x NAME" in str(caught.value.hint)
+    assert vault.operations() == before
+    assert work.read("a") == b"1"
+
+    git(vault._core.git_dir, "branch", "-m", "x", "y")
+    assert work.undo().operation.kind == "fork_delete"
+    assert vault.workspace("x").read("unsaved") == b"2"
+
+
+def test_a_branch_of_git_in_the_way_that_is_in_use_gets_no_advice_that_loses_it(vault: Vault, work: Workspace) -> None:
+    """Undo would bring that one back: what is said then makes a fork of the deleted one's commit."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    vault.fork("x", source="main")
+    vault.delete_fork("x", by="main")
+    _make_branch(vault, "x")
+    assert vault.workspace("x").read("a") == b"1"
+    with pytest.raises(CannotUndo, match="another branch 'x'") as caught:
+        work.undo()
+    assert "branch -m" not in str(caught.value.hint)
+    assert "fork create NAME --at" in str(caught.value.hint)
+
+
+def test_a_branch_of_git_in_the_way_of_a_renamed_fork_is_no_reason_to_undo_something_else(
+    vault: Vault, work: Workspace
+) -> None:
+    """Undo of a rename names the branch as well."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    vault.fork("x", source="main")
+    vault.rename_fork("x", "y", by="main")
+    _make_branch(vault, "x")
+    with pytest.raises(CannotUndo, match="another fork 'x'"):
+        work.undo()
+    assert [point.labels for point in work.list_checkpoints()] == [("c1",)]
 
 
 def test_a_fork_whose_branch_is_there_already_is_not_made_again(vault: Vault, work: Workspace) -> None:
