@@ -26,7 +26,8 @@ from avfs_git.host.processes.watches import Told, Watches
 from avfs_git.paths import TreePath
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan import upperwatch
-from avfs_git.vfs.scan.statcache import RACY_NS
+from avfs_git.vfs.scan.scan import DirtySet
+from avfs_git.vfs.scan.statcache import RACY_NS, Fingerprints
 from avfs_git.vfs.scan.upperwatch import UpperWatch
 from avfs_git.workspace.opened.shown import Shown
 from tests.support.failing import armed
@@ -306,6 +307,43 @@ def test_what_a_directory_brings_while_a_checkpoint_reads_is_watched(work: Works
     assert is_whole(work)
     (tree / "many" / "deep" / "four").write_text("after")
     assert work.checkpoint().outcome == "created"
+    check_recorded(work)
+
+
+def test_a_further_round_looks_only_at_what_changed_since(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one round has proven is not looked at again, unless a program has touched it since."""
+    tree = tree_of(work)
+    seen = [TreePath(path) for path in (b"many/one", b"many/two", b"many/new/file", b"map")]
+    rounds: list[set[bytes]] = []
+    meanwhile: list[Callable[[], object]] = []
+    extend = UpperWatch.extend
+
+    def told(watch: UpperWatch, found: Fingerprints | None) -> DirtySet | None:
+        for change in meanwhile[:1]:
+            meanwhile.pop(0)
+            change()
+        dirty = extend(watch, found)
+        assert dirty is not None
+        rounds.append({path for path in seen if dirty.may_hold(path)})
+        return dirty
+
+    monkeypatch.setattr(UpperWatch, "extend", told)
+    (tree / "many" / "one").write_text("before")
+    (tree / "many" / "new").mkdir()
+    (tree / "many" / "new" / "file").write_text("new")
+    assert work.checkpoint().outcome == "created"
+    assert rounds == [set()]
+    check_recorded(work)
+
+    rounds.clear()
+    (tree / "many" / "one").write_text("first")
+    meanwhile += [
+        lambda: (tree / "many" / "two").write_text("while it reads"),
+        lambda: (tree / "many" / "new" / "file").write_text("while it reads again"),
+    ]
+    assert work.checkpoint().outcome == "created"
+    assert rounds == [{b"many/two"}, {b"many/new/file"}, set()]
+    assert work.read("many/new/file") == b"while it reads again"
     check_recorded(work)
 
 

@@ -86,7 +86,8 @@ class UpperWatch:
         """Files and links that each capture compares."""
         self._marked: dict[tuple[TreePath, bytes], bool] = {}
         """Names that came, went or changed since the last recorded capture; whether with everything below."""
-        self._is_root_marked = False
+        self._told: dict[tuple[TreePath, bytes], bool] = {}
+        """Those of which the kernel told when it was last asked."""
         self._proven: set[tuple[TreePath, bytes]] = set()
         """Entries that become known if this capture is recorded."""
         self._refused = 0
@@ -139,7 +140,8 @@ class UpperWatch:
     def extend(self, found: Fingerprints | None) -> DirtySet | None:
         """Begin a further round of a capture.
 
-        Give the only entries that can differ from the cache by now, or None if any can.
+        Give the only entries that can differ from `found` by now, or None if any can: what the kernel has told of since
+        the round before began, and files that could not be proven.
 
         Args:
             found: What the rounds before have found. Entries that equal it are known when that is recorded, not before.
@@ -150,12 +152,11 @@ class UpperWatch:
         if not self._take_told():
             self._start_over()
             return None
-        return self._list_unknown()
+        return self._list_unknown(ahead=True)
 
     def end(self) -> None:
         """End a recorded capture: reported changes are recorded, and proven entries are known."""
         self._marked.clear()
-        self._is_root_marked = False
         for path, name in self._proven:
             self._drop_unknown(path, name)
         entries = sum(map(len, self._known.values())) + sum(map(len, self._unknown.values()))
@@ -181,14 +182,15 @@ class UpperWatch:
         except OSError:
             self._is_off = True
 
-    def _list_unknown(self) -> DirtySet:
+    def _list_unknown(self, *, ahead: bool = False) -> DirtySet:
+        """List what may differ from the record or, `ahead` of it, from what the rounds of this capture have found."""
         dirty = DirtySet()
-        dirty.has_root = self._is_root_marked
-        for (path, name), deep in self._marked.items():
+        for (path, name), deep in (self._told if ahead else self._marked).items():
             dirty.add(join(path, name), deep=deep)
         for path, names in self._unknown.items():
             for name in names:
-                dirty.add(join(path, name))
+                if not ahead or (path, name) not in self._proven:
+                    dirty.add(join(path, name))
         return dirty
 
     def _see_whether_told(self) -> bool:
@@ -328,6 +330,7 @@ class UpperWatch:
         if told is None:
             return False
         moved: set[TreePath] = set()
+        self._told.clear()
         for event in told:
             entry = self._entries.get(event.number)
             if entry is not None:
@@ -341,10 +344,10 @@ class UpperWatch:
             if event.is_last:
                 del self._directories[event.number]
             elif not event.name:
-                self._mark_directory(path)
+                self._mark(*split(path), deep=False)  # of the root, the mark of an empty name in it
             elif path != ROOT or not is_staging(event.name):
                 is_deep = event.is_directory and event.is_name
-                self._marked[path, event.name] = self._marked.get((path, event.name), False) or is_deep
+                self._mark(path, event.name, deep=is_deep)
                 if event.is_name:
                     self._forget(path, event.name)
                     self._proven.discard((path, event.name))
@@ -354,11 +357,9 @@ class UpperWatch:
             self._forget_below(moved)
         return True
 
-    def _mark_directory(self, path: TreePath) -> None:
-        if path == ROOT:
-            self._is_root_marked = True
-        else:
-            self._marked.setdefault(split(path), False)
+    def _mark(self, path: TreePath, name: bytes, *, deep: bool) -> None:
+        for marks in (self._marked, self._told):
+            marks[path, name] = marks.get((path, name), False) or deep
 
     def _forget_below(self, moved: set[TreePath]) -> None:
         """Forget everything below directories that came or went: they are scanned whole."""
