@@ -1512,3 +1512,38 @@ def test_git_has_what_came_from_the_branch(mounted: tuple[Workspace, Path], how:
     work.undo()
     work.redo()
     assert git_in(tree, "status", "--short") == ""
+
+
+@pytest.mark.parametrize("how", ["reset", "checkout"])
+def test_what_others_take_back_stays_taken_back(mounted: tuple[Workspace, Path], how: str, tmp_path: Path) -> None:
+    """Git has brought the files to a push that others take back: a checkpoint does not put it on the branch again."""
+    work, tree = mounted
+    others = Others(work.vault.path, tmp_path / "clone")
+    (tree / "own").write_bytes(b"own\n")
+    work.checkpoint("own")
+    git_in(tree, "status")
+    others.push("file", b"of others\n")
+    git_in(tree, *(("reset", "-q", "--hard") if how == "reset" else ("checkout", "-q", "HEAD", "--", "file")))
+    assert (tree / "file").read_bytes() == b"of others\n"
+    others.push("file", b"2\n")
+
+    with pytest.raises(RefConflict):
+        work.checkpoint("again")
+    work.update()
+    assert (tree / "file").read_bytes() == b"2\n"
+    work.checkpoint("again")
+    assert git_in(work.vault.path, "show", "main:file") == "2\n"
+
+
+def test_what_git_restored_of_a_push_follows_it(mounted: tuple[Workspace, Path], tmp_path: Path) -> None:
+    """Of two files that others changed one was brought up, and they go on: it is no edit, and no conflict."""
+    work, tree = mounted
+    others = Others(work.vault.path, tmp_path / "clone")
+    git_in(tree, "status")
+    others.push("more", b"1 of others\n")
+    others.push("file", b"1 of others\n")
+    git_in(tree, "checkout", "-q", "HEAD", "--", "file")
+    others.push("file", b"2 of others\n")
+
+    assert [result.outcome for result in work.update()] == ["clean"]
+    assert [(tree / name).read_bytes() for name in ("file", "more")] == [b"2 of others\n", b"1 of others\n"]

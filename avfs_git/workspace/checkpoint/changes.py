@@ -28,6 +28,7 @@ from avfs_git.model import ChangedFile, ChangeKind, Warning
 from avfs_git.paths import Oid, TreePath, climb, oid_of, show_path
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.checkpoint.gitlogs import find_come_back
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.checkpoint.unseen import find_unseen_head, record_seen, tell_seen
@@ -37,7 +38,6 @@ from avfs_git.workspace.vault.gitmoves import (
     CommandStart,
     adopt_git_moves,
     describe_with_git,
-    find_come_back,
     find_git_moves,
     has_command,
     is_commit,

@@ -15,7 +15,6 @@ from typing import Literal
 
 from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
 from avfs_git.faults import reach
-from avfs_git.gitstore.compare.treediff import find_differences
 from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.drywriter import DryWriter
@@ -39,17 +38,17 @@ from avfs_git.workspace.checkpoint.changes import (
 )
 from avfs_git.workspace.checkpoint.compared import Compared, compare_workspace, recorded_sidecar
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
+from avfs_git.workspace.checkpoint.gitlogs import find_come_back
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.checkpoint.prepare import read_basis, warn_of_excess
 from avfs_git.workspace.checkpoint.staged import refuse_left_out
-from avfs_git.workspace.checkpoint.unseen import find_unseen_head, record_seen
+from avfs_git.workspace.checkpoint.unseen import find_lacking, find_unseen_head, record_seen
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
 from avfs_git.workspace.vault.gitmoves import (
     describe_with_git,
     facts_of_moves,
-    find_come_back,
     find_under_way,
     record_head_move,
     tell_head_move,
@@ -311,12 +310,7 @@ def _lacks_updates(locked: LockedWorkspace, compared: Compared, source: ObjectSi
     came = find_come_back(locked.vault, locked.fork, unseen[1])
     if came == unseen[0]:
         return False
-    before, here = locked.opened.synced_trees()[0], compared.captured.tree
-    if came is not None:
-        before = locked.vault.store.read_commit(came).tree
-    there = compared.commit.tree if compared.commit is not None else None
-    theirs, missing = find_differences(source, before, there), find_differences(source, here, there)
-    return not theirs.keys().isdisjoint(missing)
+    return bool(find_lacking(locked, source, (unseen[0], came or unseen[1]), compared.captured.tree))
 
 
 def _record_seen_files(

@@ -7,15 +7,27 @@ nothing but that line: a crash before it leaves the branch unseen, so that nothi
 
 from __future__ import annotations
 
-from avfs_git.gitstore.compare.treediff import find_differences
-from avfs_git.gitstore.merge.bases import is_ancestor
+from avfs_git.gitstore.compare.treediff import Entry, find_differences
+from avfs_git.gitstore.formats.trees import edit_tree
+from avfs_git.gitstore.merge.bases import find_merge_bases, is_ancestor
 from avfs_git.gitstore.refs.refs import RefChange
-from avfs_git.paths import Oid, fork_dir_name, maybe_oid
-from avfs_git.values import replace
+from avfs_git.gitstore.source import ObjectSink, ObjectSource
+from avfs_git.paths import Oid, TreePath, fork_dir_name, maybe_oid
+from avfs_git.values import NamedTuple, replace
+from avfs_git.workspace.checkpoint.gitlogs import find_held, list_made_last, list_moves_outside
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS, KNOWN
-from avfs_git.workspace.vault.gitmoves import find_held, list_made_last, open_worktree
+from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.log.oprecord import FILES, OURS, OpRecord
+
+
+class Lacked(NamedTuple):
+    """A file that lacks what others have put on a branch."""
+
+    base: Entry | None
+    """What it is compared with to merge it."""
+    since: Entry | None
+    """What it was in the commit that both sides have in common."""
 
 
 def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
@@ -25,12 +37,10 @@ def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
         return None
     is_as_recorded = commit.tree == locked.opened.synced_trees()[0]
     if is_as_recorded and not open_worktree(locked.vault, locked.fork).is_there:
-        return None  # git never worked here: what follows asks the log
+        return None  # else git may have brought other files, which are not recorded yet
     came_from = find_came_from(locked)
     if not came_from or head in came_from:
         return None
-    if is_as_recorded and not list_made_last(locked.vault, locked.fork, head, came_from[0]):
-        return None  # else git may have brought other files, which are not recorded yet
     held = find_held(locked.vault, locked.fork, head, came_from[0])
     if held == head:
         return None
@@ -46,6 +56,48 @@ def _is_held(locked: LockedWorkspace, since: Oid, commit: Oid) -> bool:
     store, here = locked.vault.store, locked.opened.synced_trees()[0]
     before, there = store.read_commit(since).tree, store.read_commit(commit).tree
     return find_differences(store, before, there).keys().isdisjoint(find_differences(store, here, there))
+
+
+def find_lacking(
+    locked: LockedWorkspace, source: ObjectSource, unseen: tuple[Oid, Oid], here: Oid | None
+) -> dict[TreePath, Lacked]:
+    """Find the files of a tree which lack what an unseen head has, or are changed by both.
+
+    `unseen` is what `find_unseen_head` gives. A file as it was before or after others moved the branch is no edit.
+    """
+    head, came_from = unseen
+    store, there = locked.vault.store, _tree(locked, head)
+    if not (is_ancestor(store, came_from, head) or is_ancestor(store, head, came_from)):
+        came_from = next(iter(find_merge_bases(store, came_from, head)), came_from)
+    began = find_differences(source, _tree(locked, came_from), there)
+    passed: dict[TreePath, set[Entry | None]] = {}
+    for old, new in list_moves_outside(locked.vault, locked.fork, came_from, head):
+        if is_ancestor(store, old, new):
+            for path, entries in find_differences(store, _tree(locked, old), _tree(locked, new)).items():
+                passed.setdefault(path, set()).update(entries)
+    lacking = {}
+    for path, (own, theirs) in find_differences(source, here, there).items():
+        since = began.get(path, (theirs,))[0]
+        is_passed = own in passed.get(path, ())
+        if is_passed or since != theirs:
+            lacking[path] = Lacked(own if is_passed else since, since)
+    return lacking
+
+
+def find_base(locked: LockedWorkspace, sink: ObjectSink, unseen: tuple[Oid, Oid], here: Oid | None) -> Oid | None:
+    """Make up the tree with which a tree and an unseen head are compared where they are merged.
+
+    None if it is that of the commit which they have in common.
+    """
+    lacking = find_lacking(locked, sink, unseen, here)
+    if all(file.base == file.since for file in lacking.values()):
+        return None
+    edits = {path: file.base for path, file in lacking.items()}
+    return edit_tree(sink, sink, _tree(locked, unseen[0]), edits)
+
+
+def _tree(locked: LockedWorkspace, commit: Oid) -> Oid | None:
+    return locked.vault.store.read_commit(commit).tree
 
 
 def record_seen(locked: LockedWorkspace, record: OpRecord, unseen: tuple[Oid, Oid] | None) -> None:

@@ -17,19 +17,21 @@ from dataclasses import replace
 from avfs_git.errors import RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult
 from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes, record_moves
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, saving_first
 from avfs_git.workspace.checkpoint.following import follow
+from avfs_git.workspace.checkpoint.gitlogs import find_come_back
 from avfs_git.workspace.checkpoint.staged import refuse_left_out
-from avfs_git.workspace.checkpoint.unseen import find_unseen_head
+from avfs_git.workspace.checkpoint.unseen import find_base, find_unseen_head
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import check_head, find_come_back
+from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.log.oprecord import JOINS, UPSTREAM, OpRecord
 
 
@@ -87,7 +89,10 @@ def catch_up(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> Mer
         reach("catchup.saved")
     locked.vault.note_seen(locked.fork, came_from)
     ours = oid_of(saved) if saved is not None else came_from
-    start = Start(ours, now, saved, branch=head, warnings=join_warnings(told, left_out))
+    with PackWriter(locked.vault.store) as pack:
+        base = find_base(locked, pack, unseen, now[0])
+        pack.finish()
+    start = Start(ours, now, saved, branch=head, base=base, warnings=join_warnings(told, left_out))
     return merge_into(locked, start, head, replace(options, source=head.hex()[:12]))
 
 

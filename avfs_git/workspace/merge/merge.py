@@ -23,7 +23,7 @@ from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.formats.trees import MODE_GITLINK
 from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.merge.choose import make_engine
-from avfs_git.gitstore.merge.engine import ConflictStyle, EngineName, MergeEngine, TreeConflict
+from avfs_git.gitstore.merge.engine import ConflictStyle, EngineName, Labels, MergeEngine, TreeConflict
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.rules.attributes import read_info_attributes
@@ -42,6 +42,7 @@ from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.log.oprecord import JOINS
 from avfs_git.workspace.vault.states import Trees
 
+_SHORT = 7
 MERGED = "merged"
 """The name, in the log's `more`, of the merged commit, or of the target of a rebase without own commits."""
 
@@ -56,6 +57,8 @@ class Start:
     saved: str | None = None
     branch: Oid | None = None
     """Where the branch points, where others have moved it away from the head that the workspace has."""
+    base: Oid | None = None
+    """The tree that both are compared with, where it is not that of a commit."""
     warnings: tuple[Warning, ...] = ()
     """What saving left out."""
 
@@ -142,7 +145,9 @@ def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: Merg
     vault = locked.vault
     with PackWriter(vault.store) as pack:
         in_workspace = options.in_workspace
-        merged = merge_in_memory(pack, start.head, theirs, options, target=locked.fork, in_workspace=in_workspace)
+        merged = merge_in_memory(
+            pack, start.head, theirs, options, target=locked.fork, in_workspace=in_workspace, base=start.base
+        )
         result = describe_merge(pack, locked.fork, start.head, theirs, merged, options, saved=start.saved)
         # others took it back: it goes on to what is here
         if merged.outcome == "up_to_date" and start.branch is not None:
@@ -211,10 +216,12 @@ def merge_in_memory(
     *,
     target: str,
     in_workspace: bool = False,
+    base: Oid | None = None,
 ) -> Merged:
     """Merge two commits; new blobs and trees go to the sink.
 
-    With `in_workspace`, the conflicts will be resolved in the files.
+    With `in_workspace`, the conflicts will be resolved in the files. `base` is a tree to compare both with, in place of
+    that of the last commit which they have in common.
     """
     bases = find_merge_bases(sink, ours, theirs)
     if not bases:
@@ -227,7 +234,11 @@ def merge_in_memory(
     if options.mode is MergeMode.FF_ONLY:
         raise NotFastForward(target, options.source)
     engine = open_engine(sink, options.strategy, in_workspace=in_workspace)
-    merged = engine.merge(ours, theirs, our_label=_label(target), their_label=_label(options.source), bases=bases)
+    labels = Labels(bases[0].hex()[:_SHORT].encode(), _label(target), _label(options.source))
+    if base is not None:
+        merged = engine.merge_trees(base, *(sink.read_commit(oid).tree for oid in (ours, theirs)), labels=labels)
+    else:
+        merged = engine.merge(ours, theirs, our_label=labels.ours, their_label=labels.theirs, bases=bases)
     tree = merged.tree if merged.tree is not None else sink.add_tree({})
     return Merged(
         tree, bases[0], "clean" if merged.is_clean else "conflicted", merged.conflicts, merged.changes, merged.drivers

@@ -23,15 +23,7 @@ from avfs_git.errors import (
     and_more,
     name_some,
 )
-from avfs_git.gitstore.formats.reflog import (
-    Logged,
-    find_inside,
-    find_last_held,
-    find_led_on,
-    find_way_back,
-    is_led_inside,
-    list_put_inside,
-)
+from avfs_git.gitstore.formats.reflog import Logged, find_inside
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
 from avfs_git.gitstore.worktree import Worktree, list_worktrees, read_heads_beside
@@ -242,33 +234,6 @@ def is_made_inside(vault: OpenVault, fork: str, commit: Oid) -> bool:
     return worktree.is_there and worktree.is_made_inside(HEADS + fork, commit)
 
 
-def find_held(vault: OpenVault, fork: str, head: Oid, since: Oid) -> Oid | None:
-    """Find the last commit of a fork's branch whose changes its live tree has, or took back by git there.
-
-    `since` is the commit that it had when avfs looked last. None without git's log, or where the tree has no later one.
-    """
-    worktree = open_worktree(vault, fork)
-    if not worktree.is_there:
-        return None
-    moves = worktree.read_moves(HEADS + fork)
-    if not moves or moves[-1].new != head:
-        return head if worktree.is_made_inside(HEADS + fork, head) else None
-    return find_last_held(moves, worktree.read_heads(), head, since)
-
-
-def list_made_last(vault: OpenVault, fork: str, head: Oid, since: Oid) -> list[Oid]:
-    """List the commits to which git in the fork's own live tree has moved its branch or its files, newest first.
-
-    As `reflog.list_put_inside` does.
-    """
-    worktree = open_worktree(vault, fork)
-    if not worktree.is_there:
-        return []
-    moves, heads = worktree.read_moves(HEADS + fork), worktree.read_heads()
-    back = find_way_back(heads, fork)
-    return list(list_put_inside(moves, heads, head, since, back.came if back is not None else None))
-
-
 def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> list[Logged]:
     """List the moves of a branch from one commit to another by git in the fork's own live tree, newest first.
 
@@ -287,23 +252,6 @@ def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) ->
         if logged.old == old:
             return found
     return []
-
-
-def find_come_back(vault: OpenVault, fork: str, since: Oid) -> Oid | None:
-    """Find the commit of their branch that the files of a live tree have because git has come back to that branch.
-
-    They had all of the commit `since` before. Git came back since the log recorded the files last, by the second, to
-    this commit, or has made it since.
-    """
-    worktree = open_worktree(vault, fork)
-    if not worktree.is_there or worktree.find_head() is not None:
-        return None
-    heads = worktree.read_heads()
-    back, last = find_way_back(heads, fork), vault.oplog.find_last_state(fork)
-    if back is None or (last is not None and back.came.when_s * 1_000_000_000 <= last.created_at_ns):
-        return None
-    moves = worktree.read_moves(HEADS + fork)
-    return find_led_on(moves, heads, back.came.new) if is_led_inside(moves, heads, since, back.left) else None
 
 
 def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:

@@ -1,0 +1,82 @@
+"""What git's logs tell of a live tree's files: which commits of their branch they have.
+
+Decided here: what git in the tree and others have each done to the branch since avfs moved it last. Called with the
+workspace locked, by `unseen` and where its answers are acted on. Writes nothing. The logs tell of moves by the second,
+and of none that avfs has made.
+"""
+
+from __future__ import annotations
+
+from avfs_git.gitstore.formats.reflog import (
+    find_inside,
+    find_last_held,
+    find_led_on,
+    find_way_back,
+    is_led_inside,
+    list_put_inside,
+)
+from avfs_git.paths import Oid
+from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.gitmoves import open_worktree
+from avfs_git.workspace.vault.vault import OpenVault
+
+
+def find_held(vault: OpenVault, fork: str, head: Oid, since: Oid) -> Oid | None:
+    """Find the last commit of a fork's branch whose changes its live tree has, or took back by git there.
+
+    `since` is the commit that it had when avfs looked last. None without git's log, or where the tree has no later one.
+    """
+    worktree = open_worktree(vault, fork)
+    if not worktree.is_there:
+        return None
+    moves = worktree.read_moves(HEADS + fork)
+    if not moves or moves[-1].new != head:
+        return head if worktree.is_made_inside(HEADS + fork, head) else None
+    return find_last_held(moves, worktree.read_heads(), head, since)
+
+
+def list_made_last(vault: OpenVault, fork: str, head: Oid, since: Oid) -> list[Oid]:
+    """List the commits to which git in the fork's own live tree has moved its branch or its files, newest first.
+
+    As `reflog.list_put_inside` does.
+    """
+    worktree = open_worktree(vault, fork)
+    if not worktree.is_there:
+        return []
+    moves, heads = worktree.read_moves(HEADS + fork), worktree.read_heads()
+    back = find_way_back(heads, fork)
+    return list(list_put_inside(moves, heads, head, since, back.came if back is not None else None))
+
+
+def list_moves_outside(vault: OpenVault, fork: str, since: Oid, head: Oid) -> list[tuple[Oid, Oid]]:
+    """List by which moves others than git in its live tree have brought a branch to a commit, newest first.
+
+    As far back as `since`, or as git's log leads without a gap.
+    """
+    worktree, at = open_worktree(vault, fork), head
+    is_inside = find_inside(worktree.read_heads() if worktree.is_there else ())
+    found: list[tuple[Oid, Oid]] = []
+    for move in reversed(worktree.read_moves(HEADS + fork)):
+        if at == since or move.new != at or move.old is None or not vault.store.exists(move.old):
+            break
+        if not is_inside(move):
+            found.append((move.old, at))
+        at = move.old
+    return found
+
+
+def find_come_back(vault: OpenVault, fork: str, since: Oid) -> Oid | None:
+    """Find the commit of their branch that the files of a live tree have because git has come back to that branch.
+
+    They had all of the commit `since` before. Git came back since the log recorded the files last, by the second, to
+    this commit, or has made it since.
+    """
+    worktree = open_worktree(vault, fork)
+    if not worktree.is_there or worktree.find_head() is not None:
+        return None
+    heads = worktree.read_heads()
+    back, last = find_way_back(heads, fork), vault.oplog.find_last_state(fork)
+    if back is None or (last is not None and back.came.when_s * 1_000_000_000 <= last.created_at_ns):
+        return None
+    moves = worktree.read_moves(HEADS + fork)
+    return find_led_on(moves, heads, back.came.new) if is_led_inside(moves, heads, since, back.left) else None
