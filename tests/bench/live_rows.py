@@ -88,8 +88,8 @@ SHARED_CAUSES = {
     "attempts side by side": "All attempts stand on one mount of the commit, whose only process unpacks what the "
     "first of them "
     "reads: 18 to 25 µs a file to list it, as much to read it, and 1 to 2 ms a megabyte of a big one. A live tree "
-    "takes 60 ms of "
-    "processor time besides, to begin and to list its changes.",
+    "takes 60 ms of processor time besides, to begin and to list its changes. On two processors both are busy all "
+    "the while: see `docs/decisions/shared-base.md`.",
 }
 """The same of root's default: trees that the kernel shows over a mount that they share."""
 
