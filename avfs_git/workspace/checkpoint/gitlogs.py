@@ -15,6 +15,7 @@ from avfs_git.gitstore.formats.reflog import (
     is_led_inside,
     list_put_inside,
 )
+from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.paths import Oid
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import open_worktree
@@ -51,13 +52,18 @@ def list_made_last(vault: OpenVault, fork: str, head: Oid, since: Oid) -> list[O
 def list_moves_outside(vault: OpenVault, fork: str, since: Oid, head: Oid) -> list[tuple[Oid, Oid]]:
     """List by which moves others than git in its live tree have brought a branch to a commit, newest first.
 
-    As far back as `since`, or as git's log leads without a gap.
+    As far back as `since` has the branch, or as git's log leads without a gap.
     """
     worktree, at = open_worktree(vault, fork), head
     is_inside = find_inside(worktree.read_heads() if worktree.is_there else ())
     found: list[tuple[Oid, Oid]] = []
     for move in reversed(worktree.read_moves(HEADS + fork)):
-        if at == since or move.new != at or move.old is None or not vault.store.exists(move.old):
+        if (
+            move.new != at
+            or move.old is None
+            or not vault.store.exists(move.old)
+            or is_ancestor(vault.store, at, since)
+        ):
             break
         if not is_inside(move):
             found.append((move.old, at))
