@@ -1547,3 +1547,25 @@ def test_what_git_restored_of_a_push_follows_it(mounted: tuple[Workspace, Path],
 
     assert [result.outcome for result in work.update()] == ["clean"]
     assert [(tree / name).read_bytes() for name in ("file", "more")] == [b"2 of others\n", b"1 of others\n"]
+
+
+@pytest.mark.parametrize("how", ["--soft", "--mixed"])
+def test_an_update_brings_nothing_back_that_git_has_reset_away(
+    mounted: tuple[Workspace, Path], how: str, tmp_path: Path
+) -> None:
+    """Nor what that took back of others: a commit that a reset has left is no side of the update."""
+    work, tree = mounted
+    others = Others(work.vault.path, tmp_path / "clone")
+    git_in(tree, "status")
+    others.push("theirs", b"of others\n")
+    (tree / "file").write_bytes(b"own\n")
+    git_in(tree, "add", "-A")
+    git_in(tree, "commit", "-q", "-m", "reset away")
+    work.status()
+    git_in(tree, "reset", "-q", how, "HEAD~1")
+    others.push("more", b"of others\n")
+
+    work.update()
+    assert "reset away" not in git_in(work.vault.path, "log", "--format=%s", "main")
+    assert (tree / "theirs").read_bytes() == (tree / "more").read_bytes() == b"of others\n"
+    assert (tree / "file").read_bytes() == b"own\n"
