@@ -3,6 +3,7 @@
 Decided here: how long an answer may be, what is cut where it is longer, and how the rest is got. Clients of models warn
 at about 10,000 tokens and cut without a word at 25,000: an answer stays below the first. Of a record that is too long,
 the longest lists and texts lose their ends, so that it still has the fields of its schema; `cut` says what is missing.
+A text that is too long where the record is not (one path before each line) says so itself, at its end.
 `Leftovers` keeps the whole record in memory for the tool `more`: the last ones only, and nothing of them survives the
 process.
 """
@@ -144,16 +145,22 @@ def answer(
         handle = leftovers.keep(record, size)
         record, cuts = _shorten(record, handle)
         record["cut"] = cuts
-    text = render(record) if render is not None else _dump(record)
-    text = text[:BUDGET]
+    whole = render(record) if render is not None else _dump(record)
+    text = whole[:BUDGET]
     if render is not None:
         text += "".join(f"\nwarning: {warning.message}" for warning in told)
-        text += "".join(
-            f"\n{cut['given']} of {cut['total']} of {cut['field']}; "
-            f"the rest: more(handle={cut['handle']!r}, field={cut['field']!r}, offset={cut['given']})"
-            for cut in cuts
-        )
+        text += "".join(map(_say_rest, cuts))
+    if len(whole) > BUDGET:
+        handle = leftovers.keep({"text": whole}, len(whole))
+        text += _say_rest({"field": "/text", "given": BUDGET, "total": len(whole), "handle": handle})
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=record)
+
+
+def _say_rest(cut: Cut) -> str:
+    return (
+        f"\n{cut['given']} of {cut['total']} of {cut['field']}; "
+        f"the rest: more(handle={cut['handle']!r}, field={cut['field']!r}, offset={cut['given']})"
+    )
 
 
 def fail(error: AvfsError, offered: Mapping[str, Collection[str]], named: Mapping[str, object]) -> CallToolResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import anyio
 import jsonschema
 import pytest
 from mcp import Client
+from mcp.shared.exceptions import MCPError
 from mcp_types import Tool
 
 from avfs_git.mcp.hints import TOOLS
@@ -331,6 +333,41 @@ def test_long_answers_are_cut_and_the_rest_is_there(place: Place) -> None:
     talk(place.serve(), run)
 
 
+def test_long_texts_are_cut_and_the_rest_is_there(place: Place) -> None:
+    """The text for the model may be too long where the record is not: it says where it ends, and `more` has the rest."""
+    deep = "/".join(["a"] * 60)
+    with place.open() as home:
+        work = home.open_vault("work").workspace()
+        work.write_text(f"{'d' * 200}/{'e' * 200}", "x\n" * 300)
+        work.make_dir(deep, parents=True)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda number: work.write_text(f"{deep}/{number:03}", ""), range(300)))
+
+    async def run(client: Client) -> None:
+        for tool, arguments, last in (
+            ("grep", {"pattern": "x"}, f"{'e' * 200}:300:x"),
+            ("directory_tree", {"path": "a", "depth": 64}, f"{'  ' * 60}299"),
+        ):
+            result = await client.call_tool(tool, arguments)
+            assert "cut" not in ok(result)
+            shown = text_of(result)
+            assert len(shown) < 33_000
+            found = re.search(
+                r"\n(\d+) of (\d+) of /text; the rest: more\(handle='(\w+)', field='/text', offset=(\d+)\)$", shown
+            )
+            assert found is not None
+            text = shown[: found.start()]
+            offset: int | None = int(found[4])
+            assert len(text) == offset == int(found[1])
+            while offset is not None:
+                rest = ok(await client.call_tool("more", {"handle": found[3], "field": "/text", "offset": offset}))
+                text, offset = text + rest["text"], rest["next_offset"]
+            assert len(text) == int(found[2])
+            assert text.endswith(last)
+
+    talk(place.serve(), run)
+
+
 @pytest.mark.needs("git")
 def test_push_reaches_a_remote(place: Place, tmp_path: Path) -> None:
     """A fork is pushed to the remote that its vault has, as a branch."""
@@ -521,6 +558,8 @@ def test_files_are_resources(place: Place, era: str) -> None:
         work.write("img.png", b"\x89PNG\xff")
         work.write("page.html", b"<p>")
         work.write("a b/ä?", b"odd")
+        work.write(b"caf\xe9/a", b"bytes")
+        work.write("caf\ufffd/a", b"another file")
         home.open_vault("work").fork("team/one")
 
     async def run(client: Client) -> list[tuple[Any, Any, Any]]:
@@ -531,10 +570,15 @@ def test_files_are_resources(place: Place, era: str) -> None:
             "main/page.html",
             "main/src",
             "main/a%20b/%C3%A4%3F",
+            "main/caf%E9",
+            "main/caf%e9/a",
+            "main/caf%EF%BF%BD/a",
             "team%2Fone/README",
         ):
             (content,) = (await client.read_resource(f"avfs://work/{path}")).contents
             found.append((content.mime_type, getattr(content, "text", None), getattr(content, "blob", None)))
+        with pytest.raises(MCPError, match=r"path.not_found: there is nothing at '/\\377'"):
+            await client.read_resource("avfs://work/main/%FF")
         return found
 
     assert talk(place.serve(), run, era) == [
@@ -543,6 +587,9 @@ def test_files_are_resources(place: Place, era: str) -> None:
         ("text/html", "<p>", None),
         ("text/plain", "main.py\n", None),
         ("text/plain", "odd", None),
+        ("text/plain", "a\n", None),
+        ("text/plain", "bytes", None),
+        ("text/plain", "another file", None),
         ("text/plain", "hello\n", None),
     ]
 

@@ -1,16 +1,18 @@
 """Files as resources: `avfs://VAULT/FORK/PATH`.
 
 Decided here: what a resource is: a file of a fork as it is now, as text where it is UTF-8, or the names in a directory.
-A slash in a fork's name is written `%2F`. Paths that lead out of the workspace match nothing; a file above 4 MiB is
-refused.
+A slash in a fork's name is written `%2F`, and bytes of a path that are not UTF-8 as what they are, such as `%E9`. Paths
+that lead out of the workspace match nothing; a file above 4 MiB is refused.
 """
 
 from __future__ import annotations
 
 import mimetypes
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote as percent
+from urllib.parse import unquote
 
 import anyio.to_thread
 from mcp.server.lowlevel.helper_types import ReadResourceContents
@@ -26,6 +28,7 @@ from avfs_git.records import is_utf8
 
 MAX_BYTES = 4 << 20
 _ABSENT = (ForkNotFound, OutOfScope, PathNotFound, VaultNotFound)
+_ENCODED = re.compile("(?:%[0-9A-Fa-f]{2})+")
 
 
 class FileServer(MCPServer):
@@ -35,10 +38,16 @@ class FileServer(MCPServer):
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         """Read a resource."""
-        found = await super().read_resource(uri, context)
+        found = await super().read_resource(_ENCODED.sub(_keep_bytes, str(uri)), context)
         if isinstance(found, InputRequiredResult):
             return found
         return [ReadResourceContents(item.content, _type_of(str(uri), item.content)) for item in found]
+
+
+def _keep_bytes(encoded: re.Match[str]) -> str:
+    """Put surrogates for bytes that are not UTF-8: the library reads each as one sign, as in another file's name."""
+    text = unquote(encoded[0], errors="surrogateescape")
+    return "".join(sign if "\udc80" <= sign <= "\udcff" else percent(sign, safe="") for sign in text)
 
 
 def _type_of(uri: str, content: str | bytes) -> str:
