@@ -27,6 +27,11 @@ STAGING = b".avfs-staging-"
 _STAGING_DIGITS = 16
 
 
+def is_own(name: bytes) -> bool:
+    """Tell whether a name at a workspace's root is avfs's own, in no checkpoint: the link to the vault, or staging."""
+    return name == b".git" or is_staging(name)
+
+
 def is_staging(name: bytes) -> bool:
     """Tell whether a name at a workspace's root is a directory of `vfs.layer.mounted`, which no checkpoint holds."""
     if not name.startswith(STAGING) or len(name) != len(STAGING) + _STAGING_DIGITS:

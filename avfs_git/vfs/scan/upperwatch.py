@@ -30,7 +30,7 @@ from typing import Final
 from avfs_git.host.files.flush import show_later_writes
 from avfs_git.host.processes.watches import Watches, read_room
 from avfs_git.paths import ROOT, TreePath, climb, join, split
-from avfs_git.vfs.scan.scan import FILE, SYMLINK, DirtySet, Found, is_staging
+from avfs_git.vfs.scan.scan import FILE, SYMLINK, DirtySet, Found, is_own
 from avfs_git.vfs.scan.statcache import Fingerprints, StatCache, is_same_entry, take_fingerprint
 
 _WORTH: Final = 200
@@ -230,7 +230,7 @@ class UpperWatch:
         """Note the names of a directory."""
         if self._watches is None:
             return
-        there = {entry.name for entry in found if entry.kind in (FILE, SYMLINK)}
+        there = {entry.name for entry in found if entry.kind in (FILE, SYMLINK) and (path or not is_own(entry.name))}
         for name in [name for name in self._known.get(path, ()) if name not in there]:
             self._forget(path, name)
         unknown = there - self._known.get(path, {}).keys() | (self._unknown.pop(path, set()) & there)
@@ -345,7 +345,7 @@ class UpperWatch:
                 del self._directories[event.number]
             elif not event.name:
                 self._mark(*split(path), deep=False)  # of the root, the mark of an empty name in it
-            elif path != ROOT or not is_staging(event.name):
+            elif path != ROOT or not is_own(event.name):
                 is_deep = event.is_directory and event.is_name
                 self._mark(path, event.name, deep=is_deep)
                 if event.is_name:

@@ -37,7 +37,7 @@ from avfs_git.vfs.scan.scan import (
     Found,
     Layer,
     Suspect,
-    is_staging,
+    is_own,
     scan_directory,
 )
 from avfs_git.vfs.scan.statcache import (
@@ -362,10 +362,8 @@ class Capture:
         # What decides on the other names of the directory comes first.
         suspects.sort(key=lambda suspect: suspect.name not in (GIT, IGNORE))
         for suspect in suspects:
-            if frame.path == ROOT and suspect.name == GIT:
-                continue  # the live tree's own link to the vault
-            if frame.path == ROOT and is_staging(suspect.name):
-                continue  # where files are made that a mounted tree is to get
+            if frame.path == ROOT and is_own(suspect.name):
+                continue
             self._take(frame, suspect)
         if looks_again or frame.reclassify:
             self._reclassify(frame)

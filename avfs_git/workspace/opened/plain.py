@@ -21,13 +21,18 @@ from avfs_git.workspace.opened.layers import Layers
 
 if TYPE_CHECKING:
     from avfs_git.vfs.scan.scan import Layer
-    from avfs_git.vfs.scan.statcache import StatCacheUpdate
+    from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate
     from avfs_git.vfs.tree.mounted import MountedTree
     from avfs_git.workspace.capture.captured import Captured
     from avfs_git.workspace.capture.livecapture import Rounds
 
 Flush = Callable[[], object]
 """Writes out the pages that programs have mapped and changed; called without the guard of the tree."""
+Look = Callable[["Layer", DirtySet], "Captured | None"]
+"""Looks at what an operation has made, given the layer and the only paths that may have changed since it was captured.
+
+Gives what a capture would find; None where only that can tell.
+"""
 
 
 class Plain:
@@ -120,6 +125,14 @@ class Plain:
         captured = rounds.run(None if rounds.is_afresh else dirty)
         self._seen = captured.update
         return captured
+
+    def confirm(self, look: Look, cache: StatCache) -> Captured | None:
+        """Look at what an operation has made, in place of a capture after it; None if that is needed.
+
+        `cache` is what the last recorded capture found. What is given is recorded, or given up, as a capture is.
+        """
+        del cache
+        return look(self.read_upper(), self.dirty) if self.dirty is not None else None
 
     def end_capture(self, captured: Captured) -> None:
         """Count as recorded what was captured."""

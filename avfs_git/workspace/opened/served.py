@@ -15,9 +15,10 @@ from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.tree.changes import OnChange
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.workspace.opened.layers import Layers
-from avfs_git.workspace.opened.plain import Flush, Plain
+from avfs_git.workspace.opened.plain import Flush, Look, Plain
 
 if TYPE_CHECKING:
+    from avfs_git.vfs.scan.statcache import StatCache
     from avfs_git.workspace.capture.captured import Captured
     from avfs_git.workspace.capture.livecapture import Rounds
     from avfs_git.workspace.opened.shown import Shown
@@ -71,6 +72,13 @@ class Served(Plain):
         with guard:
             self.begin_capture()
             return rounds.run(None)
+
+    def confirm(self, look: Look, cache: StatCache) -> Captured | None:
+        """Look at what an operation has made, while programs wait."""
+        found = super().confirm(look, cache)
+        if found is not None:
+            self.begin_capture()  # what is noted so far is what the operation did
+        return found
 
     def begin_capture(self, rounds: Rounds | None = None) -> DirtySet | None:
         """Take the set of changes for a capture; what changes now is in another set."""

@@ -17,11 +17,11 @@ from avfs_git.vfs.scan.scan import DirtySet, is_staging
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.vfs.tree.mounted import MountedTree
 from avfs_git.workspace.opened.layers import Layers
-from avfs_git.workspace.opened.plain import Flush
+from avfs_git.workspace.opened.plain import Flush, Look
 
 if TYPE_CHECKING:
     from avfs_git.vfs.scan.scan import Layer
-    from avfs_git.vfs.scan.statcache import Fingerprints
+    from avfs_git.vfs.scan.statcache import Fingerprints, StatCache
     from avfs_git.vfs.scan.upperwatch import UpperWatch
     from avfs_git.workspace.capture.captured import Captured
     from avfs_git.workspace.capture.livecapture import Rounds
@@ -112,6 +112,21 @@ class Shown:
             if not lasts:
                 return rounds.run(dirty)
             self._last = capture_beside(rounds, dirty, self._look_again, self._hold)
+            return self._last
+
+    def confirm(self, look: Look, cache: StatCache) -> Captured | None:
+        """Look at what an operation has made, if the watch tells that nothing else has changed, also meanwhile."""
+        self.view.forget_all()
+        with self.view.guard if self.is_served else contextlib.nullcontext():
+            self._last = None
+            watch = self.watch
+            dirty = watch.begin(cache, lasts=True) if watch is not None else None
+            if watch is None or dirty is None:
+                return None
+            with contextlib.suppress(OSError):  # programs go on: what was there has gone
+                found = look(self.read_upper(), dirty)
+                again = watch.extend(None)
+                self._last = found if again is not None and not again else None
             return self._last
 
     def _look_again(self, found: Fingerprints | None) -> DirtySet | None:

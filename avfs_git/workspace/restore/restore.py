@@ -174,7 +174,7 @@ def _replace_files(
         is_whole = (
             not paths and not change.warnings and commit.sidecar is not None and locked.opened.synced_trees() == now
         )
-        confirmed = confirm_restored(locked, plan.steps, change.known, wanted) if is_whole else None
+        confirmed = confirm_restored(locked, plan, change.known, wanted) if is_whole else None
         result = save_checkpoint(
             locked,
             CheckpointRequest(
