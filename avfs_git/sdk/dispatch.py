@@ -160,8 +160,18 @@ class Dispatch:
                     lock_timeout_s=self.lock_timeout_s,
                     on_wait=self._on_wait,
                 )
+                self._name_session(opened)
                 self._workspaces[fork] = self.programs.follow(opened)
             return opened
+
+    def _name_session(self, opened: workspaces.OpenWorkspace) -> None:
+        """Have the lock of a workspace name its session again, where a person has removed the file that did."""
+        lock = opened.lock
+        if lock.epoch or lock.session is not None or opened.refused is not None:
+            return
+        found = record.find_workspace_session(self.core.layout.sessions, opened.fork)
+        if found is not None:
+            lock.name_session(found.record.id)
 
     def run(
         self,

@@ -196,6 +196,44 @@ def test_programs_go_on_when_the_session_dies(vault: Vault, work: Workspace, tre
     assert not tree.exists()
 
 
+@pytest.mark.parametrize("has_record", [True, False])
+@pytest.mark.parametrize("damage", ["gone", "zeros"])
+def test_a_lost_lock_beside_a_mount_that_nobody_attends_makes_no_second_writer(
+    vault: Vault, work: Workspace, tree: Path, damage: str, *, has_record: bool
+) -> None:
+    """The next process finds the session by its record and goes on with the mount; without a record it is refused."""
+    session = work.mount(tree, backend="overlay")
+    (tree / "before").write_text("before\n")
+    kill_session(session)
+    lock = vault.path / "avfs" / "workspaces" / "work" / "lock"
+    if damage == "gone":
+        lock.unlink()
+    else:
+        lock.write_bytes(bytes(lock.stat().st_size))
+    if not has_record:
+        next((vault.path / "avfs" / "sessions").glob(f"{session.id}/record*")).unlink()
+
+    with Avfs(tree.parent / "h", identity=ADA) as avfs, avfs.open_vault("v") as opened:
+        them = opened.workspace("work")
+        if has_record:
+            them.write("after", b"after\n")
+            assert session.info().state is SessionState.MOUNTED  # its next process has written that
+            assert (tree / "after").read_bytes() == b"after\n"
+            assert changed(them) == [b"after", b"before"]
+            assert them.checkpoint("two").outcome == "created"
+            session.unmount()
+        else:
+            try:
+                for refused in (lambda: them.write("after", b""), them.checkpoint, lambda: opened.delete_fork("work")):
+                    with pytest.raises(WorkspaceMounted, match=str(tree)):
+                        refused()
+            finally:
+                subprocess.run(["umount", tree], check=True)
+            wait_for(lambda: not is_upper_used(vault.path / "avfs" / "workspaces" / "work" / "upper"))
+            assert changed(them) == [b"before"]
+            assert them.checkpoint("two").outcome == "created"
+
+
 def test_many_who_come_at_once_get_one_session(vault: Vault, work: Workspace, tree: Path) -> None:
     """After a death, all of them are answered, by the same process."""
     session = work.mount(tree, backend="overlay")

@@ -10,7 +10,8 @@ a message says of the holder: `Holder`.
 - The *clean epoch* is the epoch at which the last capture had recorded everything, with the commit that did.
 - *Retired*: the workspace was put away, so no process may write there any more.
 - The *session* that keeps the lock while it lives: other processes ask it instead of waiting. It may be stale, like the
-  holder's record: only the flock counts. A session looks every few seconds whether the file is there (`attend`).
+  holder's record: only the flock counts. A session looks every few seconds whether the file is there (`attend`). A file
+  whose epoch is 0 is new, and says nothing of sessions: a process that opens it looks (`name_session`).
 
 One `LockFile` serves one process, from any thread; taking it is reentrant within a thread. A process that keeps the
 lock (`keep`) may fork: its child has the same lock and the same counters. A process that may not write to the file has
@@ -249,6 +250,11 @@ class LockFile(Closing):
         """
         self._kept = True
         self._map[_SESSION] = _spell_session(session)
+
+    def name_session(self, session: str) -> None:
+        """Have this process and others find a session that a lock file made anew does not name."""
+        with host_errors("note the session of the workspace"):
+            self._map[_SESSION] = _spell_session(session)
 
     def attend(self, path: Path, session: str) -> None:
         """Have others find the session that keeps the lock, although a person has removed or damaged its file.

@@ -17,14 +17,13 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from avfs_git.errors import ForkExists, LeftInForce, WorkspaceMounted
+from avfs_git.errors import ForkExists, LeftInForce
 from avfs_git.faults import reach
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, LockFile
-from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used
 from avfs_git.paths import fork_dir_name, oid_of
-from avfs_git.workspace.opened.layers import has_lost_upper
+from avfs_git.workspace.opened.layers import check_unshown, has_lost_upper
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceLayout, label_ref
 from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, put_git_dir_away
@@ -137,12 +136,7 @@ def _retired(layout: WorkspaceLayout) -> Iterator[None]:
         if not lock.acquire(LOCK_TIMEOUT_S):
             raise busy(layout.fork, lock)
         try:
-            if layout.upper.is_dir() and is_upper_used(layout.upper):
-                mounted = find_overlay(layout.upper)
-                where = os.fspath(mounted.directory if mounted is not None else layout.upper)
-                raise WorkspaceMounted(
-                    layout.fork, where, session=lock.session or "", is_ending=mounted is None, is_overlay=True
-                )
+            check_unshown(layout, lock)
             with lock.retiring():
                 yield
         finally:

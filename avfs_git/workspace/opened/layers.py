@@ -20,9 +20,10 @@ import contextlib
 import os
 import stat
 
-from avfs_git.errors import LayerNotUnderstood, WorkspaceDamaged
+from avfs_git.errors import LayerNotUnderstood, WorkspaceDamaged, WorkspaceMounted
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.files.xattrs import entry_of, read_xattr, remove_xattr, write_xattr
+from avfs_git.host.locks.locks import LockFile
 from avfs_git.paths import oid_of
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.marks import TRUSTED, USER, Marks
@@ -218,3 +219,23 @@ def has_lost_upper(layout: WorkspaceLayout) -> bool:
 
 def _name_base(state: WorkspaceState) -> bytes:
     return f"{state.base or '-'} {state.sidecar or '-'}".encode("ascii")
+
+
+def check_unshown(layout: WorkspaceLayout, lock: LockFile) -> None:
+    """Refuse a workspace that the kernel shows, and to which programs write. Called with its lock held.
+
+    A session that serves it says so before (`OpenWorkspace.show_at`), and does not ask.
+
+    Raises:
+        WorkspaceMounted: If the kernel shows it.
+    """
+    if not (layout.work / "work").exists():  # the kernel makes that when it mounts
+        return
+    from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used  # noqa: PLC0415 - of few workspaces
+
+    if is_upper_used(layout.upper):
+        mounted = find_overlay(layout.upper)
+        where = os.fspath(mounted.directory if mounted is not None else layout.upper)
+        raise WorkspaceMounted(
+            layout.fork, where, session=lock.session or "", is_ending=mounted is None, is_overlay=True
+        )

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import AvfsError, ForkNotFound, HostError, NotWritable, WorkspaceMounted
+from avfs_git.errors import AvfsError, ForkNotFound, HostError, NotWritable
 from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.host.files.durable import find_refusal, host_errors
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, Holder, LockFile, LookingLock, ReadingLock
@@ -38,7 +38,7 @@ from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.workspace.opened.layers import Layers
+from avfs_git.workspace.opened.layers import Layers, check_unshown
 from avfs_git.workspace.opened.plain import Flush, Plain
 from avfs_git.workspace.opened.readonly import ReadOnly
 from avfs_git.workspace.opened.served import Served, serve, stop_serving
@@ -289,9 +289,14 @@ class OpenWorkspace:
             elif lock.depth == 1:
                 self.mode.take_turn()
             return self._locked
-        if lock.session is not None and not self.looks_on:
+        if not self.looks_on:
             try:
-                self.bury_session()
+                if lock.session is not None:
+                    self.bury_session()
+                elif (
+                    not lock.epoch and self.shown_at is None
+                ):  # a person may have removed the file, and with it the session
+                    check_unshown(self.layout, lock)
             except BaseException:
                 lock.release()
                 raise
@@ -338,17 +343,9 @@ class OpenWorkspace:
         Raises:
             WorkspaceMounted: If the kernel goes on showing the workspace.
         """
-        from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used  # noqa: PLC0415 - only after a crash
-
         if self.shown_at is not None:
             return  # it stays until another is there: if this process died now, no other would know of the mount
-        upper = self.layout.upper
-        if is_upper_used(upper):
-            # The kernel goes on showing it, and programs write to it: a session that serves it calls `show_at` first.
-            mounted = find_overlay(upper)
-            session = self.lock.session or ""
-            where = os.fspath(mounted.directory if mounted is not None else upper)
-            raise WorkspaceMounted(self.fork, where, session=session, is_ending=mounted is None, is_overlay=True)
+        check_unshown(self.layout, self.lock)
         self._open_root()
         self.lock.clear_session()
         self.leave_git()
