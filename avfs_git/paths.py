@@ -36,6 +36,8 @@ _DIR_MAX = 240
 """Bytes of the name of a fork's directory: names of files beside it are some longer."""
 _MOST = 2**31 - 1
 """The largest limit that git and SQLite take."""
+_LINES_MOST = 999_999_999
+"""The largest number of lines that git takes."""
 WHOLE_VAULT = "*"
 """What stands for a fork where a mount shows all of a vault: no branch can have that name."""
 
@@ -163,6 +165,17 @@ def at_most(limit: int) -> int:
     if whole(limit) < 0:
         raise InvalidInput(f"at most {limit} results make no sense: a limit is not negative")
     return min(limit, _MOST)
+
+
+def lines_given(count: int) -> int:
+    """Read how many lines a caller wants around others.
+
+    Raises:
+        InvalidInput: If it is a negative number or more than a file can have, or none.
+    """
+    if not 0 <= whole(count) <= _LINES_MOST:
+        raise InvalidInput("a number of lines is negative or too large")
+    return count
 
 
 def parse_tree_paths(paths: Sequence[PathLike]) -> list[TreePath]:

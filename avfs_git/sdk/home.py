@@ -38,6 +38,7 @@ from avfs_git.host.userhome import expand_user
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo, Warning
 from avfs_git.paths import check_fork_name, check_vault_name, host_path, suggest_vault_name
 from avfs_git.sdk.dispatch import Dispatch
+from avfs_git.sdk.given import checked
 from avfs_git.sdk.parts import (
     aftermath,
     atomic,
@@ -67,6 +68,7 @@ _SUFFIX = ".git"
 _DEFAULT = "~/.local/share/avfs"
 
 
+@checked
 class Home(Closing):
     """A directory with the vaults of one user, and which of them is current."""
 
@@ -86,8 +88,7 @@ class Home(Closing):
         """Use a home; the first vault makes its directory.
 
         Args:
-            home: The directory; `~/.local/share/avfs` by default, as for the command line where no variable names
-                another. A relative path is resolved now.
+            home: The directory; by default `~/.local/share/avfs`. A relative path is resolved now.
             identity: Author of commits, unless a vault's settings name one; or a function that finds it for a vault's
                 repository, called before the first commit or session there.
             clock_ns: Gives the time of commits and operations, in nanoseconds since the epoch.
@@ -98,13 +99,12 @@ class Home(Closing):
             policy: The user's policy file for commands, which need not exist.
             runs_hooks: Run the hooks of a vault's owner.
             on_wait: Called with a fork and the process that holds it, if known, when a change waits for that process.
-            on_warnings: Called with warnings that no result carries, such as files left out when file calls were
-                recorded.
+            on_warnings: Called with warnings that no result carries, such as of files that were left out.
         """
-        self.home = (Path(home) if home is not None else expand_user(Path(_DEFAULT))).absolute()
+        self.home = (host_path(home) if home is not None else expand_user(Path(_DEFAULT))).absolute()
         self._seal = Seal(self.home / SEAL_KEY)
         self._remote_environment = remote_environment
-        self._policy = None if policy is None else policy.absolute()
+        self._policy = None if policy is None else host_path(policy).absolute()
         self._runs_hooks = runs_hooks
         self._on_wait = on_wait
         self._on_warnings = on_warnings

@@ -33,6 +33,7 @@ from avfs_git.model import (
 )
 from avfs_git.paths import WHOLE_VAULT, check_fork_name, list_given
 from avfs_git.sdk.dispatch import Dispatch
+from avfs_git.sdk.given import checked
 from avfs_git.sdk.handle import ForkHandle
 from avfs_git.sdk.parts import (
     clones,
@@ -76,6 +77,7 @@ else:
     fileevents = LazyModule("avfs_git.sdk.workspace.fileevents")  # and listen to nothing
 
 
+@checked
 class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
     """A vault that is open: a bare git repository, its forks and their workspaces.
 
@@ -419,6 +421,7 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
         return PullResult(fetched, upstream, merged, None, (*fetched.warnings, *merged.warnings))
 
 
+@checked
 class Workspace(WorkspaceFiles, WorkspaceSearch, WorkspaceMetadata, WorkspaceStates, WorkspaceMerging):
     """The workspace of a fork: its files and its checkpoints.
 
@@ -562,6 +565,7 @@ class Workspace(WorkspaceFiles, WorkspaceSearch, WorkspaceMetadata, WorkspaceSta
         return found
 
 
+@checked
 class Session(Mount):
     """A mount, from its start to its end. The end of a `with` block unmounts it.
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from avfs_git import Home, sdk
-from avfs_git.errors import CheckpointNotFound, InvalidInput, InvalidName
+from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, InvalidName
 from avfs_git.sdk import Vault
 
-_FILLED = {"old": "main", "new": "main", "rev": "main", "fork": "main", "directory": ".", "pattern": "a", "words": "a"}
+_FILLED = {
+    "old": "main",
+    "new": "main",
+    "rev": "main",
+    "fork": "main",
+    "directory": ".",
+    "pattern": "a",
+    "words": "a",
+}
 
 
 @pytest.fixture
@@ -48,7 +58,7 @@ def list_arguments(holder: object) -> Iterator[tuple[Callable[..., object], str,
 def complete(answer: object) -> None:
     """Begin what a method has not begun yet."""
     if isinstance(answer, Iterator):
-        next(answer)
+        next(answer, None)
     elif inspect.iscoroutine(answer):
         asyncio.run(answer)
 
@@ -298,3 +308,107 @@ def test_the_root_of_a_checkout_is_all(vault: Vault) -> None:
     assert not work.exists("later")
     work.undo()
     assert work.read("later") == b"later\n"
+
+
+class _Other:
+    """A value of a type that no parameter takes."""
+
+
+_OF_KIND: dict[str, object] = {
+    "int": 1,
+    "bytes": b"a",
+    "BinaryIO": io.BytesIO(),
+    "Sequence[str]": ["a"],
+    "Sequence[PathLike]": ["a"],
+    "Iterable[bytes]": [b"a"],
+}
+"""What a parameter of a kind gets that a method needs."""
+_LASTING = ("close", "wait", "mount", "unmount", "stop")
+
+
+def list_parameters(holder: object) -> Iterator[tuple[Callable[..., object], str, dict[str, Any], str]]:
+    """List each public method and each of its parameters, with what it needs and what it is said to be."""
+    for name, method in inspect.getmembers(holder, callable):
+        if name.startswith("_") or name in _LASTING:
+            continue
+        parameters = inspect.signature(method).parameters.values()
+        needed = {
+            each.name: _OF_KIND.get(str(each.annotation), _FILLED.get(each.name, "a"))
+            for each in parameters
+            if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        }
+        for each in parameters:
+            kind = str(each.annotation)
+            if kind.startswith("Unpack["):
+                for key, value in getattr(sdk, kind[7:-1]).__annotations__.items():
+                    yield method, key, needed, value.__forward_arg__
+            elif each.kind is each.VAR_POSITIONAL:
+                yield method, "*", needed, kind
+            else:
+                yield method, each.name, needed, kind
+
+
+def call_with(method: Callable[..., object], argument: str, needed: dict[str, Any], given: object) -> None:
+    """Call a method with a value for one parameter, and what it needs beside that."""
+    if argument == "*":
+        complete(method(*needed.values(), given))
+    else:
+        complete(method(**needed | {argument: given}))
+
+
+def test_a_value_of_another_type_is_refused_before_anything_is_done(vault: Vault, tmp_path: Path) -> None:
+    """Whichever parameter of whichever method gets it, by its annotation; the message names the parameter."""
+    seen = []
+    with Home(tmp_path / "home") as home:
+        before = vault.operations(), sorted(info.name for info in vault.list_forks()), home.list_vaults()
+        for holder in (home, vault, vault.workspace(), vault.policy):
+            for method, argument, needed, kind in list_parameters(holder):
+                seen.append(kind)
+                with pytest.raises(
+                    InvalidInput, match=f"`{argument.strip('*')}.*is needed, not a value of type '_Other'"
+                ):
+                    call_with(method, argument, needed, _Other())
+        assert (vault.operations(), sorted(info.name for info in vault.list_forks()), home.list_vaults()) == before
+    assert len(seen) > 300
+
+
+@pytest.mark.parametrize("given", [-1, 1.5, "", "zz", b"zz", ("a", 1), [1], {"A": 1}, {1: "A"}, None, True])
+def test_whatever_a_read_gets_it_raises_no_error_without_a_code(vault: Vault, given: object) -> None:
+    """A value may mean something or nothing: what is refused is a typed error."""
+    readers = (
+        "diff",
+        "log",
+        "grep",
+        "find",
+        "read",
+        "list_dir",
+        "walk",
+        "glob",
+        "tree",
+        "blame",
+        "operations",
+        "exec_plan",
+    )
+    for holder in (vault, vault.workspace()):
+        for method, argument, needed, _ in list_parameters(holder):
+            if method.__name__ in readers:
+                with suppress(AvfsError):
+                    call_with(method, argument, needed, given)
+
+
+@pytest.mark.needs("git")
+def test_values_of_the_right_type_that_mean_nothing_are_refused(vault: Vault) -> None:
+    """Each of these was an error of Python's, or an answer about something else."""
+    work = vault.workspace()
+    calls: list[Callable[[], object]] = [
+        lambda: work.diff("a", "b", context=-1),
+        lambda: work.diff("a", context=2**70),
+        lambda: vault.diff("a", "b", context=-1),
+        lambda: work.exec("true", stdin=2**70),
+        lambda: work.exec("true", env={"\ud800": "1"}),
+        lambda: Home("\ud800"),  # type: ignore[arg-type]  # what is tried
+        lambda: Home(5),  # type: ignore[arg-type]  # the same
+    ]
+    for call in calls:
+        with pytest.raises(InvalidInput):
+            call()

@@ -23,7 +23,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.scratch import put_loose, put_pack, scratch_repository
 from avfs_git.globs import PathGlobs, check_glob, is_of_path, quote_for_git, spell_for_git
 from avfs_git.model import GrepOutcome, GrepQuery, GrepSyntax
-from avfs_git.paths import Oid, TreePath, join, whole
+from avfs_git.paths import Oid, TreePath, join, lines_given, whole
 from avfs_git.patterns import compiled
 
 _SYNTAX = {GrepSyntax.EXTENDED: "-E", GrepSyntax.FIXED: "-F", GrepSyntax.PERL: "-P"}
@@ -35,7 +35,6 @@ _OUTCOME = {
 }
 _MAY_BE_EMPTY = compiled(rb"[*?{^$|(\\]|\A\n|\n\n|\n\Z")
 """What one of the patterns must have that match an empty line."""
-_CONTEXT_MAX = 999_999_999
 _THREADS_MAX = 8
 """As many as git takes by itself, on any machine.
 
@@ -60,8 +59,8 @@ def check_query(query: GrepQuery) -> None:
         )
     for glob in (*query.include, *query.exclude):
         check_glob(glob)
-    if not all(0 <= whole(lines) <= _CONTEXT_MAX for lines in (query.before, query.after)):
-        raise InvalidInput("a number of lines is negative or too large")
+    for lines in (query.before, query.after):
+        lines_given(lines)
     if query.max_count is not None and whole(query.max_count) < 1:
         raise InvalidInput("at least one match of each file has to be given")
 

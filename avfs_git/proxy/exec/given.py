@@ -21,6 +21,7 @@ _DEFAULTS = Command()
 _ITSELF = ("argv", "shell", "cwd", "env", "let_in", "stdin", "approve")
 _OPTIONS = tuple(name for name in Command.__match_args__ if name not in _ITSELF)
 """What decides how a command is run beside its text: an approval is for these, too, and the audit log has them."""
+_FD_MAX = 2**31 - 1
 _STDIN_MAX = 16 << 20
 """So many bytes can a command read that needs an approval."""
 
@@ -37,12 +38,14 @@ def make_request(command: Command, *, vault: Path, fork: str, root: Path) -> Req
         if b"\0" in text:
             raise InvalidInput("a command cannot hold a NUL byte")
     for name, value in command.env:
-        if not name or "=" in name or "\0" in name + value:
+        if not name or "=" in name or b"\0" in encode_given(name + value):
             raise InvalidInput("the name of an environment variable may not be empty or hold `=` or a NUL byte")
     limits = ((command.max_output, "limit of the output"), (command.max_output_file, "limit of the output's file"))
     for number, what in ((command.timeout_ms, "time limit"), *((most + 1, what) for most, what in limits)):
         if number is not None and number <= 0:
             raise InvalidInput(f"the {what} must be a positive number")
+    if isinstance(command.stdin, int) and not 0 <= command.stdin <= _FD_MAX:
+        raise InvalidInput(f"the command cannot read from descriptor {command.stdin}")
     if command.network and not command.isolate:
         raise InvalidInput(
             "the network is given to isolated commands, and this one has it: isolate it, or leave that out"

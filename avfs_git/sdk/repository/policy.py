@@ -20,6 +20,7 @@ from avfs_git.proxy.policy import decision, gate
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision
 from avfs_git.proxy.policy.policy import Policy
+from avfs_git.sdk.given import checked
 from avfs_git.sdk.parts import audited, forkinfo
 from avfs_git.values import replace
 from avfs_git.workspace.vault.log.audit import POLL_S, AuditEntry, AuditLog
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _DAY_NS = 86_400 * 10**9
 
 
+@checked
 class VaultPolicy:
     """The policy for commands in a vault."""
 

@@ -24,6 +24,7 @@ from avfs_git.proxy.exec.envelope import Command, ExecResult
 from avfs_git.proxy.exec.execute import Executor, Place
 from avfs_git.proxy.exec.run import Output, Stop
 from avfs_git.proxy.exec.steplog import StepLog, Steps
+from avfs_git.sdk.given import checked
 from avfs_git.sdk.spans import span
 from avfs_git.sdk.workspace.mount import Mount
 from avfs_git.session.life import point
@@ -172,6 +173,7 @@ class Running:
         return self._result
 
 
+@checked
 class Prepared(Closing):
     """A workspace that is kept ready for many commands, and the commands that ran in it since `Workspace.prepare`.
 

@@ -22,7 +22,7 @@ from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.locks.flocks import take
 from avfs_git.host.mounts.mounts import Mounted, detach, find_mount, is_dead
-from avfs_git.paths import WHOLE_VAULT
+from avfs_git.paths import WHOLE_VAULT, encode_given
 from avfs_git.session.life.mountsource import fork_of_source, is_ours, vault_of_source
 
 _CHOOSE = "Name an empty directory, or none at all."
@@ -47,7 +47,7 @@ def resolve(directory: str | os.PathLike[str]) -> Path:
     Raises:
         MountPointUnusable: If no directory can have that name.
     """
-    text = os.fspath(directory)
+    text = os.fsdecode(encode_given(directory))
     if not text or "\0" in text:
         raise MountPointUnusable(text, "it is no path", hint=_CHOOSE)
     return Path(os.path.realpath(text))

@@ -15,7 +15,7 @@ from avfs_git.gitstore.formats.trees import MODE_GITLINK
 from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Diff, FileDiff, ForkStat
-from avfs_git.paths import Oid, TreePath, maybe_oid, oid_of
+from avfs_git.paths import Oid, TreePath, lines_given, maybe_oid, oid_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.changes import find_last_sidecar
 from avfs_git.workspace.checkpoint.compared import recorded_sidecar
@@ -121,6 +121,7 @@ def _diff_files(
     *,
     patches: bool,
 ) -> tuple[FileDiff, ...]:
+    lines_given(context)
     if patches:
         return tuple(
             file_diff(source, change, context=context) for change in _find_changes(vault, source, old, new, paths)

@@ -1,0 +1,188 @@
+"""Values that callers give to the public API: those of another type are refused before anything is done.
+
+Decided here: what a parameter takes is what its annotation says, read at the first call of its method. What a text or a
+number has to be beside that is decided where it is used. `checked` marks the classes that callers hold. Safe from any
+thread; keeps nothing of a call.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
+from typing import Any, TypeVar
+
+from avfs_git.errors import InvalidInput
+from avfs_git.paths import list_given
+from avfs_git.values import NamedTuple
+
+_C = TypeVar("_C", bound=type)
+_ASYNC, _POSITIONAL, _NAMED = 0x80, 0x04, 0x08  # inspect.CO_COROUTINE and so on: that module takes long to load
+_OPTIONS = "avfs_git.sdk.options"
+_TEXTS = (str, bytes, bytearray, os.PathLike)
+_HELD = (list, tuple, set, frozenset, dict)
+
+
+class _Kind(NamedTuple):
+    """One kind of value that a parameter takes."""
+
+    says: str
+    types: tuple[type, ...]
+    of: tuple[tuple[_Kind, ...] | None, ...] = ()
+    """What is in a list, or what the names and the values of a mapping are; None for anything."""
+
+
+_Kinds = tuple[_Kind, ...]
+
+
+class _FileType(type):
+    """Tells a file by what it can do: the one of `tempfile` passes on what it is asked for."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return hasattr(value, "read") or hasattr(value, "write")
+
+
+class _File(metaclass=_FileType):
+    pass
+
+
+_KINDS: dict[str, _Kind] = {
+    "None": _Kind("", (type(None),)),
+    "str": _Kind("a text", (str,)),
+    "bytes": _Kind("bytes", (bytes, bytearray, memoryview)),
+    "int": _Kind("a whole number", (int,)),
+    "float": _Kind("a number", (int, float)),
+    "bool": _Kind("True or False", (bool,)),
+    "BinaryIO": _Kind("an open file", (_File,)),
+    "Path": _Kind("a path", (os.PathLike,)),
+    "os.PathLike[str]": _Kind("a path", (os.PathLike,)),
+    "PathLike": _Kind("a text or a path", (str, bytes, os.PathLike)),
+}
+
+
+def checked(holder: _C) -> _C:
+    """Have the public methods of a class, also inherited methods of the API, check the types of their values."""
+    package = __name__.rpartition(".")[0]
+    for base in reversed(holder.__mro__):
+        if base.__module__.startswith(package):
+            for name, method in list(vars(base).items()):
+                if isinstance(method, FunctionType) and not name.startswith("_"):
+                    setattr(holder, name, _wrap(method))
+    return holder
+
+
+def _wrap(method: FunctionType) -> Callable[..., Any]:
+    read: tuple[dict[str, _Kinds], list[str], str] | None = None
+
+    def check(args: tuple[object, ...], named: Mapping[str, object]) -> None:
+        nonlocal read
+        if read is None:
+            read = _read_method(method)
+        known, names, others = read
+        for number, value in enumerate(args):
+            name = names[number] if number < len(names) else others
+            if name in known:
+                _check(name, value, known[name])
+        for name, value in named.items():
+            if name in known:
+                _check(name, value, known[name])
+
+    if method.__code__.co_flags & _ASYNC:
+
+        @functools.wraps(method)
+        async def awaited(self: object, /, *args: object, **named: object) -> object:
+            check(args, named)
+            return await method(self, *args, **named)
+
+        return awaited
+
+    @functools.wraps(method)
+    def called(self: object, /, *args: object, **named: object) -> object:
+        check(args, named)
+        return method(self, *args, **named)
+
+    return called
+
+
+def _check(name: str, value: object, kinds: _Kinds) -> None:
+    """Refuse a value of another type than the kinds of a parameter, or with something else in it.
+
+    Raises:
+        InvalidInput: If so.
+    """
+    for kind in kinds:
+        if isinstance(value, kind.types) and not (kind.of and isinstance(value, _TEXTS)):
+            if len(kind.of) == 1 and kind.of[0] is not None and isinstance(value, _HELD):
+                for each in value:
+                    _check(name, each, kind.of[0])
+            elif len(kind.of) == 2 and isinstance(value, Mapping):
+                for pair in value.items():
+                    for each, wanted in zip(pair, kind.of, strict=True):
+                        if wanted is not None:
+                            _check(name, each, wanted)
+            return
+    if any(kind.says == "a list" for kind in kinds) and isinstance(value, _TEXTS):
+        list_given(value)  # type: ignore[arg-type]  # which refuses it
+    says = " or ".join(kind.says for kind in kinds if kind.says)
+    raise InvalidInput(f"`{name}`: {says} is needed, not a value of type '{type(value).__name__}'")
+
+
+# --- what annotations say ---------------------------------------------------------------------------------------------
+
+
+def _read_method(method: Any) -> tuple[dict[str, _Kinds], list[str], str]:
+    """Read what a method takes: the kinds by name, the names of what is given by position, that of all further ones."""
+    while hasattr(method, "__wrapped__"):
+        method = method.__wrapped__
+    code, names = method.__code__, method.__globals__
+    texts: dict[str, str] = dict(method.__annotations__)
+    given = list(code.co_varnames[1 : code.co_argcount])
+    more = list(code.co_varnames[code.co_argcount + code.co_kwonlyargcount :])
+    others = more.pop(0) if code.co_flags & _POSITIONAL else ""
+    if code.co_flags & _NAMED:
+        options = texts.pop(more[0], "").removeprefix("Unpack[").removesuffix("]")
+        __import__(_OPTIONS)
+        names = {**vars(sys.modules[_OPTIONS]), **names}
+        annotations = getattr(names.get(options), "__annotations__", {})
+        texts |= {name: getattr(kind, "__forward_arg__", kind) for name, kind in annotations.items()}
+    read = {name: _read(text, names) for name, text in texts.items() if name != "return"}
+    return {name: kinds for name, kinds in read.items() if kinds is not None}, given, others
+
+
+def _read(text: str, names: Mapping[str, object]) -> _Kinds | None:
+    """Read an annotation; None if it says nothing that can be checked."""
+    kinds: list[_Kind] = []
+    for part in _split(text, "|"):
+        outer, _, inner = part.removesuffix("]").partition("[")
+        found = _KINDS.get(part)
+        if found is None and outer in ("Sequence", "Iterable"):
+            found = _Kind("a list", (Iterable,), (_read(inner, names),))
+        elif found is None and outer == "Mapping":
+            found = _Kind("a mapping", (Mapping,), tuple(_read(each, names) for each in _split(inner, ",")))
+        elif found is None and outer == "tuple":
+            found = _Kind("a list", (tuple, list), (_read(_split(inner, ",")[0], names),))
+        elif found is None and outer == "Literal":
+            found = _KINDS["str"]
+        elif found is None and outer == "Callable":
+            found = _Kind("a function", (Callable,))  # type: ignore[arg-type]  # isinstance takes it
+        elif found is None:
+            named = names.get(part)
+            if not isinstance(named, type) or named.__module__ == "typing":
+                return None
+            found = _Kind(f"a value of type '{part}'", (str, named) if issubclass(named, str) else (named,))
+        kinds.append(found)
+    return tuple(kinds)
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """Split an annotation at a mark that stands in no brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter == mark and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
