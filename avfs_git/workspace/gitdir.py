@@ -50,6 +50,7 @@ from avfs_git.gitstore.formats.index import (
 )
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
+from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.worktree import IndexBusy
@@ -234,16 +235,18 @@ class GitDir:
         return list(followed.values())
 
     def _list_passed(self, basis: Oid | None) -> list[Oid]:
-        """List the trees of the commits by which git's log says that the branch has come from another, newest first."""
-        vault, found = self.opened.vault, list[Oid]()
-        moves = self.worktree.read_moves(HEADS + self.opened.fork)[-_PASSED_MAX:]
-        at = moves[-1].new if moves else basis
-        for move in reversed(moves):
-            if move.new != at or at in (None, basis) or not vault.store.exists(at):
+        """List the trees of the commits at which git's log has the branch after another, newest first.
+
+        Git does not log where avfs has moved it, so that the log may lead to no commit in between.
+        """
+        store, found = self.opened.vault.store, list[Oid]()
+        for move in reversed(self.worktree.read_moves(HEADS + self.opened.fork)[-_PASSED_MAX:]):
+            for at in (move.new, move.old):
+                if at is not None and store.exists(at) and (basis is None or not is_ancestor(store, at, basis)):
+                    found.append(store.read_commit(at).tree)
+            if basis in (move.new, move.old):
                 break
-            found.append(vault.store.read_commit(at).tree)
-            at = move.old
-        return found
+        return list(dict.fromkeys(found))
 
     def _follow_moved(
         self,

@@ -1200,7 +1200,7 @@ def test_a_commit_of_a_path_leaves_the_index_without_what_others_pushed(
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
-@pytest.mark.parametrize("how", ["update", "restore", "by hand"])
+@pytest.mark.parametrize("how", ["update", "update of two", "restore", "by hand"])
 def test_what_the_files_lacked_is_not_staged_as_removed(mounted: tuple[Workspace, Path], how: str) -> None:
     """`git add -A` stages that the files lack what others have pushed; no commit after they have it takes it back."""
     work, tree = mounted
@@ -1213,7 +1213,9 @@ def test_what_the_files_lacked_is_not_staged_as_removed(mounted: tuple[Workspace
     (tree / "mine").write_bytes(b"2\n")
     git_in(tree, "add", "-A")
     assert git_in(tree, "status", "--short") == "M  file\nM  mine\nD  theirs\n"
-    if how == "update":
+    if how.startswith("update"):
+        if how == "update of two":
+            others.push("more", b"theirs\n")
         work.update()
     elif how == "restore":
         work.restore("HEAD")
@@ -1569,3 +1571,20 @@ def test_an_update_brings_nothing_back_that_git_has_reset_away(
     assert "reset away" not in git_in(work.vault.path, "log", "--format=%s", "main")
     assert (tree / "theirs").read_bytes() == (tree / "more").read_bytes() == b"of others\n"
     assert (tree / "file").read_bytes() == b"own\n"
+
+
+def test_an_index_follows_from_a_commit_that_the_log_leads_past(
+    mounted: tuple[Workspace, Path], tmp_path: Path
+) -> None:
+    """Git does not log what avfs does to the branch; its own commit before that is not staged against what came later."""
+    work, tree = mounted
+    others = Others(work.vault.path, tmp_path / "clone")
+    others.push("theirs", b"of others\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "takes it back")
+    work.restore("HEAD~1")
+    others.push("more", b"of others\n")
+    work.update()
+
+    assert git_in(tree, "status", "--short") == ""
+    git_in(tree, "commit", "-q", "--allow-empty", "-m", "by git")
+    assert git_in(tree, "show", "HEAD:theirs") == "of others\n"

@@ -32,6 +32,7 @@ from avfs_git.errors import (
 )
 from avfs_git.gitstore.config.trust import check_owner
 from avfs_git.gitstore.formats.commits import Commit, Signature
+from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs.refs import OWN_REFS, RefChange, RefStore
 from avfs_git.gitstore.repofile import read_plain_file
@@ -444,7 +445,8 @@ class OpenVault:
         """
         head = self.read_head(fork)
         worktree, followed = Worktree(self.git_dir, fork_dir_name(fork)), self.find_followed(fork, head)
-        if lacked_since is not None and worktree.is_there and (worktree.basis()[1] or followed) == head:
+        basis = worktree.basis()[1] or followed
+        if lacked_since is not None and worktree.is_there and basis and is_ancestor(self.store, lacked_since, basis):
             worktree.note_basis(lacked_since)
         elif followed != head:
             self._note_move(fork, head)
