@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Workspace, faults
+from avfs_git.vfs.scan import upperwatch
 from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import Fingerprints
 from avfs_git.vfs.scan.upperwatch import UpperWatch
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.checkpoint.confirm import confirm_restored
 from avfs_git.workspace.restore import restore
-from tests.contract.test_upper_watch import CHANGES, check_recorded, few, tree_of, work
+from tests.contract.test_upper_watch import CHANGES, check_recorded, few, tree_of, watch_of, work
 from tests.support.failing import armed
+from tests.support.shown import read_shown
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("root", "overlayfs", "git", "user-xattrs", "whiteout")]
 __all__ = ["few", "work"]  # fixtures
@@ -128,6 +130,23 @@ def test_what_nobody_changes_is_confirmed(work: Workspace, confirmed: list[bool]
         work.checkpoint()
         check_recorded(work)
     assert confirmed == [True] * 3
+
+
+def test_what_comes_back_after_all_was_deleted_is_confirmed(
+    work: Workspace, confirmed: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer in which hardly anything is left is watched for one more capture: what was deleted may come back."""
+    tree = tree_of(work)
+    (tree / "many" / "link").unlink()
+    work.checkpoint()
+    saved = work.log()[0].checkpoint.id
+    before = read_shown(tree)
+    monkeypatch.setattr(upperwatch, "_WORTH", sum(map(len, watch_of(work)._known.values())))
+    work.remove("many", recursive=True)
+    work.restore(saved)
+    assert confirmed == [True]
+    assert read_shown(tree) == before
+    check_recorded(work)
 
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["before", "while"])

@@ -34,7 +34,7 @@ from avfs_git.vfs.scan.scan import FILE, SYMLINK, DirtySet, Found, is_own
 from avfs_git.vfs.scan.statcache import Fingerprints, StatCache, is_same_entry, take_fingerprint
 
 _WORTH: Final = 200
-"""A layer with fewer entries is scanned each time."""
+"""A layer with fewer entries is scanned each time, once a capture has found that it goes on to be so small."""
 _SPARE: Final = 32
 """Begin no watch where programs of this user could not begin so many more (`fs.inotify.max_user_instances`)."""
 _PROVEN_MOST: Final = 5000
@@ -77,6 +77,8 @@ class UpperWatch:
             self._watches.close()
         self._watches = None
         self._is_whole = False
+        self._was_small = False
+        """Whether the last recorded capture found fewer entries than are worth it: what was deleted may come back."""
         self._known: dict[TreePath, dict[bytes, int]] = {}
         """The watches of known entries, by directory and name."""
         self._entries: dict[int, tuple[TreePath, bytes]] = {}
@@ -162,9 +164,10 @@ class UpperWatch:
         entries = sum(map(len, self._known.values())) + sum(map(len, self._unknown.values()))
         if self._refused > _REFUSED_MOST or entries > self._room:
             self.close()
-        elif entries < _WORTH:
+        elif entries < _WORTH and self._was_small:
             self._start_over()
         elif self._watches is not None:
+            self._was_small = entries < _WORTH
             self._is_whole = self._is_told or self._see_whether_told()
         self._proven.clear()
 
@@ -358,8 +361,8 @@ class UpperWatch:
         return True
 
     def _mark(self, path: TreePath, name: bytes, *, deep: bool) -> None:
-        for marks in (self._marked, self._told):
-            marks[path, name] = marks.get((path, name), False) or deep
+        at = path, name
+        self._marked[at] = self._told[at] = deep or self._marked.get(at, False)
 
     def _forget_below(self, moved: set[TreePath]) -> None:
         """Forget everything below directories that came or went: they are scanned whole."""

@@ -60,6 +60,10 @@ class _Look(NamedTuple):
     emptied: list[TreePath]
     """Where directories were removed."""
 
+    def sizes(self, known: Mapping[TreePath, KnownContent]) -> dict[Oid, int]:
+        """Tell how large the files are: else each is looked up in the vault for that."""
+        return {known[path].oid: found.st_size for path, found in self.files.items()}
+
     def update(self) -> StatCacheUpdate:
         """Make what the stat cache has to know."""
         update = StatCacheUpdate()
@@ -86,7 +90,8 @@ def confirm_restored(
             _is_as_wanted(layer, path, found, plan.target) for path, found in look.directories.items()
         ):
             return None
-        return Captured(*trees, look.update(), sidecar_touched=not all(map(_keeps_sidecar, plan.steps)))
+        is_touched = not all(map(_keeps_sidecar, plan.steps))
+        return Captured(*trees, look.update(), sidecar_touched=is_touched, sizes=look.sizes(known))
 
     return _confirm(locked, plan.steps, known, confirm)
 
@@ -126,7 +131,7 @@ def confirm_advanced(
             above, name = split(directory) if directory != ROOT else (ROOT, SELF)
             edits.setdefault(above, {})[name] = _record(found, DIRECTORY_MODE, layer.dir_xattrs(directory))
         sidecar = edit_sidecar(sink, now[1], edits)
-        return Captured(tree, sidecar, look.update())
+        return Captured(tree, sidecar, look.update(), sizes=look.sizes(known))
 
     return _confirm(locked, steps, known, confirm)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -185,10 +186,12 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each restore was confirmed, in their order."""
     told: list[bool] = []
 
-    def note(*args: object) -> Captured | None:
+    def note(*args: Any) -> Captured | None:
         confirm: Callable[..., Captured | None] = confirm_restored
         found = confirm(*args)
         told.append(found is not None)
+        if found is not None:  # how large they are is not looked up once more
+            assert found.sizes.keys() == {known.oid for known in args[2].values()}
         return found
 
     monkeypatch.setattr(restore, "confirm_restored", note)
