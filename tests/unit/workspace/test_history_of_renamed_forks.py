@@ -236,3 +236,36 @@ def test_another_fork_of_a_former_name_is_not_taken_for_the_renamed_one(vault: V
         assert (made.fork, made.description) == ("old", "fork old from new")
     assert {info.name for info in vault.list_forks()} == {"main", "new", "old"}
     assert [vault.workspace(name).read("file") for name in ("old", "new")] == [b"two", b"two"]
+
+
+def test_undo_by_a_name_that_undo_took_from_a_fork_turns_nothing_of_that_fork(vault: Vault) -> None:
+    """The fork is there under its old name: what was done to it is undone there."""
+    vault.fork("task", source="main")
+    vault.rename_fork("task", "task2")
+    vault.undo()
+    before = vault.operations()
+    with pytest.raises(NothingToUndo):
+        vault.undo(fork="task2")
+
+    assert vault.operations() == before
+    assert vault.undo(fork="task").operation.description == "fork task from main"
+    assert not vault.has_fork("task")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_undo_by_a_name_restores_the_fork_that_had_it_before_one_that_undo_renamed_back(
+    vault: Vault, again: bool
+) -> None:
+    """The name was another's for a time only."""
+    vault.fork("new", source="main").write("a", b"new's")
+    vault.delete_fork("new")
+    vault.fork("old", source="main")
+    vault.rename_fork("old", "new")
+    vault.undo(fork="old")
+    if again:
+        vault.redo(fork="old")
+        vault.undo(fork="new")
+    vault.undo(fork="old")
+    assert vault.undo(fork="new").operation.description == "delete fork new"
+
+    assert vault.workspace("new").read("a") == b"new's"

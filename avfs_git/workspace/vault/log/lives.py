@@ -13,25 +13,46 @@ from itertools import takewhile
 from avfs_git.paths import is_fork_name
 from avfs_git.values import replace, value_class
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, label_ref
-from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, RENAMED_FROM, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, RENAMED_FROM, UNDO, OpRecord, RefMoveRecord
 
 Reader = Callable[[str], Iterable[OpRecord]]
 """Yields the operations that concern a name, newest first: those on a fork of that name, and perhaps others."""
 
 
-def read_life(read: Reader, fork: str, *, is_gone: bool = False) -> Iterator[tuple[OpRecord, frozenset[str]]]:
+def read_life(
+    read: Reader, fork: str, *, is_gone: bool = False, before: int | None = None
+) -> Iterator[tuple[OpRecord, frozenset[str]]]:
     """Yield what `read` has of a fork, newest first, each with the fork's name then, or the two of its rename.
 
     Another fork may have a name that this one had before, or gets later. With `is_gone`, the fork is the last to have
-    had the name; it may have another name now.
+    had the name; it may have another name now. With `before`, only what came before that operation counts.
     """
-    return ((record, names) for record, names in _walk(read, fork, is_gone=is_gone) if names)
+    return ((record, names) for record, names in _walk(read, fork, is_gone=is_gone, before=before) if names)
 
 
-def _walk(read: Reader, fork: str, *, is_gone: bool) -> Iterator[tuple[OpRecord, frozenset[str]]]:
+def find_given_back(read: Reader, fork: str) -> int | None:
+    """Find since which operation a name that is gone was only that of forks which undo has renamed back.
+
+    What was done to those is undone under their own names. Return None if the last fork of that name was another.
+    """
+    since: int | None = None
+    while True:
+        earlier = (each for each in read(fork) if since is None or each.id < since)
+        left = next(earlier, None)
+        if left is None or left.kind != UNDO or left.more.get(RENAMED_FROM) != fork:
+            return since
+        came = next((each for each in earlier if each.fork == fork and RENAMED_FROM in each.more), None)
+        if came is None:
+            return since
+        since = came.id
+
+
+def _walk(
+    read: Reader, fork: str, *, is_gone: bool, before: int | None = None
+) -> Iterator[tuple[OpRecord, frozenset[str]]]:
     """Yield what `read_life` does; without names, at the end, the rename by which another fork gave up the name."""
     name: str | None = fork
-    below, may_be_away = None, is_gone
+    below, may_be_away = before, is_gone
     while name is not None:
         at, name = name, None
         for record in read(at):

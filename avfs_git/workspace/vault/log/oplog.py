@@ -44,7 +44,15 @@ from avfs_git.values import record_class
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.announced import Announced
 from avfs_git.workspace.vault.log.audit import AuditLog
-from avfs_git.workspace.vault.log.lives import Reader, Span, find_name_today, read_life, read_spans, under_name
+from avfs_git.workspace.vault.log.lives import (
+    Reader,
+    Span,
+    find_given_back,
+    find_name_today,
+    read_life,
+    read_spans,
+    under_name,
+)
 from avfs_git.workspace.vault.log.loglines import (
     ANNOUNCED,
     HAPPENED,
@@ -360,7 +368,7 @@ class OpLog:
 
     def read_spans(self, fork: str) -> tuple[Span, ...]:
         """List the parts of a fork's life; reads all that the log has of it."""
-        return read_spans(self.read_fork, fork, is_gone=self._read_ref(HEADS + fork) is None)
+        return read_spans(self.read_fork, fork, is_gone=not self._is_there(fork))
 
     def find_name_today(self, record: OpRecord) -> str:
         """Name the fork that an operation was on as it is called today."""
@@ -489,16 +497,20 @@ class OpLog:
                 return not alone and not self._is_used(record)
             return not alone and (record.kind != FORK_CREATE or (not self._is_used(record) and is_as_made(record)))
 
-        for done, _ in self._replay_back(fork):
+        before = find_given_back(self.read_fork, fork) if fork is not None and not self._is_there(fork) else None
+        for done, _ in self._replay_back(fork, before):
             remade.clear()
             found = next(filter(is_next, reversed(done)), None)
             if found is not None:
                 return found
         return None
 
+    def _is_there(self, fork: str) -> bool:
+        return self._read_ref(HEADS + fork) is not None
+
     def _is_remade(self, name: str, left: OpRecord) -> bool:
         """Tell whether there is another fork of a name that an operation has taken from one, and the log knows it."""
-        if self._read_ref(HEADS + name) is None:
+        if not self._is_there(name):
             return False
         newest = next(self.read_fork(name), left)
         return left.id not in (newest.id, newest.target)
@@ -526,12 +538,14 @@ class OpLog:
                 return found
         return None
 
-    def _replay_back(self, fork: str | None) -> Iterator[tuple[list[OpRecord], list[OpRecord]]]:
+    def _replay_back(
+        self, fork: str | None, before: int | None = None
+    ) -> Iterator[tuple[list[OpRecord], list[OpRecord]]]:
         """Sort the newest operations at hand into those in force and those taken back, then more of them, at last all.
 
         An undo or redo whose target is older than the operations read does not count: more are read first.
         """
-        turns = (under_name(record, names, fork) for record, names in self._follow(self._read_turns, fork))
+        turns = (under_name(record, names, fork) for record, names in self._follow(self._read_turns, fork, before))
         records: list[OpRecord] = []
         while True:
             more = list(islice(turns, max(_TURNS, len(records))))
@@ -543,10 +557,12 @@ class OpLog:
             if is_all:
                 return
 
-    def _follow(self, read: Reader, fork: str | None) -> Iterator[tuple[OpRecord, frozenset[str]]]:
+    def _follow(
+        self, read: Reader, fork: str | None, before: int | None = None
+    ) -> Iterator[tuple[OpRecord, frozenset[str]]]:
         """Yield what `read` has of the life of a fork, or all, newest first, with the names that the fork had then."""
         if fork is not None:
-            return read_life(read, fork, is_gone=self._read_ref(HEADS + fork) is None)
+            return read_life(read, fork, is_gone=not self._is_there(fork), before=before)
         return ((record, frozenset()) for record in self.read())
 
     def _read_turns(self, fork: str) -> Iterator[OpRecord]:
