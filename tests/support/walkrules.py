@@ -18,6 +18,8 @@ Known, and told of by no rule here:
 
 - what a commit of git's over an unseen push takes out or stages otherwise than the files have it, the next update takes
   from the files or puts there (`Rules.of_others`);
+- undo passes over a commit of git's over an unseen push, and the next update brings back what undo took from the files
+  (`Rules.of_others`);
 - where git in the tree has looked between two pushes, and not after the second, its index does not follow the update
   (`Rules.stale`);
 - a file that git brought into the tree over an unseen push, and that we renamed, counts as ours when others take it back
@@ -111,6 +113,8 @@ class Rules:
     of_others: set[str] = field(default_factory=set)
     seen: frozenset[str] = frozenset()
     is_calm: bool = True
+    has_all: bool = True
+    """The files have what is on the branch, and git has done nothing since that was so."""
     is_moved: bool = False
     """A step of ours has moved a file, or let git forget one."""
     has_pushed: bool = False
@@ -136,8 +140,10 @@ class Rules:
         wrong += self._judge_commit(step) if step.is_of_git("commit") else self._judge_branch(step)
         wrong += self._judge_result(step) if step.is_of_avfs() and step.is_done else []
         wrong += self._judge_ours(step)
-        if step.is_of_avfs() and done.code == "vault.ref_conflict" and not self.has_pushed and self.is_calm:
-            wrong.append(f"refused, and nobody else has moved the branch: {done.said}")
+        if self.has_all and (
+            done.code == "vault.ref_conflict" or (step.is_of_avfs("status") and _tells_of_others(done.said))
+        ):
+            wrong.append("tells that others have moved the branch, and the files have that")
         self._note(step)
         self._note_git(step)
         return wrong
@@ -225,6 +231,7 @@ class Rules:
     # --- what is known after a step
 
     def _note_others(self, step: Step) -> None:
+        self.has_all = False
         self.is_between = self.is_between or (self.has_pushed and self.has_git_looked)
         self.has_pushed, self.has_git_looked = True, False
         was, now = tokens_of(step.before.saved), tokens_of(step.after.saved)
@@ -241,8 +248,11 @@ class Rules:
         if step.kind == "side" or (step.is_of_avfs() and step.verb not in _CALM):
             self.is_calm = False
         if step.is_of_avfs("undo", "redo", "restore"):
+            self.has_all = self.has_all and step.verb == "restore"
+            self.of_others |= _list_differing(step.before.files, step.after.files)
             self.fresh.clear()
         elif step.is_of_avfs("update", "checkpoint") and step.is_done and not step.after.is_elsewhere:
+            self.has_all = step.outcomes.isdisjoint({"conflicted", "recorded"})
             self.fresh = _theirs(files & saved)
             self.stale |= self.fresh if self.is_between else set()
             self.fresh -= self.stale
@@ -260,11 +270,13 @@ class Rules:
         if not step.is_of_git():
             return
         self.has_git_looked, self.is_between = True, False
+        self.has_all = self.has_all and step.verb in ("status", "diff", "add")
         self.brought |= tokens_of(after.files) - tokens_of(before.files)
         self.is_calm = self.is_calm and (step.verb in ("status", "diff") or "-a" in step.words)
         self.is_moved = self.is_moved or "--cached" in step.words
         if step.verb not in _KEEPS_IN_GIT:
             self.fresh.clear()
+            self.stale |= tokens_of(before.files) | tokens_of(before.saved)  # it may have staged anything of these
         if step.verb == "commit" and before.head != after.head:
             self.of_others |= _list_differing(before.saved, after.saved) & _list_differing(after.saved, after.files)
 
