@@ -267,16 +267,19 @@ class MergedTree:
                     raise fail(errno.EEXIST, path)
                 return there
             parts: Sequence[bytes] = path.split(b"/")
-            first = len(parts)
-            while first > 1:  # from the end: mostly all but the last are there
-                with contextlib.suppress(FileNotFoundError):
-                    self.resolve(TreePath(b"/".join(parts[: first - 1])))
-                    break
-                first -= 1
+            first = 1
+            with contextlib.suppress(FileNotFoundError):  # mostly all but the last are there
+                self.resolve(TreePath(path.rpartition(b"/")[0]))
+                first = len(parts)
             for count in range(first, len(parts) + 1):
-                parent, name, found = self._walk(TreePath(b"/".join(parts[:count])), follow_last=True)
+                here = TreePath(b"/".join(parts[:count]))
+                parent, name, found = self._walk(here, follow_last=True)
                 if found is None:
                     found = self.making.mkdir(parent, name, mode if count == len(parts) else None)
+                    if (
+                        self._paths.get(here.rpartition(b"/")[0]) is parent
+                    ):  # without symbolic links: the next one begins here
+                        self._remember_path(here, found)
                 elif not found.is_dir:
                     raise fail(errno.ENOTDIR if count < len(parts) else errno.EEXIST, path)
                 there = found

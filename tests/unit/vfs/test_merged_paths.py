@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -313,6 +314,42 @@ def test_make_dir_with_parents(fill: Fill) -> None:
         tree.make_dir(_path("a"))
     with pytest.raises(FileNotFoundError):
         tree.make_dir(_path("x/y"))
+
+
+def _count_calls(act: Callable[[], object]) -> int:
+    """Count the calls of Python's functions that something takes."""
+    count = 0
+
+    def note(_frame: object, event: str, _value: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(note)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("start", ["", "there/" * 200, "link/"])
+def test_a_deep_path_costs_what_it_is_long(layers: Layers, start: str) -> None:
+    """No directory on the way is looked for from the root; a symbolic link on the way changes only where it leads."""
+    tree = layers.open()
+    if start == "link/":
+        tree.make_dir(_path("real"))
+        tree.make_symlink(_path("link"), b"real")
+    elif start:
+        tree.make_dir(_path(start.rstrip("/")), parents=True)
+
+    def make(top: str, depth: int) -> Callable[[], object]:
+        return lambda: tree.make_dir(_path(f"{start}{top}{'/d' * depth}"), parents=True)
+
+    few, many = _count_calls(make("a", 100)), _count_calls(make("b", 400))
+    if start != "link/":
+        assert many < 5 * few
+    where = "real/" if start == "link/" else start
+    assert tree.attr(_path(f"{where}b{'/d' * 400}")).mode == tree.attr(_path(f"{where}a{'/d' * 100}")).mode
 
 
 def test_the_root_is_neither_removed_nor_moved(fill: Fill) -> None:
