@@ -265,6 +265,18 @@ class VaultNotFound(VaultError, code="vault.not_found", exit_code=11):
         self._say(f"there is no vault {quote(name)}", "See them with `avfs vault list`.", vault=name)
 
 
+class VaultGone(VaultNotFound, code="vault.gone"):
+    """A vault that is open was deleted or moved away meanwhile."""
+
+    def __init__(self, name: str, path: str) -> None:
+        self._say(
+            f"the vault {quote(name)} is gone: '{path}' was deleted or moved, or is another one by now",
+            "See the vaults with `avfs vault list`, and open it anew if it is there.",
+            vault=name,
+            path=path,
+        )
+
+
 class NoVaultChosen(VaultError, code="vault.not_chosen", exit_code=11):
     """No vault was named and none is current."""
 

@@ -112,6 +112,7 @@ class Dispatch:
         """Record what file calls did, and close the vault and its workspaces. A second call does nothing."""
         for fork in list(self._file_calls):
             with contextlib.suppress(AvfsError):  # then the next operation on the fork records it
+                self.core.check_there()
                 self.tell(self.record_changes(fork))
         with self._lock:
             for opened in self._workspaces.values():

@@ -1,8 +1,9 @@
-"""Values that callers give to the public API: those of another type are refused before anything is done.
+"""What every call of the public API is checked for, before anything is done and again where it fails.
 
-Decided here: what a parameter takes is what its annotation says, read at the first call of its method. What a text or a
-number has to be beside that is decided where it is used. `checked` marks the classes that callers hold. Safe from any
-thread; keeps nothing of a call.
+Decided here: a value of another type is refused; what a parameter takes is what its annotation says, read at the first
+call of its method. What a text or a number has to be beside that is decided where it is used. And a vault that was
+deleted since it was opened is told as that, not as what a call would find missing first. `checked` marks the classes
+that callers hold. Safe from any thread; keeps nothing of a call.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
 from typing import Any, TypeVar
 
-from avfs_git.errors import InvalidInput
+from avfs_git.errors import AvfsError, InvalidInput
 from avfs_git.paths import list_given
 from avfs_git.values import NamedTuple
 
@@ -63,17 +64,25 @@ _KINDS: dict[str, _Kind] = {
 
 
 def checked(holder: _C) -> _C:
-    """Have the public methods of a class, also inherited methods of the API, check the types of their values."""
+    """Have the public methods of a class, also inherited methods of the API, check what they are given.
+
+    A class with a method `_check_there` has it called, too.
+    """
+    there: Callable[[Any], None] = getattr(holder, "_check_there", _is_there)
     package = __name__.rpartition(".")[0]
     for base in reversed(holder.__mro__):
         if base.__module__.startswith(package):
             for name, method in list(vars(base).items()):
                 if isinstance(method, FunctionType) and not name.startswith("_"):
-                    setattr(holder, name, _wrap(method))
+                    setattr(holder, name, _wrap(method, there if name != "close" else _is_there))
     return holder
 
 
-def _wrap(method: FunctionType) -> Callable[..., Any]:
+def _is_there(holder: object) -> None:
+    """Find nothing missing."""
+
+
+def _wrap(method: FunctionType, there: Callable[[Any], None]) -> Callable[..., Any]:
     read: tuple[dict[str, _Kinds], list[str], str] | None = None
 
     def check(args: tuple[object, ...], named: Mapping[str, object]) -> None:
@@ -93,15 +102,25 @@ def _wrap(method: FunctionType) -> Callable[..., Any]:
 
         @functools.wraps(method)
         async def awaited(self: object, /, *args: object, **named: object) -> object:
+            there(self)
             check(args, named)
-            return await method(self, *args, **named)
+            try:
+                return await method(self, *args, **named)
+            except (AvfsError, OSError):
+                there(self)
+                raise
 
         return awaited
 
     @functools.wraps(method)
     def called(self: object, /, *args: object, **named: object) -> object:
+        there(self)
         check(args, named)
-        return method(self, *args, **named)
+        try:
+            return method(self, *args, **named)
+        except (AvfsError, OSError):
+            there(self)
+            raise
 
     return called
 

@@ -94,6 +94,9 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
     def __repr__(self) -> str:
         return f"<Vault {self.name!r}>"
 
+    def _check_there(self) -> None:
+        self._core.check_there()
+
     def close(self) -> None:
         """Close the vault and its workspaces. A second call does nothing."""
         self._dispatch.close()
@@ -449,6 +452,9 @@ class Workspace(WorkspaceFiles, WorkspaceSearch, WorkspaceMetadata, WorkspaceSta
             dispatch, core = self.vault._dispatch, self.vault._core  # noqa: SLF001 - the classes of this package are one interface
             dispatch.delete_fork(self.fork, lambda _: identity.identify(core, self.fork) == self._entered)
         self.close()
+
+    def _check_there(self) -> None:
+        self._at.core.check_there()
 
     def close(self) -> None:
         """Release the workspace; its vault closes it. Only the end of a `with` block deletes an ephemeral fork."""

@@ -91,7 +91,7 @@ def tree(mount_dir: Path) -> Path:
 
 def end_all(vault: Vault) -> None:
     """End what a failed test may have left."""
-    for info in vault.sessions():
+    for info in vault.sessions() if vault.path.exists() else ():
         with contextlib.suppress(AvfsError):
             found = vault.find_session(info.fork)
             if found is not None:

@@ -43,6 +43,9 @@ class VaultPolicy:
         self.gate = asked
         """The gate that `Workspace.exec` asks."""
 
+    def _check_there(self) -> None:
+        self._core.check_there()
+
     @property
     def vault_file(self) -> Path:
         """The vault's policy file, which need not exist."""

@@ -187,6 +187,9 @@ class Prepared(Closing):
         self._executor = make_executor(at, keep=True)
         self._log = StepLog(at.opened.layout.root, at.fork)
 
+    def _check_there(self) -> None:
+        self._at.core.check_there()
+
     def close(self) -> None:
         """Stop showing the workspace. A second call does nothing."""
         self._executor.close()

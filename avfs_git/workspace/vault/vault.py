@@ -27,6 +27,7 @@ from avfs_git.errors import (
     NotAVault,
     NotWritable,
     RefDamaged,
+    VaultGone,
     WorkspaceBusy,
     quote,
 )
@@ -110,6 +111,7 @@ class OpenVault:
             check_owner(git_dir)
         check_repository(git_dir)
         self.git_dir = git_dir
+        self._place = os.stat(git_dir)
         self.name = name or str(git_dir)
         self.layout = VaultLayout(git_dir)
         self.layout.read_format()
@@ -125,6 +127,20 @@ class OpenVault:
         self._store: ObjectStore | None = None
         self._lock = threading.Lock()
         self._fork_locks = NameLocks(self.layout.fork_locks)
+
+    def check_there(self) -> None:
+        """Make sure that the vault is still where it was opened: what is read or written there would be of no vault.
+
+        Raises:
+            VaultGone: If it was deleted or moved, or another one is in its place.
+        """
+        with contextlib.suppress(PermissionError):
+            try:
+                is_there = os.path.samestat(os.stat(self.git_dir), self._place)
+            except (FileNotFoundError, NotADirectoryError):
+                is_there = False
+            if not is_there:
+                raise VaultGone(self.name, os.fspath(self.git_dir))
 
     @property
     def store(self) -> ObjectStore:
