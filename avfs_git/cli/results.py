@@ -63,6 +63,8 @@ class Whereabouts(TypedDict):
     mounted_at: Path | None
     status: Status | None
     """What the fork's next checkpoint would save."""
+    undo: Operation | None
+    """What `avfs undo` takes back next, as far as the log has it; null where it would be refused."""
 
 
 class VaultList(TypedDict):

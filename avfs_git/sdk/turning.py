@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import NoForks, WorkspaceBusy, WorkspaceMounted, quote
-from avfs_git.model import UndoResult, Warning
+from avfs_git.errors import AvfsError, NoForks, WorkspaceBusy, WorkspaceMounted, quote
+from avfs_git.model import Operation, UndoResult, Warning
 from avfs_git.sdk.parts import forkrename, gitmoves, opdetails, operations, oprecord, undo
 from avfs_git.values import replace
 
@@ -58,6 +58,17 @@ def plan_undo(at: Dispatch, fork: str | None, *, inside: bool = False, alone: bo
             with at.open_workspace(record.fork).locked(to_read=True) as locked:
                 forkrename.check_at_rest(locked)
     return replace(planned := opdetails.plan_undo(at.core, fork, alone=alone), warnings=(*told, *planned.warnings))
+
+
+def find_undo(at: Dispatch, fork: str) -> Operation | None:
+    """Tell which operation undo takes back next, by the log alone; None where that would be refused now."""
+    try:
+        record = undo.require_next(at.core, fork, oprecord.UNDO)
+        undo.check_planned(at.core, record)
+        _is_of_session(at, record, oprecord.UNDO)
+    except AvfsError:
+        return None
+    return record.to_operation()
 
 
 def _find_user(at: Dispatch, fork: str) -> str | None:

@@ -793,6 +793,31 @@ def test_avfs_alone_says_where_one_is(cli: Cli, tmp_path: Path, monkeypatch: pyt
     assert cli("--vault", "nosuch").status == 11
 
 
+def test_avfs_alone_tells_to_undo_only_what_undo_takes_back(cli: Cli, tmp_path: Path) -> None:
+    """Where nothing was done yet, or all of it is taken back, undo is refused, and is no advice."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a").write_text("1")
+    cli("vault", "create", "v", "--from", f"{tmp_path}/source").ok()
+
+    def is_advised() -> bool:
+        shown = plain(at_terminal("--vault", "v")[1])
+        assert "Fork main of vault v" in shown
+        assert (cli("--vault", "v", "--json").ok().result["undo"] is not None) == ("undo`" in shown)
+        return "undo`" in shown
+
+    assert not is_advised()
+    assert cli("--vault", "v", "undo").status == 36
+    cli("--vault", "v", "write", "a", "2").ok()
+    assert is_advised()
+    assert cli("--vault", "v", "--json").ok().result["undo"]["description"] == "write 'a'"
+    cli("--vault", "v", "checkpoint", "save").ok()
+    assert is_advised()
+    cli("--vault", "v", "undo").ok()
+    assert is_advised()
+    cli("--vault", "v", "undo").ok()
+    assert not is_advised()
+
+
 def test_avfs_alone_in_a_clone(cli: Cli, clone: Path, at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the clone, the fork, and where that is mounted."""
     monkeypatch.chdir(clone)
@@ -801,3 +826,4 @@ def test_avfs_alone_in_a_clone(cli: Cli, clone: Path, at: Path, monkeypatch: pyt
     assert ": 2 forks, none is named here\n" in cli().ok().text
     monkeypatch.chdir(at / "two")
     assert f"\nMounted at '{at}/two'\nEverything is saved\n" in cli().ok().text
+    assert cli("--json").ok().result["undo"] is None  # the fork itself is taken back once it is not mounted

@@ -132,6 +132,13 @@ class VaultHistory:
         """
         return turning.turn(self._dispatch, fork, back=True) if not dry_run else turning.plan_undo(self._dispatch, fork)
 
+    def next_undo(self, *, fork: str | None = None) -> Operation | None:
+        """Tell which operation `undo` takes back next, as far as the log has it; None where undo would be refused.
+
+        Writes nothing: changes of files that are not in the log yet would be undone first.
+        """
+        return turning.find_undo(self._dispatch, self._core.choose_fork(fork))
+
     @noted("redo")
     def redo(self, *, fork: str | None = None) -> UndoResult:
         """Redo the operation that was undone last."""

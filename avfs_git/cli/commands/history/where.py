@@ -28,12 +28,23 @@ def command(state: State) -> Whereabouts:
                 "origin": vault.origin(),
                 "mounted_at": None,
                 "status": None,
+                "undo": None,
             }
             if fork is not None:
                 with closing(vault.workspace(fork)) as workspace:
                     found["status"] = workspace.status()
                 session = vault.find_session(fork)
                 found["mounted_at"] = session.path if session is not None else None
+                found["undo"] = vault.next_undo(fork=fork)
             return found
     except NoVaultChosen:
-        return {"vault": None, "fork": None, "forks": (), "origin": None, "mounted_at": None, "status": None}
+        nothing: Whereabouts = {
+            "vault": None,
+            "fork": None,
+            "forks": (),
+            "origin": None,
+            "mounted_at": None,
+            "status": None,
+            "undo": None,
+        }
+        return nothing

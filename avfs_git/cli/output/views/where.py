@@ -41,6 +41,7 @@ def where(text: TextOutput, here: Whereabouts) -> None:
     if here["mounted_at"] is not None:
         text.line(f"Mounted at '{_show(here['mounted_at'])}'")
     status = here["status"]
+    undo = ", take back the last step with `avfs undo`" if here["undo"] is not None else ""
     if status is not None:
         changed, beside = len(status.changed_files), len(status.sidecar_changed)
         more = f", and {beside} ignored or not known to git" if beside else ""
@@ -48,12 +49,9 @@ def where(text: TextOutput, here: Whereabouts) -> None:
         if status.merging is not None:
             text.hint(f"A {status.merging.operation.replace('_', '-')} is not finished; see `avfs status`.")
         elif not status.clean:
-            text.hint(
-                "See it with `avfs diff`, save it with `avfs checkpoint save [LABEL]`, take back the last step with "
-                "`avfs undo`."
-            )
+            text.hint(f"See it with `avfs diff`, save it with `avfs checkpoint save [LABEL]`{undo}.")
         else:
-            text.hint("See what was done with `avfs log` and `avfs op log`; take back the last step with `avfs undo`.")
+            text.hint(f"See what was done with `avfs log` and `avfs op log`{undo}.")
     if here["mounted_at"] is None:
         text.hint(f"Work in it with `avfs shell`, or mount it with `avfs mount {shlex.quote(here['fork'])} DIR`.")
     elif here["origin"] is not None:
