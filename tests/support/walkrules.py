@@ -20,10 +20,8 @@ Known, and told of by no rule here:
   from the files or puts there (`Rules.of_others`);
 - undo passes over a commit of git's over an unseen push, and the next update brings back what undo took from the files
   (`Rules.of_others`);
-- where git in the tree has looked between two pushes, and not after the second, its index does not follow the update
-  (`Rules.stale`);
 - a file that git brought into the tree over an unseen push, and that we renamed, counts as ours when others take it back
-  (`Rules.brought`);
+  (`Rules.brought`); so does any such file when a forced push takes the branch back;
 - a commit that a forced push took from the branch comes back with what the fork has on it, as git merges
   (`Rules.dropped`).
 """
@@ -79,7 +77,7 @@ class Step:
             return (
                 self.verb in _KEEPS_IN_GIT
                 or (self.verb == "rm" and "--cached" in self.words)
-                or (self.verb == "reset" and "--hard" not in self.words)
+                or (self.verb == "reset" and not {"--hard", "--merge", "--keep"} & {*self.words})
             )
         return self.kind in ("others", "unmount", "mount", "tick", "side")
 
@@ -94,7 +92,7 @@ class Rules:
         dropped: Those that they took by a forced push.
         brought: Lines of others that git in the tree put into the files.
         fresh: Lines of others that the files, the branch and, as far as avfs knows, git's index have.
-        stale: Those that the index may not have.
+        stale: Those of which git in the tree may have staged anything.
         ours: Lines of ours that can be had again.
         touched: Paths that a step of ours has changed.
         of_others: Paths that others have changed.
@@ -117,11 +115,6 @@ class Rules:
     """The files have what is on the branch, and git has done nothing since that was so."""
     is_moved: bool = False
     """A step of ours has moved a file, or let git forget one."""
-    has_pushed: bool = False
-    has_git_looked: bool = True
-    """Git in the tree has looked since others pushed last."""
-    is_between: bool = False
-    """Git has looked between two pushes, and not after the second."""
     undone: View | None = None
     """What was there before an undo that was the last step."""
 
@@ -232,12 +225,12 @@ class Rules:
 
     def _note_others(self, step: Step) -> None:
         self.has_all = False
-        self.is_between = self.is_between or (self.has_pushed and self.has_git_looked)
-        self.has_pushed, self.has_git_looked = True, False
         was, now = tokens_of(step.before.saved), tokens_of(step.after.saved)
         self.of_others |= _list_differing(step.before.saved, step.after.saved)
         self.gone = (self.gone | _theirs(was - now)) - now
-        self.dropped |= _theirs(was - now) if step.words[1] == "drop" else set()
+        if step.words[1] == "drop":
+            self.dropped |= _theirs(was - now)
+            self.open |= self.brought & self.dropped
         self.ours -= was - now
         self.fresh &= now
 
@@ -254,7 +247,6 @@ class Rules:
         elif step.is_of_avfs("update", "checkpoint") and step.is_done and not step.after.is_elsewhere:
             self.has_all = step.outcomes.isdisjoint({"conflicted", "recorded"})
             self.fresh = _theirs(files & saved)
-            self.stale |= self.fresh if self.is_between else set()
             self.fresh -= self.stale
         else:
             self.fresh &= files
@@ -269,7 +261,6 @@ class Rules:
             self.open |= self.brought & tokens_of({path: before.files.get(path, b"") for path in step.words[1:]})
         if not step.is_of_git():
             return
-        self.has_git_looked, self.is_between = True, False
         self.has_all = self.has_all and step.verb in ("status", "diff", "add")
         self.brought |= tokens_of(after.files) - tokens_of(before.files)
         self.is_calm = self.is_calm and (step.verb in ("status", "diff") or "-a" in step.words)

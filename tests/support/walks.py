@@ -58,6 +58,22 @@ _GIT = (
     *["mv PATH NEW", "rm -q PATH", "rm -q --cached PATH"],
     *["merge -q --no-edit other", "merge -q --no-edit side", "cherry-pick other", "rebase -q other", "rebase -q side"],
     *["revert --no-edit HEAD", "apply -3 other", "checkout -q other -- PATH"],
+    *[
+        "reset -q --keep HEAD~1",
+        "reset -q --merge",
+        "stash -q -u",
+        "stash apply -q",
+        "clean -fdq",
+        "add -u",
+        "branch -f other main",
+    ],
+    *[
+        "merge -q --squash other",
+        "merge -q --no-ff --no-edit other",
+        "cherry-pick -n other",
+        "commit -q -m with -i PATH",
+    ],
+    *["restore --source=HEAD~1 PATH", "restore --source=HEAD --staged --worktree .", "checkout -q main -- ."],
     *["abort", "rebase --continue", "cherry-pick --continue"],
     *["status", "diff"] * 2,
 )

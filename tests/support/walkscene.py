@@ -401,7 +401,7 @@ class Scene:
     def _show_staged(self, options: tuple[str, ...]) -> str:
         """Show what a commit is about to take, as git does for who asks before."""
         how: tuple[str, ...] = ("--cached",)
-        if "-a" in options:
+        if "-a" in options or "-i" in options:
             how = ()
         elif "--" in options:
             how = ("HEAD", "--", *options[options.index("--") + 1 :])
