@@ -228,7 +228,9 @@ def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None,
     found = next((one for one in merging.conflicts if os.fsencode(one.path) == path), None)
     if found is None:
         raise PathUnsuitable(b"/" + path, "is not in conflict")
-    if content is not None or take_side is not None:
+    if content is None and _is_submodule_there(locked, found, path, take_side):
+        pass  # it is there, and nothing of it is written
+    elif content is not None or take_side is not None:
         wanted = _find_wanted(locked, found, path, take_side, content)
         _ask(locked, path, wanted)
         if wanted is None:
@@ -238,6 +240,18 @@ def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None,
     _remove_aside(locked, found)
     found.resolved = True
     locked.write_state()
+
+
+def _is_submodule_there(locked: LockedWorkspace, found: OpenConflict, path: TreePath, take_side: str | None) -> bool:
+    """Whether a side is a submodule at a commit that the workspace has at the path."""
+    side = (
+        found.ours if take_side == MergeStrategy.OURS else found.theirs if take_side == MergeStrategy.THEIRS else None
+    )
+    if side is None or side[1] != MODE_GITLINK:
+        return False
+    preview = Preview(locked)
+    tree = preview.captured.tree
+    return tree is not None and find_entry(preview, tree, path) == (MODE_GITLINK, oid_of(side[2]))
 
 
 def _find_wanted(
@@ -252,7 +266,13 @@ def _find_wanted(
     if side is None:
         return None
     if side[1] == MODE_GITLINK:
-        raise PathUnsuitable(b"/" + path, "is a submodule, whose commit git keeps")
+        error = PathUnsuitable(b"/" + path, f"is a submodule, which only git moves to {quote(side[2])}")
+        name = shlex.quote(os.fsdecode(path))
+        error.hint = (
+            f"Run `avfs resolve {name}`, which leaves it as it is, and `avfs merge --continue`; then in the live tree "
+            f"`git update-index --add --cacheinfo 160000,{side[2]},{name}` and `git commit`."
+        )
+        raise error
     return side[1], locked.vault.store.read_blob(oid_of(side[2]))
 
 

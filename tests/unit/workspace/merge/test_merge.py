@@ -793,6 +793,39 @@ def test_undo_after_a_squash_takes_back_one_operation(home: Avfs, vault: Vault, 
         assert main.read("text") == b"edited\n"
 
 
+def _commit_submodule(vault: Vault, branch: str, commit: str, parent: str, blob: str) -> str:
+    """Commit a tree with a file `text` and a submodule, as the head of a branch."""
+    argv = ["git", f"--git-dir={vault.path}", "mktree"]
+    listed = f"100644 blob {blob}\ttext\n160000 commit {commit}\tmodule\n"
+    tree = subprocess.run(argv, input=listed, check=True, capture_output=True, text=True).stdout.strip()
+    who = ["-c", "user.name=x", "-c", "user.email=x@y"]
+    made = git(vault.path, *who, "commit-tree", tree, "-p", parent, "-m", branch).strip()
+    git(vault.path, "update-ref", f"refs/heads/{branch}", made)
+    return made
+
+
+def test_a_submodule_in_conflict_is_left_where_it_is_by_either_name(vault: Vault, work: Workspace) -> None:
+    """Our side is what is there; the other one only git moves it to, and the error says how."""
+    work.write("text", b"base\n")
+    work.checkpoint("start")
+    blob, start = (git(vault.path, "rev-parse", name).strip() for name in ("main:text", "main"))
+    base = _commit_submodule(vault, "base", "1" * 40, start, blob)
+    for name, commit in (("ours", "2" * 40), ("theirs", "3" * 40)):
+        _commit_submodule(vault, name, commit, base, blob)
+    ours = vault.workspace("ours")
+    assert ours.merge("theirs", on_conflict="workspace").conflicts[0].kind == ConflictKind.SUBMODULE
+    with pytest.raises(PathUnsuitable) as refused:
+        ours.resolve("module", "theirs")
+    assert f"--cacheinfo 160000,{'3' * 40},module" in str(refused.value.hint)
+    assert "avfs resolve module" in str(refused.value.hint)
+
+    assert ours.resolve("module", "ours").unresolved == ()
+    ours.continue_merge()
+
+    assert git(vault.path, "rev-parse", "ours:module").strip() == "2" * 40
+    assert ours.status().clean
+
+
 @pytest.mark.parametrize("conflicts", [False, True])
 def test_a_submodule_goes_to_where_the_source_has_it(vault: Vault, work: Workspace, conflicts: bool) -> None:
     """The commit that git records of a submodule is merged as a file is, though no file of the workspace says it."""
@@ -801,12 +834,7 @@ def test_a_submodule_goes_to_where_the_source_has_it(vault: Vault, work: Workspa
     blob = git(vault.path, "rev-parse", "main:text").strip()
     heads = [git(vault.path, "rev-parse", "main").strip()]
     for name, commit in (("ours", "1" * 40), ("theirs", "2" * 40)):
-        argv = ["git", f"--git-dir={vault.path}", "mktree"]
-        listed = f"100644 blob {blob}\ttext\n160000 commit {commit}\tmodule\n"
-        tree = subprocess.run(argv, input=listed, check=True, capture_output=True, text=True).stdout.strip()
-        who = ["-c", "user.name=x", "-c", "user.email=x@y"]
-        heads.append(git(vault.path, *who, "commit-tree", tree, "-p", heads[-1], "-m", name).strip())
-        git(vault.path, "update-ref", f"refs/heads/{name}", heads[-1])
+        heads.append(_commit_submodule(vault, name, commit, heads[-1], blob))
     ours, theirs = vault.workspace("ours"), vault.workspace("theirs")
     ours.write("text" if conflicts else "own", b"ours\n")
     theirs.write("text" if conflicts else "other", b"theirs\n")
