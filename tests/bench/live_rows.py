@@ -22,9 +22,12 @@ _TWO_LAYERS = (
 _ALIKE = {
     "`git add": "The content of each new object is written out, 200 for one commit; git does not wait for that in a "
     "plain clone.",
-    "restore of everything": "Each file is made again, and gets a new time: half of the time, and the kernel's. The "
-    "rest goes to comparing both states and confirming the result.",
-    "restore o": "A restore reads and saves what it replaces, which git drops: more than half of its processor time. On "
+    "restore of everything": "Each file is made again, and gets a new time. The kernel's part is a quarter, as long as "
+    "for git; the rest is Python, 45 µs a file. Of all, making the files takes two fifths, comparing both states a third, "
+    "looking at the result and saving a seventh each.",
+    "restore o": "A restore reads and saves what it replaces, which git drops: more than half of its processor time. The "
+    "kernel's part is no longer than for git, 12 to 14 ms; the rest is Python: 0.1 ms for each of 1,020 files, and "
+    "0.33 for each of 300 that lie in 250 directories, of which each has a tree and a tree of the sidecar. On "
     "ext4 without a journal, a new file takes the kernel up to 1 ms where many were removed in the last minutes, since "
     "it passes over each of their inodes (`recently_deleted` in fs/ext4/ialloc.c); see the rows on ext4 in RAM.",
     "status of 1,000": "A status goes on from the last one. Where the kernel shows the tree, nothing tells what "
@@ -64,11 +67,17 @@ CAUSES = {
 }
 """Why a bar is missed, from profiles, by what the name of its row has in it; of live trees by FUSE."""
 SHARED_CAUSES = {
-    "restore of everything deleted, mounted": "Making a file takes the kernel 1.4 times as long on overlayfs as in a "
-    "plain directory, 1.5 times what git takes for all, and is half of the time. A third goes to capturing "
-    "the result, which programs may have changed meanwhile, the rest to saving and comparing.",
+    "restore of everything deleted, mounted": "The kernel's part is a third, three times what it takes for git: making "
+    "a file takes 1.4 times as long on overlayfs as in a plain directory, and each file that comes back is watched. Of "
+    "all, a third goes to finding that no program has touched the result, a quarter to making the files, a quarter to "
+    "saving, of which half is what the kernel has told of the deletions, and a fifth to comparing both states.",
     "20 changed, mounted": "On overlayfs a rename takes 26 µs of processor time and an unlink 13, 40 ms for these "
-    "files and as much as git takes for all; 110 ms more go to reading, saving and comparing what git drops.",
+    "files and as much as git takes for all. Of the rest, three fifths go to reading and saving what git drops, and a "
+    "tenth to comparing it with what was saved once it has been taken out.",
+    "restore of 300 changed files, mounted": "A restore reads and saves what it replaces, which git drops: more than "
+    "half of its processor time. A sixth goes to exchanging the files and comparing what was taken out with what was "
+    "saved, a ninth each to comparing both states and to finding that no program has touched the result. The kernel's "
+    "part is a sixth, twice what it takes for git.",
     **_ALIKE,
     "mount ready": "The session that mounts the base starts first, an interpreter and what it loads, and the mount "
     "after it.",
