@@ -120,8 +120,10 @@ class WorkspaceStates:
         return self._between_hooks({"label": None, "message": None}, add)
 
     def list_checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
-        """List checkpoints, newest first."""
-        return history.list_checkpoints(self._at.core, self.fork, limit=limit)
+        """List checkpoints, newest first. The home's `on_warnings` is told of each label that is damaged."""
+        found, damaged = history.list_checkpoints(self._at.core, self.fork, limit=limit)
+        self._at.dispatch.tell(damaged)
+        return found
 
     def checkpoint_details(self, name: str) -> CheckpointDetails:
         """Describe a checkpoint by label or id, with the number and size of its files; reads its whole tree."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
+from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable, RefDamaged, quote
 from avfs_git.gitstore.bounds import visit_once
 from avfs_git.gitstore.compare import walk as commits
 from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
@@ -18,21 +18,26 @@ from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.repository import read_shallow
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
-from avfs_git.paths import Oid, PathLike, TreePath, at_most, list_given, oid_of, parse_tree_paths
+from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion, Warning
+from avfs_git.paths import Oid, PathLike, TreePath, at_most, label_of_ref_name, list_given, oid_of, parse_tree_paths
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import SideEntry, parse_sidecar
 from avfs_git.workspace.checkpoint.bookkeeping import TRAILER, is_bookkeeping, is_of_session
+from avfs_git.workspace.vault.format import label_ref
 from avfs_git.workspace.vault.gitmoves import list_made_inside
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.states import tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
 
-def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpoint]:
-    """List the checkpoints of a fork, newest first: commits by avfs or by git in the live tree, and labelled ones."""
+def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> tuple[list[Checkpoint], tuple[Warning, ...]]:
+    """List the checkpoints of a fork, newest first: commits by avfs or by git in the live tree, and labelled ones.
+
+    Returns:
+        The checkpoints, and a warning for each label of which it is not known what it stands for.
+    """
     limit, head = at_most(limit), vault.read_head(fork)
-    labels = vault.list_labels(fork)
+    labels, damaged = _read_labels(vault, fork)
     found: list[Checkpoint] = []
     seen: set[Oid] = set()
     if head is not None:
@@ -48,11 +53,28 @@ def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpo
             seen.add(oid)
             found.append(vault.describe(oid, fork=fork, labels=labels))
             if len(found) >= limit:
-                return found[:limit]
+                return found[:limit], damaged
     # Labels whose commits have left the branch, as after an undo.
     rest = sorted({oid for oid in labels.values() if oid not in seen})
     found += [vault.describe(oid, fork=fork, labels=labels) for oid in rest]
-    return found[:limit]
+    return found[:limit], damaged
+
+
+def _read_labels(vault: OpenVault, fork: str) -> tuple[dict[str, Oid], tuple[Warning, ...]]:
+    """Read the labels of a fork, and tell of each whose ref is damaged or whose commit is missing."""
+    labels, prefix = vault.list_labels(fork), label_ref(fork, "")
+    bad = {
+        label_of_ref_name(ref.removeprefix(prefix)): RefDamaged(ref, reason)
+        for ref, reason in vault.refs.list_damaged(prefix).items()
+    }
+    for label, oid in labels.items():
+        if not vault.store.exists(oid):
+            bad[label] = RefDamaged(label_ref(fork, label), f"it names {oid.hex()}, which is missing")
+    warnings = (
+        Warning("label.damaged", f"the label {quote(label)} is not listed: {error.message}; `avfs doctor` tells more")
+        for label, error in sorted(bad.items())
+    )
+    return {label: oid for label, oid in labels.items() if label not in bad}, tuple(warnings)
 
 
 def _tree_before(vault: OpenVault, oid: Oid, commit: Commit) -> Oid | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from avfs_git.model import Problem
-from avfs_git.sdk import Vault, Workspace
+from avfs_git.model import Problem, Warning
+from avfs_git.sdk import Avfs, Vault, Workspace
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 
@@ -131,3 +132,22 @@ def test_a_command_is_done_also_where_its_note_cannot_be_added(vault: Vault, wor
     assert work.read("file") == b"1\n"
     (told,) = _damaged(vault)
     assert "refs/notes/avfs" in told.description
+
+
+@pytest.mark.parametrize("content", ["garbage\n", f"{'1' * 40}\n", ""])
+def test_a_damaged_label_is_named_where_labels_are_listed(tmp_path: Path, content: str) -> None:
+    """The others are listed all the same, and its commit without it."""
+    told: list[Warning] = []
+    with Avfs(tmp_path / "home", on_warnings=told.extend) as home:
+        vault = home.create_vault("v")
+        work = vault.workspace()
+        for label in ("one", "two"):
+            work.write("a", label.encode())
+            work.checkpoint(label)
+        (vault.path / "refs" / "avfs" / "checkpoints" / "main" / "one").write_text(content)
+
+        listed = [point.labels for point in work.list_checkpoints()]
+
+        assert listed == [("two",), ()]
+        assert [(warning.code, "'one'" in warning.message) for warning in told] == [("label.damaged", True)]
+        assert len(_damaged(vault)) == 1
