@@ -125,6 +125,27 @@ def _check_log(vault: OpenVault) -> Iterator[Finding]:
             f"'{path.relative_to(vault.git_dir)}' is gone or has no readable line: nothing that was done can be undone",
             f"Copy '{path}' from a backup. What operations saved is reachable by its id: `git for-each-ref {KEPT}`.",
         )
+    else:
+        yield from _check_log_end(vault)
+
+
+def _check_log_end(vault: OpenVault) -> Iterator[Finding]:
+    """Compare the last operation of the log with those of the audit log, which is written after it."""
+    newest = next((record.id for record in vault.oplog.read()), 0)
+    try:
+        lost = sorted(number for number in vault.audit.list_operations() if number > newest)
+    except (AvfsError, OSError):  # told by itself
+        return
+    if lost and newest:
+        numbers = f"operation {lost[0]}" if len(lost) == 1 else f"operations {lost[0]} to {lost[-1]}"
+        yield finding(
+            "log.cut_short",
+            f"the operation log ends with operation {newest}, and the audit log has {numbers}: it was cut short, or "
+            "an older copy is in its place, and what was done then cannot be undone",
+            f"Copy '{vault.layout.oplog}' from a newer backup. `avfs audit` tells what was done; what it saved is "
+            f"reachable by its id: `git for-each-ref {KEPT}`.",
+            severity="warning",
+        )
 
 
 def _check_refs(vault: OpenVault) -> Iterator[Finding]:

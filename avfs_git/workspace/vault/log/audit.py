@@ -148,19 +148,24 @@ class AuditLog:
         if not self.path.is_file():  # a reader makes no file
             return
         with suppress(HostError), host_errors(f"write '{self.path}'"), self._locked():
-            known: set[int] = set()
-            for entry in self.walk():
-                number = entry.details.get(OPERATION)
-                if isinstance(number, int):
-                    known.add(number)
-                if len(known) > _AGAIN:
-                    break
+            known = self.list_operations(_AGAIN)
             if not known:
                 return
             recent = list(takewhile(lambda record: record.id > min(known), newest_first))
             for record in reversed(recent):
                 if record.id not in known and now_ns - record.created_at_ns > _OWN_NS:
                     self._write((record.kind, record.fork, _tell(record)))
+
+    def list_operations(self, last: int | None = None) -> set[int]:
+        """List the numbers of operations that are here: of a few more than the `last`, or of all."""
+        known: set[int] = set()
+        for entry in self.walk():
+            number = entry.details.get(OPERATION)
+            if isinstance(number, int):
+                known.add(number)
+            if last is not None and len(known) > last:
+                break
+        return known
 
     def _write(self, *events: tuple[str, str | None, Mapping[str, object]]) -> None:
         fd = self._open()

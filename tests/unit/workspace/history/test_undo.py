@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -308,6 +309,34 @@ def test_the_doctor_tells_of_a_log_that_is_lost(vault: Vault, work: Workspace, l
     problems = vault.doctor().problems
 
     assert [(problem.code, problem.severity) for problem in problems] == [("log.damaged", "error")]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("way", ["older", "cut"])
+def test_the_doctor_tells_of_a_log_that_lacks_its_end(
+    vault: Vault, work: Workspace, way: str, *, goes_on: bool
+) -> None:
+    """The audit log has the numbers of the operations that the log has no more."""
+    log = vault.path / "avfs" / "oplog"
+    work.write("file", b"1")
+    work.checkpoint("one")
+    older = log.read_bytes()
+    for label in ("two", "three", "four"):
+        work.write("file", label.encode())
+        work.checkpoint(label)
+    assert vault.doctor().healthy
+    if way == "older":
+        log.write_bytes(older)
+    else:
+        os.truncate(log, len(older))
+    if goes_on:
+        work.write("file", b"5")
+        work.checkpoint("five")
+
+    told = [problem for problem in vault.doctor().problems if problem.code == "log.cut_short"]
+
+    assert [(problem.severity, problem.fixable) for problem in told] == [("warning", False)]
+    assert f"ends with operation {vault.operations(limit=1)[0].id}" in told[0].description
 
 
 def test_a_deleted_fork_whose_name_is_taken_says_so(vault: Vault, work: Workspace) -> None:
