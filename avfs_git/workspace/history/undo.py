@@ -423,17 +423,21 @@ def _check_rename(vault: OpenVault, record: OpRecord, direction: str) -> tuple[s
     other = target if vault.has_fork(target) else find_in_the_way(vault, target)
     if other is not None:
         reason = f"there is another fork {quote(other)}, which is in the way of that name"
-        raise CannotUndo(record.description, reason, hint=_clear_name(vault, other, direction))
+        raise CannotUndo(record.description, reason, hint=_clear_name(vault, other, source, direction))
     return source, target
 
 
-def _clear_name(vault: OpenVault, other: str, direction: str) -> str:
-    """Tell how a fork gives up the name that a rename needs: by a turn of its own rename first, or a new rename."""
+def _clear_name(vault: OpenVault, other: str, fork: str, direction: str) -> str:
+    """Tell how another fork gives up the name that a fork needs: by a turn of its own rename first, or a new rename.
+
+    That rename is what a turn comes to next with another fork at hand: the hint names the fork that is meant.
+    """
     program = f"avfs --vault {shlex.quote(vault.name)}"
     first = find_next(vault, other, direction)
     if first is not None and first.kind == FORK_RENAME and other == names_of(first)[direction == REDO]:
         return f"First {direction} the rename of that one with `{program} {direction} --fork {shlex.quote(other)}`."
-    return f"Give that one another name with `{program} fork rename {shlex.quote(other)} NAME`, then {direction} again."
+    rename, then = f"fork rename {shlex.quote(other)} NAME", f"{direction} --fork {shlex.quote(fork)}"
+    return f"Give that one another name with `{program} {rename}`, then `{program} {then}`."
 
 
 def check_name(vault: OpenVault, record: OpRecord, direction: str) -> None:

@@ -470,9 +470,14 @@ def test_a_branch_of_git_in_the_way_of_a_renamed_fork_is_no_reason_to_undo_somet
     vault.fork("x", source="main")
     vault.rename_fork("x", "y", by="main")
     _make_branch(vault, "x")
-    with pytest.raises(CannotUndo, match="another fork 'x'"):
+    with pytest.raises(CannotUndo, match="another fork 'x'") as caught:
         work.undo()
+    hint = caught.value.hint or ""
+    assert "fork rename x NAME`, then `avfs --vault v undo --fork y`" in hint
     assert [point.labels for point in work.list_checkpoints()] == [("c1",)]
+    vault.rename_fork("x", "z", by="main")
+    vault.undo(fork="y")
+    assert [info.name for info in vault.list_forks()] == ["main", "x", "z"]
 
 
 def test_a_fork_whose_branch_is_there_already_is_not_made_again(vault: Vault, work: Workspace) -> None:
