@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,37 @@ def test_nothing_half_made_stays(tmp_path: Path, number: signal.Signals, status:
             check_vault(vault)
         shutil.rmtree(home)
     assert 5 < ended < MANY - 1
+
+
+@pytest.mark.needs("fuse")
+def test_a_fork_of_a_directory_that_is_interrupted_while_it_is_mounted_is_none(tmp_path: Path, mount_dir: Path) -> None:
+    """Neither fork nor mount nor the directory of the mount stays, and the same command can be typed again at once."""
+    source, place = mount_dir / "source", mount_dir / "place"
+    source.mkdir()
+    (source / "file").write_text("1")
+    over = threading.Event()
+    with Avfs(tmp_path / "home", identity=ADA) as avfs:
+        avfs.fork_directory(source, place, branch="first").remove()
+
+        def interrupt() -> None:
+            while not over.is_set():
+                if any(session.fork == "again" for session in avfs.sessions()):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+
+        watching = threading.Thread(target=interrupt)
+        watching.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                avfs.fork_directory(source, place, branch="again")
+        finally:
+            over.set()
+            watching.join()
+        with avfs.open_vault("source") as vault:
+            assert [session.fork for session in avfs.sessions()] == []
+            assert not vault.has_fork("again")
+        assert not place.exists()
+        avfs.fork_directory(source, place, branch="again").remove()
 
 
 def test_ctrl_c_ends_the_program_while_it_is_imported() -> None:

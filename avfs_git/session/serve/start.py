@@ -2,8 +2,9 @@
 
 Decided here: a session is a process of another program, so that the caller's threads and memory do not come along and
 it outlives the caller. It is a fork of the caller's nursery (`nursery_client`) or, where there is none, a program of
-its own. And how the caller learns the outcome. Any thread may call. If the caller is interrupted or killed while it
-waits, the session notices at its pipe that nobody waits and ends.
+its own. And how the caller learns the outcome. Any thread may call. If the caller is killed while it waits, the session
+notices at its pipe that nobody waits and ends. A caller that is interrupted ends it, so that nothing of the mount is in
+the way of what it does then; it waits a moment for that, and for longer the session notices by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from avfs_git.errors import SessionEnding, SessionFailed
+from avfs_git.errors import AvfsError, SessionEnding, SessionFailed
 from avfs_git.host.files.durable import host_errors
 from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import FoundSession, read_record
@@ -29,6 +30,8 @@ from avfs_git.values import as_dict, replace
 
 _GRACE_S = 30.0
 """How long a session may take to start, beside what it may wait for the workspace."""
+_GIVE_UP_S = 2.0
+"""How long a caller that is interrupted waits for a session that it can end."""
 _ANSWER_MAX = 1 << 20
 _ATTEND_TRIES = 5
 """How many processes may die in a row before one attends to a mount."""
@@ -51,7 +54,9 @@ def start_session(sessions: Path, request: Request, *, program: Sequence[str] = 
     with host_errors("start a session"):
         said = os.memfd_create("avfs-said", os.MFD_CLOEXEC)
     try:
-        answer = (None if program else _ask_nursery(request, said)) or _start(request, said, program)
+        answer = (None if program else _ask_nursery(sessions, request, said)) or _start(
+            sessions, request, said, program
+        )
     finally:
         os.close(said)
     if "error" in answer:
@@ -100,7 +105,7 @@ def attend(sessions: Path, session_id: str, request: Request) -> None:
             return
 
 
-def _ask_nursery(request: Request, said: int) -> dict[str, Any] | None:
+def _ask_nursery(sessions: Path, request: Request, said: int) -> dict[str, Any] | None:
     """Let a session come from the nursery of this process; None where that is not possible."""
     for _ in range(_NURSERIES):
         with _answering() as (ready, theirs):
@@ -109,7 +114,7 @@ def _ask_nursery(request: Request, said: int) -> dict[str, Any] | None:
             theirs.close()
             if nursery is None:
                 return None
-            answer = _wait(ready, request.lock_timeout_s + _GRACE_S)
+            answer = _wait(sessions, ready, request.lock_timeout_s + _GRACE_S)
         if answer is not None and REFUSED not in answer:
             nursery.has_served = True
             return answer
@@ -120,11 +125,11 @@ def _ask_nursery(request: Request, said: int) -> dict[str, Any] | None:
     return None
 
 
-def _start(request: Request, said: int, program: Sequence[str]) -> dict[str, Any]:
+def _start(sessions: Path, request: Request, said: int, program: Sequence[str]) -> dict[str, Any]:
     with _answering() as (ready, theirs):
         _spawn(replace(request, ready_fd=theirs.fileno(), said_fd=said), program)
         theirs.close()
-        answer = _wait(ready, request.lock_timeout_s + _GRACE_S)
+        answer = _wait(sessions, ready, request.lock_timeout_s + _GRACE_S)
     if answer is None:
         raise SessionFailed("the session ended before it was ready", _read_said(said))
     return answer
@@ -170,10 +175,31 @@ def _answering() -> Iterator[tuple[int, FileIO]]:
         os.close(ready)
 
 
-def _wait(ready: int, timeout_s: float) -> dict[str, Any] | None:
+def _wait(sessions: Path, ready: int, timeout_s: float) -> dict[str, Any] | None:
     """Read the answer; None if the process is gone without one, or takes too long."""
+    data = bytearray()
+    try:
+        return _read_answer(ready, timeout_s, data)
+    except BaseException:
+        answer = _read_answer(ready, _GIVE_UP_S, data)
+        if answer is not None and "session" in answer:
+            _give_up(SessionPlace(sessions, str(answer["session"])))
+        raise
+
+
+def _give_up(place: SessionPlace) -> None:
+    """End a session whose caller is interrupted; if it is in use, it ends with its users."""
+    from avfs_git.session.life.stop import end_session  # noqa: PLC0415 - only where a caller is interrupted
+
+    record = read_record(place)
+    if record is not None:
+        with suppress(AvfsError):
+            end_session(FoundSession(place, record), lazy=True)
+
+
+def _read_answer(ready: int, timeout_s: float, data: bytearray) -> dict[str, Any] | None:
+    """Read what is left of the answer behind what is read; None as for `_wait`."""
     end = time.monotonic() + timeout_s
-    data = b""
     poll = select.poll()  # select has a limit on the number of the descriptor
     poll.register(ready, select.POLLIN)
     while not data.endswith(b"\n") and len(data) < _ANSWER_MAX:
