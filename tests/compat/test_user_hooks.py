@@ -283,7 +283,10 @@ def test_a_hook_that_nobody_enabled_does_not_run(vault: Vault, tmp_path: Path) -
     assert codes(work.checkpoint("two").warnings) == ["hook.not_enabled"] * 2
     merged = work.merge("topic")
     assert codes(merged.warnings).count("hook.not_enabled") == 2
-    assert "avfs hooks enable pre-merge" in merged.warnings[0].message
+    told = merged.warnings[0].message
+    assert "avfs hooks enable pre-merge" in told
+    assert f"remove '{vault.path}/avfs/hooks/pre-merge'" in told
+    assert "disable" not in told  # it is in no list from which that would take it
     assert not (tmp_path / "ran").exists()
     states = {hook.name: hook.state for hook in vault.list_hooks()}
     assert (states["pre-merge"], states["pre-push"]) == (HookState.NOT_ENABLED, HookState.MISSING)

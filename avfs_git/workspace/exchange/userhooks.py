@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import AvfsError, HookRefused, InvalidInput
+from avfs_git.errors import AvfsError, HookRefused, InvalidInput, quote
 from avfs_git.gitstore.config.githooks import install_update_hook
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
 from avfs_git.host.files.plainfile import NotAFile, open_plain
@@ -143,9 +143,11 @@ def _run_enabled(
     state = _judge(place, enabled.read(vault.git_dir).get(name))
     if state is HookState.MISSING:
         return ()
-    way_out = f"`avfs hooks enable {name}` lets it run as it is, `avfs hooks disable {name}` does without it"
+    way_out = f"`avfs hooks enable {name}` lets it run as it is"
     if state is HookState.NOT_ENABLED:
-        return (Warning("hook.not_enabled", f"the hook '{name}' did not run, because it is not enabled: {way_out}"),)
+        what = f"the hook '{name}' did not run, because it is not enabled: {way_out}; remove {quote(os.fspath(place))} "
+        return (Warning("hook.not_enabled", f"{what}to do without it"),)
+    way_out += f", `avfs hooks disable {name}` does without it"
     if state is HookState.CHANGED:
         if name.startswith("pre-"):
             raise HookRefused(name, f"its program was changed or removed since it was enabled: {way_out}")
