@@ -1588,3 +1588,28 @@ def test_an_index_follows_from_a_commit_that_the_log_leads_past(
     assert git_in(tree, "status", "--short") == ""
     git_in(tree, "commit", "-q", "--allow-empty", "-m", "by git")
     assert git_in(tree, "show", "HEAD:theirs") == "of others\n"
+
+
+@pytest.mark.parametrize("command", [("checkout", "-B"), ("switch", "-C"), ("update-ref", "")])
+def test_a_branch_put_to_a_commit_brings_nothing_of_what_the_tree_lacked(
+    mounted: tuple[Workspace, Path], command: tuple[str, str], tmp_path: Path
+) -> None:
+    """Git carries over what the files lack, where it puts the branch that HEAD is on to a commit."""
+    work, tree = mounted
+    others = Others(work.vault.path, tmp_path / "clone")
+    git_in(tree, "status")
+    others.push("theirs", b"of others\n")
+    git_in(tree, "branch", "other", "main")
+    others.push("more", b"of others\n")
+    if command[0] == "update-ref":
+        git_in(tree, "update-ref", "refs/heads/main", "other")
+    else:
+        git_in(tree, command[0], "-q", command[1], "main", "other")
+
+    assert [warning.code for warning in work.status().warnings] == ["fork.moved_outside"]
+    with pytest.raises(RefConflict):
+        work.checkpoint()
+    work.update()
+    assert (tree / "theirs").read_bytes() == b"of others\n"
+    work.checkpoint()
+    assert git_in(work.vault.path, "show", "main:theirs") == "of others\n"

@@ -16,8 +16,6 @@ LOOKING = "checkout: "
 """How the log of HEAD begins where HEAD went to a commit, and no branch with it."""
 _RESETTING = "reset: "
 """How it begins where `git reset` put HEAD and the index to a commit, also if that is where HEAD was."""
-_TO_COMMIT = compiled(r"branch: |[^:]*\(finish\): |rebase finished: ")
-"""How the log of a branch begins where git took the files to a commit. After `git reset` they may be as before."""
 _ENDING = compiled(r"[^:]*\(finish\): |rebase finished: ")
 """How the log of a branch begins where a rebase has ended."""
 
@@ -104,17 +102,6 @@ def is_led_inside(moves: Sequence[Logged], heads: Sequence[Logged], since: Oid, 
     return at == since
 
 
-def find_led_on(moves: Sequence[Logged], heads: Sequence[Logged], commit: Oid) -> Oid:
-    """Find the last commit to which git in a working tree alone moved a branch on from one."""
-    is_inside = find_inside(heads)
-    begin = max((at for at, move in enumerate(moves) if move.new == commit), default=-1) + 1
-    for move in moves[begin:]:
-        if move.old != commit or not is_inside(move):
-            break
-        commit = move.new
-    return commit
-
-
 def list_put_inside(
     moves: Sequence[Logged], heads: Sequence[Logged], head: Oid, since: Oid, back: Logged | None
 ) -> Iterator[Oid]:
@@ -138,22 +125,21 @@ def list_put_inside(
         at = move.old
 
 
-def find_last_held(moves: Sequence[Logged], heads: Sequence[Logged], head: Oid, since: Oid) -> Oid | None:
-    """Find the last commit of a branch, after one, whose changes the files of a working tree have, or took back.
+def find_led_on(moves: Sequence[Logged], heads: Sequence[Logged], since: Oid) -> Oid:
+    """Find the last commit to which git in a working tree alone has moved a branch on from one.
 
     `moves` is the log of the branch, `heads` that of HEAD in the tree. To commit, merge or pick changes no other file:
-    the files lack what others had put on the branch before that. None if there is no such commit.
+    after a move by others, the files lack what that has brought.
     """
-    is_inside, at = find_inside(heads), head
-    found: Oid | None = None
+    is_inside, at = find_inside(heads), moves[-1].new if moves else since
+    led = at
     for move in reversed(moves):
-        if at == since or move.new != at:
-            break
-        found = (found or at) if is_inside(move) else None
-        if move.old is None or (found is not None and _TO_COMMIT.match(move.message)):
+        if at == since or move.new != at or move.old is None:
             break
         at = move.old
-    return found
+        if not is_inside(move):
+            led = at
+    return led if at == since else since
 
 
 def _is_same_move(move: Logged, head: Logged) -> bool:
@@ -161,4 +147,4 @@ def _is_same_move(move: Logged, head: Logged) -> bool:
         return head.message.startswith(LOOKING) and abs(head.when_s - move.when_s) <= 1
     if _ENDING.match(move.message):  # HEAD came to the last commit before that
         return not head.message.startswith(LOOKING)
-    return head.message == move.message
+    return (head.old, head.message) == (move.old, move.message)

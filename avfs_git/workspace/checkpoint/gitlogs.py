@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from avfs_git.gitstore.formats.reflog import (
     find_inside,
-    find_last_held,
     find_led_on,
     find_way_back,
     is_led_inside,
@@ -25,7 +24,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 def find_held(vault: OpenVault, fork: str, head: Oid, since: Oid) -> Oid | None:
     """Find the last commit of a fork's branch whose changes its live tree has, or took back by git there.
 
-    `since` is the commit that it had when avfs looked last. None without git's log, or where the tree has no later one.
+    `since` is the commit that it had when avfs looked last. None if git never worked there, or its log lacks the head.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:
@@ -33,7 +32,7 @@ def find_held(vault: OpenVault, fork: str, head: Oid, since: Oid) -> Oid | None:
     moves = worktree.read_moves(HEADS + fork)
     if not moves or moves[-1].new != head:
         return head if worktree.is_made_inside(HEADS + fork, head) else None
-    return find_last_held(moves, worktree.read_heads(), head, since)
+    return find_led_on(moves, worktree.read_heads(), since)
 
 
 def list_made_last(vault: OpenVault, fork: str, head: Oid, since: Oid) -> list[Oid]:

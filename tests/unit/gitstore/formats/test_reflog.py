@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from avfs_git.gitstore.formats.reflog import Logged, find_last_held, find_way_back
+from avfs_git.gitstore.formats.reflog import Logged, find_led_on, find_way_back
 from avfs_git.paths import Oid
 
 K, P, Q = (Oid(bytes([number]) * 20) for number in range(1, 4))
@@ -39,6 +39,6 @@ def test_a_reset_to_a_commit_does_not_tell_that_the_files_have_it(*, others_push
     """`git reset HEAD~1` takes back the tree's own commit, and leaves the files without what others had pushed below."""
     below = Logged(K, P, 10, "push" if others_pushed else "commit: by git")
     own = [Logged(P, Q, 20, "commit: by git"), Logged(Q, P, 30, "reset: moving to HEAD~1")]
-    found = find_last_held([below, *own], own if others_pushed else [below, *own], P, K)
+    found = find_led_on([below, *own], own if others_pushed else [below, *own], K)
 
-    assert found == (None if others_pushed else P)
+    assert found == (K if others_pushed else P)
