@@ -209,3 +209,36 @@ def test_a_linked_worktree_stays_with_its_fork(with_module: Vault, mount_dir: Pa
         assert _git_in(two / "trees" / "x", "rev-parse", "HEAD") == before
         assert _git_in(two / "trees" / "x", "status", "--porcelain") == ""
         assert str(two / "trees" / "x") in _git_in(two, "worktree", "list")
+
+
+def test_git_that_looks_at_a_submodule_is_not_in_the_way_of_undo(tmp_path: Path, mount_dir: Path) -> None:
+    """A prompt that runs `git status` writes the submodule's index between two undos; what is staged there counts."""
+    library, project, clone = (tmp_path / name for name in ("library", "project", "clone"))
+    _make_library(library)
+    project.mkdir()
+    _git_in(project, "init", "-q", "-b", "main")
+    _git_in(project, "submodule", "--quiet", "add", str(library), "lib")
+    _git_in(project, "commit", "-q", "-m", "submodule")
+    _git_in(tmp_path, "clone", "-q", "--recursive", str(project), str(clone))
+    tree = mount_dir / "tree"
+    with Avfs(mount_dir / "home") as avfs:
+        session = avfs.fork_directory(clone, tree)
+        try:
+            with avfs.open_vault("clone") as vault:
+                work = vault.workspace("tree")
+                work.write("a", b"1")
+                work.checkpoint("saved")
+                work.write("b", b"2")
+                for done in ("write 'b'", "checkpoint saved", "change 'a'"):
+                    _git_in(tree, "status")
+                    assert work.undo().operation.description == done
+                _git_in(tree, "status")
+                assert work.redo().operation.description == "change 'a'"
+                (tree / "lib" / "l").write_text("2\n")
+                work.checkpoint()
+                _git_in(tree / "lib", "add", "l")
+                assert "'lib/.git/index'" in work.undo().operation.description
+                assert _git_in(tree / "lib", "diff", "--cached") == ""
+        finally:
+            session.unmount(lazy=True)
+            session.wait()

@@ -35,7 +35,8 @@ _NAME_MASK = 0x0FFF
 _INTENT_TO_ADD, _SKIP_WORKTREE = 0x2000, 0x4000  # of the extended flags
 SPLIT, SPARSE = b"link", b"sdir"
 """The extensions of an index that has a part of its entries, or that names directories; `fullindex` reads them."""
-_KEPT = frozenset({b"TREE", b"REUC"})
+_RESOLVED = b"REUC"
+_KEPT = frozenset({b"TREE", _RESOLVED})
 """Extensions that are kept: the others describe places in the file, or what a helper of git has seen."""
 
 
@@ -175,6 +176,20 @@ class GitIndex:
     def raw(self, first: int, last: int) -> bytes:
         """Give the bytes of some entries, up to the last and without it."""
         return self.data[self.starts[first] : self.starts[last]]
+
+
+def differ_in_stat_only(one: bytes, other: bytes) -> bool:
+    """Whether two indexes say the same, but for how git last found the files: `git status` writes that anew."""
+    try:
+        first, second = GitIndex(one), GitIndex(other)
+    except BadIndex:
+        return False
+    if first.paths != second.paths or first.extensions.get(_RESOLVED) != second.extensions.get(_RESOLVED):
+        return False
+    return all(
+        first.entry(number)._replace(stat=NO_STAT) == second.entry(number)._replace(stat=NO_STAT)
+        for number in range(len(first))
+    )
 
 
 def _find_entries(data: bytes, count: int) -> tuple[list[bytes], list[int]]:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 
 from avfs_git.errors import RefConflict, RefLocked, WorkspaceBusy, and_more
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
+from avfs_git.gitstore.formats.index import differ_in_stat_only
 from avfs_git.gitstore.formats.reflog import Logged
 from avfs_git.gitstore.formats.trees import edit_tree
 from avfs_git.gitstore.objects.drywriter import DryWriter
@@ -86,13 +87,14 @@ def record_changes(
         recorded, was = find_recorded(locked)
         captured = capture_workspace(locked, pack, CaptureRequest(skips_unreadable=True))
         now = (captured.tree, captured.sidecar)
-        changed = list_changed(pack, was, now)
+        plain = description is None and command is None
+        changed = _list_told(pack, was, now) if plain else list_changed(pack, was, now)
         if not changed and (command is not None or not tell_head_move(vault, locked.fork)):
             return tuple(captured.warnings)
         held, seen = was, _find_seen(locked)
         (recorded, was), moved = record_git_moves(locked, pack, (recorded, was), now, command)
         if was != held:
-            changed = list_changed(pack, was, now)
+            changed = _list_told(pack, was, now) if plain else list_changed(pack, was, now)
         if not changed and recorded is not None:
             return (*captured.warnings, *mark_recorded(locked, captured, recorded, was[1]))
         before, kept = make_recorded_commit(locked, pack, recorded, was)
@@ -239,6 +241,24 @@ def _find_committed(
 def list_changed(source: PackWriter | DryWriter, was: Trees, now: Trees) -> list[ChangedFile]:
     """List what differs between two states, untracked files included; sizes stay unknown."""
     return [*diff_trees(source, was[0], now[0]), *diff_sidecars(source, was[1], now[1])]
+
+
+def _list_told(source: PackWriter, was: Trees, now: Trees) -> list[ChangedFile]:
+    """List what differs between two states; nothing, if git has only looked at the files of repositories inside.
+
+    That is no work to take back: the next `git status` does it again, and undo would get no further.
+    """
+    changed = list_changed(source, was, now)
+    return [] if all(_is_look(source, change) for change in changed) else changed
+
+
+def _is_look(source: PackWriter, change: ChangedFile) -> bool:
+    old, new = change.old_oid, change.new_oid
+    if change.kind is not ChangeKind.MODIFIED or not change.path.endswith(b"/.git/index") or None in (old, new):
+        return False
+    return change.old_mode == change.new_mode and differ_in_stat_only(
+        *(source.read_blob(oid_of(oid)) for oid in (old, new) if oid is not None)
+    )
 
 
 def describe_changes(changed: Sequence[ChangedFile]) -> str:
