@@ -72,7 +72,9 @@ class Step:
     def keeps_files(self) -> bool:
         """Whether the step leaves the files as they are."""
         if self.kind == "avfs":
-            return self.verb in _KEEPS or not self.is_done or self.outcomes == {"conflicted"}
+            return (
+                self.verb in _KEEPS or not self.is_done or (self.verb != "conflict" and self.outcomes == {"conflicted"})
+            )
         if self.kind == "git":
             return (
                 self.verb in _KEEPS_IN_GIT
@@ -171,6 +173,8 @@ class Rules:
 
     def _judge_branch(self, step: Step) -> list[str]:
         left, came = self._compare_branch(step)
+        if step.is_of_avfs("exec") and _ASKS_IN_GIT & {*step.words}:
+            self.open |= left | came
         if step.is_of_git(*_ASKS_IN_GIT) or (step.is_of_avfs("restore") and step.words[2] != "HEAD"):
             self.open |= left | came
         elif step.is_of_avfs("undo", "redo"):

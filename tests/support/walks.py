@@ -82,6 +82,13 @@ _AVFS = (
     *["update"] * 7,
     *["checkpoint LABEL", "undo", "restore HEAD"] * 3,
     *["redo", "fork side", "merge side", "restore HEAD~1", "restore LABEL", "squash HEAD~2", "status"] * 2,
+    *["conflict", "resolve ours", "resolve theirs", "continue", "continue", "giveup"],
+    *[
+        "exec git commit -q -a -m by-exec",
+        "exec git stash -q",
+        "exec git switch -q --detach",
+        "exec git switch -q main",
+    ],
     *["squash HEAD~1", "diff", "gc", "rebase side", "pick side"],
 )
 _END = (

@@ -461,6 +461,27 @@ class Scene:
     def _avfs_gc(self) -> Done:
         return self._guard(lambda work: work.vault.gc())
 
+    def _avfs_conflict(self) -> Done:
+        """Update, with what conflicts put into the files."""
+        return self._guard(lambda work: work.update(on_conflict="workspace"))
+
+    def _avfs_resolve(self, side: str) -> Done:
+        def resolve(work: Workspace) -> None:
+            merging = work.status().merging
+            for conflict in merging.unresolved if merging is not None else ():
+                work.resolve(conflict.path, side)
+
+        return self._guard(resolve)
+
+    def _avfs_continue(self) -> Done:
+        return self._guard(lambda work: work.continue_merge())
+
+    def _avfs_giveup(self) -> Done:
+        return self._guard(lambda work: work.abort_merge())
+
+    def _avfs_exec(self, *command: str) -> Done:
+        return self._guard(lambda work: work.exec(*command))
+
     # --- running git
 
     def _run_git(self, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
