@@ -149,6 +149,21 @@ def test_what_comes_back_after_all_was_deleted_is_confirmed(
     check_recorded(work)
 
 
+def test_a_layer_that_a_restore_leaves_small_is_watched_no_more(
+    work: Workspace, confirmed: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scanning few entries costs less than watching all that programs make beside them."""
+    tree, saved = tree_of(work), work.log()[0].checkpoint.id
+    monkeypatch.setattr(upperwatch, "_WORTH", sum(map(len, watch_of(work)._known.values())) + 1)
+    (tree / "made").mkdir()
+    for name in "abc":
+        (tree / "made" / name).write_text(name)
+    work.restore(saved)
+    assert confirmed == [True]
+    assert not watch_of(work).is_on
+    check_recorded(work)
+
+
 @pytest.mark.parametrize("is_late", [False, True], ids=["before", "while"])
 @pytest.mark.parametrize("change", ALL)
 def test_what_a_program_changes_is_captured(

@@ -156,6 +156,10 @@ class UpperWatch:
             return None
         return self._list_unknown(ahead=True)
 
+    def settle(self) -> None:
+        """Let a layer that turns out to be small be watched no more: an operation has made it so."""
+        self._was_small = True
+
     def end(self) -> None:
         """End a recorded capture: reported changes are recorded, and proven entries are known."""
         self._marked.clear()

@@ -127,6 +127,7 @@ class Shown:
                 found = look(self.read_upper(), dirty)
                 again = watch.extend(None)
                 self._last = found if again is not None and not again else None
+                watch.settle()
             return self._last
 
     def _look_again(self, found: Fingerprints | None) -> DirtySet | None:
