@@ -293,10 +293,8 @@ class OpenWorkspace:
             try:
                 if lock.session is not None:
                     self.bury_session()
-                elif (
-                    not lock.epoch and self.shown_at is None
-                ):  # a person may have removed the file, and with it the session
-                    check_unshown(self.layout, lock)
+                elif not lock.epoch and self.shown_at is None:
+                    check_unshown(self.layout, lock)  # a person may have removed the file, which named the session
             except BaseException:
                 lock.release()
                 raise
