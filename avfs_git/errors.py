@@ -34,9 +34,13 @@ from typing import ClassVar
 
 def quote(name: str | bytes) -> str:
     """Show a name from outside in a message: printable, in single quotes, on one line."""
-    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-    shown = text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
+    shown = escape(name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name)
     return f"'{shown[:300]}{'…' if len(shown) > 300 else ''}'"
+
+
+def escape(text: str) -> str:
+    """Show a text from outside on one line: what is not printable as Python writes it, bytes as git does."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
 def _escape(char: str) -> str:

@@ -679,6 +679,28 @@ def test_what_changes_beside_history_is_told(place: Place) -> None:
     assert text_of(call(server, "git_show", revision="HEAD")).endswith(f"+hi\n{told}")
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("list_directory", {}),
+        ("directory_tree", {}),
+        ("search_files", {"pattern": "x*"}),
+        ("grep", {"pattern": "needle"}),
+        ("search", {"words": "needle"}),
+        ("read_multiple_files", {"paths": ["x\n[FILE] y"]}),
+        ("git_status", {}),
+        ("exec", {"command": "rm x*"}),
+    ],
+)
+def test_a_name_is_one_line_of_a_text(place: Place, tool: str, arguments: dict[str, Any]) -> None:
+    """The file of somebody else cannot look like two, nor like another answer."""
+    server = place.serve()
+    ok(call(server, "write_file", path="x\n[FILE] y", content="needle\n"))
+    text = text_of(call(server, tool, **arguments))
+    assert "x\\n[FILE] y" in text
+    assert "\n[FILE] y" not in text
+
+
 def test_a_list_from_behind_its_end_is_no_empty_directory(place: Place) -> None:
     """The text says how many entries there are."""
     assert text_of(call(place.serve(), "list_directory", offset=99)) == "[no entry from there on: 4 in all]"

@@ -11,7 +11,7 @@ from typing import Annotated, TypedDict
 
 from pydantic import Field
 
-from avfs_git.errors import InvalidInput
+from avfs_git.errors import InvalidInput, escape
 from avfs_git.mcp.answers import Record
 from avfs_git.mcp.scope import Call, Reach
 from avfs_git.mcp.tool import READS, RUNS, ForkName, Toolbox, VaultName
@@ -48,8 +48,8 @@ def _show_result(record: Record) -> str:
         if record[stream]:
             cut = f" (cut from {record[f'{stream}_size']} bytes)" if record[f"{stream}_truncated"] else ""
             lines.append(f"{stream}{cut}:\n{record[stream].rstrip()}")
-    changed = [f"{change['kind']} {change['path']}" for change in record["changed_files"]]
-    changed += [f"{change['kind']} {change['path']} (beside history)" for change in record["sidecar_changed"]]
+    changed = [f"{change['kind']} {escape(change['path'])}" for change in record["changed_files"]]
+    changed += [f"{change['kind']} {escape(change['path'])} (beside history)" for change in record["sidecar_changed"]]
     lines.append(f"changed files: {', '.join(changed)}" if changed else "no file changed")
     return "\n".join(lines)
 

@@ -15,7 +15,7 @@ from typing import Annotated, NotRequired, TypedDict
 
 from pydantic import BaseModel, Field
 
-from avfs_git.errors import AvfsError, InvalidInput
+from avfs_git.errors import AvfsError, InvalidInput, escape
 from avfs_git.mcp.answers import BUDGET, Record
 from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, Offset, Toolbox, TreePath
 from avfs_git.model import EditResult, FileInfo, GrepResult, Kind, SearchResult
@@ -124,8 +124,8 @@ def _content(record: Record) -> str:
 
 
 def _contents(record: Record) -> str:
-    parts = [f"{file['path']}:\n{_content(file)}" for file in record["files"]]
-    parts += [f"{file['path']}: {file['code']}: {file['message']}" for file in record["failed"]]
+    parts = [f"{escape(file['path'])}:\n{_content(file)}" for file in record["files"]]
+    parts += [f"{escape(file['path'])}: {file['code']}: {file['message']}" for file in record["failed"]]
     return "\n---\n".join(parts)
 
 
@@ -282,7 +282,7 @@ def create_directory(workspace: Workspace, path: TreePath) -> FileInfo:
 
 def _names(record: Record) -> str:
     marks = {"directory": "[DIR]", "file": "[FILE]", "symlink": "[LINK]", "gitlink": "[REPO]"}
-    lines = [f"{marks.get(entry['kind'], '[OTHER]')} {entry['name']}" for entry in record["entries"]]
+    lines = [f"{marks.get(entry['kind'], '[OTHER]')} {escape(entry['name'])}" for entry in record["entries"]]
     if record["next_offset"] is not None:
         lines.append(
             f"[{record['next_offset']} of {record['total']} entries; go on with offset={record['next_offset']}]"
@@ -310,7 +310,7 @@ def _drawn(record: Record) -> str:
     pending = [(record["tree"], 0)]
     while pending:
         node, depth = pending.pop()
-        lines.append(f"{'  ' * depth}{node['name']}{'/' if node['kind'] == 'directory' else ''}")
+        lines.append(f"{'  ' * depth}{escape(node['name'])}{'/' if node['kind'] == 'directory' else ''}")
         pending += [(child, depth + 1) for child in reversed(node.get("children", []))]
     return "\n".join(lines) + ("" if record["complete"] else "\n[there is more: name a directory below]")
 
@@ -364,7 +364,9 @@ def delete_file(
 
 
 def _paths(record: Record) -> str:
-    lines = list(record["paths"]) + ([] if record["complete"] else ["[there are more: search below a directory]"])
+    lines = list(map(escape, record["paths"])) + (
+        [] if record["complete"] else ["[there are more: search below a directory]"]
+    )
     return "\n".join(lines) or "nothing matches"
 
 
@@ -391,7 +393,9 @@ def search_files(
 
 def _lines(record: Record) -> str:
     lines = [
-        f"{file['path']}:{line['number']}:{line['text'][:_TEXT]}" for file in record["files"] for line in file["lines"]
+        f"{escape(file['path'])}:{line['number']}:{line['text'][:_TEXT]}"
+        for file in record["files"]
+        for line in file["lines"]
     ]
     return "\n".join(lines) or "nothing matches"
 
@@ -411,9 +415,9 @@ def grep(
 
 def _ranked(record: Record) -> str:
     found = [(hit["path"], hit["line"] or {"number": "", "text": ""}) for hit in record["hits"]]
-    lines = [f"{path}:{line['number']}:{line['text'][:_TEXT]}" for path, line in found]
+    lines = [f"{escape(path)}:{line['number']}:{line['text'][:_TEXT]}" for path, line in found]
     rest = record["total"] - len(found)
-    unsearched = [f"[not searched: {file['path']}]" for file in record["unsearched"]]
+    unsearched = [f"[not searched: {escape(file['path'])}]" for file in record["unsearched"]]
     return "\n".join([*lines, *([f"[{rest} more]"] if rest else []), *unsearched]) or "nothing matches"
 
 

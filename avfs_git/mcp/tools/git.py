@@ -10,6 +10,7 @@ from typing import Annotated, TypedDict
 
 from pydantic import Field
 
+from avfs_git.errors import escape
 from avfs_git.mcp.answers import Record
 from avfs_git.mcp.scope import Reach
 from avfs_git.mcp.tool import READS, Paths, State, Toolbox, TreePath
@@ -88,12 +89,12 @@ def show_changes(record: Record) -> str:
 
 def list_beside(record: Record) -> list[str]:
     """List what changed beside history, a line each."""
-    return [f"{change['kind']:>9}: {change['path']} (beside history)" for change in record["sidecar_changed"]]
+    return [f"{change['kind']:>9}: {escape(change['path'])} (beside history)" for change in record["sidecar_changed"]]
 
 
 def _show_status(record: Record) -> str:
     lines = [f"On fork {record['fork']}" + ("" if record["clean"] else ", with uncommitted changes:")]
-    lines += [f"{change['kind']:>9}: {change['path']}" for change in record["changed_files"]]
+    lines += [f"{change['kind']:>9}: {escape(change['path'])}" for change in record["changed_files"]]
     lines += list_beside(record)
     if record["merging"] is not None:
         lines.append(
