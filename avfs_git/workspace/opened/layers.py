@@ -221,10 +221,11 @@ def _name_base(state: WorkspaceState) -> bytes:
     return f"{state.base or '-'} {state.sidecar or '-'}".encode("ascii")
 
 
-def check_unshown(layout: WorkspaceLayout, lock: LockFile) -> None:
+def check_unshown(layout: WorkspaceLayout, lock: LockFile, *, in_sight: bool = False) -> None:
     """Refuse a workspace that the kernel shows, and to which programs write. Called with its lock held.
 
-    A session that serves it says so before (`OpenWorkspace.show_at`), and does not ask.
+    A session that serves it says so before (`OpenWorkspace.show_at`), and does not ask. `in_sight` asks only of a mount
+    that this process sees, and not of that of a command, which is in its own mount namespace.
 
     Raises:
         WorkspaceMounted: If the kernel shows it.
@@ -233,8 +234,8 @@ def check_unshown(layout: WorkspaceLayout, lock: LockFile) -> None:
         return
     from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used  # noqa: PLC0415 - of few workspaces
 
-    if is_upper_used(layout.upper):
-        mounted = find_overlay(layout.upper)
+    mounted = find_overlay(layout.upper)
+    if mounted is not None or (not in_sight and is_upper_used(layout.upper)):
         where = os.fspath(mounted.directory if mounted is not None else layout.upper)
         raise WorkspaceMounted(
             layout.fork, where, session=lock.session or "", is_ending=mounted is None, is_overlay=True

@@ -294,7 +294,8 @@ class OpenWorkspace:
                 if lock.session is not None:
                     self.bury_session()
                 elif not lock.epoch and self.shown_at is None:
-                    check_unshown(self.layout, lock)  # a person may have removed the file, which named the session
+                    # a person may have removed the file, which named the session
+                    check_unshown(self.layout, lock, in_sight=True)
             except BaseException:
                 lock.release()
                 raise
