@@ -12,7 +12,7 @@ from threading import Thread, current_thread, main_thread
 import pytest
 
 from avfs_git import Home
-from avfs_git.errors import HostError
+from avfs_git.errors import VaultGone
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.sdk.background import start
@@ -281,7 +281,7 @@ def test_a_vault_that_is_removed_meanwhile_does_not_come_back(tmp_path: Path) ->
         for number in range(20):
             workspace.write(f"f{number}", b"1")
             workspace.checkpoint()
-        with armed(act), pytest.raises(HostError):
+        with armed(act), pytest.raises(VaultGone):
             vault.maintain()
 
     assert points
