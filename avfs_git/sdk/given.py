@@ -23,6 +23,8 @@ _C = TypeVar("_C", bound=type)
 _ASYNC, _POSITIONAL, _NAMED = 0x80, 0x04, 0x08  # inspect.CO_COROUTINE and so on: that module takes long to load
 _OPTIONS = "avfs_git.sdk.options"
 _TEXTS = (str, bytes, bytearray, os.PathLike)
+_PLAIN = {type(None), str, bytes, int, float, bool}
+_CHECKED: set[Callable[..., Any]] = set()
 _HELD = (list, tuple, set, frozenset, dict)
 
 
@@ -31,11 +33,16 @@ class _Kind(NamedTuple):
 
     says: str
     types: tuple[type, ...]
-    of: tuple[tuple[_Kind, ...] | None, ...] = ()
+    of: tuple[_Kinds | None, ...] = ()
     """What is in a list, or what the names and the values of a mapping are; None for anything."""
 
 
-_Kinds = tuple[_Kind, ...]
+class _Kinds(NamedTuple):
+    """What a parameter takes."""
+
+    kinds: tuple[_Kind, ...]
+    plain: frozenset[type]
+    """Types of which each value is taken as it is."""
 
 
 class _FileType(type):
@@ -70,11 +77,13 @@ def checked(holder: _C) -> _C:
     """
     there: Callable[[Any], None] = getattr(holder, "_check_there", _is_there)
     package = __name__.rpartition(".")[0]
-    for base in reversed(holder.__mro__):
-        if base.__module__.startswith(package):
-            for name, method in list(vars(base).items()):
-                if isinstance(method, FunctionType) and not name.startswith("_"):
-                    setattr(holder, name, _wrap(method, there if name != "close" else _is_there))
+    bases = [base for base in reversed(holder.__mro__) if base.__module__.startswith(package)]
+    methods = {name: method for base in bases for name, method in vars(base).items() if not name.startswith("_")}
+    for name, method in methods.items():
+        if isinstance(method, FunctionType) and method not in _CHECKED:
+            wrapped = _wrap(method, there if name != "close" else _is_there)
+            _CHECKED.add(wrapped)
+            setattr(holder, name, wrapped)
     return holder
 
 
@@ -92,11 +101,11 @@ def _wrap(method: FunctionType, there: Callable[[Any], None]) -> Callable[..., A
         known, names, others = read
         for number, value in enumerate(args):
             name = names[number] if number < len(names) else others
-            if name in known:
-                _check(name, value, known[name])
+            if (kinds := known.get(name)) is not None and type(value) not in kinds.plain:
+                _check(name, value, kinds)
         for name, value in named.items():
-            if name in known:
-                _check(name, value, known[name])
+            if (kinds := known.get(name)) is not None and type(value) not in kinds.plain:
+                _check(name, value, kinds)
 
     if method.__code__.co_flags & _ASYNC:
 
@@ -131,7 +140,7 @@ def _check(name: str, value: object, kinds: _Kinds) -> None:
     Raises:
         InvalidInput: If so.
     """
-    for kind in kinds:
+    for kind in kinds.kinds:
         if isinstance(value, kind.types) and not (kind.of and isinstance(value, _TEXTS)):
             if len(kind.of) == 1 and kind.of[0] is not None and isinstance(value, _HELD):
                 for each in value:
@@ -142,9 +151,9 @@ def _check(name: str, value: object, kinds: _Kinds) -> None:
                         if wanted is not None:
                             _check(name, each, wanted)
             return
-    if any(kind.says == "a list" for kind in kinds) and isinstance(value, _TEXTS):
+    if any(kind.says == "a list" for kind in kinds.kinds) and isinstance(value, _TEXTS):
         list_given(value)  # type: ignore[arg-type]  # which refuses it
-    says = " or ".join(kind.says for kind in kinds if kind.says)
+    says = " or ".join(kind.says for kind in kinds.kinds if kind.says)
     raise InvalidInput(f"`{name}`: {says} is needed, not a value of type '{type(value).__name__}'")
 
 
@@ -192,7 +201,8 @@ def _read(text: str, names: Mapping[str, object]) -> _Kinds | None:
                 return None
             found = _Kind(f"a value of type '{part}'", (str, named) if issubclass(named, str) else (named,))
         kinds.append(found)
-    return tuple(kinds)
+    plain = {each for kind in kinds if not kind.of for each in kind.types if each in _PLAIN}
+    return _Kinds(tuple(kinds), frozenset(plain))
 
 
 def _split(text: str, mark: str) -> list[str]:

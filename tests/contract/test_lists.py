@@ -14,7 +14,7 @@ import pytest
 
 from avfs_git import Home, sdk
 from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, InvalidName
-from avfs_git.sdk import Vault
+from avfs_git.sdk import Vault, Workspace
 
 _FILLED = {
     "old": "main",
@@ -412,3 +412,14 @@ def test_values_of_the_right_type_that_mean_nothing_are_refused(vault: Vault) ->
     for call in calls:
         with pytest.raises(InvalidInput):
             call()
+
+
+def test_a_call_is_checked_once() -> None:
+    """Also one that a class has from another that is checked: a read of a file costs some microseconds."""
+    for holder in (Home, Vault, Workspace):
+        for name, outermost in inspect.getmembers(holder, inspect.isfunction):
+            method, checks = outermost, 0
+            while hasattr(method, "__wrapped__"):
+                checks += method.__code__.co_filename.endswith("sdk/given.py")
+                method = method.__wrapped__
+            assert checks == (not name.startswith("_")), name

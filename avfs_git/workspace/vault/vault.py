@@ -111,7 +111,7 @@ class OpenVault:
             check_owner(git_dir)
         check_repository(git_dir)
         self.git_dir = git_dir
-        self._place = os.stat(git_dir)
+        self._git_dir_name, self._place = os.fspath(git_dir), os.stat(git_dir)
         self.name = name or str(git_dir)
         self.layout = VaultLayout(git_dir)
         self.layout.read_format()
@@ -134,13 +134,14 @@ class OpenVault:
         Raises:
             VaultGone: If it was deleted or moved, or another one is in its place.
         """
-        with contextlib.suppress(PermissionError):
-            try:
-                is_there = os.path.samestat(os.stat(self.git_dir), self._place)
-            except (FileNotFoundError, NotADirectoryError):
-                is_there = False
-            if not is_there:
-                raise VaultGone(self.name, os.fspath(self.git_dir))
+        try:
+            now, then = os.stat(self._git_dir_name), self._place
+        except PermissionError:
+            return
+        except (FileNotFoundError, NotADirectoryError):
+            now = None
+        if now is None or now.st_ino != then.st_ino or now.st_dev != then.st_dev:
+            raise VaultGone(self.name, os.fspath(self.git_dir))
 
     @property
     def store(self) -> ObjectStore:
