@@ -229,7 +229,7 @@ class CommandBench:
             session = vault.fork("hooked").mount(mount)
             for name, shown in (
                 ("PreToolUse", "before a command of a shell"),
-                ("PostToolUse", "after one that changed nothing"),
+                ("PostToolUse", "after a call without changes"),
             ):
                 tool = {"tool_name": "Bash", "tool_input": {"command": "ls -l"}}
                 event: dict[str, object] = {"hook_event_name": name, "session_id": "s", "cwd": str(mount), **tool}
