@@ -171,7 +171,7 @@ def lines_given(count: int) -> int:
     """Read how many lines a caller wants around others.
 
     Raises:
-        InvalidInput: If it is a negative number or more than a file can have, or none.
+        InvalidInput: If it is negative, more than a file can have, or no number.
     """
     if not 0 <= whole(count) <= _LINES_MOST:
         raise InvalidInput("a number of lines is negative or too large")

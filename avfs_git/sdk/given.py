@@ -75,20 +75,20 @@ def checked(holder: _C) -> _C:
 
     A class with a method `_check_there` has it called, too.
     """
-    there: Callable[[Any], None] = getattr(holder, "_check_there", _is_there)
+    there: Callable[[Any], None] = getattr(holder, "_check_there", _check_nothing)
     package = __name__.rpartition(".")[0]
     bases = [base for base in reversed(holder.__mro__) if base.__module__.startswith(package)]
     methods = {name: method for base in bases for name, method in vars(base).items() if not name.startswith("_")}
     for name, method in methods.items():
         if isinstance(method, FunctionType) and method not in _CHECKED:
-            wrapped = _wrap(method, there if name != "close" else _is_there)
+            wrapped = _wrap(method, there if name != "close" else _check_nothing)
             _CHECKED.add(wrapped)
             setattr(holder, name, wrapped)
     return holder
 
 
-def _is_there(holder: object) -> None:
-    """Find nothing missing."""
+def _check_nothing(holder: object) -> None:
+    """Stand in where a class has nothing that may be missing."""
 
 
 def _wrap(method: FunctionType, there: Callable[[Any], None]) -> Callable[..., Any]:

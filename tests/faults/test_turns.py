@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
+from tests.support.samples import run_sample
 from tests.support.seeds import choose_seed
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.timeout(600)]
 
 
 def _run_sample(seed: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.turns", "--seed", str(seed), "--steps", "30"],
-        cwd=Path(__file__).parents[2],
-        check=False,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    print(done.stdout)
-
-    assert done.returncode == 0, done.stdout
+    run_sample("turns", "--seed", str(seed), "--steps", "30")
 
 
 def test_each_process_finds_what_the_others_did() -> None:

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
+from tests.support.samples import run_sample
 from tests.support.seeds import choose_seed
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.timeout(600)]
 
 
 def _run_sample(seed: int, count: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.walks", "--seed", str(seed), "--count", str(count), "--steps", "8"],
-        cwd=Path(__file__).parents[2],
-        check=False,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    print(done.stdout)
-
-    assert done.returncode == 0, done.stdout
+    run_sample("walks", "--seed", str(seed), "--count", str(count), "--steps", "8")
 
 
 def test_nothing_of_ours_or_theirs_is_lost() -> None:

@@ -198,7 +198,7 @@ def _give_up(place: SessionPlace) -> None:
 
 
 def _read_answer(ready: int, timeout_s: float, data: bytearray) -> dict[str, Any] | None:
-    """Read what is left of the answer behind what is read; None as for `_wait`."""
+    """Read the rest of the answer, behind what `data` has of it; None as for `_wait`."""
     end = time.monotonic() + timeout_s
     poll = select.poll()  # select has a limit on the number of the descriptor
     poll.register(ready, select.POLLIN)

@@ -276,9 +276,8 @@ class MergedTree:
                 parent, name, found = self._walk(here, follow_last=True)
                 if found is None:
                     found = self.making.mkdir(parent, name, mode if count == len(parts) else None)
-                    if (
-                        self._paths.get(here.rpartition(b"/")[0]) is parent
-                    ):  # without symbolic links: the next one begins here
+                    # No symbolic link leads to the parent: the next directory's walk begins here.
+                    if self._paths.get(here.rpartition(b"/")[0]) is parent:
                         self._remember_path(here, found)
                 elif not found.is_dir:
                     raise fail(errno.ENOTDIR if count < len(parts) else errno.EEXIST, path)

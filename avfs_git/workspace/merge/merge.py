@@ -43,6 +43,7 @@ from avfs_git.workspace.vault.log.oprecord import JOINS
 from avfs_git.workspace.vault.states import Trees
 
 _SHORT = 7
+"""Digits of a commit's id in the markers of a conflict, as git writes it there."""
 MERGED = "merged"
 """The name, in the log's `more`, of the merged commit, or of the target of a rebase without own commits."""
 
@@ -234,11 +235,12 @@ def merge_in_memory(
     if options.mode is MergeMode.FF_ONLY:
         raise NotFastForward(target, options.source)
     engine = open_engine(sink, options.strategy, in_workspace=in_workspace)
-    labels = Labels(bases[0].hex()[:_SHORT].encode(), _label(target), _label(options.source))
-    if base is not None:
-        merged = engine.merge_trees(base, *(sink.read_commit(oid).tree for oid in (ours, theirs)), labels=labels)
+    our_label, their_label = _label(target), _label(options.source)
+    if base is None:
+        merged = engine.merge(ours, theirs, our_label=our_label, their_label=their_label, bases=bases)
     else:
-        merged = engine.merge(ours, theirs, our_label=labels.ours, their_label=labels.theirs, bases=bases)
+        labels = Labels(bases[0].hex()[:_SHORT].encode(), our_label, their_label)
+        merged = engine.merge_trees(base, *(sink.read_commit(oid).tree for oid in (ours, theirs)), labels=labels)
     tree = merged.tree if merged.tree is not None else sink.add_tree({})
     return Merged(
         tree, bases[0], "clean" if merged.is_clean else "conflicted", merged.conflicts, merged.changes, merged.drivers

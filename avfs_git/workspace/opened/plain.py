@@ -129,7 +129,7 @@ class Plain:
     def confirm(self, look: Look, cache: StatCache) -> Captured | None:
         """Look at what an operation has made, in place of a capture after it; None if that is needed.
 
-        `cache` is what the last recorded capture found. What is given is recorded, or given up, as a capture is.
+        `cache` is what the last recorded capture found. The caller records the answer, or gives it up, as a capture.
         """
         del cache
         return look(self.read_upper(), self.dirty) if self.dirty is not None else None

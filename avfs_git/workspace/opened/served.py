@@ -77,7 +77,7 @@ class Served(Plain):
         """Look at what an operation has made, while programs wait."""
         found = super().confirm(look, cache)
         if found is not None:
-            self.begin_capture()  # what is noted so far is what the operation did
+            self.begin_capture()  # the set so far has what the operation did
         return found
 
     def begin_capture(self, rounds: Rounds | None = None) -> DirtySet | None:

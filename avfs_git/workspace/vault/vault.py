@@ -111,7 +111,7 @@ class OpenVault:
             check_owner(git_dir)
         check_repository(git_dir)
         self.git_dir = git_dir
-        self._git_dir_name, self._place = os.fspath(git_dir), os.stat(git_dir)
+        self._git_dir_name, self._place = os.fspath(git_dir), os.stat(git_dir)  # each call looks (`check_there`)
         self.name = name or str(git_dir)
         self.layout = VaultLayout(git_dir)
         self.layout.read_format()

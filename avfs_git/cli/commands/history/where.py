@@ -38,7 +38,7 @@ def command(state: State) -> Whereabouts:
                 found["undo"] = vault.next_undo(fork=fork)
             return found
     except NoVaultChosen:
-        nothing: Whereabouts = {
+        return {
             "vault": None,
             "fork": None,
             "forks": (),
@@ -47,4 +47,3 @@ def command(state: State) -> Whereabouts:
             "status": None,
             "undo": None,
         }
-        return nothing

@@ -33,7 +33,7 @@ def read_life(
 def find_given_back(read: Reader, fork: str) -> int | None:
     """Find since which operation a name that is gone was only that of forks which undo has renamed back.
 
-    What was done to those is undone under their own names. Return None if the last fork of that name was another.
+    Undo takes back what they did under their own names. Return None if the last fork of that name was another.
     """
     since: int | None = None
     while True:
