@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -203,3 +205,35 @@ def test_an_update_tells_what_the_work_before_it_leaves_out(tmp_path: Path, moun
                 assert (done.outcome, {warning.path for warning in told}) == (outcome, {name.encode()})
         finally:
             session.unmount()
+
+
+def test_attributes_of_what_git_committed_keep_undo_from_nothing(mounted: tuple[Workspace, Path]) -> None:
+    """The mode of a directory and the attributes of files go and come with the files that a commit of git's took."""
+    work, tree = mounted
+    (tree / "src").chmod(0o700)
+    os.setxattr(tree / "src" / "a", "user.owner", b"ada")
+    (tree / "kind").write_bytes(b"file\n")
+    (tree / "kind").chmod(0o600)
+    work.checkpoint("attributes")
+    shutil.rmtree(tree / "src")
+    (tree / "kind").unlink()
+    (tree / "kind").mkdir()
+    (tree / "kind" / "new").write_bytes(b"1\n")
+    (tree / "kind" / "new").chmod(0o640)
+    _commit_all(tree)
+
+    assert [work.undo().operation.kind for _ in range(2)] == ["git", "files"]
+    assert stat.S_IMODE((tree / "src").stat().st_mode) == 0o700
+    assert os.getxattr(tree / "src" / "a", "user.owner") == b"ada"
+    assert stat.S_IMODE((tree / "kind").stat().st_mode) == 0o600
+    assert work.undo().operation.kind == "checkpoint"
+    for _ in range(3):
+        work.redo()
+    assert not (tree / "src").exists()
+    assert stat.S_IMODE((tree / "kind" / "new").stat().st_mode) == 0o640
+
+
+def _commit_all(tree: Path) -> None:
+    who = ("-c", "user.name=A", "-c", "user.email=a@b")
+    for arguments in (("add", "-A"), ("commit", "-q", "-m", "by git")):
+        subprocess.run(["git", *who, *arguments], cwd=tree, check=True)

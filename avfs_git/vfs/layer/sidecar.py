@@ -21,14 +21,14 @@ NAME is escaped (`%` as `%25`, `\` as `%5C`), and the sign before it makes every
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from avfs_git.errors import InternalError, ObjectCorrupt
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_TREE
-from avfs_git.gitstore.source import ObjectSink, Tree
-from avfs_git.paths import ROOT, Oid, TreePath, list_above, split
+from avfs_git.gitstore.source import ObjectSink, ObjectSource, Tree
+from avfs_git.paths import ROOT, Oid, TreePath, components, list_above, split
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 
@@ -243,6 +243,23 @@ def edit_records(data: bytes, edits: Mapping[bytes, Record | None], oid: Oid) ->
         else:
             records[name] = record
     return serialize_records(records)
+
+
+def find_attributes(
+    source: ObjectSource, sidecar: Oid | None, directory: TreePath, names: Collection[bytes]
+) -> dict[bytes, Record]:
+    """Look up what a sidecar says of the attributes of some entries of a directory, and perhaps of others there."""
+    here = sidecar
+    for step in components(directory):
+        child = find_child(source.read_tree(here), step) if here is not None else None
+        here = child.oid if child is not None and child.mode == MODE_TREE else None
+    held = source.read_tree(here).get(META_NAME) if here is not None else None
+    if held is None:
+        return {}
+    data = source.read_blob(held[1])
+    if len(names) > _FEW:
+        return parse_records(data, held[1])
+    return {name: record for name in names if (record := find_record(data, name, held[1])) is not None}
 
 
 def edit_sidecar(

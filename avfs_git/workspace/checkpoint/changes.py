@@ -16,17 +16,19 @@ leaves changes for the next call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 
 from avfs_git.errors import RefConflict, RefLocked, WorkspaceBusy, and_more
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
 from avfs_git.gitstore.formats.index import differ_in_stat_only
 from avfs_git.gitstore.formats.reflog import Logged
-from avfs_git.gitstore.formats.trees import edit_tree
+from avfs_git.gitstore.formats.trees import MODE_TREE, edit_tree, find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import ChangedFile, ChangeKind, Warning
-from avfs_git.paths import Oid, TreePath, climb, oid_of, show_path
+from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, oid_of, show_path, split
+from avfs_git.vfs.layer.sidecar import Record, edit_sidecar, find_attributes
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.gitlogs import find_come_back
@@ -196,7 +198,7 @@ def record_git_moves(
     if edits:
         with PackWriter(vault.store) as beside:
             before, kept = make_recorded_commit(locked, beside, *recorded)
-            trees = edit_tree(pack, beside, recorded[1][0], edits), recorded[1][1]
+            trees = _commit_edits(pack, beside, recorded[1], now, edits)
             text = describe_changes(list_changed(beside, recorded[1], trees))
             after, sidecar = _make_commit(locked, beside, trees, before, text)
             beside.finish(hold=True)
@@ -236,6 +238,40 @@ def _find_committed(
             found[path] = there
     left = changed.keys() - found.keys()
     return {path: there for path, there in found.items() if left.isdisjoint(climb(path))}
+
+
+def _commit_edits(
+    source: PackWriter, sink: PackWriter, was: Trees, now: Trees, edits: Mapping[TreePath, Entry | None]
+) -> Trees:
+    """Make the state that git committed: what a workspace `was`, with edits, and their attributes as they are `now`.
+
+    With the attributes that were, it could be a state that no workspace can have, such as with the mode of a directory
+    that is gone: that would be found changed after each undo, and undo would get no further.
+    """
+    tree = edit_tree(source, sink, was[0], edits)
+    names: dict[TreePath, set[bytes]] = {}
+    for path in {*edits, *list_above(edits)} - {ROOT}:
+        directory, name = split(path)
+        names.setdefault(directory, set()).add(name)
+    attributes: dict[TreePath, dict[bytes, Record | None]] = {}
+    for directory, here in names.items():
+        states = ((source, was[0]), (sink, tree), (source, now[0]))
+        before, after, there = (_list_entries(holder, held, directory) for holder, held in states)
+        records = find_attributes(source, now[1], directory, here)
+        for name in here:
+            if join(directory, name) in edits or not _are_alike(before.get(name), after.get(name)):
+                record = records.get(name) if _are_alike(after.get(name), there.get(name)) else None
+                attributes.setdefault(directory, {})[name] = record
+    return tree, edit_sidecar(sink, was[1], attributes)
+
+
+def _list_entries(source: PackWriter, tree: Oid | None, directory: TreePath) -> Mapping[bytes, Entry]:
+    found = find_entry(source, tree, directory) if tree is not None else None
+    return source.read_tree(found[1]) if found is not None and found[0] == MODE_TREE else {}
+
+
+def _are_alike(left: Entry | None, right: Entry | None) -> bool:
+    return left is not None and right is not None and stat.S_IFMT(left[0]) == stat.S_IFMT(right[0])
 
 
 def list_changed(source: PackWriter | DryWriter, was: Trees, now: Trees) -> list[ChangedFile]:
