@@ -233,6 +233,23 @@ def test_attributes_of_what_git_committed_keep_undo_from_nothing(mounted: tuple[
     assert stat.S_IMODE((tree / "kind" / "new").stat().st_mode) == 0o640
 
 
+def test_a_squash_comes_after_the_commits_of_git_before_it(mounted: tuple[Workspace, Path]) -> None:
+    """What git did in the tree stands in the log before the squash, so that undo gets to it."""
+    work, tree = mounted
+    first = work.log()[0].checkpoint.id
+    (tree / "b").write_bytes(b"b\n")
+    work.checkpoint("second")
+    (tree / "c").write_bytes(b"c\n")
+    _commit_all(tree)
+    (tree / "d").write_bytes(b"not saved\n")
+    work.squash(first)
+    assert work.log()[0].checkpoint.parents == (first,)
+
+    kinds = [work.undo().operation.kind for _ in range(6)]
+    assert kinds == ["squash", "files", "git", "files", "checkpoint", "files"]
+    assert sorted(path.name for path in tree.iterdir() if path.name != ".git") == [".gitignore", "a.o", "src"]
+
+
 def _commit_all(tree: Path) -> None:
     who = ("-c", "user.name=A", "-c", "user.email=a@b")
     for arguments in (("add", "-A"), ("commit", "-q", "-m", "by git")):

@@ -482,7 +482,7 @@ def continue_rewrite(opened: OpenWorkspace, skip: bool) -> RewriteResult:
     return _replace(opened, lambda locked: rewrite.continue_rewrite(locked, skip=skip))
 
 
-@_once
+@operation(flushes=True)
 def squash_commits(opened: OpenWorkspace, first: Oid, last: Oid, message: str | None) -> RewriteResult:
     """Make one commit of several."""
     with opened.locked() as locked:

@@ -17,9 +17,10 @@ workspace lock held.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from avfs_git.errors import CommitConflicts, InvalidInput, NoMergeInProgress, RefConflict, quote
+from avfs_git.errors import CommitConflicts, FileChanging, InvalidInput, NoMergeInProgress, RefConflict, quote
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, edit_tree, find_entry
@@ -33,7 +34,12 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
-from avfs_git.workspace.checkpoint.changes import list_told_sidecars
+from avfs_git.workspace.checkpoint.changes import (
+    check_recorded,
+    list_told_sidecars,
+    record_changes,
+    record_moves,
+)
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_in_progress
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.merge import MERGED, Start, join_warnings, open_engine, save_target
@@ -459,6 +465,7 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
         MergeInProgress: If the workspace is in the middle of a merge.
         HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         RefConflict: If the branch holds changes that the workspace has not seen, or moves meanwhile.
+        WorkspaceBusy: If a command that runs in the live tree has changed something.
     """
     vault = locked.vault
     vault.prepare()
@@ -467,6 +474,10 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
     check_seen(locked)
     head = vault.read_head(locked.fork)
     above, squashed = _line(locked, head, first, last)
+    check_recorded(locked)
+    with suppress(FileChanging):  # the next operation records it
+        record_changes(locked)
+    record_moves(locked)  # of commits that the log does not have, undo gets no further
     signature = locked.signature()
     own = list_told_sidecars(vault, locked.fork)
     newest = _read_own(vault.store, squashed[0], own)
