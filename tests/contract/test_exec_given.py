@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 from collections.abc import Iterator
@@ -250,3 +251,15 @@ def test_git_of_avfs_gets_nothing_from_outside(
     vault.doctor()
 
     assert not marker.exists()
+
+
+def test_times_are_not_negative(vault: Vault) -> None:
+    """Nor is what is no number a time; nothing is done then."""
+    work = vault.workspace()
+    before = work.operations()
+    with pytest.raises(InvalidInput):
+        work.exec("true", grace_ms=-1)
+    for idle_s in (-1, math.nan):
+        with pytest.raises(InvalidInput):
+            work.prepare(idle_s=idle_s)
+    assert work.operations() == before

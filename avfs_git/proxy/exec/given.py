@@ -44,6 +44,8 @@ def make_request(command: Command, *, vault: Path, fork: str, root: Path) -> Req
     for number, what in ((command.timeout_ms, "time limit"), *((most + 1, what) for most, what in limits)):
         if number is not None and number <= 0:
             raise InvalidInput(f"the {what} must be a positive number")
+    if command.grace_ms < 0:
+        raise InvalidInput("the time between SIGTERM and SIGKILL is not negative")
     if isinstance(command.stdin, int) and not 0 <= command.stdin <= _FD_MAX:
         raise InvalidInput(f"the command cannot read from descriptor {command.stdin}")
     if command.network and not command.isolate:

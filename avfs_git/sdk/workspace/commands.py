@@ -204,6 +204,8 @@ class Prepared(Closing):
 
     def begin(self, idle_s: float | None = None) -> Self:
         """Begin or continue the session, as `Workspace.prepare` does."""
+        if idle_s is not None and not idle_s >= 0:
+            raise InvalidInput(f"`idle_s` is {idle_s}: it is not negative")
         saved = self._states.checkpoint(description="before a session of commands")
         self._log.begin(saved.checkpoint.id if saved.checkpoint is not None else None)
         if idle_s is not None:
