@@ -1078,6 +1078,38 @@ def test_a_switch_to_the_branch_that_head_is_on_brings_nothing(mounted: tuple[Wo
     assert git_in(tree, "status", "--short") == ""
 
 
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("what", ["-a", "file"])
+def test_a_commit_over_what_others_pushed_is_an_operation(
+    mounted: tuple[Workspace, Path], what: str, *, again: bool
+) -> None:
+    """Undo takes back git's commit and then the edit, and leaves what others pushed before, which an update brings."""
+    work, tree = mounted
+    others = Others(work.vault.path, tree.parent / "clone")
+    (tree / "file").write_bytes(b"mine\n")
+    others.push("theirs", b"theirs\n")
+    theirs = git(work.vault.path, "rev-parse", "main")
+    git_in(tree, "commit", "-q", "-m", "mine", what)  # `-a` takes back what others pushed, as git shows
+    if again:
+        others.push("then", b"theirs\n")
+        git_in(tree, "commit", "-q", "-m", "again", "--allow-empty")
+        assert work.undo().operation.description == "git commit: again"
+        git(work.vault.path, "update-ref", "refs/heads/main", "main~1")
+
+    assert work.undo().operation.description == "git commit: mine"
+    assert git(work.vault.path, "rev-parse", "main") == theirs
+    assert (tree / "file").read_bytes() == b"mine\n"
+    assert [warning.code for warning in work.status().warnings] == ["fork.moved_outside"]
+    work.redo()
+    assert bool(work.status().warnings) == (what != "-a")
+    work.undo()
+    assert work.undo().operation.description == "change 'file'"
+    work.update()
+    assert ((tree / "file").read_bytes(), (tree / "theirs").read_bytes()) == (b"2\n", b"theirs\n")
+    assert git(work.vault.path, "rev-parse", "main") == theirs
+    assert git_in(tree, "status", "--short") == ""
+
+
 @pytest.mark.parametrize("saves", ["checkpoint", "update"])
 @pytest.mark.parametrize("commits", [False, True])
 @pytest.mark.parametrize("looks", [False, True])

@@ -18,8 +18,6 @@ Known, and told of by no rule here:
 
 - what a commit of git's over an unseen push takes out or stages otherwise than the files have it, the next update takes
   from the files or puts there (`Rules.of_others`);
-- undo passes over a commit of git's over an unseen push, and the next update brings back what undo took from the files
-  (`Rules.of_others`);
 - a file that git brought into the tree over an unseen push, and that we renamed, counts as ours when others take it back
   (`Rules.brought`); so does any such file when a forced push takes the branch back;
 - a commit that a forced push took from the branch comes back with what the fork has on it, as git merges
@@ -246,7 +244,7 @@ class Rules:
             self.is_calm = False
         if step.is_of_avfs("undo", "redo", "restore"):
             self.has_all = self.has_all and step.verb == "restore"
-            self.of_others |= _list_differing(step.before.files, step.after.files)
+            self.of_others |= _list_differing(step.before.files, step.after.files) if step.verb != "undo" else set()
             self.fresh.clear()
         elif step.is_of_avfs("update", "checkpoint") and step.is_done and not step.after.is_elsewhere:
             self.has_all = step.outcomes.isdisjoint({"conflicted", "recorded"})

@@ -128,9 +128,10 @@ def save_checkpoint(
         recorded = find_recorded(locked)
         compared = compare_workspace(locked, pack, _capture_request(pack, request, applied), captured=applied.captured)
         now = (compared.captured.tree, compared.captured.sidecar) if applied.before is None else recorded[1]
+        unseen = find_unseen_head(locked)
+        lacks_updates = unseen is not None and _lacks_updates(locked, compared, pack, unseen)
         recorded, moved = record_git_moves(locked, pack, recorded, now, request.command)
         tied = tie_to_command(vault, locked.fork, request.command) if by_programs else {}
-        unseen = find_unseen_head(locked)
         is_enough = not applied.concludes_merge and not (label is not None and compared.lacks_sidecar(pack))
         if compared.is_unchanged and is_enough and not _has_new_message(request, compared.commit):
             if request.command is None:
@@ -143,8 +144,9 @@ def save_checkpoint(
             return replace(unchanged, warnings=(*warn_of_git(locked.vault, locked.fork), *unchanged.warnings))
         refuse_left_out(vault, locked.fork, compared.changed_files, by_programs=by_programs)
         # Of a merge that others began by moving the branch, the branch is one side.
-        if not (applied.concludes_merge and compared.head is not None and compared.head.hex() == merged_into(locked)):
-            _refuse_lost_updates(locked, compared, pack)
+        is_side = applied.concludes_merge and compared.head is not None and compared.head.hex() == merged_into(locked)
+        if lacks_updates and not is_side:
+            raise _lost_updates(locked, compared)
         if unseen is not None:  # the files have what others put on the branch; undo may take it from them
             vault.note_seen(locked.fork, unseen[1])
             applied = replace(applied, more={OURS: unseen[1].hex(), **applied.more})
@@ -281,25 +283,20 @@ def check_seen(locked: LockedWorkspace) -> None:
     Raises:
         RefConflict: If the branch holds changes that the workspace has not seen.
     """
-    if find_unseen_head(locked) is not None:
-        writer = DryWriter(locked.vault.store)
-        _refuse_lost_updates(locked, compare_workspace(locked, writer, CaptureRequest(skips_unreadable=True)), writer)
-
-
-def _refuse_lost_updates(locked: LockedWorkspace, compared: Compared, pack: PackWriter | DryWriter) -> None:
-    """Refuse to commit over what another process put on the branch and this workspace never held.
-
-    A commit that git made in the live tree passes: its user knows of it.
-    """
     unseen = find_unseen_head(locked)
-    if unseen is not None and _lacks_updates(locked, compared, pack, unseen):
-        error = RefConflict(
-            HEADS + locked.fork,
-            maybe_hex(locked.opened.cache.commit if locked.opened.cache else None),
-            maybe_hex(compared.head),
-        )
-        error.hint = f"Bring in what was put there with `avfs update {shlex.quote(locked.fork)}`."
-        raise error
+    if unseen is not None:
+        writer = DryWriter(locked.vault.store)
+        compared = compare_workspace(locked, writer, CaptureRequest(skips_unreadable=True))
+        if _lacks_updates(locked, compared, writer, unseen):
+            raise _lost_updates(locked, compared)
+
+
+def _lost_updates(locked: LockedWorkspace, compared: Compared) -> RefConflict:
+    """Say that a commit would take back what another process put on the branch and this workspace never held."""
+    cache = locked.opened.cache
+    error = RefConflict(HEADS + locked.fork, maybe_hex(cache.commit if cache else None), maybe_hex(compared.head))
+    error.hint = f"Bring in what was put there with `avfs update {shlex.quote(locked.fork)}`."
+    return error
 
 
 def _lacks_updates(locked: LockedWorkspace, compared: Compared, source: ObjectSink, unseen: tuple[Oid, Oid]) -> bool:

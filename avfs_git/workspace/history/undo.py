@@ -61,6 +61,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     SIDECAR,
     SIDECAR_BEFORE,
     UNDO,
+    UNSEEN,
     UPSTREAM,
     WAS_DEFAULT,
     OpRecord,
@@ -323,7 +324,8 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     state = record.before if back else record.after
     sidecars = (record.more.get(SIDECAR), record.more.get(SIDECAR_BEFORE))
     left, reached = sidecars if back else sidecars[::-1]
-    facts = {OURS: record.more.get(OURS), SIDECAR: reached, SIDECAR_BEFORE: left}
+    kept = {fact: record.more.get(fact) for fact in (OURS, UNSEEN)}
+    facts = {**kept, SIDECAR: reached, SIDECAR_BEFORE: left}
     replay = Replay(
         record=OpRecord(
             0,

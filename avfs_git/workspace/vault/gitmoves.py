@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import takewhile
+from itertools import islice
 from pathlib import Path
 
 from avfs_git.errors import (
@@ -33,15 +33,17 @@ from avfs_git.host.locks.flocks import directory_shared, find_shared
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, fork_dir_name, fork_of_dir_name, is_fork_name, maybe_hex, oid_of, show_path
 from avfs_git.patterns import compiled
-from avfs_git.values import value_class
+from avfs_git.values import replace, value_class
 from avfs_git.vfs.layer.marks import is_whiteout
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.vault.log.oprecord import (
+    BASE,
     FORK_CREATE,
     GIT_HEAD,
     GIT_LOG,
     IN_COMMAND,
     JOINS,
+    UNSEEN,
     OpRecord,
     RefMoveRecord,
 )
@@ -327,7 +329,7 @@ def find_git_moves(
     chain = _list_moves(vault, fork)
     if command is not None:
         for at, logged in enumerate(chain):
-            if logged.old == command.head and command.made(chain[at:]):
+            if logged.old == command.head and command.made(chain[at:]) and not _find_unseen(vault, fork, chain[at:]):
                 return chain[:at], chain[at:]
     return chain, []
 
@@ -335,13 +337,15 @@ def find_git_moves(
 def adopt_git_moves(vault: OpenVault, fork: str, moves: Sequence[Logged] | None = None) -> None:
     """Record in the operation log what git has done to a fork's branch in its live tree, so that it can be undone.
 
-    Undoing such an operation moves the branch and leaves files as they are.
+    Undoing such an operation moves the branch and leaves files as they are. What others put on the branch before it
+    stays there, and stays unseen.
     """
     for logged in find_git_moves(vault, fork)[0] if moves is None else moves:
         if logged.old != logged.new:
             _hold_left(vault, logged)
             vault.refs.update(vault.follow(fork, logged.new, came_from=logged.old))
-            vault.oplog.append(_make_record(fork, logged))
+            record, unseen = _make_record(fork, logged), _find_unseen(vault, fork, [logged])
+            vault.oplog.append(replace(record, more={**record.more, **unseen}))
 
 
 def is_commit(logged: Logged) -> bool:
@@ -459,10 +463,10 @@ def _make_record(fork: str, logged: Logged) -> OpRecord:
 
 
 def _list_moves(vault: OpenVault, fork: str) -> list[Logged]:
-    """List the moves of a fork's branch from what avfs last recorded to where it stands, the oldest first.
+    """List the moves of a fork's branch by git in its tree that the operation log does not have, the oldest first.
 
-    A commit that git has taken back leaves the branch where it was: both moves count, if the operation log does not
-    have them.
+    A commit that git has taken back leaves the branch where it was: both moves count. What came before a move by avfs,
+    which git's log does not have, does not.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:
@@ -472,24 +476,33 @@ def _list_moves(vault: OpenVault, fork: str) -> list[Logged]:
     moves_of_git = worktree.read_moves(ref)
     if head is None or not moves_of_git or moves_of_git[-1].new != head:
         return []  # before the log is read, whose length is what all forks ever did
+    recorded, last = vault.oplog.find_last_fact(fork, GIT_LOG), _find_last(vault, fork)
+    chain: list[Logged] = []
+    for logged in islice(reversed(moves_of_git), _count_fresh(moves_of_git, recorded, last)):
+        if logged.new != (chain[-1].old if chain else head):
+            break  # avfs has moved it between: that is not in git's log
+        chain.append(logged)
+    return list(filter(find_inside(worktree.read_heads()), reversed(chain)))
+
+
+def _find_last(vault: OpenVault, fork: str) -> OpRecord | None:
+    ref = HEADS + fork
     moved = (record for record in vault.oplog.read_fork(fork) if any(name == ref for name, _, _ in record.moves))
-    last = next(moved, None)
-    known = last.position(ref) if last is not None else None
-    fresh = _count_fresh(moves_of_git, vault.oplog.find_last_fact(fork, GIT_LOG), last)
-    found = 0 if known == head.hex() else None
-    count, reached = 0, maybe_hex(head)
-    for logged in reversed(moves_of_git):
-        if maybe_hex(logged.new) != reached or (found is not None and count >= fresh):
-            break
-        count += 1
-        reached = maybe_hex(logged.old)
-        if reached == known:
-            found = count
-    if known is None:
-        found = count
-    if not found:
-        return []
-    return list(takewhile(find_inside(worktree.read_heads()), moves_of_git[-found:]))
+    return next(moved, None)
+
+
+def _find_unseen(vault: OpenVault, fork: str, moves: Sequence[Logged]) -> dict[str, object]:
+    """Say for the log what the workspace came from, if others moved the branch before git in its tree, or between."""
+    ref, last = HEADS + fork, _find_last(vault, fork)
+    if last is not None:
+        at, came_from = last.head(ref), last.position(ref)
+    else:
+        at = came_from = vault.oplog.find_last_fact(fork, BASE)
+    is_unseen = at != came_from
+    for logged in moves:
+        is_unseen = is_unseen or at not in (None, maybe_hex(logged.old))
+        at = logged.new.hex()
+    return {UNSEEN: came_from} if is_unseen else {}
 
 
 def _count_fresh(moves_of_git: Sequence[Logged], recorded: object, last: OpRecord | None) -> int:

@@ -69,6 +69,11 @@ IN_MERGE = "in_merge"
 """The name, in `more`, of whether files changed while in conflict: that can be undone until the merge ends."""
 OURS = "ours"
 """The name, in `more`, of the commit that the workspace held where others moved the branch: undo leaves it there."""
+UNSEEN = "unseen_since"
+"""The name, in `more`, of what the workspace came from, where others moved the branch before git in its tree did.
+
+The files may lack what others brought, also after undo and redo.
+"""
 IN_COMMAND = "in_command"
 """The name, in `more`, of whether a checkpoint was saved during a live-tree command, whose work it holds in part."""
 JOINS = "joins"
@@ -125,9 +130,13 @@ class OpRecord:
         """Tell whether something can no longer be undone when the record is gone or expired."""
         return (bool(self.moves) or self.before is not None) and EXPIRED not in self.more
 
+    def head(self, ref: str) -> str | None:
+        """Tell to which commit it moved a branch."""
+        return next(new for name, _, new in self.moves if name == ref)
+
     def position(self, ref: str) -> str | None:
         """Tell which commit of a branch that it moved the workspace has since: not what others put there before."""
-        new = next(new for name, _, new in self.moves if name == ref)
+        new = self.more.get(UNSEEN, self.head(ref))
         return self.more.get(OURS, new) if self.kind == UNDO else new  # of an update: only our side again
 
     def whole_moves(self) -> list[RefMoveRecord]:
