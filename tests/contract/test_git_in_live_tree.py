@@ -1047,7 +1047,6 @@ def test_a_switch_back_brings_nothing_of_what_the_tree_lacked_before(mounted: tu
     git_in(tree, "switch", "-q", "--detach")
     (others.clone / "then").write_bytes(b"theirs\n")
     others.push_while_elsewhere()
-    time.sleep(1.1)  # git's log has seconds
     git_in(tree, "switch", "-q", "main")
     (tree / "mine").write_bytes(b"")
 
@@ -1067,7 +1066,6 @@ def test_a_switch_to_the_branch_that_head_is_on_brings_nothing(mounted: tuple[Wo
     (others.clone / "theirs").write_bytes(b"theirs\n")
     others.push_while_elsewhere()
     work.undo()
-    time.sleep(1.1)  # git's log has seconds
     git_in(tree, "switch", "-q", "main")
     (tree / "mine").write_bytes(b"")
 
@@ -1126,7 +1124,6 @@ def test_a_switch_back_brings_what_others_pushed(
     for name in ("file", "theirs"):
         (others.clone / name).write_bytes(b"theirs\n")
     others.push_while_elsewhere()
-    time.sleep(1.1)  # git's log has seconds
     git_in(tree, "switch", "-q", "main")
     if commits:
         (tree / "made").write_bytes(b"")
@@ -1162,7 +1159,6 @@ def test_what_others_push_after_a_switch_back_comes_in(
     """What git brought by the way back is none of the fork's own: others may change it again, or take it back."""
     work, tree = mounted
     others = Others(work.vault.path, tree.parent / "clone")
-    time.sleep(1.1)  # git's log has seconds
     git_in(tree, "switch", "-q", "-c", "other")
     for name in ("file", "theirs"):
         (others.clone / name).write_bytes(b"once\n")

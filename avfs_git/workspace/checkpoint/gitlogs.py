@@ -7,7 +7,11 @@ and of none that avfs has made.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+
 from avfs_git.gitstore.formats.reflog import (
+    Logged,
     find_inside,
     find_led_on,
     find_way_back,
@@ -15,10 +19,13 @@ from avfs_git.gitstore.formats.reflog import (
     list_put_inside,
 )
 from avfs_git.gitstore.merge.bases import is_ancestor
+from avfs_git.gitstore.worktree import Worktree
 from avfs_git.paths import Oid
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.vault import OpenVault
+
+_SECOND_NS = 1_000_000_000
 
 
 def find_held(vault: OpenVault, fork: str, head: Oid, since: Oid) -> Oid | None:
@@ -73,15 +80,24 @@ def list_moves_outside(vault: OpenVault, fork: str, since: Oid, head: Oid) -> li
 def find_come_back(vault: OpenVault, fork: str, since: Oid) -> Oid | None:
     """Find the commit of their branch that the files of a live tree have because git has come back to that branch.
 
-    They had all of the commit `since` before. Git came back since the log recorded the files last, by the second, to
-    this commit, or has made it since.
+    They had all of the commit `since` before. Git came back since the log recorded the files last, to this commit, or
+    has made it since.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there or worktree.find_head() is not None:
         return None
     heads = worktree.read_heads()
     back, last = find_way_back(heads, fork), vault.oplog.find_last_state(fork)
-    if back is None or (last is not None and back.came.when_s * 1_000_000_000 <= last.created_at_ns):
+    if back is None or (last is not None and _find_time(worktree, back.came) <= last.created_at_ns):
         return None
     moves = worktree.read_moves(HEADS + fork)
     return find_led_on(moves, heads, back.came.new) if is_led_inside(moves, heads, since, back.left) else None
+
+
+def _find_time(worktree: Worktree, came: Logged) -> int:
+    """Tell when HEAD came to a branch, in ns: its file has that, if it was written in the second that git's log has."""
+    with suppress(OSError):
+        written_ns = os.stat(worktree.path / "HEAD").st_mtime_ns
+        if written_ns // _SECOND_NS == came.when_s:
+            return written_ns
+    return came.when_s * _SECOND_NS
