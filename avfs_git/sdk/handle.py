@@ -143,7 +143,7 @@ class ForkHandle:
 
     def _tell_unseen(self) -> None:
         """Warn where the tree lacks commits that others put on the branch: git would commit the files without them."""
-        if self.core.oplog.find_last_position(HEADS + self.fork) == self.core.read_head(self.fork):
+        if self.core.oplog.find_last_position(HEADS + self.fork)[0] == self.core.read_head(self.fork):
             return
         with suppress(AvfsError):  # it is mounted
             warnings = self.run(operations.read_status).warnings

@@ -1565,6 +1565,95 @@ def test_what_others_take_back_stays_taken_back(mounted: tuple[Workspace, Path],
     assert git_in(work.vault.path, "show", "main:file") == "2\n"
 
 
+@pytest.mark.parametrize("how", ["reset", "checkout"])
+@pytest.mark.parametrize("to", ["main", "main~1", "amended"])
+def test_what_others_drop_stays_dropped(mounted: tuple[Workspace, Path], how: str, to: str, tmp_path: Path) -> None:
+    """They force the branch back to a commit that the tree had before git there brought up a file of a later one."""
+    work, tree = mounted
+    others, vault = Others(work.vault.path, tmp_path / "clone"), work.vault.path
+    git_in(tree, "status")
+    at, back = (
+        git_in(vault, "rev-parse", commit).strip() for commit in ("main", "main~1" if to == "main~1" else "main")
+    )
+    others.push("theirs", b"of others\n")
+    if to == "amended":
+        git_in(others.clone, "commit", "-q", "--amend", "-m", "amended")
+        (others.clone / "theirs").write_bytes(b"amended\n")
+        git_in(others.clone, "commit", "-q", "--amend", "-a", "-m", "amended")
+        git_in(others.clone, "push", "-q", "origin", "+HEAD:refs/heads/incoming")
+        git(vault, "update-ref", "refs/heads/main", "refs/heads/incoming")
+    git_in(tree, *(("reset", "-q", "--hard") if how == "reset" else ("checkout", "-q", "HEAD", "--", "theirs")))
+    assert (tree / "theirs").exists()
+    git(vault, "update-ref", "refs/heads/main", back)
+
+    for bring in (partial(work.restore, "HEAD"), work.update):
+        assert [warning.code for warning in work.status().warnings] == ["fork.moved_outside"]
+        with pytest.raises(RefConflict):
+            work.checkpoint("again")
+        bring()
+        assert not (tree / "theirs").exists()
+        assert git_in(tree, "status", "--short") == ""
+        work.undo()
+        assert (tree / "theirs").exists()
+    with pytest.raises(RefConflict):
+        work.checkpoint("again")
+    work.redo()
+    assert git_in(vault, "diff", at, "main") == ""  # what came after `main~1` is ours
+
+
+def test_a_push_that_others_take_back_unseen_is_nothing(mounted: tuple[Workspace, Path], tmp_path: Path) -> None:
+    """The branch is where the tree has it: nothing is refused, and an update commits no edit."""
+    work, tree = mounted
+    others = Others(work.vault.path, tmp_path / "clone")
+    git_in(tree, "status")
+    head = git_in(work.vault.path, "rev-parse", "main")
+    (tree / "file").write_bytes(b"own\n")
+    others.push("theirs", b"of others\n")
+    git(work.vault.path, "update-ref", "refs/heads/main", "main~1")
+
+    assert (work.status().warnings, work.update()) == ((), [])
+    assert git_in(work.vault.path, "rev-parse", "main") == head
+    assert git_in(tree, "status", "--short") == " M file\n"
+    work.checkpoint()
+    work.undo()
+    assert git_in(work.vault.path, "rev-parse", "main") == head
+    assert (tree / "file").read_bytes() == b"own\n"
+    work.undo()
+    assert (tree / "file").read_bytes() == b"2\n"
+
+
+@pytest.mark.parametrize("how", ["edited", "renamed", "edited before"])
+@pytest.mark.parametrize("takes_back", ["revert", "drop"])
+def test_an_edit_of_what_others_take_back_has_none_of_it(
+    mounted: tuple[Workspace, Path], how: str, takes_back: str, tmp_path: Path
+) -> None:
+    """A file that git brought up over a push, and we changed, follows where others take the push back."""
+    work, tree = mounted
+    others, file = Others(work.vault.path, tmp_path / "clone"), tree / "more"
+    lines = b"".join(b"%d\n" % number for number in range(9))
+    file.write_bytes(lines)
+    work.checkpoint("lines")
+    git_in(tree, "status")
+    others.push("more", lines + b"of others\n")
+    if how != "edited before":
+        git_in(tree, "reset", "-q", "--hard")
+    if how == "renamed":
+        file = file.rename(tree / "named")
+    else:
+        file.write_bytes(b"own\n" + file.read_bytes())
+    if takes_back == "drop":
+        git(work.vault.path, "update-ref", "refs/heads/main", "main~1")
+    else:
+        others.push("more", lines)
+
+    with pytest.raises(RefConflict):
+        work.checkpoint()
+    assert [result.outcome for result in work.update()] == ["clean"]
+    work.checkpoint()
+    assert file.read_bytes() == (lines if how == "renamed" else b"own\n" + lines)
+    assert git_in(tree, "diff", "HEAD") == ""
+
+
 def test_what_git_restored_of_a_push_follows_it(mounted: tuple[Workspace, Path], tmp_path: Path) -> None:
     """Of two files that others changed one was brought up, and they go on: it is no edit, and no conflict."""
     work, tree = mounted

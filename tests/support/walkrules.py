@@ -18,8 +18,8 @@ Known, and told of by no rule here:
 
 - what a commit of git's over an unseen push takes out or stages otherwise than the files have it, the next update takes
   from the files or puts there (`Rules.of_others`);
-- a file that git brought into the tree over an unseen push, and that we renamed, counts as ours when others take it back
-  (`Rules.brought`); so does any such file when a forced push takes the branch back;
+- a file that others created, git brought into the tree over an unseen push, and we renamed, counts as ours when others
+  take it back (`Rules.brought`);
 - a commit that a forced push took from the branch comes back with what the fork has on it, as git merges
   (`Rules.dropped`).
 """
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tests.support.walkscene import Done, Files, Scene, View, tokens_in_diff, tokens_of, tokens_taken
+from tests.support.walkscene import FILES, Done, Files, Scene, View, tokens_in_diff, tokens_of, tokens_taken
 
 _SAVES = {"checkpoint", "restore", "undo", "redo"}
 _KEEPS = {"checkpoint", "squash", "fork", "status", "diff", "gc"}
@@ -232,7 +232,6 @@ class Rules:
         self.gone = (self.gone | _theirs(was - now)) - now
         if step.words[1] == "drop":
             self.dropped |= _theirs(was - now)
-            self.open |= self.brought & self.dropped
         self.ours -= was - now
         self.fresh &= now
 
@@ -260,7 +259,8 @@ class Rules:
         before, after = step.before, step.after
         if step.kind == "rename" or step.is_of_git("mv"):
             self.is_moved = True
-            self.open |= self.brought & tokens_of({path: before.files.get(path, b"") for path in step.words[1:]})
+            moved = {path: before.files.get(path, b"") for path in step.words[1:] if path not in FILES}
+            self.open |= self.brought & tokens_of(moved)
         if not step.is_of_git():
             return
         self.has_all = self.has_all and step.verb in ("status", "diff", "add")

@@ -146,7 +146,7 @@ def _find_seen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     """
     unseen = find_unseen_head(locked)
     came = find_come_back(locked.vault, locked.fork, unseen[1]) if unseen is not None else None
-    return (came, unseen[1]) if unseen is not None and came not in (None, unseen[1]) else None
+    return (came, unseen[1]) if unseen is not None and came is not None else None
 
 
 def record_moves(locked: LockedWorkspace) -> None:

@@ -89,7 +89,7 @@ def _warn_of_unseen(locked: LockedWorkspace, compared: Compared, source: ObjectS
     head, came_from = unseen
     fork = shlex.quote(locked.fork)
     moved, update = f"another process has moved '{locked.fork}'", f"`avfs update {fork}`"
-    if is_ancestor(locked.vault.store, head, came_from):
+    if head != came_from and is_ancestor(locked.vault.store, head, came_from):
         drop = f"`avfs --fork {fork} checkpoint restore HEAD` drops it here, too"
         told = f"{moved} back to {head.hex()[:12]}; {update} puts on it again what came after that, {drop}"
     else:
@@ -138,7 +138,7 @@ def save_checkpoint(
                 record_head_move(vault, locked.fork)  # else the log has it after the label
             # What git has committed for a command is still to be recorded as the command's (`changes.record_changes`).
             vault.note_seen(locked.fork, unseen[1] if unseen is not None else None)
-            if unseen is not None and by_programs and request.command is None:
+            if unseen is not None and unseen[0] != unseen[1] and by_programs and request.command is None:
                 _record_seen_files(locked, pack, recorded, compared, unseen)
             unchanged = _label_head(locked, compared, request, tied, is_recorded=not moved)
             return replace(unchanged, warnings=(*warn_of_git(locked.vault, locked.fork), *unchanged.warnings))

@@ -18,7 +18,6 @@ from avfs_git.gitstore.formats.reflog import (
     is_led_inside,
     list_put_inside,
 )
-from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.worktree import Worktree
 from avfs_git.paths import Oid
 from avfs_git.workspace.vault.format import HEADS
@@ -55,26 +54,35 @@ def list_made_last(vault: OpenVault, fork: str, head: Oid, since: Oid) -> list[O
     return list(list_put_inside(moves, heads, head, since, back.came if back is not None else None))
 
 
-def list_moves_outside(vault: OpenVault, fork: str, since: Oid, head: Oid) -> list[tuple[Oid, Oid]]:
+def list_moves_outside(vault: OpenVault, fork: str, since: Oid, head: Oid, since_ns: int) -> list[tuple[Oid, Oid]]:
     """List by which moves others than git in its live tree have brought a branch to a commit, newest first.
 
-    As far back as `since` has the branch, or as git's log leads without a gap.
+    As far back as the branch was at `since` first after a moment, or as git's log leads without a gap.
     """
     worktree, at = open_worktree(vault, fork), head
     is_inside = find_inside(worktree.read_heads() if worktree.is_there else ())
     found: list[tuple[Oid, Oid]] = []
+    count = 0 if head == since else None
     for move in reversed(worktree.read_moves(HEADS + fork)):
-        if (
-            move.new != at
-            or move.old is None
-            or not vault.store.exists(move.old)
-            or is_ancestor(vault.store, at, since)
-        ):
+        if move.new != at or move.old is None or not vault.store.exists(move.old):
             break
-        if not is_inside(move):
+        is_own, is_before = is_inside(move), move.when_s < since_ns // _SECOND_NS
+        if count is not None and (is_before or (is_own and at == since)):
+            break
+        if not is_own:
             found.append((move.old, at))
         at = move.old
-    return found
+        if at == since:
+            count = len(found)
+    return found[:count]
+
+
+def is_brought_back(vault: OpenVault, fork: str, head: Oid, since_ns: int) -> bool:
+    """Tell whether others than git in its live tree have moved a branch from a commit and back since a moment."""
+    with suppress(OSError):
+        if os.stat(vault.git_dir / "logs" / (HEADS + fork)).st_mtime_ns > since_ns:
+            return bool(list_moves_outside(vault, fork, head, head, since_ns))
+    return False
 
 
 def find_come_back(vault: OpenVault, fork: str, since: Oid) -> Oid | None:
@@ -91,7 +99,10 @@ def find_come_back(vault: OpenVault, fork: str, since: Oid) -> Oid | None:
     if back is None or (last is not None and _find_time(worktree, back.came) <= last.created_at_ns):
         return None
     moves = worktree.read_moves(HEADS + fork)
-    return find_led_on(moves, heads, back.came.new) if is_led_inside(moves, heads, since, back.left) else None
+    if not is_led_inside(moves, heads, since, back.left):
+        return None
+    found = find_led_on(moves, heads, back.came.new)
+    return found if found != since else None
 
 
 def _find_time(worktree: Worktree, came: Logged) -> int:

@@ -14,7 +14,7 @@ from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.source import ObjectSink, ObjectSource
 from avfs_git.paths import Oid, TreePath, fork_dir_name, maybe_oid
 from avfs_git.values import NamedTuple, replace
-from avfs_git.workspace.checkpoint.gitlogs import find_held, list_made_last, list_moves_outside
+from avfs_git.workspace.checkpoint.gitlogs import find_held, is_brought_back, list_made_last, list_moves_outside
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS, KNOWN
 from avfs_git.workspace.vault.gitmoves import open_worktree
@@ -31,16 +31,21 @@ class Lacked(NamedTuple):
 
 
 def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
-    """Find a branch head that another process moved, and the commit that the workspace came from; None otherwise."""
+    """Find a branch head that another process moved, and the commit that the workspace came from; None otherwise.
+
+    Both are the same where that process moved it back: the files may have what was on it meanwhile.
+    """
     head, commit = locked.head()
     if head is None or commit is None:
         return None
     is_as_recorded = commit.tree == locked.opened.synced_trees()[0]
     if is_as_recorded and not open_worktree(locked.vault, locked.fork).is_there:
         return None  # else git may have brought other files, which are not recorded yet
-    came_from = find_came_from(locked)
-    if not came_from or head in came_from:
+    came_from, since_ns = find_came_from(locked)
+    if not came_from:
         return None
+    if head in came_from:
+        return (head, head) if is_brought_back(locked.vault, locked.fork, head, since_ns) else None
     held = find_held(locked.vault, locked.fork, head, came_from[0])
     if held == head:
         return None
@@ -63,24 +68,30 @@ def find_lacking(
 ) -> dict[TreePath, Lacked]:
     """Find the files of a tree which lack what an unseen head has, or are changed by both.
 
-    `unseen` is what `find_unseen_head` gives. A file as it was before or after others moved the branch is no edit.
+    `unseen` is what `find_unseen_head` gives. A file as it was before or after others moved the branch is no edit. An
+    edit of a file that they have changed and taken back may be one of what they had there.
     """
     head, came_from = unseen
     store, there = locked.vault.store, _tree(locked, head)
+    moves = list_moves_outside(locked.vault, locked.fork, came_from, head, find_came_from(locked)[1])
+    theirs_once = {new for _, new in moves}
+    passed: dict[TreePath, list[Entry | None]] = {}
+    for old, new in moves:
+        if old in theirs_once or is_ancestor(store, old, new):  # else they drop what is ours
+            for path, (before, after) in find_differences(store, _tree(locked, old), _tree(locked, new)).items():
+                passed.setdefault(path, []).extend((after, before))
     if not (is_ancestor(store, came_from, head) or is_ancestor(store, head, came_from)):
         came_from = next(iter(find_merge_bases(store, came_from, head)), came_from)
     began = find_differences(source, _tree(locked, came_from), there)
-    passed: dict[TreePath, set[Entry | None]] = {}
-    for old, new in list_moves_outside(locked.vault, locked.fork, came_from, head):
-        if is_ancestor(store, old, new):
-            for path, entries in find_differences(store, _tree(locked, old), _tree(locked, new)).items():
-                passed.setdefault(path, set()).update(entries)
     lacking = {}
     for path, (own, theirs) in find_differences(source, here, there).items():
-        since = began.get(path, (theirs,))[0]
-        is_passed = own in passed.get(path, ())
-        if is_passed or since != theirs:
-            lacking[path] = Lacked(own if is_passed else since, since)
+        since, entries = began.get(path, (theirs,))[0], passed.get(path, [])
+        if own in entries:
+            lacking[path] = Lacked(own, since)
+        elif since != theirs:
+            lacking[path] = Lacked(since, since)
+        elif entries:
+            lacking[path] = Lacked(next((entry for entry in entries if entry != theirs), since), since)
     return lacking
 
 
@@ -92,7 +103,8 @@ def find_base(locked: LockedWorkspace, sink: ObjectSink, unseen: tuple[Oid, Oid]
     lacking = find_lacking(locked, sink, unseen, here)
     if all(file.base == file.since for file in lacking.values()):
         return None
-    edits = {path: file.base for path, file in lacking.items()}
+    is_back = is_ancestor(locked.vault.store, *unseen)  # what came after that is ours, and goes on
+    edits = {path: file.base for path, file in lacking.items() if not is_back or file.base != file.since}
     return edit_tree(sink, sink, _tree(locked, unseen[0]), edits)
 
 
@@ -122,20 +134,20 @@ def tell_seen(record: OpRecord, unseen: tuple[Oid, Oid]) -> OpRecord:
     return replace(record, moves=moves, more={OURS: came_from.hex(), **record.more})
 
 
-def find_came_from(locked: LockedWorkspace) -> list[Oid]:
-    """List the commits that the workspace came from, the surest first.
+def find_came_from(locked: LockedWorkspace) -> tuple[list[Oid], int]:
+    """List the commits that the workspace came from, the surest first; give when the log has the surest, in ns.
 
     The surest is where avfs last moved the branch to: the log says it or, where that was lost or never was, as in a
     clone, a ref. An undo leaves the stat cache at the commit that was undone, so that one comes later. If a deletion
     died before it put the workspace away, and git made the branch anew, positions from before the deletion count.
     """
-    at = locked.vault.oplog.find_last_position(HEADS + locked.fork, locked.opened.state.created_at_ns)
+    at, when_ns = locked.vault.oplog.find_last_position(HEADS + locked.fork, locked.opened.state.created_at_ns)
     if at is not None:
-        return [at]
+        return [at], when_ns
     known = locked.vault.refs.read(KNOWN + fork_dir_name(locked.fork))
     cache = locked.opened.cache
     cached = _leave_recorded(locked, cache.commit) if cache is not None and cache.commit is not None else None
-    return [oid for oid in (known, cached, maybe_oid(locked.opened.state.base)) if oid is not None]
+    return [oid for oid in (known, cached, maybe_oid(locked.opened.state.base)) if oid is not None], 0
 
 
 def _leave_recorded(locked: LockedWorkspace, oid: Oid) -> Oid | None:

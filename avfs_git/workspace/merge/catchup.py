@@ -12,6 +12,7 @@ files are what they were, and the branch is where the others put it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from avfs_git.errors import RefConflict
@@ -22,7 +23,7 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult
 from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes, record_moves
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, saving_first
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, saving_first
 from avfs_git.workspace.checkpoint.following import follow
 from avfs_git.workspace.checkpoint.gitlogs import find_come_back
 from avfs_git.workspace.checkpoint.staged import refuse_left_out
@@ -52,6 +53,10 @@ def _find_unseen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     unseen = find_unseen_head(locked)
     if unseen is not None and find_come_back(locked.vault, locked.fork, unseen[1]) == unseen[0]:
         return None
+    if unseen is not None and unseen[0] == unseen[1]:
+        with suppress(RefConflict):
+            check_seen(locked)
+            return None  # the files have nothing of what was there meanwhile
     if unseen is not None:
         check_not_merging(locked)
         check_recorded(locked)

@@ -227,7 +227,7 @@ def merge_in_memory(
     bases = find_merge_bases(sink, ours, theirs)
     if not bases:
         raise UnrelatedHistories(target, options.source)
-    if theirs in bases:
+    if theirs in bases and base is None:
         return Merged(sink.read_commit(ours).tree, theirs, "up_to_date")
     if ours in bases:
         moves_on = options.mode in (MergeMode.NORMAL, MergeMode.FF_ONLY)

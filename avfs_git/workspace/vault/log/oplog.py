@@ -434,8 +434,8 @@ class OpLog:
             )
             return next(found, (None, 0))
 
-    def find_last_position(self, ref: str, made_ns: int | None = None) -> Oid | None:
-        """Find what a branch was last moved to together with its workspace.
+    def find_last_position(self, ref: str, made_ns: int | None = None) -> tuple[Oid | None, int]:
+        """Find what a branch was last moved to together with its workspace, and when, in ns; 0 if by an undo.
 
         None if no operation that the log still has moved it so, or the last one removed it. `made_ns` is when the
         workspace was made: a later removal does not count, because a crash has cut it short and left the workspace, or
@@ -454,7 +454,8 @@ class OpLog:
         with self._view() as view:
             records = self._find(view, ref_key(ref), counts)
             record = next(records, None)
-        return maybe_oid(record.position(ref)) if record is not None else None
+        when_ns = record.created_at_ns if record is not None and record.kind != UNDO else 0
+        return maybe_oid(record.position(ref)) if record is not None else None, when_ns
 
     def list_operations(self, fork: str | None, limit: int, *, at_hand: bool = False) -> list[Operation]:
         """List operations, newest first, with what has been undone marked.
