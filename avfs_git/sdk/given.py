@@ -9,20 +9,21 @@ that callers hold. Safe from any thread; keeps nothing of a call.
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
 from typing import Any, TypeVar
 
-from avfs_git.errors import AvfsError, InvalidInput
+from avfs_git.errors import AvfsError, InvalidInput, quote
 from avfs_git.paths import list_given
 from avfs_git.values import NamedTuple
 
 _C = TypeVar("_C", bound=type)
 _ASYNC, _POSITIONAL, _NAMED = 0x80, 0x04, 0x08  # inspect.CO_COROUTINE and so on: that module takes long to load
 _OPTIONS = "avfs_git.sdk.options"
-_TEXTS = (str, bytes, bytearray, os.PathLike)
+_TEXTS = (str, bytes, bytearray, memoryview, os.PathLike)
 _PLAIN = {type(None), str, bytes, int, float, bool}
 _CHECKED: set[Callable[..., Any]] = set()
 _HELD = (list, tuple, set, frozenset, dict)
@@ -35,6 +36,17 @@ class _Kind(NamedTuple):
     types: tuple[type, ...]
     of: tuple[_Kinds | None, ...] = ()
     """What is in a list, or what the names and the values of a mapping are; None for anything."""
+    among: tuple[str, ...] = ()
+    """The only texts that are taken; none for any."""
+
+    def takes(self, value: object) -> bool:
+        """Whether a value is of this kind; True and False are no numbers."""
+        return (
+            isinstance(value, self.types)
+            and not (self.of and isinstance(value, _TEXTS))
+            and (not isinstance(value, bool) or bool in self.types)
+            and (not self.among or value in self.among)
+        )
 
 
 class _Kinds(NamedTuple):
@@ -49,7 +61,7 @@ class _FileType(type):
     """Tells a file by what it can do: the one of `tempfile` passes on what it is asked for."""
 
     def __instancecheck__(cls, value: object) -> bool:
-        return hasattr(value, "read") or hasattr(value, "write")
+        return (hasattr(value, "read") or hasattr(value, "write")) and not isinstance(value, io.TextIOBase)
 
 
 class _File(metaclass=_FileType):
@@ -141,7 +153,7 @@ def _check(name: str, value: object, kinds: _Kinds) -> None:
         InvalidInput: If so.
     """
     for kind in kinds.kinds:
-        if isinstance(value, kind.types) and not (kind.of and isinstance(value, _TEXTS)):
+        if kind.takes(value):
             if len(kind.of) == 1 and kind.of[0] is not None and isinstance(value, _HELD):
                 for each in value:
                     _check(name, each, kind.of[0])
@@ -154,7 +166,9 @@ def _check(name: str, value: object, kinds: _Kinds) -> None:
     if any(kind.says == "a list" for kind in kinds.kinds) and isinstance(value, _TEXTS):
         list_given(value)  # type: ignore[arg-type]  # which refuses it
     says = " or ".join(kind.says for kind in kinds.kinds if kind.says)
-    raise InvalidInput(f"`{name}`: {says} is needed, not a value of type '{type(value).__name__}'")
+    is_other = isinstance(value, str) and any(kind.among for kind in kinds.kinds)
+    found = quote(str(value)) if is_other else f"a value of type '{type(value).__name__}'"
+    raise InvalidInput(f"`{name}`: {says} is needed, not {found}")
 
 
 # --- what annotations say ---------------------------------------------------------------------------------------------
@@ -192,7 +206,8 @@ def _read(text: str, names: Mapping[str, object]) -> _Kinds | None:
         elif found is None and outer == "tuple":
             found = _Kind("a list", (tuple, list), (_read(_split(inner, ",")[0], names),))
         elif found is None and outer == "Literal":
-            found = _KINDS["str"]
+            choices = tuple(each.strip("'\"") for each in _split(inner, ","))
+            found = _Kind(" or ".join(map(quote, choices)), (str,), among=choices)
         elif found is None and outer == "Callable":
             found = _Kind("a function", (Callable,))  # type: ignore[arg-type]  # isinstance takes it
         elif found is None:
@@ -201,7 +216,7 @@ def _read(text: str, names: Mapping[str, object]) -> _Kinds | None:
                 return None
             found = _Kind(f"a value of type '{part}'", (str, named) if issubclass(named, str) else (named,))
         kinds.append(found)
-    plain = {each for kind in kinds if not kind.of for each in kind.types if each in _PLAIN}
+    plain = {each for kind in kinds if not (kind.of or kind.among) for each in kind.types if each in _PLAIN}
     return _Kinds(tuple(kinds), frozenset(plain))
 
 

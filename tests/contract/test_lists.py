@@ -260,6 +260,14 @@ def test_values_of_other_types_are_refused(vault: Vault) -> None:
     for count in counted:
         with pytest.raises(InvalidInput, match="a whole number is needed, not a value of type 'float'"):
             count(1.5)
+        with pytest.raises(InvalidInput, match="a whole number is needed, not a value of type 'bool'"):
+            count(True)
+    with pytest.raises(InvalidInput, match="a list is needed"):
+        work.draw_log(paths=memoryview(b"a"))
+    with pytest.raises(InvalidInput, match="an open file is needed, not a value of type 'StringIO'"):
+        work.import_tar(io.StringIO("text"))
+    with pytest.raises(InvalidInput, match=r"'--patch' or .* is needed, not '--all'"):
+        work.draw_log(shown=["--all"])
     assert vault.operations() == before
     assert not work.exists("new")
 
