@@ -29,7 +29,7 @@ from avfs_git.errors import (
 )
 from avfs_git.faults import reach
 from avfs_git.host.files.closing import Closing
-from avfs_git.host.files.durable import fsync_dir, host_errors
+from avfs_git.host.files.durable import check_directory, fsync_dir, host_errors, is_directory
 from avfs_git.host.files.seal import Seal
 from avfs_git.host.locks.flocks import directory_held
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
@@ -167,7 +167,7 @@ class Home(Closing):
             HostError: If the disk refuses.
         """
         directory = host_path(path)
-        if not directory.is_dir():
+        if not is_directory(directory):
             raise VaultNotFound(os.fspath(path))
         return known.change_trusted(self.home, directory.resolve(), trusted=True)
 
@@ -294,11 +294,11 @@ class Home(Closing):
             and name not in (".", "..")
         ):
             path = self._path_of(name)
-            if path.is_dir():
+            if is_directory(path):
                 return self._open(path, name)
             raise VaultNotFound(name)
         path = Path(name)
-        if "\0" in str(name) or not path.is_dir():
+        if "\0" in str(name) or not is_directory(path):
             raise VaultNotFound(str(name))
         whole = path.resolve()
         in_home = whole.parent == self._vaults.resolve() and whole.suffix == _SUFFIX
@@ -307,7 +307,7 @@ class Home(Closing):
     def has_vault(self, name: str | Path | None) -> bool:
         """Whether this home has a vault with a name."""
         try:
-            return isinstance(name, str) and self._path_of(name).is_dir()
+            return isinstance(name, str) and is_directory(self._path_of(name))
         except InvalidInput:
             return False
 
@@ -375,7 +375,7 @@ class Home(Closing):
             HostError: If the disk fails; the vault has the old name.
         """
         path, place = self._path_of(name), self._path_of(new)
-        if not path.is_dir():
+        if not is_directory(path):
             raise VaultNotFound(name)
         warnings: list[Warning] = []
         notes = renaming.VaultNotes(self.home, self._seal, path, place)
@@ -415,7 +415,7 @@ class Home(Closing):
             HostError: If the disk fails; the vault is still there.
         """
         path = self._path_of(name)
-        if not path.is_dir():
+        if not is_directory(path):
             raise VaultNotFound(name)
         atomic.remove_unfinished(self._vaults)
         gone = path.with_name(f".deleted-{os.getpid()}-{os.urandom(4).hex()}-{path.name}")
@@ -497,12 +497,11 @@ class Home(Closing):
             SessionFailed: If the fork cannot be mounted; it is deleted again.
         """
         source = host_path(source)
-        if not source.is_dir():  # else the clone around it would be forked
-            error = HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if source.exists() else 2)))
-            error.hint = (
-                "Name the directory of a clone or a folder. A fork of a vault is made by `avfs fork create NAME`."
-            )
-            raise error
+        try:
+            check_directory(source)  # else the clone around it would be forked
+        except HostError as error:
+            error.hint = "Name the directory of a clone or a folder. `avfs fork create NAME` makes a fork of a vault."
+            raise
         top = clones.find_top(source)
         place = point.resolve(self.home / "mounts" if directory is None else directory)
         shown = self._find_shown(top)

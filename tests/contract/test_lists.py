@@ -334,6 +334,27 @@ _OF_KIND: dict[str, object] = {
 _LASTING = ("close", "wait", "mount", "unmount", "stop")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "file/below", pytest.param("closed/below", marks=pytest.mark.ordinary)])
+def test_a_directory_that_cannot_be_looked_at_is_a_typed_error(vault: Vault, tmp_path: Path, name: str) -> None:
+    """Whatever the system says of a path of this machine, the error is one of avfs's."""
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir(mode=0)
+    path = tmp_path / name
+    with Home(tmp_path / "home") as home:
+        uses: list[Callable[[], object]] = [
+            lambda: home.create_vault("new", source=path),
+            lambda: home.fork_directory(path, tmp_path / "tree"),
+            lambda: home.trust_vault(path),
+            lambda: home.open_vault(path),
+            lambda: Home(path).create_vault("new"),
+            lambda: Home(path).open_vault("new"),
+            lambda: vault.workspace().import_path(path),
+        ]
+        for use in uses:
+            with pytest.raises(AvfsError):
+                use()
+
+
 def list_parameters(holder: object) -> Iterator[tuple[Callable[..., object], str, dict[str, Any], str]]:
     """List each public method and each of its parameters, with what it needs and what it is said to be."""
     for name, method in inspect.getmembers(holder, callable):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,27 @@ def host_errors(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise HostError(action, error) from error
+
+
+def is_directory(path: Path) -> bool:
+    """Tell whether a path leads to a directory.
+
+    Raises:
+        HostError: If it cannot be told, because the path is too long, or leads through a directory that is closed.
+    """
+    with host_errors(f"look at '{path}'"):
+        return path.is_dir()
+
+
+def check_directory(path: Path) -> None:
+    """Refuse a source that is no directory.
+
+    Raises:
+        HostError: If so.
+    """
+    with host_errors(f"read '{path}'"):
+        if not stat.S_ISDIR(path.stat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
 def find_refusal(path: Path) -> OSError | None:

@@ -38,8 +38,9 @@ def vault_made(git_dir: Path) -> Iterator[Path]:
         LeftInForce: If it refuses so late that the vault stays.
     """
     name = git_dir.name.removesuffix(".git")
-    if git_dir.exists():
-        raise VaultExists(name)
+    with host_errors(f"look at '{git_dir}'"):
+        if git_dir.exists():
+            raise VaultExists(name)
     _make_place(git_dir.parent)
     remove_unfinished(git_dir.parent)
     try:

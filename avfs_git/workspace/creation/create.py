@@ -7,7 +7,6 @@ git runs on it but to read its configuration. A crash leaves no vault or a whole
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
-from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.files.durable import check_directory, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, check_fork_name, show_path
@@ -80,8 +79,8 @@ def create_vault(
         HostError: If the source or the disk cannot be used. Nothing is left behind, unless the error says so.
     """
     check_fork_name(branch)
-    if source is not None and not source.is_dir():
-        raise HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if source.exists() else 2)))
+    if source is not None:
+        check_directory(source)
     with vault_made(git_dir) as making:
         return _fill(making, git_dir, source, branch, identity, clock_ns, environment or {}, shared=shared)
 
