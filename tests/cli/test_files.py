@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from avfs_git.cli.context import UNREAD
+from avfs_git.host.locks.locks import LockFile
 from tests.support.cli import Cli, Transcript, spawn
 
 Snapshot = Callable[[str, str], None]
@@ -482,3 +484,16 @@ def test_a_path_of_this_machine_is_never_one_of_the_vault(
     cli("rm", f"{place}/src", "-r", "--vault", work).ok()
     assert (place / "src").is_dir()
     cli("rm", "README").ok()
+
+
+def test_a_warning_is_told_once(cli: Cli, work: str) -> None:
+    """A search of a fork that another program works in says so in one line."""
+    (vault,) = Path(os.environ["AVFS_HOME"]).glob("vaults/*.git")
+    lock = LockFile(vault / "avfs" / "workspaces" / "main" / "lock", owner="another program")
+    with closing(lock):
+        assert lock.acquire(0)
+        lock.begin_change()
+        for line in ("find", "search print", "meta tags", "status", "grep print"):
+            assert cli(*line.split()).stderr.count("in use by") == 1, line
+        lock.end_change()
+        lock.release()

@@ -139,7 +139,6 @@ def find(text: TextOutput, result: FoundEntries) -> None:
             text.line(
                 f"{found.fork}:" if several else "", (f"{quote_path(entry.path)}{slash}", _STYLES.get(entry.kind, ""))
             )
-        text.warn(found.warnings)
 
 
 def grep(text: TextOutput, hits: Iterable[GrepHit]) -> None:
@@ -178,7 +177,6 @@ def search(text: TextOutput, result: FilesWithWords) -> None:
         if found.total > len(found.hits):
             text.hint(f"{len(found.hits)} of {text.count(found.total, 'file')} are shown; `--limit` shows more.")
         _tell_unsearched(text, found.unsearched)
-        text.warn(found.warnings)
     if result["history"] is not None:
         _removed(text, result["history"])
 

@@ -52,7 +52,6 @@ def meta_tags(text: TextOutput, result: TagList) -> None:
     """List the tags with their counts."""
     rows = ((_show(os.fsencode(tag.tag)), str(tag.count)) for tag in result.tags)
     text.table(("Tag", "Paths"), rows, right=("Paths",))
-    text.warn(result.warnings)
 
 
 def _show(value: bytes) -> str:
