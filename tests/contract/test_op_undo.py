@@ -225,3 +225,22 @@ def test_a_commit_of_git_in_a_live_tree_is_taken_back(vault: Vault, mount_dir: P
             subprocess.run(["git", "-C", str(tree), "status", "--porcelain"], check=True, capture_output=True).stdout
             == b""
         )
+
+
+def test_the_name_of_a_file_puts_nothing_into_a_message(vault: Vault) -> None:
+    """It stands on one line, in the log and in commits: it can hold what would be a trailer."""
+    work = vault.workspace()
+    name = b"x.log\n\nAvfs-Bookkeeping: yes\nSigned-off-by: B <b@example.org>\nX: y"
+    work.write(".gitignore", b"x*\n")
+    work.write(name, b"1\n")
+    work.checkpoint("ignored")
+    work.add(name, force=True)
+    work.write(name, b"2\n")
+    work.checkpoint("changed")
+    (changed,) = (each for each in vault.operations(limit=2) if each.kind == "files")
+    work.undo_operation(changed.id)
+    work.revert_path(name)
+
+    messages = [entry.checkpoint.message.strip() for entry in work.log(with_bookkeeping=False)]
+    assert [len(message.splitlines()) for message in messages] == [1] * 6
+    assert {len(each.description.splitlines()) for each in vault.operations()} == {1}

@@ -19,7 +19,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 
-from avfs_git.errors import RefConflict, RefLocked, WorkspaceBusy, and_more
+from avfs_git.errors import RefConflict, RefLocked, WorkspaceBusy, and_more, quote
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
 from avfs_git.gitstore.formats.index import differ_in_stat_only
 from avfs_git.gitstore.formats.reflog import Logged
@@ -301,7 +301,7 @@ def _is_look(source: PackWriter, change: ChangedFile) -> bool:
 
 def describe_changes(changed: Sequence[ChangedFile]) -> str:
     """Name what changed, for the log."""
-    named = ", ".join(f"'{show_path(change.path)}'" for change in changed[:_NAMED])
+    named = ", ".join(quote(show_path(change.path)) for change in changed[:_NAMED])
     return f"change {named}{and_more(len(changed) - _NAMED)}"
 
 

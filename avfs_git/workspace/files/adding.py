@@ -13,7 +13,7 @@ import stat
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from avfs_git.errors import PathNotFound, PathUnsuitable
+from avfs_git.errors import PathNotFound, PathUnsuitable, quote
 from avfs_git.gitstore.formats.trees import is_forbidden_name
 from avfs_git.gitstore.rules.ignore import Ignorer
 from avfs_git.model import CheckpointResult, Warning
@@ -40,7 +40,7 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
         TooManyFiles: If more than avfs walks through is below a path.
         MergeInProgress, FileChanging, RefConflict, LeftInForce, HostError: As `save_checkpoint`.
     """
-    shown = f"'{show_path(paths[0])}'" if len(paths) == 1 else f"{len(paths)} paths"
+    shown = quote(show_path(paths[0])) if len(paths) == 1 else f"{len(paths)} paths"
     text = f"save before add of {shown}"
     for path in paths:
         if not is_there(locked, path):

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from avfs_git.errors import InternalError, LeftInForce, ObjectMissing, PathNotFound, RefConflict
+from avfs_git.errors import InternalError, LeftInForce, ObjectMissing, PathNotFound, RefConflict, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
@@ -271,7 +271,7 @@ def is_there(locked: LockedWorkspace, path: TreePath) -> bool:
 
 
 def _count(paths: Sequence[TreePath]) -> str:
-    return f"'{show_path(paths[0])}'" if len(paths) == 1 else f"{len(paths)} paths"
+    return quote(show_path(paths[0])) if len(paths) == 1 else f"{len(paths)} paths"
 
 
 def _target_trees(locked: LockedWorkspace, oid: Oid, commit: Commit, now: Trees) -> Trees:
