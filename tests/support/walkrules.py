@@ -9,6 +9,9 @@ Decided here: which lines of others and of ours may leave what, or come there, b
   no conflict where only others have changed something.
 - What is staged by nobody is in no commit.
 - After a checkpoint the branch is as the files; `status` names what differs between the two.
+- An ignored file that avfs has kept beside history stays there, also without the rule, until git is told to add it; no
+  step but ours takes it from the files.
+- Another fork changes by its own steps alone, and what it did comes here by request alone, and whole.
 - What was in the files when avfs changed or saved them, or was committed, can be had again.
 
 A line of others is *open* once a step of ours has put it aside in any way: from then on nothing is told of it. A walk
@@ -28,7 +31,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tests.support.walkscene import FILES, Done, Files, Scene, View, tokens_in_diff, tokens_of, tokens_taken
+from tests.support.walkfiles import Files, is_secret, tokens_in_diff, tokens_of, tokens_taken
+from tests.support.walkscene import FILES, Done, Scene, View
 
 _SAVES = {"checkpoint", "restore", "undo", "redo"}
 _KEEPS = {"checkpoint", "squash", "fork", "status", "diff", "gc"}
@@ -38,6 +42,8 @@ _BRINGS = {"update", "merge", "rebase", "pick"}
 """Verbs of avfs that bring what somebody else has done."""
 _ASKS_IN_GIT = {"reset", "revert", "switch", "checkout", "stash", "rm", "mv", "restore", "rebase"}
 """Verbs of git that may take a commit from the branch, or what is there from the index."""
+_FROM_SIDE = {"merge", "rebase", "pick", "cherry-pick", "undo", "redo", "continue"}
+_CHANGES_SECRETS = {"secret", "delete", "restore", "undo", "redo", "giveup", "continue", "resolve"}
 _CALM = {"checkpoint", "update", "status", "diff", "gc"}
 
 
@@ -51,6 +57,8 @@ class Step:
     after: View
 
     def __post_init__(self) -> None:
+        if self.line.startswith("at ") and self.before.side is None:
+            self.line = "avfs fork side"
         self.words = self.line.split()
         self.kind = self.words[0]
         self.verb = self.words[1] if self.kind in ("git", "avfs") else self.kind
@@ -79,7 +87,12 @@ class Step:
                 or (self.verb == "rm" and "--cached" in self.words)
                 or (self.verb == "reset" and not {"--hard", "--merge", "--keep"} & {*self.words})
             )
-        return self.kind in ("others", "unmount", "mount", "tick", "side")
+        return self.kind in ("others", "unmount", "mount", "tick", "side", "at")
+
+    @property
+    def names_side(self) -> bool:
+        """Whether the other fork, or something beside this one, may change by the step, or come into this one."""
+        return self.kind in ("side", "at") or bool({"side", "other"} & {*self.words})
 
 
 @dataclass
@@ -97,6 +110,10 @@ class Rules:
         touched: Paths that a step of ours has changed.
         of_others: Paths that others have changed.
         seen: Lines that the branch had when a step of ours ended last.
+        beside: Ignored files that avfs has kept beside history.
+        shown: Ignored files that were on the branch once.
+        elsewhere: Lines of ours that only the other fork has.
+        of_side: What is known of the other fork, where there is one.
     """
 
     scene: Scene
@@ -110,6 +127,10 @@ class Rules:
     touched: set[str] = field(default_factory=set)
     of_others: set[str] = field(default_factory=set)
     seen: frozenset[str] = frozenset()
+    beside: set[str] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
+    elsewhere: set[str] = field(default_factory=set)
+    of_side: Rules | None = None
     is_calm: bool = True
     has_all: bool = True
     """The files have what is on the branch, and git has done nothing since that was so."""
@@ -127,12 +148,14 @@ class Rules:
         if step.keeps_files and before.files != after.files:
             wrong.append(f"the files changed: {_describe(before.files, after.files)}")
         if step.kind == "others":
+            wrong += self._judge_secrets(step) + self._judge_side(step)
             self._note_others(step)
             return wrong
         wrong += self._judge_files(step)
         wrong += self._judge_commit(step) if step.is_of_git("commit") else self._judge_branch(step)
         wrong += self._judge_result(step) if step.is_of_avfs() and step.is_done else []
         wrong += self._judge_ours(step)
+        wrong += self._judge_secrets(step) + self._judge_side(step)
         if self.has_all and (
             done.code == "vault.ref_conflict" or (step.is_of_avfs("status") and _tells_of_others(done.said))
         ):
@@ -190,7 +213,9 @@ class Rules:
 
     def _judge_result(self, step: Step) -> list[str]:
         after, said = step.after, step.done.said
-        differ = _list_differing(after.files, after.saved)
+        differ = {
+            path for path in _list_differing(after.files, after.saved) if path in after.saved or not is_secret(path)
+        }
         wrong: list[str] = []
         if step.verb == "update" and "conflicted" not in step.outcomes:
             files, saved = tokens_of(after.files), tokens_of(after.saved)
@@ -207,6 +232,7 @@ class Rules:
             wrong += _tell("after a checkpoint, the files differ from it:", differ)
         elif step.verb == "status" and not after.under_way and not _tells_of_others(said):
             named = {path.decode() for each in said.changed_files for path in (each.path, each.old_path) if path}
+            named = {path for path in named if path in after.saved or not is_secret(path)}
             wrong += _tell("status names, though it is as on the branch:", named - differ)
             wrong += _tell("status does not name, though it differs from the branch:", differ - named)
         elif step.verb == "redo" and self.undone is not None:
@@ -222,6 +248,55 @@ class Rules:
         missing = gone - self.scene.read_reachable() if gone else set[str]()
         self.ours -= missing
         return _tell("cannot be had again:", missing)
+
+    def _judge_secrets(self, step: Step) -> list[str]:
+        before, after = step.before, step.after
+        came = {path for path in after.saved.keys() - before.saved.keys() if is_secret(path)}
+        wrong = _tell("kept beside history, and on the branch now:", came & self.beside - self.shown)
+        self.shown |= came
+        held = {path for path in before.files if is_secret(path) and path not in before.saved} - self.shown
+        if before.ignores and after.ignores and step.verb not in _CHANGES_SECRETS:
+            wrong += _tell("an ignored file changed:", held & _list_differing(before.files, after.files))
+        self.beside &= after.files.keys()
+        if step.is_of_avfs(*_SAVES) and step.is_done and before.ignores:
+            self.beside |= held & after.files.keys()
+        elif (step.kind == "git" or step.is_of_avfs("exec")) and not {"status", "diff"} & {*step.words}:
+            self.beside = self.beside if before.ignores and after.ignores else set()
+        return wrong
+
+    def _judge_side(self, step: Step) -> list[str]:
+        """Look at the other fork, which has rules of its own."""
+        before, after, wrong = step.before.side, step.after.side, list[str]()
+        here = tokens_of(step.after.files) | tokens_of(step.after.saved)
+        if step.kind in ("side", "at") and step.before.head != step.after.head:
+            wrong.append("a step in the other fork moved the branch")
+        if before is None or after is None:
+            self.of_side = None
+            self.elsewhere |= _ours(tokens_of(before.files)) - here if before is not None else set()
+        elif step.kind == "at" and step.done.status != "skipped":
+            self.of_side = self.of_side or Rules(self.scene, is_calm=False, is_moved=True)
+            self.of_side.has_all = False  # a branch that it merges may have been moved
+            self.of_side.of_others |= _list_differing(before.files, step.before.saved)
+            found = self.of_side.judge(" ".join(step.words[2:]), before, step.done, after)
+            wrong += [f"in the other fork: {each}" for each in found]
+            self.elsewhere |= _ours(tokens_of(after.files) - tokens_of(before.files)) - here
+        elif step.kind == "side":
+            self.elsewhere |= _ours(tokens_of(after.files) - tokens_of(before.files)) - here
+            self.of_side = None
+        elif (before.files, before.head) != (after.files, after.head) and not step.names_side:
+            wrong.append(f"the other fork changed: {_describe(before.files, after.files)}")
+        came = self.elsewhere & here
+        self.elsewhere -= came
+        if not step.names_side and step.verb not in _FROM_SIDE:
+            wrong += _tell("came from the other fork, which nobody asked for:", came)
+        if (
+            step.line == "avfs merge side"
+            and step.is_done
+            and after is not None
+            and step.outcomes & {"clean", "fast_forward"}
+        ):
+            wrong += _tell("a merge left out", self.elsewhere & tokens_of(after.saved))
+        return wrong
 
     # --- what is known after a step
 
@@ -279,7 +354,7 @@ def _theirs(tokens: set[str] | frozenset[str]) -> set[str]:
 
 
 def _ours(tokens: set[str] | frozenset[str]) -> set[str]:
-    return {one for one in tokens if one.startswith("ours")}
+    return {one for one in tokens if not one.startswith("theirs")}
 
 
 def _tells_of_others(status: object) -> bool:

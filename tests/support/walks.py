@@ -40,8 +40,21 @@ _BACKENDS, _BACKENDS_OF_USERS = ("overlay", "fuse", "overlay", "none"), ("fuse",
 _LONG = ("git ", "avfs ", "others ")
 """Of such steps the second word counts, too."""
 
-_EDITS = ("edit", "edit", "edit", "rewrite", "clash", "create", "create", "delete", "rename")
-_OF_OTHERS = (*["edit"] * 4, *["create"] * 4, *["revert"] * 2, "delete", "clash", "drop")
+_EDITS = (
+    *["edit"] * 6,
+    *["rewrite", "clash", "delete", "rename"] * 2,
+    *["create"] * 4,
+    "chmod",
+    "link",
+    *["secret"] * 3,
+)
+_OF_OTHERS = (*["edit"] * 8, *["create"] * 8, *["revert"] * 4, *["delete", "clash", "drop", "chmod"] * 2, "rules-off")
+_SECRETS = ("x.env", "x.env", "d/y.env")
+_AT_SIDE = (
+    *["mount", "avfs checkpoint", "edit PATH", "git commit -q -a -m of-side", "avfs update", "secret x.env"] * 2,
+    *["avfs merge main", "avfs pick main", "avfs undo", "avfs redo", "avfs status", "git status", "git add -A"],
+    *["chmod PATH", "create n1", "unmount", "avfs restore HEAD", "rules off", "git reset -q --hard"],
+)
 _GIT = (
     *["add -A"] * 4,
     *["commit -q -m by-git"] * 5,
@@ -111,7 +124,7 @@ _END = (
 def draw(seed: int, count: int, *, is_mounted: bool) -> list[str]:
     """Draw a walk."""
     chance = random.Random(seed)
-    weights = (30, 22, 26 if is_mounted else 0, 26, 4 if is_mounted else 0, 5, 5)
+    weights = (30, 22, 26 if is_mounted else 0, 26, 4 if is_mounted else 0, 14, 4, 3)
     return [chance.choices(_KINDS, weights)[0](chance) for _ in range(count)] + list(_END)
 
 
@@ -123,6 +136,8 @@ def _draw_edit(chance: random.Random) -> str:
     verb = chance.choice(_EDITS)
     if verb == "create":
         return f"create {chance.choice(_OWN)}"
+    if verb in ("secret", "link"):
+        return f"{verb} {chance.choice(_SECRETS if verb == 'secret' else ('n4', *_OWN))}"
     if verb == "rename":
         return f"rename {_draw_path(chance)} {chance.choice(('m1', 'd/m2'))}"
     return f"{verb} {_draw_path(chance)}"
@@ -130,7 +145,7 @@ def _draw_edit(chance: random.Random) -> str:
 
 def _draw_others(chance: random.Random) -> str:
     verb = chance.choice(_OF_OTHERS)
-    if verb in ("revert", "drop"):
+    if verb in ("revert", "drop", "rules-off"):
         return f"others {verb}"
     return f"others {verb} {chance.choice(_THEIRS if verb == 'create' else (*FILES, *FILES, *_THEIRS, *_OWN))}"
 
@@ -149,10 +164,15 @@ def _draw_mount(chance: random.Random) -> str:
 
 
 def _draw_side(chance: random.Random) -> str:
-    return f"side side {chance.choice((*FILES, *_OWN))}"
+    path = chance.choice((*FILES, *_OWN))
+    return chance.choice((f"side side {path}", f"at side {chance.choice(_AT_SIDE)}".replace("PATH", path)))
 
 
-_KINDS = (_draw_edit, _draw_others, _draw_git, _draw_avfs, _draw_mount, _draw_side, lambda _: "tick")
+def _draw_rules(chance: random.Random) -> str:
+    return chance.choice(("rules off", "rules off", "rules on", "delete .gitignore", *[f"delete {_SECRETS[0]}"] * 2))
+
+
+_KINDS = (_draw_edit, _draw_others, _draw_git, _draw_avfs, _draw_mount, _draw_side, lambda _: "tick", _draw_rules)
 
 
 @dataclass
@@ -202,6 +222,8 @@ def _check_end(scene: Scene) -> list[str]:
     files = scene.read_files()
     if scene.is_mounted:
         scene.unmount()
+    if scene.side is not None and scene.side.is_mounted:
+        scene.side.unmount()
     wrong = [] if scene.read_files() == files else ["the files are others once the tree is unmounted"]
     try:
         check_objects(scene.git_dir)

@@ -4,56 +4,34 @@ Decided here: how a step, which is a line of text such as `git commit -a`, is ca
 moment (`View`). What must be true of it is `tests.support.walkrules`.
 
 Lines `ours-N` and `theirs-N` stand for work: each is written once, ours at the top of a file, theirs at the bottom, so
-that git can merge them; a clash writes to the line in the middle.
+that git can merge them; a clash writes to the line in the middle. `secret-N` is what an ignored file holds (`*.env`).
 """
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import os
 import re
 import shlex
 import subprocess
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from avfs_git import Avfs, Workspace
 from avfs_git.errors import AvfsError, InternalError
-from avfs_git.model import Kind
-from tests.support.faults import read_files
 from tests.support.live_tree import ADA
+from tests.support.walkfiles import MARKS, NO_RULES, RULES, Files, fresh, identify, is_secret, mark, read_all, tokens_of
 
-FORK = "main"
+FORK, SIDE = "main", "side"
 FILES = ("a", "b", "c", "d/e")
-"""What the vault begins with."""
-_TOKEN = re.compile(rb"(?:ours|theirs)-\d+")
+"""What the vault begins with, beside its rules of what is ignored."""
 _UNDER_WAY = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
-_ENDS_OF_GIT = (0, 1, 128, 129)
+_ENDS_OF_GIT = (0, 1, 2, 128, 129)
 """How git ends in order: done; nothing to do, or a conflict; refused."""
 SECOND_S = 1.05
 """Git's logs have seconds."""
-
-Files = dict[str, bytes]
-
-
-def tokens_of(files: Files | Iterable[bytes]) -> frozenset[str]:
-    """List the tokens in some files."""
-    contents = files.values() if isinstance(files, dict) else files
-    return frozenset(found.decode() for content in contents for found in _TOKEN.findall(content))
-
-
-def tokens_in_diff(patch: str, sign: str) -> frozenset[str]:
-    """List the tokens in the lines of a patch that are removed (`-`) or added (`+`)."""
-    return tokens_of(line.encode() for line in patch.splitlines() if line.startswith(sign))
-
-
-def tokens_taken(patch: str) -> frozenset[str]:
-    """List the tokens that a patch removes, where it puts nothing in their place."""
-    hunks = re.split(r"(?m)^@@ .*$|^diff .*$", patch)
-    return tokens_of(hunk.encode() for hunk in hunks if not re.search(r"(?m)^\+(?!\+\+)", hunk))
 
 
 @dataclass(frozen=True)
@@ -73,10 +51,17 @@ class View:
     saved: Files
     head_at: str
     under_way: tuple[str, ...]
+    side: View | None
+    """The same of the other fork, where there is one."""
+
+    @property
+    def ignores(self) -> bool:
+        """Whether the files say that `*.env` is ignored."""
+        return self.files.get(".gitignore") == RULES
 
     @property
     def is_elsewhere(self) -> bool:
-        return self.head_at not in ("", f"ref: refs/heads/{FORK}")
+        return self.head_at not in ("", f"ref: refs/heads/{FORK}", f"ref: refs/heads/{SIDE}")
 
 
 @dataclass
@@ -104,17 +89,20 @@ class Scene:
         script: What was done, as lines of a shell.
     """
 
-    def __init__(self, root: Path, backend: str) -> None:
-        self.root, self.backend = root, backend
-        self.home, self.tree, self.clone = root / "home", root / "tree", root / "clone"
+    def __init__(self, root: Path, backend: str, fork: str = FORK) -> None:
+        self.root, self.backend, self.fork = root, backend, fork
+        self.home, self.tree, self.clone = root / "home", root / f"tree-{fork}", root / "clone"
         self.git_dir = self.home / "vaults" / "v.git"
         self.script: list[str] = []
         self.is_mounted = False
         self.arrived: dict[str, int] = {}
         """When others put a token on the branch, in ns."""
         self._blobs: dict[str, bytes] = {}
-        self._count = 0
+        self._count = itertools.count(1)
         self._pushed: list[str] = []
+        self.side = Scene(root, backend, SIDE) if fork == FORK else None
+        if self.side is not None:
+            self.side._blobs, self.side._count = self._blobs, self._count
 
     # --- before and after
 
@@ -124,21 +112,22 @@ class Scene:
         for name in FILES:
             path = source / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_fresh(name))
+            path.write_bytes(fresh(name))
+        (source / ".gitignore").write_bytes(RULES)
         with Avfs(self.home, identity=ADA) as avfs, avfs.create_vault("v", source=source):
             pass
-        self.tree.mkdir()
         self._run_git(self.root, "clone", "-q", str(self.git_dir), str(self.clone))
         if self.backend != "none":
             self.mount()
 
     def mount(self) -> None:
+        self.tree.mkdir(exist_ok=True)
         self.call(lambda work: work.mount(self.tree, backend=self.backend))
         self.is_mounted = True
 
     def unmount(self) -> None:
         def end(work: Workspace) -> None:
-            session = work.vault.find_session(FORK)
+            session = work.vault.find_session(self.fork)
             if session is not None:
                 session.unmount()
 
@@ -150,7 +139,7 @@ class Scene:
         with (
             Avfs(self.home, identity=ADA) as avfs,
             avfs.open_vault("v") as vault,
-            vault.workspace(FORK) as work,
+            vault.workspace(self.fork) as work,
         ):
             return action(work)
 
@@ -158,31 +147,42 @@ class Scene:
 
     def look(self) -> View:
         """Look at everything but git's index, which avfs brings up when git looks at it."""
-        head = self._git_of_vault("rev-parse", f"refs/heads/{FORK}").strip()
-        beside = self.git_dir / "worktrees" / FORK
+        head = self._git_of_vault("rev-parse", f"refs/heads/{self.fork}").strip()
+        beside = self.git_dir / "worktrees" / self.fork
         at = (beside / "HEAD").read_text().strip() if self.is_mounted else ""
         under_way = tuple(name for name in _UNDER_WAY if self.is_mounted and (beside / name).exists())
-        return View(self.read_files(), head, self.read_tree(head), at, under_way)
+        side = self.side.look() if self.side is not None and self._has_side() else None
+        return View(self.read_files(), head, self.read_tree(head), at, under_way, side)
+
+    def _has_side(self) -> bool:
+        return bool(self._git_of_vault("for-each-ref", f"refs/heads/{SIDE}"))
 
     def read_files(self) -> Files:
         """Read what the tree shows."""
         if not self.is_mounted:
-            return dict(self.call(_read_all))
+            return dict(self.call(read_all))
         found: Files = {}
         for here, _, names in os.walk(self.tree):
             for name in names:
                 path = Path(here, name)
                 if path.name != ".git":
-                    found[str(path.relative_to(self.tree))] = path.read_bytes()
+                    is_link = path.is_symlink()
+                    content = os.fsencode(path.readlink()) if is_link else path.read_bytes()
+                    found[str(path.relative_to(self.tree))] = mark(content, path.lstat().st_mode, is_link=is_link)
         return found
+
+    def _read(self, path: str) -> bytes | None:
+        """Read a file; None where none is."""
+        content, _, mark = self.read_files().get(path, b"\0link").partition(b"\0")
+        return None if mark == b"link" else content
 
     def read_tree(self, commit: str) -> Files:
         """Read what a commit holds."""
         lines = self._git_of_vault("ls-tree", "-r", commit).splitlines()
-        found = {line.partition("\t")[2]: line.split()[2] for line in lines}
-        for oid in set(found.values()) - self._blobs.keys():
+        found = {line.partition("\t")[2]: line.split()[::2] for line in lines}
+        for oid in {oid for _, oid, *_ in found.values()} - self._blobs.keys():
             self._blobs[oid] = self._git_of_vault("cat-file", "blob", oid).encode()
-        return {path: self._blobs[oid] for path, oid in found.items()}
+        return {path: self._blobs[oid] + MARKS[mode] for path, (mode, oid, *_) in found.items()}
 
     def read_reachable(self) -> frozenset[str]:
         """List all tokens that a ref, a log of git's, an index, the operation log or a file of the vault has."""
@@ -216,11 +216,14 @@ class Scene:
         unmerged = set()
         for line in self.git_says("ls-files", "-s").splitlines():
             about, _, path = line.partition("\t")
-            _, oid, stage = about.split()
-            there[path] = oid
+            mode, oid, stage = about.split()
+            there[path] = mode, oid
             if stage != "0":
                 unmerged.add(path)
-        differ = {path for path in files.keys() | there.keys() if _hash(files.get(path)) != there.get(path)} | unmerged
+        differ = {
+            path for path in files.keys() | there.keys() if identify(files.get(path)) != there.get(path)
+        } | unmerged
+        said, differ = ({path for path in paths if path in there or not is_secret(path)} for paths in (said, differ))
         return (
             [] if said == differ else [f"git status names {sorted(said)}, and {sorted(differ)} differ from the index"]
         )
@@ -236,8 +239,7 @@ class Scene:
         return done
 
     def _token(self, whose: str) -> str:
-        self._count += 1
-        return f"{whose}-{self._count:04}"
+        return f"{whose}-{next(self._count):04}"
 
     def _do_tick(self) -> Done:
         """Let a second begin."""
@@ -256,7 +258,7 @@ class Scene:
         place.write_bytes(data)
 
     def _do_edit(self, path: str) -> Done:
-        content = self.read_files().get(path)
+        content = self._read(path)
         if content is None:
             return Done("skipped")
         first, _, rest = content.partition(b"\n")
@@ -265,7 +267,7 @@ class Scene:
 
     def _do_rewrite(self, path: str) -> Done:
         """Replace our last line by one of the same length."""
-        content = self.read_files().get(path, b"")
+        content = self._read(path) or b""
         found = re.search(rb"ours-\d+", content)
         if found is None:
             return Done("skipped")
@@ -273,7 +275,7 @@ class Scene:
         return Done("done")
 
     def _do_clash(self, path: str) -> Done:
-        content = self.read_files().get(path)
+        content = self._read(path)
         if content is None:
             return Done("skipped")
         self._write(path, re.sub(rb"(?m)^middle.*$", b"middle " + self._token("ours").encode(), content))
@@ -282,7 +284,7 @@ class Scene:
     def _do_create(self, path: str) -> Done:
         if path in self.read_files():
             return Done("skipped")
-        self._write(path, _fresh(path, self._token("ours")))
+        self._write(path, fresh(path, self._token("ours")))
         return Done("done")
 
     def _do_delete(self, path: str) -> Done:
@@ -302,6 +304,36 @@ class Scene:
             self.call(lambda work: work.move(path, to))
         return Done("done")
 
+    def _do_secret(self, path: str) -> Done:
+        """Write to a file that is ignored, as long as the rules say so."""
+        self._write(path, self._token("secret").encode() + b"\n")
+        return Done("done")
+
+    def _do_rules(self, how: str) -> Done:
+        self._write(".gitignore", RULES if how == "on" else NO_RULES)
+        return Done("done")
+
+    def _do_chmod(self, path: str) -> Done:
+        content = self.read_files().get(path)
+        if content is None or content.endswith(MARKS["120000"]):
+            return Done("skipped")
+        mode = 0o644 if content.endswith(MARKS["100755"]) else 0o755
+        (self.tree / path).chmod(mode) if self.is_mounted else self.call(lambda work: work.chmod(path, mode))
+        return Done("done")
+
+    def _do_link(self, path: str) -> Done:
+        if path in self.read_files():
+            return Done("skipped")
+        target = self._token("ours")
+        (self.tree / path).symlink_to(target) if self.is_mounted else self.call(lambda work: work.symlink(path, target))
+        return Done("done")
+
+    def _do_at(self, _: str, *words: str) -> Done:
+        """Take a step in the other fork, or make it."""
+        if self.side is None or not self._has_side():
+            return self._avfs_fork(SIDE)
+        return self.side.step(" ".join(words))
+
     def _do_unmount(self) -> Done:
         return self._guard(lambda _: self.unmount()) if self.is_mounted else Done("skipped")
 
@@ -315,8 +347,10 @@ class Scene:
 
         def change(work: Workspace) -> str:
             with work.vault.workspace(name) as side:
-                files = _read_all(side)
-                first, _, rest = files.get(path, _fresh(path)).partition(b"\n")
+                files = read_all(side)
+                if files.get(path, b"").endswith(MARKS["120000"]):
+                    return "skipped"
+                first, _, rest = files.get(path, fresh(path)).partition(b"\0")[0].partition(b"\n")
                 _write_at(side, path, first + b"\n" + self._token("ours").encode() + b"\n" + rest)
                 return side.checkpoint("").outcome
 
@@ -332,7 +366,7 @@ class Scene:
         self._run_git(clone, "fetch", "-q", "origin")
         self._run_git(clone, "reset", "-q", "--hard", f"origin/{FORK}")
         self._run_git(clone, "clean", "-fdq")
-        place, head = clone / path, self._run_git(clone, "rev-parse", "HEAD").stdout.strip()
+        place, head = clone / (path or ".gitignore"), self._run_git(clone, "rev-parse", "HEAD").stdout.strip()
         token = self._token("theirs").encode()
         if what == "drop":
             if head not in self._pushed:
@@ -351,11 +385,15 @@ class Scene:
             if place.exists():
                 return Done("skipped")
             place.parent.mkdir(exist_ok=True)
-            place.write_bytes(_fresh(path, token.decode()))
-        elif not place.exists():
+            place.write_bytes(fresh(path, token.decode()))
+        elif not place.exists() or place.is_symlink():
             return Done("skipped")
         elif what == "delete":
             place.unlink()
+        elif what == "chmod":
+            place.chmod(place.stat().st_mode ^ 0o111)
+        elif what in ("rules-on", "rules-off"):
+            place.write_bytes(RULES if what == "rules-on" else NO_RULES)
         elif what == "edit":
             place.write_bytes(place.read_bytes() + token + b"\n")
         else:
@@ -508,16 +546,6 @@ _FAULTS = (
 )
 
 
-def _fresh(name: str, token: str = "") -> bytes:
-    lines = [f"{name} {number}" for number in range(16)]
-    lines[8] = "middle"
-    return "".join(f"{line}\n" for line in [lines[0], *([token] if token else []), *lines[1:]]).encode()
-
-
-def _hash(content: bytes | None) -> str | None:
-    return None if content is None else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
 def _brief(said: object) -> str:
     if said is None:
         return ""
@@ -535,10 +563,6 @@ def _brief(said: object) -> str:
     if operation is not None:
         text += f" {operation.kind}: {operation.description}"
     return " ".join(text.split())[:140]
-
-
-def _read_all(work: Workspace) -> Files:
-    return {os.fsdecode(path): content for path, (kind, _, content) in read_files(work).items() if kind is Kind.FILE}
 
 
 def _write_at(work: Workspace, path: str, data: bytes) -> None:
