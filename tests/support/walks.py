@@ -206,7 +206,7 @@ def walk(steps: Sequence[str], backend: str, *, is_slow: bool = False) -> Walked
             walked.counts[f"{' '.join(line.split()[: 2 if line.startswith(_LONG) else 1])}: {done.status}"] += 1
             walked.wrong = rules.judge(line, before, done, after)
             if line.endswith("status") and done.status == "done":
-                walked.wrong += scene.find_wrong_status()
+                walked.wrong += (scene.side if line.startswith("at ") and scene.side else scene).find_wrong_status()
             if walked.wrong:
                 return walked
             before = after

@@ -325,7 +325,12 @@ class Scene:
         if path in self.read_files():
             return Done("skipped")
         target = self._token("ours")
-        (self.tree / path).symlink_to(target) if self.is_mounted else self.call(lambda work: work.symlink(path, target))
+        if self.is_mounted:
+            (self.tree / path).parent.mkdir(exist_ok=True)
+            (self.tree / path).symlink_to(target)
+        else:
+            self.call(lambda work: _make_parent(work, path))
+            self.call(lambda work: work.symlink(path, target))
         return Done("done")
 
     def _do_at(self, _: str, *words: str) -> Done:
@@ -566,6 +571,10 @@ def _brief(said: object) -> str:
 
 
 def _write_at(work: Workspace, path: str, data: bytes) -> None:
+    _make_parent(work, path)
+    work.write(path, data)
+
+
+def _make_parent(work: Workspace, path: str) -> None:
     if "/" in path:
         work.make_dir(path.rpartition("/")[0], parents=True)
-    work.write(path, data)
