@@ -1,4 +1,4 @@
-"""What the doctor repairs, it looks at again: another process may have mended it, or work there, since it was found."""
+"""What the doctor finds or repairs, it looks at again: another process may have mended it, or work there."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, Vault, faults
+from avfs_git.workspace.upkeep import doctor
 from tests.support.faults import git
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout")]
@@ -98,3 +99,41 @@ def test_a_lock_that_is_another_one_by_then_stays(vault: Vault) -> None:
 
     assert (problem.code, problem.fixed) == ("lock.left", True)
     assert lock.read_bytes() == b"of a git that is at work\n"
+
+
+@pytest.mark.parametrize("act", ["a fork is deleted", "a fork is being deleted", "others go on", "objects come"])
+def test_what_others_are_doing_is_no_problem(
+    vault: Vault, tmp_path: Path, act: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look meets what another process has done in half, or does between two readings."""
+    with Avfs(tmp_path / "home") as avfs:
+        other = avfs.open_vault("v")
+        done: list[str] = []
+
+        def meanwhile(place: object, name: str, do: Callable[[], object]) -> None:
+            real = getattr(place, name)
+
+            def look(*given: object) -> object:
+                if not done:
+                    done.append(name)
+                    return do() or real(*given)  # what is found meanwhile, or what is there after it
+                return real(*given)
+
+            monkeypatch.setattr(place, name, look)
+
+        match act:
+            case "a fork is deleted":
+                meanwhile(doctor, "has_lost_upper", lambda: other.delete_fork("work"))
+            case "a fork is being deleted":
+                head = git(vault.path, "rev-parse", "work").strip()
+                git(vault.path, "update-ref", "-d", "refs/heads/work")
+                meanwhile(doctor, "fixable", lambda: git(vault.path, "update-ref", "refs/heads/work", head))
+            case "others go on":
+                meanwhile(vault._core.audit, "list_operations", lambda: other.fork("new").close())
+            case _:
+                meanwhile(doctor, "fsck", lambda: ["error: refs/remotes/o/main: invalid reflog entry " + "1" * 40])
+
+        report = vault.doctor()
+
+    assert done
+    assert [problem.description for problem in report.problems] == []

@@ -1,8 +1,9 @@
 """Examining a vault and its workspaces, and mending what can be mended.
 
-Decided here: what is looked at, what counts as a problem, and which problems have a repair. Each repair is verified by
-looking again. Nothing that may hold a user's work is ever removed: what is in the way is put into the trash. Works
-beside other processes: a workspace that is in use is noted as such and left alone, and that is no fault.
+Decided here: what is looked at, what counts as a problem, and which problems have a repair. Each problem is looked for
+twice, because others work in the vault meanwhile, and each repair is verified by looking again. Nothing that may hold a
+user's work is ever removed: what is in the way is put into the trash. A workspace that is in use is noted as such and
+left alone, and that is no fault.
 """
 
 from __future__ import annotations
@@ -62,32 +63,50 @@ _AS_MEANT = ("capture.kept_beside", "capture.per_file")
 
 def examine_vault(vault: OpenVault, open_workspace: Opener, *, home: Path, repair: bool) -> DoctorReport:
     """Look at everything, also at what the home keeps beside its vaults, and mend what can be mended if asked to."""
-    problems: list[Problem] = []
-    checks = (
-        ("home", check_home(home)),
-        ("files", check_files(vault, lambda fork: _has_fork(vault, fork))),
-        ("refs", _check_refs(vault)),
-        ("operation log", _check_log(vault)),
-        ("commits", check_commits(vault)),
-        ("audit log", _check_audit(vault)),
-        ("locks", _check_locks(vault)),
-        ("leftovers", _check_leftovers(vault)),
-        ("orphans", _check_orphans(vault)),
-        ("trash", _check_trash(vault)),
-        ("worktrees", _check_worktrees(vault, open_workspace)),
-        ("left refs", _check_left_refs(vault)),
-        ("forks", _check_forks(vault)),
-        ("workspaces", _check_workspaces(vault, open_workspace, is_patient=repair)),
-        ("objects", _check_objects(vault)),
-    )
-    for name, findings in checks:
-        try:
-            problems.extend(_treat(each) if repair else each.problem for each in findings)
-        except (OSError, HostError, InvalidName, VaultError, WorkspaceError) as error:
-            told = HostError(f"use '{error.filename}'", error) if isinstance(error, OSError) else error
-            remedy = told.hint or "Mend what the message names, then run `avfs doctor` again."
-            problems.append(finding(told.code, f"the check of the {name} ended early: {told.message}", remedy).problem)
-    return DoctorReport(vault.name, tuple(name for name, _ in checks), tuple(problems))
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "home": lambda: check_home(home),
+        "files": lambda: check_files(vault, lambda fork: _has_fork(vault, fork)),
+        "refs": lambda: _check_refs(vault),
+        "operation log": lambda: _check_log(vault),
+        "commits": lambda: check_commits(vault),
+        "audit log": lambda: _check_audit(vault),
+        "locks": lambda: _check_locks(vault),
+        "leftovers": lambda: _check_leftovers(vault),
+        "orphans": lambda: _check_orphans(vault),
+        "trash": lambda: _check_trash(vault),
+        "worktrees": lambda: _check_worktrees(vault, open_workspace),
+        "left refs": lambda: _check_left_refs(vault),
+        "forks": lambda: _check_forks(vault),
+        "workspaces": lambda: _check_workspaces(vault, open_workspace, is_patient=repair),
+        "objects": lambda: _check_objects(vault),
+    }
+    found = (each for name, look in checks.items() for each in _find_lasting(name, look))
+    problems = tuple(_treat(each) if repair else each.problem for each in found)
+    return DoctorReport(vault.name, tuple(checks), problems)
+
+
+def _find_lasting(name: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """Look twice where something is found, and keep what both looks find: the rest was another process's work."""
+    found = _look(name, look)
+    if all(each.problem.severity == "note" for each in found):
+        return found
+    again = {(each.problem.code, each.problem.description) for each in _look(name, look)}
+    return [
+        each
+        for each in found
+        if each.problem.severity == "note" or (each.problem.code, each.problem.description) in again
+    ]
+
+
+def _look(name: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        found.extend(look())
+    except (OSError, HostError, InvalidName, VaultError, WorkspaceError) as error:
+        told = HostError(f"use '{error.filename}'", error) if isinstance(error, OSError) else error
+        remedy = told.hint or "Mend what the message names, then run `avfs doctor` again."
+        found.append(finding(told.code, f"the check of the {name} ended early: {told.message}", remedy))
+    return found
 
 
 def _treat(found: Finding) -> Problem:
@@ -131,11 +150,12 @@ def _check_log(vault: OpenVault) -> Iterator[Finding]:
 
 def _check_log_end(vault: OpenVault) -> Iterator[Finding]:
     """Compare the last operation of the log with those of the audit log, which is written after it."""
-    newest = next((record.id for record in vault.oplog.read()), 0)
     try:
-        lost = sorted(number for number in vault.audit.list_operations() if number > newest)
+        audited = list(vault.audit.list_operations())  # before the log, which others go on writing to
     except (AvfsError, OSError):  # told by itself
         return
+    newest = next((record.id for record in vault.oplog.read()), 0)
+    lost = sorted(number for number in audited if number > newest)
     if lost and newest:
         numbers = f"operation {lost[0]}" if len(lost) == 1 else f"operations {lost[0]} to {lost[-1]}"
         yield finding(
