@@ -78,9 +78,13 @@ def list_moves_outside(vault: OpenVault, fork: str, since: Oid, head: Oid, since
 
 
 def is_brought_back(vault: OpenVault, fork: str, head: Oid, since_ns: int) -> bool:
-    """Tell whether others than git in its live tree have moved a branch from a commit and back since a moment."""
+    """Tell whether others than git in its live tree have moved a branch from a commit and back since a moment.
+
+    Without that git, nothing has brought into the files what was there meanwhile.
+    """
     with suppress(OSError):
-        if os.stat(vault.git_dir / "logs" / (HEADS + fork)).st_mtime_ns > since_ns:
+        moved_ns = os.stat(vault.git_dir / "logs" / (HEADS + fork)).st_mtime_ns
+        if moved_ns > since_ns and open_worktree(vault, fork).is_there:
             return bool(list_moves_outside(vault, fork, head, head, since_ns))
     return False
 
