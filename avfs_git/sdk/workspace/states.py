@@ -26,7 +26,18 @@ from avfs_git.model import (
 )
 from avfs_git.paths import PathLike, check_label, check_named, list_given, parse_tree_path, parse_tree_paths, text_given
 from avfs_git.sdk.handle import holding_objects
-from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions, turning, vaultroom
+from avfs_git.sdk.parts import (
+    blame,
+    compare,
+    events,
+    fold,
+    forkinfo,
+    history,
+    operations,
+    revisions,
+    turning,
+    vaultroom,
+)
 from avfs_git.sdk.refusals import noted
 from avfs_git.sdk.spans import traced
 from avfs_git.values import replace
@@ -121,6 +132,7 @@ class WorkspaceStates:
 
     def list_checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
         """List checkpoints, newest first. The home's `on_warnings` is told of each label that is damaged."""
+        forkinfo.read_head(self._at.core, self.fork)
         found, damaged = history.list_checkpoints(self._at.core, self.fork, limit=limit)
         self._at.dispatch.tell(damaged)
         return found
@@ -186,7 +198,7 @@ class WorkspaceStates:
 
     def log(self, **options: Unpack[LogOptions]) -> list[LogEntry]:
         """List the commits of the fork, newest first; `LogOptions` says which."""
-        if self._at.core.read_head(self.fork) is None:
+        if forkinfo.read_head(self._at.core, self.fork) is None:
             return []
         return history.read_log(self._at.core, "HEAD", fork=self.fork, **options)
 
@@ -215,7 +227,7 @@ class WorkspaceStates:
             PathNotFound: If no commit changed any of the paths.
             GitFailed: If git is missing, or cannot read what it needs.
         """
-        head = self._at.core.read_head(self.fork)
+        head = forkinfo.read_head(self._at.core, self.fork)
         if head is None:
             return b""
         chosen = parse_tree_paths(paths)
@@ -232,6 +244,7 @@ class WorkspaceStates:
 
     def path_versions(self, path: PathLike, *, limit: int | None = None) -> list[PathVersion]:
         """List the versions of a path, newest first; the oldest is number 1."""
+        forkinfo.read_head(self._at.core, self.fork)
         return history.list_path_versions(self._at.core, self.fork, parse_tree_path(path), limit=limit)
 
     def blame(self, path: PathLike, *, at: str | None = None) -> Blame:

@@ -26,6 +26,17 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
 
     Raises:
         InvalidName: If no fork can have it.
+        ForkNotFound: If it is not there.
+    """
+    return _describe(vault, fork, read_head(vault, fork), peek_state(vault, fork))
+
+
+def read_head(vault: OpenVault, fork: str) -> Oid | None:
+    """Read the commit of a fork that is there; None if it has no commit yet.
+
+    Raises:
+        InvalidName: If no fork can have it.
+        ForkNotFound: If it is not there.
     """
     try:
         head = vault.read_head(fork)
@@ -35,7 +46,7 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
     if head is None and not vault.has_fork(fork):
         is_deleted = find_deleted(vault, fork) is not None
         raise ForkNotFound(fork, vault=vault.name, is_deleted_by_git=is_deleted, renamed_to=vault.find_new_name(fork))
-    return _describe(vault, fork, head, peek_state(vault, fork))
+    return head
 
 
 def check_was_there(vault: OpenVault, fork: str | None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from avfs_git.errors import AmbiguousName, CheckpointNotFound, InvalidInput, quote
+from avfs_git.errors import AmbiguousName, AvfsError, CheckpointNotFound, ForkNotFound, InvalidInput, quote
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.refs.refs import RefChange
@@ -59,17 +59,23 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
             if step.startswith("^") and step not in ("^", "^1"):
                 raise InvalidInput(f"{quote(name)} cannot be used: only first parents can be stepped to")
             if len(step) > _DIGITS:  # no history is so long
-                raise CheckpointNotFound(name, vault=vault.name, fork=fork)
+                raise _not_found(vault, name, fork)
             steps += int(step[1:] or 1)
     oid = _resolve_base(vault, base, fork)
     if oid is None:
-        raise CheckpointNotFound(name, vault=vault.name, fork=fork)
+        raise _not_found(vault, name, fork)
     for _ in range(steps):
         parents = vault.store.read_commit(oid).parents
         if not parents:
             raise CheckpointNotFound(name, vault=vault.name, fork=fork)
         oid = parents[0]
     return oid
+
+
+def _not_found(vault: OpenVault, name: str, fork: str | None) -> AvfsError:
+    if fork is not None and not vault.has_fork(fork):
+        return ForkNotFound(fork, vault=vault.name, renamed_to=vault.find_new_name(fork))
+    return CheckpointNotFound(name, vault=vault.name, fork=fork)
 
 
 def _find_merge_base(vault: OpenVault, name: str, ends: list[Oid], fork: str | None) -> Oid:
@@ -187,7 +193,7 @@ def find_label(vault: OpenVault, fork: str, label: str) -> Oid:
     check_label(label)
     oid = vault.refs.read(label_ref(fork, label))
     if oid is None:
-        raise CheckpointNotFound(label, vault=vault.name, fork=fork)
+        raise _not_found(vault, label, fork)
     return oid
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import ApplyConflict, InvalidInput
+from avfs_git.errors import ApplyConflict, ForkNotFound, InvalidInput
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault, Workspace
@@ -344,3 +345,30 @@ def test_the_modes_of_a_removed_directory_are_gone_at_each_status(home: Avfs, va
     with home.open_vault(vault.name) as other:
         assert work.status() == other.workspace().status()
     assert [change.path for change in work.status().sidecar_changed] == [b"private/file"]
+
+
+def test_a_fork_that_was_deleted_has_no_empty_history(vault: Vault) -> None:
+    """What is asked of it names the fork as missing, whoever deleted it, and by the name that it has since."""
+    work = vault.fork("gone")
+    work.write("a", b"1")
+    work.checkpoint("one")
+    vault.rename_fork("gone", "new")
+    looks: list[Callable[[Workspace], object]] = [
+        Workspace.log,
+        Workspace.list_checkpoints,
+        Workspace.draw_log,
+        lambda work: work.path_versions("a"),
+        lambda work: work.blame("a"),
+        lambda work: work.checkpoint_details("one"),
+        lambda work: work.delete_checkpoint("one"),
+        lambda work: vault.log(fork=work.fork),
+        lambda work: vault.diff("one", "HEAD", fork=work.fork),
+    ]
+    for look in looks:
+        with pytest.raises(ForkNotFound, match="it is called 'new' now"):
+            look(work)
+    other = vault.workspace("new")
+    vault.delete_fork("new")
+    for look in looks:
+        with pytest.raises(ForkNotFound, match="there is no fork 'new' in vault"):
+            look(other)
