@@ -22,7 +22,7 @@ Known, and told of by no rule here:
 - what a commit of git's over an unseen push takes out or stages otherwise than the files have it, the next update takes
   from the files or puts there (`Rules.of_others`);
 - a file that others created, git brought into the tree over an unseen push, and we renamed, counts as ours when others
-  take it back (`Rules.brought`);
+  take it back (`Rules.brought`); so does any such file whose old name a commit of git's has removed;
 - a commit that a forced push took from the branch comes back with what the fork has on it, as git merges
   (`Rules.dropped`).
 """
@@ -347,6 +347,7 @@ class Rules:
             self.fresh.clear()
             self.stale |= tokens_of(before.files) | tokens_of(before.saved)  # it may have staged anything of these
         if step.verb == "commit" and before.head != after.head:
+            self.open |= self.brought & (tokens_of(after.files) - tokens_of(after.saved))
             self.of_others |= _list_differing(before.saved, after.saved) & _list_differing(after.saved, after.files)
 
 
