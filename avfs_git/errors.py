@@ -717,10 +717,10 @@ class AmbiguousName(CheckpointError, code="checkpoint.ambiguous", exit_code=33):
 
 
 class FileChanging(CheckpointError, code="checkpoint.file_changing", exit_code=34):
-    """A file kept changing while it was read; nothing was committed."""
+    """A file kept changing while it was read, or a program moved it while it was replaced; nothing was committed."""
 
-    def __init__(self, path: bytes) -> None:
-        self._say(f"{quote(path)} keeps changing while it is read", "Stop what writes it, then try again.")
+    def __init__(self, path: bytes, doing: str = "read") -> None:
+        self._say(f"{quote(path)} keeps changing while it is {doing}", "Stop what writes it, then try again.")
 
 
 class SparseCheckout(CheckpointError, code="checkpoint.sparse"):

@@ -236,6 +236,13 @@ class MountedLayer(UpperLayer):
             write_all(fd, b"".join(b"%c%b\0" % (_sign(step), step.path) for step in steps))
             sync_file(fd)
 
+    def has_staging(self) -> bool:
+        """Tell whether the staging directory is there with its plan: a program can remove it."""
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(_PLAN, dir_fd=self.work.fd)
+            return True
+        return False
+
     def open_staging(self) -> Staging | None:
         """Open the staging directory; None if there is none."""
         return None if self._staging is None else Staging(self.root.fd, self._staging)

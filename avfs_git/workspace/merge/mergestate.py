@@ -97,7 +97,7 @@ def _begin(
     vault = locked.vault
     facts = {STATE_BEFORE: keep_state(locked, oid_of(merging.head), now).hex()}
     with announced(locked, "merge_begin", now, plan.changes, begins=merging) as intent:
-        change = Application(locked, plan.now, plan.wanted, asks=True)
+        change = Application(locked, plan.now, plan.wanted, gives_way=False, asks=True)
         change.apply(plan.steps)
         reach("merge.applied")
         captured = capture_workspace(locked, pack, CaptureRequest(known=change.known, index=tree))

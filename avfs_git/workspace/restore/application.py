@@ -8,7 +8,8 @@ build tools notice.
 
 Where the kernel shows the workspace, all of it is done through the mounted directory (`OpenWorkspace.changeable`), and
 programs write at the same time. Then what is replaced or removed is taken out, and compared with what was saved at the
-end (`takenout`).
+end (`takenout`). Where a program has moved or removed the place of a step meanwhile, a state that comes back gives way,
+with a warning: it is kept elsewhere. What is brought to the files for the first time does not: that fails.
 
 Called with the workspace lock held, within an intent that is on disk (`intent.announced`): a failure or a crash in the
 middle leaves whole steps, which the caller or the next process puts back.
@@ -20,11 +21,11 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from avfs_git.errors import HostError
+from avfs_git.errors import FileChanging, HostError, name_some
 from avfs_git.faults import reach
 from avfs_git.host.files.beneath import open_at, open_dir
 from avfs_git.host.files.closing import closing_fd
@@ -46,6 +47,12 @@ from avfs_git.workspace.restore.takenout import keep_taken
 
 KEPT_IN_PLACE = "restore.kept"
 """The code of the warning that something stays which is in no checkpoint."""
+CHANGED_MEANWHILE = "restore.changed_meanwhile"
+"""The code of the warning that programs changed files while they were restored."""
+_MOVED = {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ELOOP}
+"""What a step meets where a program has moved, removed or replaced a directory that leads there."""
+_NAMED = 3
+"""Paths that a warning names; the others are counted."""
 
 
 class _StagedTree(NamedTuple):
@@ -75,6 +82,8 @@ class Application:
     locked: LockedWorkspace
     now: LowerTree
     target: LowerTree
+    gives_way: bool = True
+    """Whether a step is passed over whose place a program has moved or removed; else the operation fails."""
     asks: bool = False
     """Whether it is refused where it would exceed a quota. What puts back a state that was there is not."""
     known: dict[TreePath, KnownContent] = field(default_factory=dict)
@@ -88,6 +97,8 @@ class Application:
     """The path that changes now."""
     _trees: dict[TreePath, _StagedTree] = field(default_factory=dict)
     """New directories that are staged."""
+    _passed: list[TreePath] = field(default_factory=list)
+    """Where a step was passed over."""
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry the steps out; on failure, only whole steps have been."""
@@ -120,14 +131,15 @@ class Application:
             self._covered = self._tree.list_covered()
             for step in steps:
                 if step.is_removal:
-                    self._at = step.path
-                    self._remove(step)
+                    with self._giving_way(step.path):
+                        self._remove(step)
             for step in steps:
                 self._put_step(step, staged)
             self._at = None
             if mounted is not None:
                 reach("restore.taken")
                 self.warnings += keep_taken(self.locked, self.now)
+                self._tell_passed()
         finally:
             if mounted is not None:
                 mounted.upper.taking = None
@@ -135,6 +147,25 @@ class Application:
             for temporary in left:
                 with contextlib.suppress(OSError):  # what stays behind is removed when the workspace is next opened
                     upper.discard(temporary)
+
+    @contextlib.contextmanager
+    def _giving_way(self, path: TreePath) -> Iterator[None]:
+        """Pass over a step, or fail by a typed error, where a program has moved or removed its place."""
+        self._at, mounted = path, self.locked.opened.mounted
+        try:
+            yield
+        except OSError as error:
+            if mounted is None or error.errno not in _MOVED or not mounted.upper.has_staging():
+                raise
+            if not self.gives_way:
+                raise FileChanging(path, "replaced") from error
+            self._passed.append(path)
+
+    def _tell_passed(self) -> None:
+        if self._passed:
+            named = name_some([show_path(path) for path in self._passed], _NAMED)
+            text = f"programs moved or removed {named} meanwhile: that stays as they left it"
+            self.warnings.append(Warning(CHANGED_MEANWHILE, text, self._passed[0]))
 
     def _ask_for_room(self, steps: Sequence[Step]) -> None:
         """Ask the quota for all that comes, less what goes, before anything is done."""
@@ -359,8 +390,8 @@ class Application:
         if step.after is not None:
             if self.locked.opened.mounted is not None:
                 self.locked.opened.mounted.upper.taking = None if step.path in self._trees else step.path
-            self._at = step.path
-            self._put(step, step.after, staged)
+            with self._giving_way(step.path):
+                self._put(step, step.after, staged)
         reach("restore.step")
 
     def _put_tree(self, parent: Node, name: bytes, step: Step, entry: LowerEntry, staged: _Staged) -> None:

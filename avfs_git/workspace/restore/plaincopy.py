@@ -73,7 +73,7 @@ def take_in(locked: LockedWorkspace, place: Path) -> tuple[list[Warning], bool]:
         now = LowerTree(vault.store, before.tree, before.sidecar, default_mtime_ns=0)
         target = LowerTree(vault.store, after.tree, after.sidecar, default_mtime_ns=0)
         steps = plan_steps(now, target)
-        change = Application(locked, now, target)
+        change = Application(locked, now, target, gives_way=False)
         with locked.changing() as merged:
             change.apply(steps)
             with host_errors("write to the workspace"):

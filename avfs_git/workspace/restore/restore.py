@@ -52,7 +52,7 @@ from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.checkpoint.unseen import find_unseen_head, record_seen
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.restore.application import Application
+from avfs_git.workspace.restore.application import CHANGED_MEANWHILE, Application
 from avfs_git.workspace.restore.aside import Saved, save_aside, saved_trees
 from avfs_git.workspace.restore.intent import announced
 from avfs_git.workspace.vault.format import HEADS
@@ -210,7 +210,7 @@ def _replace_files(
             if locked.opened.shown_at is None:
                 raise InternalError("the restored workspace does not hold what was wanted")
             told = "programs changed files while they were restored; the checkpoint holds what they made of them"
-            intent.warnings.append(Warning("restore.changed_meanwhile", told))
+            intent.warnings.append(Warning(CHANGED_MEANWHILE, told))
     return RestoreResult(
         "restored",
         target.hex(),
@@ -405,6 +405,9 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
             # The sidecar that was captured is stored nowhere: what differs from the target's is times alone.
             is_other = locked.opened.shown_at is not None and _is_other(writer, captured, wanted)
             captured.tree, captured.sidecar = wanted
+            if is_other and not change.warnings:
+                text = "programs changed files while they were replaced; what they made of them is uncommitted"
+                intent.warnings.append(Warning(CHANGED_MEANWHILE, text))
             if change.warnings or is_other:
                 locked.opened.drop_cache()  # something stayed: the workspace is not quite in that state
             else:
