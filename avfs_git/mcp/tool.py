@@ -13,11 +13,14 @@ import functools
 import inspect
 import json
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
-from typing import Annotated, Any, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import anyio
 import anyio.to_thread
@@ -35,6 +38,9 @@ from avfs_git.mcp.scope import Call, Reach, Scope
 from avfs_git.mcp.trace import note_error, note_result
 from avfs_git.schema import Schema
 from avfs_git.values import NamedTuple
+
+if TYPE_CHECKING:
+    from avfs_git.sdk import Workspace
 
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
@@ -113,16 +119,42 @@ def _in_workspace(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def work(call: Call, vault: str | None = None, fork: str | None = None, **given: object) -> object:
-        return function(call.workspace(vault, fork), **given)
+        workspace = call.workspace(vault, fork)
+        read = {name: _find_path(call, workspace, str(given[name])) for name in paths if name in given}
+        return function(workspace, **{**given, **read})
 
     hints = {**get_type_hints(function, include_extras=True), "call": Call, "vault": VaultName, "fork": ForkName}
     del hints["workspace"]
+    paths = [name for name, hint in hints.items() if hint == TreePath]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     place = [inspect.Parameter(name, kind, default=None) for name in ("vault", "fork")]
     parameters = [each.replace(annotation=hints[each.name]) for each in (first.replace(name="call"), *others, *place)]
     work.__annotations__ = hints
     work.__signature__ = own.replace(parameters=parameters, return_annotation=hints["return"])  # type: ignore[attr-defined]
     return work
+
+
+def _find_path(call: Call, workspace: Workspace, path: str) -> str:
+    """Read a path that a model gave: it knows those of this machine, too, from other tools and from commands.
+
+    Where the workspace has nothing that leads there, a path in a mount of the fork is the one that is shown there.
+
+    Raises:
+        InvalidInput: If it is another path of this machine: what is written there would be somewhere else.
+    """
+    top, slash, _ = path.strip("/").partition("/")
+    if not slash or not path.startswith(("/", "~/")) or "\0" in path or workspace.exists("/" + top):
+        return path
+    shown = call.home.session_at(path)
+    if shown is not None and (shown.vault.path, shown.fork) == (workspace.vault.path, workspace.fork):
+        with suppress(ValueError):
+            return os.fspath(Path(os.path.realpath(path)).relative_to(shown.path))
+    if shown is not None or path.startswith("~/") or os.path.lexists(path):
+        raise InvalidInput(
+            f"{quote(path)} is a path on this machine, and tools take paths in the workspace, from its root",
+            hint="If that is meant, give it without the leading slash.",
+        )
+    return path
 
 
 class AvfsTool(Tool):

@@ -709,3 +709,44 @@ def test_a_list_from_behind_its_end_is_no_empty_directory(place: Place) -> None:
 def test_every_tool_of_a_hint_is_there(place: Place) -> None:
     """The table of hints names tools that the server has."""
     assert set(TOOLS.values()) <= set(talk(place.serve(), list_tools))
+
+
+def test_a_path_of_this_machine_is_none_of_the_workspace(place: Place, tmp_path: Path) -> None:
+    """What nothing leads to in the workspace, and this machine has, is refused; nothing is made."""
+    there = tmp_path / "dir" / "file"
+    there.parent.mkdir()
+    there.write_bytes(b"old\n")
+
+    async def run(client: Client) -> None:
+        before = place.fingerprint()
+        for name, arguments in (
+            ("write_file", {"path": str(there), "content": "new\n"}),
+            ("create_directory", {"path": str(there.parent)}),
+            ("move_file", {"source": "README", "destination": str(there)}),
+            ("write_file", {"path": "~/notes", "content": "new\n"}),
+        ):
+            assert code_of(await client.call_tool(name, arguments)) == "input.invalid"
+        assert place.fingerprint() == before
+        ok(await client.call_tool("write_file", {"path": "/src/new", "content": "new\n"}))
+        ok(await client.call_tool("write_file", {"path": "/fresh/new", "content": "new\n"}))
+        ok(await client.call_tool("write_file", {"path": str(there).lstrip("/"), "content": "new\n"}))
+
+    talk(place.serve(), run)
+    assert there.read_bytes() == b"old\n"
+
+
+@pytest.mark.needs("fuse")
+def test_a_path_in_a_mount_of_the_fork_is_what_it_shows(tmp_path: Path, mount_dir: Path) -> None:
+    """An agent has it from `pwd`; a path in the mount of another fork is refused."""
+    place = Place(mount_dir / "home")
+
+    async def run(client: Client) -> None:
+        for name in ("README", "made/new"):
+            path = str(mount_dir / "tree" / name)
+            ok(await client.call_tool("write_file", {"path": path, "content": "by mcp\n"}))
+            assert (mount_dir / "tree" / name).read_bytes() == b"by mcp\n"
+            refused = await client.call_tool("write_file", {"path": path, "content": "no\n", "fork": "side"})
+            assert code_of(refused) == "input.invalid"
+
+    with place.open() as home, home.open_vault("work").workspace("main").mount(mount_dir / "tree"):
+        talk(place.serve(), run)
