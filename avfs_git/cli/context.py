@@ -165,7 +165,7 @@ class State:
         """Choose the vault and fork by the first that names them: option, directory, environment, or home.
 
         Raises:
-            BadUsage: If two options name different forks.
+            BadUsage: If two options name different forks, or two variables do and no option decides.
             DirectoryGone: If no option names the vault, and the directory was removed.
             MountInPart: If no option names it, and the directory is in a part of a live tree, bound to another place.
         """
@@ -177,7 +177,7 @@ class State:
             if fork is None and (place := self.place_in_tree()) is not None:
                 fork = place.fork
             return Choice(vault, fork)
-        place, (other, fork_by) = self.place(), read_environment()
+        place, (other, fork_by) = self.place(), read_environment(may_differ=self.fork_flag is not None or not with_fork)
         if place is None:
             fork = self.fork_flag or other.fork
             by = "AVFS_VAULT" if other.vault is not None else None

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.targets import Target, read_target
+from avfs_git.errors import BadUsage, quote
 from avfs_git.host.userhome import expand_user, find_user_home
 from avfs_git.paths import ROOT
 from avfs_git.values import NamedTuple
@@ -149,14 +150,21 @@ def find_pager() -> Pager | None:
     return Pager(command, {"LESS": "FRX", "LV": "-c", **os.environ})
 
 
-def read_environment() -> tuple[Target, str]:
+def read_environment(*, may_differ: bool = True) -> tuple[Target, str]:
     """Say which vault and fork the environment names, and which variable would name the fork.
 
     An empty variable names none.
+
+    Raises:
+        BadUsage: If two variables name different forks, unless they `may_differ`.
     """
     text = os.environ.get("AVFS_VAULT")
     vault, fork = read_target(text, "AVFS_VAULT") if text else Target(None, None)
     named = os.environ.get("AVFS_FORK")
+    if named and fork and named != fork and not may_differ:
+        raise BadUsage(
+            f"AVFS_VAULT names the fork {quote(fork)}, AVFS_FORK the fork {quote(named)}", hint="Unset one of them."
+        )
     return Target(vault, named or fork), "AVFS_FORK" if named else "AVFS_VAULT"
 
 

@@ -827,3 +827,13 @@ def test_avfs_alone_in_a_clone(cli: Cli, clone: Path, at: Path, monkeypatch: pyt
     monkeypatch.chdir(at / "two")
     assert f"\nMounted at '{at}/two'\nEverything is saved\n" in cli().ok().text
     assert cli("--json").ok().result["undo"] is None  # the fork itself is taken back once it is not mounted
+
+
+def test_two_variables_do_not_name_two_forks(cli: Cli, task: Path) -> None:
+    """What they would change is refused, and what they would show; an option decides."""
+    env = {"AVFS_VAULT": "work@main", "AVFS_FORK": "task"}
+    for verb in (["write", "x", "1"], ["ls"]):
+        refused = cli(*verb, env=env)
+        assert refused.status == 2
+        assert "AVFS_VAULT names the fork 'main', AVFS_FORK the fork 'task'" in refused.stderr
+    assert meant(cli("--fork", "task", "status", "--json", env=env)) == "work@task"
