@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import ApplyConflict, HostError, InvalidInput, PushRejected, RemoteNotFound
+from avfs_git.errors import ApplyConflict, HostError, InvalidInput, PathNotFound, PushRejected, RemoteNotFound
 from avfs_git.sdk import Avfs, Vault
 from tests.support.failing import FailAt
 from tests.support.servers import git
@@ -299,6 +299,21 @@ def _list_modes(project: Path) -> dict[str, int]:
     return {
         name: (project / name).stat().st_mode if (project / name).exists() else 0 for name in ("dir", "empty", "far")
     }
+
+
+def test_a_path_that_the_fork_never_had_is_not_applied(project: Path, vault: Vault) -> None:
+    """A typing mistake is no success; what the fork has taken back can be named."""
+    fork = vault.fork("topic")
+    fork.write("new/file", b"of the fork\n")
+    fork.checkpoint("one")
+    for path in ("nwe", "new/fiel"):
+        with pytest.raises(PathNotFound):
+            vault.apply("topic", project, paths=[path])
+    vault.apply("topic", project, paths=["new"])
+    fork.remove("new", recursive=True)
+    fork.checkpoint("two")
+    vault.apply("topic", project, paths=["new"])
+    assert not (project / "new").exists()
 
 
 @pytest.mark.parametrize("is_signal", [False, True])

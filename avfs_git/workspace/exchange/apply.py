@@ -36,6 +36,7 @@ from avfs_git.errors import (
     InvalidInput,
     NotAVault,
     ObjectMissing,
+    PathNotFound,
     name_some,
     quote,
 )
@@ -100,7 +101,7 @@ def apply_fork(
     may raise.
 
     Raises:
-        CheckpointNotFound: If the fork has no checkpoint, or there is no such state.
+        CheckpointNotFound, PathNotFound: If the fork has no checkpoint, or there is no such state or path.
         ApplyConflict: If the directory has changes of its own there; nothing was written.
         ObjectCorrupt: If no link can have the target that the fork has for one; nothing was written.
         CloneReplaced: If the directory is that of the vault's forks, and another repository is there now.
@@ -109,13 +110,16 @@ def apply_fork(
     """
     _check_top(vault, directory)
     check_source(vault.git_dir, vault.name, Path(os.path.realpath(directory)))
-    head = vault.read_head(fork)
-    if head is None:
+    if (head := vault.read_head(fork)) is None:
         raise CheckpointNotFound(fork, vault=vault.name)
     start, below = (resolve_revision(vault, since, fork=fork), None) if since is not None else _beginning(vault, fork)
     applied = read_applied(vault, fork, directory)
     known = applied if since is None else {}
     old, new = vault.store.read_commit(start), vault.store.read_commit(head)
+    for path in paths:
+        is_known = any(find_entry(vault.store, commit.tree, path) for commit in (old, new))
+        if not is_known and not any(one == path or one.startswith(path + b"/") for one in applied):
+            raise PathNotFound(path)
     wanted = diff_trees(vault.store, old.tree, new.tree, paths=paths, size_of=sizes_here(vault.store))
     back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted}, paths)
     unsettled = _list_unsettled(vault, below, old.tree, uncommitted)
@@ -296,8 +300,7 @@ def _list_directories(root: int, paths: Sequence[TreePath]) -> dict[TreePath, in
     """List the directories that lead to some paths, outer ones first, with their permissions."""
     found: dict[TreePath, int] = {}
     for path in paths:
-        directory, _ = split(path)
-        names = components(directory)
+        names = components(split(path)[0])
         for depth in range(1, len(names) + 1):
             above = TreePath(b"/".join(names[:depth]))
             if above not in found:
@@ -338,9 +341,8 @@ def _list_taken_back(
     for path, states in sorted(known.items()):
         if path in changed or (paths and not any(one in (ROOT, path) or path.startswith(one + b"/") for one in paths)):
             continue
-        entry = find_entry(vault.store, tree, path)
-        if entry is not None and entry[0] == MODE_TREE:
-            entry = None
+        there = find_entry(vault.store, tree, path)
+        entry = there if there is not None and there[0] != MODE_TREE else None
         now = None if entry is None else (entry[0], entry[1].hex())
         for state in states:
             if state != now:
