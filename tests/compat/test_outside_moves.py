@@ -187,8 +187,31 @@ def test_a_dry_run_of_undo_is_refused_as_undo_is(work: Workspace) -> None:
     """What was pushed onto the checkpoint is in the way of both."""
     work.undo()  # of the change that is not saved
     for dry_run in (True, False):
-        with pytest.raises(CannotUndo, match="has moved since"):
+        with pytest.raises(CannotUndo, match="has moved since") as refused:
             work.undo(dry_run=dry_run)
+        assert "`avfs op undo" in str(refused.value.hint)
+
+
+def test_what_undo_refuses_under_a_push_is_taken_back_on_top_of_it(tmp_path: Path) -> None:
+    """The hint of that undo works, and what was pushed stays."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        work = vault.workspace()
+        for name in (b"a", b"mine"):
+            work.write(name, name)
+            work.checkpoint()
+        clone = tmp_path / "clone"
+        git("clone", "-q", str(vault.path), str(clone), cwd=tmp_path)
+        (clone / "theirs").write_bytes(b"theirs\n")
+        git("add", "theirs", cwd=clone)
+        git("commit", "-qm", "theirs", cwd=clone)
+        git("push", "-q", cwd=clone)
+        with pytest.raises(CannotUndo) as refused:
+            work.undo()
+        number = int(str(refused.value.hint).split("`avfs op undo ")[1].split()[0])
+        work.update()
+        work.undo_operation(number)
+        assert git("ls-tree", "--name-only", "main", cwd=vault.path).split() == ["a", "theirs"]
 
 
 def test_a_checkpoint_takes_nothing_back_from_a_file_that_both_have_changed(work: Workspace) -> None:

@@ -279,7 +279,14 @@ def _find_changes(vault: OpenVault, record: OpRecord, direction: str) -> tuple[l
         if holds == change.old:
             still.append(change)
         elif holds != change.new:
-            raise CannotUndo(record.description, f"'{change.name}' has moved since")
+            hint = None
+            if direction == UNDO and change.name == HEADS + record.fork:
+                fork = shlex.quote(record.fork)
+                hint = (
+                    f"`avfs op undo {record.id} --fork {fork}` takes it back on top of what is there, after `avfs "
+                    f"update {fork}` has brought that in."
+                )
+            raise CannotUndo(record.description, f"'{change.name}' has moved since", hint=hint)
         # Else an undo died when it had moved this ref and was not yet in the log: this one completes it.
     return changes, still
 
