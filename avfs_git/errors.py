@@ -1218,15 +1218,14 @@ class RemoteUnreachable(RemoteError, code="remote.unreachable", exit_code=93):
 
 
 class RemoteAccessDenied(RemoteError, code="remote.access_denied", exit_code=94):
-    """The other side does not let this user in."""
+    """The other side does not let this user in, or belongs to somebody else on this machine."""
 
-    def __init__(self, url: str, reason: str) -> None:
-        self._say(
-            f"{quote(url)} does not let you in: {reason}",
-            "Credentials are those that git uses: a credential helper, an ssh key in the agent, or GIT_ASKPASS.",
-            url=url,
-            reason=reason,
-        )
+    def __init__(self, url: str, reason: str, *, place: str | None = None) -> None:
+        hint = "Credentials are those that git uses: a credential helper, an ssh key in the agent, or GIT_ASKPASS."
+        if place is not None:
+            trust = f"git config --global --add safe.directory {shlex.quote(place)}"
+            hint = f"If its hooks and settings may run as you: `{trust}`."
+        self._say(f"{quote(url)} does not let you in: {reason}", hint, url=url, reason=reason)
 
 
 class PushRejected(RemoteError, code="remote.rejected", exit_code=95):

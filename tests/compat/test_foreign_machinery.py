@@ -135,6 +135,9 @@ def test_a_push_into_a_repository_of_another_user_is_refused(
     ):
         vault.fork("topic").close()
         give(bare, MALLORY)
+        with pytest.raises(RemoteAccessDenied, match="dubious ownership") as strange:
+            avfs.clone_vault(str(bare), "again")
+        assert f"safe.directory {bare}" in str(strange.value.hint)
 
         def push() -> None:
             if is_origin:

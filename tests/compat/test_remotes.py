@@ -615,3 +615,49 @@ def test_a_push_says_what_is_not_in_a_checkpoint(tmp_path: Path) -> None:
 
         assert [warning.code for warning in pushed.warnings] == ["push.uncommitted"]
         assert refs_of(bare) == {"refs/heads/main": made}
+
+
+def test_a_fork_at_a_branch_of_a_remote_follows_that(tmp_path: Path) -> None:
+    """Under another name, too; it comes from no fork of this vault."""
+    bare = make_bare(tmp_path / "shop.git")
+    with Avfs(tmp_path / "home") as avfs:
+        ours = avfs.create_vault("ours")
+        ours.workspace().write("a", b"1\n")
+        ours.workspace().checkpoint()
+        lab = ours.fork("lab")
+        lab.write("lab", b"1\n")
+        lab.checkpoint()
+        ours.add_remote("origin", str(bare))
+        ours.push(["main", "lab"])
+        avfs.clone_vault(str(bare), "theirs")
+        theirs = avfs.open_vault("theirs")
+        review = theirs.fork("review", at="origin/lab")
+        assert theirs.fork_info("review").parent is None
+        lab.write("lab2", b"2\n")
+        lab.checkpoint()
+        ours.workspace().write("unrelated", b"\n")
+        ours.workspace().checkpoint()
+        ours.push(["main", "lab"])
+        theirs.pull("main")
+        review.update()
+        assert sorted(os.fsdecode(entry.path) for entry in review.list_dir("")) == ["a", "lab", "lab2"]
+
+
+def test_a_push_of_what_was_taken_back_says_how_the_remote_takes_it_back(tmp_path: Path) -> None:
+    """A pull, which is the way elsewhere, would bring the undone commit again."""
+    bare = make_bare(tmp_path / "shop.git")
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        work = vault.workspace()
+        work.write("a", b"1\n")
+        work.checkpoint()
+        work.write("secret", b"1\n")
+        work.checkpoint()
+        vault.add_remote("origin", str(bare))
+        vault.push(["main"])
+        work.undo()
+        with pytest.raises(PushRejected) as refused:
+            vault.push(["main"])
+        assert "`avfs push main --remote origin --force-with-lease`" in str(refused.value.hint)
+        vault.push(["main"], force_with_lease=True)
+        assert git("ls-tree", "--name-only", "main", cwd=bare).split() == ["a"]

@@ -442,9 +442,10 @@ def note(line: bytes, messages: list[str], progress: Progress | None = None) -> 
 
 _DENIED = re.compile(
     r"Authentication failed|could not read (?:Username|Password)|Permission denied|Host key verification failed"
-    r"|requested URL returned error: 40[13]|terminal prompts disabled|dubious ownership",
+    r"|requested URL returned error: 40[13]|terminal prompts disabled",
     re.IGNORECASE,
 )
+_OF_ANOTHER = re.compile(r"dubious ownership in repository at '(.+)'")
 _BAD_DATA = re.compile(
     r"object [0-9a-f]{40}: |fsck|index-pack (?:died|failed|abnormal)|invalid index-pack"
     r"|did not send all necessary objects"
@@ -503,6 +504,9 @@ def check_ended(ended: Ended, url: str) -> None:
     text = "\n".join(said)
     if any(_OTHER_IDS.search(line) for line in own):  # the other messages follow from it
         raise RemoteFormatUnsupported(shown)
+    if (anothers := _OF_ANOTHER.search(text)) is not None:
+        is_here = url.startswith(("/", "file:///"))  # another machine could name any directory of this one
+        raise RemoteAccessDenied(shown, anothers[0][:300], place=anothers[1] if is_here else None)
     for pattern, kind in (
         (_BAD_DATA, RemoteDataRefused),
         (_DENIED, RemoteAccessDenied),

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -333,12 +332,8 @@ class Exchange:
         try:
             check_owner(common_dir(git_dir))
         except VaultUntrusted as error:
-            denied = RemoteAccessDenied(hide_secret(self.url), str(error.details["reason"]))
-            place = shlex.quote(os.fspath(path))
-            denied.hint = (
-                f"If its hooks and settings may run as you: `git config --global --add safe.directory {place}`."
-            )
-            raise denied from error
+            reason = str(error.details["reason"])
+            raise RemoteAccessDenied(hide_secret(self.url), reason, place=os.fspath(path)) from error
 
     def read_refs(self) -> dict[str, Oid]:
         """Return all refs as they are now."""

@@ -43,6 +43,7 @@ from avfs_git.gitstore.compare.walk import count_apart
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.holding import objects_held
+from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs.names import check_ref_name
@@ -64,7 +65,7 @@ from avfs_git.model import (
     RemoteInfo,
     Warning,
 )
-from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name, maybe_hex
+from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name, maybe_hex, maybe_oid
 from avfs_git.progress import Progress
 from avfs_git.workspace.exchange.fetchedsidecars import accept_sidecars, pack_newest
 from avfs_git.workspace.exchange.source import check_source
@@ -464,7 +465,7 @@ def push_refs(
             remote,
             [(_short(ref.ref), ref.reason or "no reason given") for ref in rejected],
             pushed=[ref.ref for ref in refs if ref.outcome not in {"rejected", "unchanged"}],
-            hint=_advise(remote, rejected, said),
+            hint=_advise(vault, remote, rejected, said),
             details={"messages": list(said)},
         )
     return PushResult(remote, remotes.hide_secret(url), refs, said)
@@ -542,13 +543,18 @@ def _short(ref: str) -> str:
     return ref.removeprefix(HEADS)
 
 
-def _advise(remote: str, rejected: Sequence[PushedRef], said: Sequence[str]) -> str:
+def _advise(vault: OpenVault, remote: str, rejected: Sequence[PushedRef], said: Sequence[str]) -> str:
     """Say what to do about a push that was not taken."""
     first = rejected[0]
     reason = (first.reason or "").lower()
     fork, place = shlex.quote(_short(first.ref)), shlex.quote(remote)
     if "non-fast-forward" in reason or "fetch first" in reason or "needs force" in reason:
-        return f"Bring in what is there with `avfs pull {fork} --remote {place}`, then push again."
+        pull = f"`avfs pull {fork} --remote {place}`"
+        old, new = maybe_oid(first.old), maybe_oid(first.new)
+        if old is not None and new is not None and vault.store.exists(old) and is_ancestor(vault.store, new, old):
+            back = f"`avfs push {fork} --remote {place} --force-with-lease`"
+            return f"It has what was taken back here. {back} takes it back there, too; {pull} brings it again."
+        return f"Bring in what is there with {pull}, then push again."
     if "stale info" in reason:
         seen = quote(f"{remote}/{_short(first.ref)}")
         return f"It was moved since you last looked: `avfs fetch {place}`, look at {seen}, then push again."

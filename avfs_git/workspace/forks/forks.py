@@ -45,7 +45,7 @@ from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.forkinfo import fork_info
-from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState, label_ref
+from avfs_git.workspace.vault.format import HEADS, REMOTES, SIDECARS, WorkspaceState, label_ref
 from avfs_git.workspace.vault.gitmoves import has_command
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, FORK_DELETE, WAS_DEFAULT, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
@@ -88,6 +88,7 @@ def create_fork(
     """Make a fork.
 
     It starts from `source`, by default the vault's default fork: from its present state, or from the checkpoint `at`.
+    At a branch of a remote, as `origin/main`, it follows that.
     `with_changes` brings uncommitted work of the source along, which `save` checkpoints there first.
 
     Raises:
@@ -108,11 +109,13 @@ def create_fork(
                 commit, sidecar = _settle_source(vault, source, open_workspace, save, with_changes=with_changes)
             else:
                 raise CheckpointNotFound("HEAD", vault=vault.name)
+            upstream = at if at is not None and vault.refs.list(REMOTES).get(REMOTES + at) == commit else None
             state = WorkspaceState(
                 fork=name,
                 base=commit.hex(),
                 sidecar=maybe_hex(sidecar),
-                parent=source,
+                parent=source if upstream is None else None,
+                upstream=upstream,
                 forked_at=commit.hex(),
                 ephemeral=ephemeral,
                 author=[author.name, author.email] if author is not None else None,
