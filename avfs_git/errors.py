@@ -1218,7 +1218,7 @@ class RemoteUnreachable(RemoteError, code="remote.unreachable", exit_code=93):
 
 
 class RemoteAccessDenied(RemoteError, code="remote.access_denied", exit_code=94):
-    """The other side does not let this user in, or belongs to somebody else on this machine."""
+    """The other side does not let this user in, or belongs to another user of this machine."""
 
     def __init__(self, url: str, reason: str, *, place: str | None = None) -> None:
         hint = "Credentials are those that git uses: a credential helper, an ssh key in the agent, or GIT_ASKPASS."

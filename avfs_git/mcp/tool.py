@@ -137,7 +137,7 @@ def _in_workspace(function: Callable[..., Any]) -> Callable[..., Any]:
 def _find_path(call: Call, workspace: Workspace, path: str) -> str:
     """Read a path that a model gave: it knows those of this machine, too, from other tools and from commands.
 
-    Where the workspace has nothing that leads there, a path in a mount of the fork is the one that is shown there.
+    Where the workspace has nothing that leads there, a path in a mount of the fork is what it shows there.
 
     Raises:
         InvalidInput: If it is another path of this machine: what is written there would be somewhere else.
