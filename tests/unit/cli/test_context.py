@@ -135,8 +135,12 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setenv("AVFS_FORK", "three")
 
-    assert chosen() == Target("env", "three")
+    assert chosen(fork="two") == Target("env", "two")
+    with pytest.raises(BadUsage):  # they name two
+        chosen()
     assert chosen(vault="flag") == Target("flag", None)
+    monkeypatch.setenv("AVFS_VAULT", "env")
+    assert chosen() == Target("env", "three")
     assert chosen(vault="flag@four") == Target("flag", "four")
 
 
