@@ -673,3 +673,44 @@ def test_what_is_copied_from_is_not_changed(vault: Vault, work: Workspace, tree:
         usage = vault.fork_info("work", usage=True).usage
         assert usage is not None
         assert (usage.size_bytes, usage.files) == (8, 1)
+
+
+def test_a_session_ends_after_operations_that_a_program_has_made_fail(vault: Vault, mount_dir: Path) -> None:
+    """What an error in the server holds open does not keep the tree in use once it is unmounted."""
+    work, tree, over = vault.workspace("work"), mount_dir / "tree", threading.Event()
+    for number in range(40):
+        work.write(f"many/{number}", b"1\n")
+    work.checkpoint("many")
+    session = work.mount(tree, backend=_BY)
+    pid, server = session.info().pid, server_of(session)
+
+    def move_taken() -> None:
+        """Move away what avfs takes out of the tree while it replaces files."""
+        number = 0
+        while not over.is_set():
+            for staging in tree.glob(".avfs-staging-*"):
+                with contextlib.suppress(OSError):
+                    for name in os.listdir(staging / "taken"):
+                        number += 1
+                        os.rename(staging / "taken" / name, tree / f"moved-{number}")
+
+    thread = threading.Thread(target=move_taken)
+    thread.start()
+    failed = 0
+    try:
+        for _ in range(100):
+            for number in range(40):
+                with contextlib.suppress(OSError):
+                    (tree / "many" / str(number)).write_bytes(os.urandom(4))
+            try:
+                work.restore("many")
+            except AvfsError:
+                failed += 1
+            if failed > 2:
+                break
+    finally:
+        over.set()
+        thread.join()
+        session.unmount(lazy=True)
+    assert failed
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() and not Path(f"/proc/{server}").exists())

@@ -20,6 +20,7 @@ mount is gone.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -148,6 +149,7 @@ class Ending:
         return False
 
     def _take_away(self) -> None:
+        gc.collect()  # the frames of errors may hold directories of the tree open, which keeps it in use
         end = time.monotonic() + _PATIENCE_S
         pause_s, is_told = _FIRST_PAUSE_S, False
         while (mounted := self._find()) is not None:
