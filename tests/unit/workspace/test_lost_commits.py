@@ -14,13 +14,22 @@ from tests.support.faults import git, make_source
 
 pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
 
+_SLOT = 40
+"""Bytes of a slot; see docs/design/format.md."""
 DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
     "gone": lambda _: None,
     "empty": lambda _: b"",
     "zeros": lambda table: bytes(len(table)),
     "cut short": lambda table: table[: len(table) // 2],
-    "half zeros": lambda table: table[: len(table) // 2] + bytes(len(table) - len(table) // 2),
+    "all but one": lambda table: _keep_one(table),  # noqa: PLW0108 - it stands below
 }
+
+
+def _keep_one(table: bytes) -> bytes:
+    """Zero all slots but the header and the first that is taken."""
+    slots = [table[at : at + _SLOT] for at in range(0, len(table), _SLOT)]
+    first = next(number for number, slot in enumerate(slots) if number and any(slot))
+    return b"".join(slot if number in (0, first) else bytes(_SLOT) for number, slot in enumerate(slots))
 
 
 @pytest.fixture
