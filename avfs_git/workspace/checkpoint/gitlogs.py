@@ -57,12 +57,13 @@ def list_made_last(vault: OpenVault, fork: str, head: Oid, since: Oid) -> list[O
 def list_moves_outside(vault: OpenVault, fork: str, since: Oid, head: Oid, since_ns: int) -> list[tuple[Oid, Oid]]:
     """List by which moves others than git in its live tree have brought a branch to a commit, newest first.
 
-    As far back as the branch was at `since` first after a moment, or as git's log leads without a gap.
+    They go back to where the branch was at `since` for the first time after a moment (`since_ns`), or else as far as
+    git's log leads without a gap.
     """
     worktree, at = open_worktree(vault, fork), head
     is_inside = find_inside(worktree.read_heads() if worktree.is_there else ())
     found: list[tuple[Oid, Oid]] = []
-    count = 0 if head == since else None
+    count = 0 if head == since else None  # of the moves up to the earliest `since` that was met
     for move in reversed(worktree.read_moves(HEADS + fork)):
         if move.new != at or move.old is None or not vault.store.exists(move.old):
             break

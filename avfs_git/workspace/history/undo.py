@@ -279,16 +279,21 @@ def _find_changes(vault: OpenVault, record: OpRecord, direction: str) -> tuple[l
         if holds == change.old:
             still.append(change)
         elif holds != change.new:
-            hint = None
-            if direction == UNDO and change.name == HEADS + record.fork:
-                fork = shlex.quote(record.fork)
-                hint = (
-                    f"`avfs op undo {record.id} --fork {fork}` takes it back on top of what is there, after `avfs "
-                    f"update {fork}` has brought that in."
-                )
-            raise CannotUndo(record.description, f"'{change.name}' has moved since", hint=hint)
+            raise _moved_since(record, change.name, direction)
         # Else an undo died when it had moved this ref and was not yet in the log: this one completes it.
     return changes, still
+
+
+def _moved_since(record: OpRecord, ref: str, direction: str) -> CannotUndo:
+    """Say that others have moved a ref since; on top of what they put on the fork's branch, `op undo` is the way."""
+    hint = None
+    if direction == UNDO and ref == HEADS + record.fork:
+        fork = shlex.quote(record.fork)
+        hint = (
+            f"`avfs op undo {record.id} --fork {fork}` takes it back on top of what is there, after `avfs "
+            f"update {fork}` has brought that in."
+        )
+    return CannotUndo(record.description, f"'{ref}' has moved since", hint=hint)
 
 
 def _check_turn(

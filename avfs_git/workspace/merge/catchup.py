@@ -53,11 +53,11 @@ def _find_unseen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     unseen = find_unseen_head(locked)
     if unseen is not None and find_come_back(locked.vault, locked.fork, unseen[1]) == unseen[0]:
         return None
-    if unseen is not None and unseen[0] == unseen[1]:
-        with suppress(RefConflict):
-            check_seen(locked)
-            return None  # the files have nothing of what was there meanwhile
     if unseen is not None:
+        if unseen[0] == unseen[1]:
+            with suppress(RefConflict):
+                check_seen(locked)
+                return None  # the files have nothing of what was there meanwhile
         check_not_merging(locked)
         check_recorded(locked)
     return unseen

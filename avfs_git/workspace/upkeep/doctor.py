@@ -1,9 +1,9 @@
 """Examining a vault and its workspaces, and mending what can be mended.
 
-Decided here: what is looked at, what counts as a problem, and which problems have a repair. Each problem is looked for
-twice, because others work in the vault meanwhile, and each repair is verified by looking again. Nothing that may hold a
-user's work is ever removed: what is in the way is put into the trash. A workspace that is in use is noted as such and
-left alone, and that is no fault.
+Decided here: what is looked at, what counts as a problem, and which problems have a repair. The doctor looks for each
+problem twice, because others work in the vault meanwhile, and looks again after a repair. It removes nothing that may
+hold a user's work: what is in the way goes into the trash. A workspace in use it notes as such and leaves alone; that
+is no fault.
 """
 
 from __future__ import annotations
