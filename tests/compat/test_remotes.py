@@ -661,3 +661,53 @@ def test_a_push_of_what_was_taken_back_says_how_the_remote_takes_it_back(tmp_pat
         assert "`avfs push main --remote origin --force-with-lease`" in str(refused.value.hint)
         vault.push(["main"], force_with_lease=True)
         assert git("ls-tree", "--name-only", "main", cwd=bare).split() == ["a"]
+
+
+def test_a_push_of_a_fork_that_is_only_behind_does_not_offer_to_take_back_what_others_made(tmp_path: Path) -> None:
+    """The server's commits were never on the fork, though a fetch brought them."""
+    bare = make_bare(tmp_path / "shop.git")
+    with Avfs(tmp_path / "home") as avfs:
+        ours = avfs.create_vault("ours")
+        ours.workspace().write("a", b"1\n")
+        ours.workspace().checkpoint()
+        ours.add_remote("origin", str(bare))
+        ours.push(["main"])
+        avfs.clone_vault(str(bare), "theirs")
+        ours.workspace().write("a", b"2\n")
+        ours.workspace().checkpoint()
+        ours.push(["main"])
+        theirs = avfs.open_vault("theirs")
+        theirs.fetch()
+        with pytest.raises(PushRejected) as refused:
+            theirs.push(["main"])
+        assert "`avfs pull main --remote origin`" in str(refused.value.hint)
+        assert "force" not in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("is_label", [False, True])
+def test_a_fork_named_as_a_branch_of_a_remote_is_not_merged_in_its_place(tmp_path: Path, is_label: bool) -> None:
+    """`git branch origin/lab` is an old slip, and a remote may be named as forks begin."""
+    bare = make_bare(tmp_path / "shop.git")
+    with Avfs(tmp_path / "home") as avfs:
+        ours = avfs.create_vault("ours")
+        ours.workspace().write("a", b"1\n")
+        ours.workspace().checkpoint()
+        lab = ours.fork("lab")
+        ours.add_remote("origin", str(bare))
+        ours.push(["main", "lab"])
+        avfs.clone_vault(str(bare), "theirs")
+        theirs = avfs.open_vault("theirs")
+        for name in ("lab", "other"):
+            fork = theirs.fork(name, at="origin/lab")
+            if is_label:
+                fork.checkpoint("origin/lab")
+        if not is_label:
+            theirs.fork("origin/lab").close()
+        lab.write("new", b"1\n")
+        lab.checkpoint()
+        ours.push(["lab"])
+
+        pulled = theirs.pull("lab")
+        assert pulled.merge is not None
+        assert pulled.merge.outcome == "fast_forward"
+        assert [each.outcome for each in theirs.workspace("other").update()] == ["fast_forward"]

@@ -550,8 +550,7 @@ def _advise(vault: OpenVault, remote: str, rejected: Sequence[PushedRef], said: 
     fork, place = shlex.quote(_short(first.ref)), shlex.quote(remote)
     if "non-fast-forward" in reason or "fetch first" in reason or "needs force" in reason:
         pull = f"`avfs pull {fork} --remote {place}`"
-        old, new = maybe_oid(first.old), maybe_oid(first.new)
-        if old is not None and new is not None and vault.store.exists(old) and is_ancestor(vault.store, new, old):
+        if _took_back(vault, first):
             back = f"`avfs push {fork} --remote {place} --force-with-lease`"
             return f"It has what was taken back here. {back} takes it back there, too; {pull} brings it again."
         return f"Bring in what is there with {pull}, then push again."
@@ -566,6 +565,15 @@ def _advise(vault: OpenVault, remote: str, rejected: Sequence[PushedRef], said: 
     if "checked out" in reason or "current branch" in reason:
         return "That branch is checked out there: push a fork of another name, and merge it there."
     return f"The server says: {' '.join(said[:5])[:500]}" if said else "Ask whoever keeps the server."
+
+
+def _took_back(vault: OpenVault, pushed: PushedRef) -> bool:
+    """Whether a fork was where the other side is, as far as the log tells, and is on the way there now."""
+    old, new = maybe_oid(pushed.old), maybe_oid(pushed.new)
+    if old is None or new is None or not vault.store.exists(old) or not is_ancestor(vault.store, new, old):
+        return False
+    left = (move for record in vault.oplog.read_life(_short(pushed.ref)) for move in record.moves)
+    return any(ref.startswith(HEADS) and was == pushed.old and now is not None for ref, was, now in left)
 
 
 def push_to_origin(vault: OpenVault, forks: Sequence[str]) -> PushResult:

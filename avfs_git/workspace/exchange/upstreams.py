@@ -13,6 +13,7 @@ from avfs_git.paths import Oid
 from avfs_git.workspace.exchange.remotes import ORIGIN, choose_remote
 from avfs_git.workspace.vault.format import REMOTES
 from avfs_git.workspace.vault.origin import peek_state
+from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
 
 _VALUES_MAX = 100
@@ -28,7 +29,14 @@ def find_upstream(vault: OpenVault, fork: str, name: str | None = None) -> str:
     remote = choose_remote(vault, name)
     if vault.refs.read(f"{REMOTES}{remote.name}/{fork}") is None:
         raise NoUpstream(fork, remote.name)
-    return f"{remote.name}/{fork}"
+    return _spell(vault, fork, f"{remote.name}/{fork}")
+
+
+def _spell(vault: OpenVault, fork: str, branch: str) -> str:
+    """Spell a branch of a remote so that it is meant, and no fork or label of that name."""
+    known = vault.refs.read(REMOTES + branch)
+    is_meant = not vault.has_fork(branch) and resolve_revision(vault, branch, fork=fork) == known
+    return branch if is_meant else REMOTES + branch
 
 
 def find_fork_point(vault: OpenVault, fork: str, upstream: str) -> Oid | None:
@@ -37,7 +45,7 @@ def find_fork_point(vault: OpenVault, fork: str, upstream: str) -> Oid | None:
     That is the newest of what the remote branch stood for, by git's log of it, that the fork has. What the fork got
     otherwise of the last value before the present one is not its own, either. None if the branch never moved.
     """
-    ref = REMOTES + upstream
+    ref = REMOTES + upstream.removeprefix(REMOTES)
     head, now = vault.read_head(fork), vault.refs.read(ref)
     logged = read_log(vault.git_dir / "logs" / ref)
     stood = [oid for line in reversed(logged) for oid in (line.new, line.old) if oid is not None and oid != now]
@@ -65,7 +73,7 @@ def find_branch(vault: OpenVault, name: str) -> str:
 def list_upstreams(vault: OpenVault, fork: str, remote: str | None, followed: str | None) -> list[str]:
     """List the branches of remotes that a fork is kept up with: that of its name, and the branch that it follows."""
     names = [*([f"{remote}/{fork}"] if remote is not None else []), *([followed] if followed is not None else [])]
-    return [name for name in dict.fromkeys(names) if vault.refs.read(REMOTES + name) is not None]
+    return [_spell(vault, fork, name) for name in dict.fromkeys(names) if vault.refs.read(REMOTES + name) is not None]
 
 
 def read_followed(vault: OpenVault, fork: str) -> str | None:
