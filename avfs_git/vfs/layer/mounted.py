@@ -320,7 +320,9 @@ class MountedLayer(UpperLayer):
             self.taken.append(taken)
             faults.reach("mounted.exchanged")
             if (number := _why_it_stays(inside, taken.name)) is not None:
-                self.put_back(taken, directory, name)
+                rename_at(inside, taken.name, directory, name, RENAME_EXCHANGE)
+                if os.stat(taken.name, dir_fd=inside, follow_symlinks=False).st_ino == made:
+                    self.taken.remove(taken)
                 raise fail(number, name)
             return
         raise fail(errno.EBUSY, name)
@@ -342,7 +344,7 @@ class MountedLayer(UpperLayer):
     def take_files(self, directory: int, path: TreePath, names: Iterable[bytes]) -> None:
         """Take files out of a directory; a name that is free by now is passed over, a directory or pipe stays."""
         for taken in self._log_names([join(path, name) for name in names]):
-            with contextlib.suppress(FileNotFoundError):  # a program has removed it just now
+            with contextlib.suppress(FileNotFoundError, FileExistsError, IsADirectoryError):  # since it was listed
                 self._take_out(directory, split(taken.path)[1], taken)
 
     def _take_out(self, directory: int, name: bytes, taken: Taken) -> None:
@@ -352,11 +354,8 @@ class MountedLayer(UpperLayer):
         faults.reach("mounted.taken")
         if (number := _why_it_stays(inside, taken.name)) is not None:
             rename_at(inside, taken.name, directory, name, RENAME_NOREPLACE)
+            self.taken.remove(taken)
             raise fail(number, name)
-
-    def put_back(self, taken: Taken, directory: int, name: bytes) -> None:
-        """Exchange a file that was taken out with the one in its place, which then counts as taken out."""
-        rename_at(self._taken(), taken.name, directory, name, RENAME_EXCHANGE)
 
     def give_back(self, taken: Taken, directory: int, name: bytes) -> None:
         """Give a file that was taken out its name again, unless a program has made another file there."""
