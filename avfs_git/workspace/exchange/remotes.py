@@ -68,6 +68,7 @@ from avfs_git.model import (
 from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name, maybe_hex, maybe_oid
 from avfs_git.progress import Progress
 from avfs_git.workspace.exchange.fetchedsidecars import accept_sidecars, pack_newest
+from avfs_git.workspace.exchange.outgoing import note_push
 from avfs_git.workspace.exchange.source import check_source
 from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
@@ -458,7 +459,8 @@ def push_refs(
         PushedRef(ref.ref, ref.outcome, maybe_hex(before[ref.ref]), maybe_hex(new[ref.ref]), ref.reason or None)
         for ref in done
     )
-    said = server_words(messages)
+    said, shown = server_words(messages), remotes.hide_secret(url)
+    note_push(vault, remote, shown, refs)
     rejected = [ref for ref in refs if ref.outcome == "rejected"]
     if rejected:
         raise PushRejected(
@@ -468,7 +470,7 @@ def push_refs(
             hint=_advise(vault, remote, rejected, said),
             details={"messages": list(said)},
         )
-    return PushResult(remote, remotes.hide_secret(url), refs, said)
+    return PushResult(remote, shown, refs, said)
 
 
 def _complete(vault: OpenVault, remote: str, url: str, wanted: Sequence[Push]) -> bool:

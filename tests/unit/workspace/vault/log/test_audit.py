@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, faults
-from avfs_git.errors import AuditDamaged, AvfsError, HostError
+from avfs_git.errors import AuditDamaged, AvfsError, HostError, PushRejected
 from avfs_git.paths import oid_of
 from avfs_git.workspace.vault.log.audit import MAX_TEXT, AuditLog
 from avfs_git.workspace.vault.log.oplog import OpLog
@@ -274,8 +274,51 @@ def test_a_refused_operation_has_a_line(tmp_path: Path) -> None:
         assert [entry.details["refused"] for entry in reversed(entries)] == codes
         kinds = ["fork_create", "fork_delete", "checkpoint", "restore", "merge", "push"]
         assert [entry.event for entry in reversed(entries)] == kinds
-        assert [entry.fork for entry in reversed(entries)] == [None, None, "main", "main", "main", None]
+        assert [entry.fork for entry in reversed(entries)] == [None, "none", "main", "main", "main", "main"]
         assert vault.policy.verify_audit() > len(entries)
+
+
+def test_what_left_the_vault_has_a_line(tmp_path: Path) -> None:
+    """A line for each fork that was pushed or applied; none where all was there already, and none for a dry run."""
+    place, server = tmp_path / "place", tmp_path / "server.git"
+    place.mkdir()
+    subprocess.run(["git", "init", "--quiet", "--bare", server], check=True)
+    with Avfs(tmp_path / "home") as home:
+        vault = home.create_vault("v")
+        vault.add_remote("origin", str(server))
+        for name in ("main", "other"):
+            work = vault.workspace(name) if name == "main" else vault.fork(name)
+            work.write(name, b"1")
+            work.checkpoint("one")
+        for _ in range(2):
+            vault.push(["main", "other"])
+            vault.apply("other", place, dry_run=True)
+            vault.apply("other", place)
+        entries = vault.policy.audit(events=["push", "apply"])
+        told = [(entry.fork, entry.event, entry.outcome, entry.details["text"]) for entry in reversed(entries)]
+        assert told == [
+            ("main", "push", "done", "push main to origin"),
+            ("other", "push", "done", "push other to origin"),
+            ("other", "apply", "done", f"apply to {place}"),
+        ]
+        assert entries[-1].details["new"] == vault.workspace("main").list_checkpoints()[0].id
+
+        # What the server took of a push that it rejected is no refusal.
+        vault.workspace("other").undo()
+        vault.workspace("other").write("theirs", b"2")
+        vault.workspace("other").checkpoint("two")
+        vault.workspace("main").write("more", b"2")
+        vault.workspace("main").checkpoint("two")
+        with pytest.raises(PushRejected):
+            vault.push(["main", "other"])
+        with pytest.raises(AvfsError):
+            vault.redo(fork="other")
+        entries = vault.policy.audit(events=["push", "redo"], limit=3)
+        assert [(entry.fork, entry.event, entry.outcome) for entry in reversed(entries)] == [
+            ("main", "push", "done"),
+            ("other", "push", "refused"),
+            ("other", "redo", "refused"),
+        ]
 
 
 def _time_of(log: AuditLog, seq: int) -> int:
