@@ -67,6 +67,7 @@ State = Annotated[
 Paths = Annotated[
     list[str], Field(description="Only these paths and what is below them; everything if empty.", max_length=1000)
 ]
+CommandDir = Annotated[str, Field(description="The command's directory in the workspace.")]
 Offset = Annotated[int, Field(ge=0, description="Where to begin; `next_offset` of the answer before.")]
 """Arguments that several tools share, as their schemas describe them."""
 
@@ -120,12 +121,12 @@ def _in_workspace(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def work(call: Call, vault: str | None = None, fork: str | None = None, **given: object) -> object:
         workspace = call.workspace(vault, fork)
-        read = {name: _find_path(call, workspace, str(given[name])) for name in paths if name in given}
+        read = {name: _find_paths(call, workspace, given[name]) for name in paths if name in given}
         return function(workspace, **{**given, **read})
 
     hints = {**get_type_hints(function, include_extras=True), "call": Call, "vault": VaultName, "fork": ForkName}
     del hints["workspace"]
-    paths = [name for name, hint in hints.items() if hint == TreePath]
+    paths = [name for name, hint in hints.items() if hint in (TreePath, Paths, CommandDir)]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     place = [inspect.Parameter(name, kind, default=None) for name in ("vault", "fork")]
     parameters = [each.replace(annotation=hints[each.name]) for each in (first.replace(name="call"), *others, *place)]
@@ -134,27 +135,48 @@ def _in_workspace(function: Callable[..., Any]) -> Callable[..., Any]:
     return work
 
 
-def _find_path(call: Call, workspace: Workspace, path: str) -> str:
+def _find_paths(call: Call, workspace: Workspace, given: Any) -> str | list[str]:
+    if isinstance(given, str):
+        return find_path(call, workspace, given)
+    return [find_path(call, workspace, path) for path in given]
+
+
+def find_path(call: Call, workspace: Workspace, path: str) -> str:
     """Read a path that a model gave: it knows those of this machine, too, from other tools and from commands.
 
-    Where the workspace has nothing that leads there, a path in a mount of the fork is what it shows there.
+    A path in a mount of the fork is what it shows there.
 
     Raises:
-        InvalidInput: If it is another path of this machine: what is written there would be somewhere else.
+        InvalidInput: If it is another path of this machine: what is written there would be somewhere else. So is one
+            below a directory that this machine has and the workspace has not.
     """
-    top, slash, _ = path.strip("/").partition("/")
-    if not slash or not path.startswith(("/", "~/")) or "\0" in path or workspace.exists("/" + top):
+    top = path.strip("/").partition("/")[0]
+    if not top or "\0" in path or not path.startswith(("/", "~", "file:/")):
         return path
-    shown = call.home.session_at(path)
-    if shown is not None and (shown.vault.path, shown.fork) == (workspace.vault.path, workspace.fork):
+    is_known, where = workspace.exists("/" + top), "is a path on this machine"
+    if path.startswith("/"):
+        given = Path(path)
+        shown = call.home.session_at(given.parent) or call.home.session_at(given)
+        if shown is None and (is_known or not os.path.lexists("/" + top)):
+            return path
+        if shown is not None and (shown.vault.path, shown.fork) == (workspace.vault.path, workspace.fork):
+            if not is_known or not workspace.exists(path):
+                return _find_in_mount(given, shown.path)
+            where = "is in the workspace, and is another path in a mount of it"
+    elif is_known or path.partition("/")[0] == path:
+        return path
+    raise InvalidInput(
+        f"{quote(path)} {where}, and tools take paths in the workspace, from its root",
+        hint="If that is meant, give it without the leading slash.",
+    )
+
+
+def _find_in_mount(path: Path, directory: Path) -> str:
+    """Give the path in the workspace of a path in a mount. Links in the workspace stay: a call may mean them."""
+    for above in (*reversed(path.parents), path):
         with suppress(ValueError):
-            return os.fspath(Path(os.path.realpath(path)).relative_to(shown.path))
-    if shown is not None or path.startswith("~/") or os.path.lexists(path):
-        raise InvalidInput(
-            f"{quote(path)} is a path on this machine, and tools take paths in the workspace, from its root",
-            hint="If that is meant, give it without the leading slash.",
-        )
-    return path
+            return os.fspath(Path(os.path.realpath(above)).relative_to(directory) / path.relative_to(above))
+    return "/"
 
 
 class AvfsTool(Tool):

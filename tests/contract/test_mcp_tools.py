@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -724,12 +725,21 @@ def test_a_path_of_this_machine_is_none_of_the_workspace(place: Place, tmp_path:
             ("create_directory", {"path": str(there.parent)}),
             ("move_file", {"source": "README", "destination": str(there)}),
             ("write_file", {"path": "~/notes", "content": "new\n"}),
+            ("write_file", {"path": "~root/notes", "content": "new\n"}),
+            ("write_file", {"path": there.as_uri(), "content": "new\n"}),
+            ("write_file", {"path": str(there.with_name("new")), "content": "new\n"}),
+            ("exec", {"command": "true", "cwd": str(there.parent)}),
         ):
             assert code_of(await client.call_tool(name, arguments)) == "input.invalid"
+        assert code_of(await client.call_tool("restore", {"target": "HEAD", "paths": [str(there)]})) == "input.invalid"
+        some = ok(await client.call_tool("read_multiple_files", {"paths": [str(there), "README"]}))
+        assert [file["path"] for file in some["files"]] == ["README"]
+        assert [failed["code"] for failed in some["failed"]] == ["input.invalid"]
         assert place.fingerprint() == before
         ok(await client.call_tool("write_file", {"path": "/src/new", "content": "new\n"}))
         ok(await client.call_tool("write_file", {"path": "/fresh/new", "content": "new\n"}))
         ok(await client.call_tool("write_file", {"path": str(there).lstrip("/"), "content": "new\n"}))
+        ok(await client.call_tool("write_file", {"path": "~notes", "content": "new\n"}))
 
     talk(place.serve(), run)
     assert there.read_bytes() == b"old\n"
@@ -747,6 +757,37 @@ def test_a_path_in_a_mount_of_the_fork_is_what_it_shows(tmp_path: Path, mount_di
             assert (mount_dir / "tree" / name).read_bytes() == b"by mcp\n"
             refused = await client.call_tool("write_file", {"path": path, "content": "no\n", "fork": "side"})
             assert code_of(refused) == "input.invalid"
+            some = ok(await client.call_tool("read_multiple_files", {"paths": [path]}))
+            assert [file["path"] for file in some["files"]] == [name]
+            ran = ok(await client.call_tool("exec", {"command": "pwd", "cwd": os.path.dirname(path)}))
+            assert ran["exit_code"] == 0
+            changed = ok(await client.call_tool("git_diff", {"paths": [path]}))
+            assert [file["path"] for file in changed["files"]] == [name]
+
+        # The tree has a directory of the name that leads to the mount; a link in the tree is meant itself.
+        tree = mount_dir / "tree"
+        like = os.fspath(tree).lstrip("/")
+        (tree / "link").symlink_to("/etc/hostname")
+        (mount_dir / "in").symlink_to(tree / "src")
+        ok(await client.call_tool("write_file", {"path": f"{like}/mine", "content": "below\n"}))
+        ok(await client.call_tool("write_file", {"path": f"{tree}/top", "content": "by mcp\n"}))
+        assert (tree / "top").read_bytes() == b"by mcp\n"
+        refused = await client.call_tool("write_file", {"path": f"{tree}/mine", "content": "no\n"})
+        assert code_of(refused) == "input.invalid"
+        assert ok(await client.call_tool("get_file_info", {"path": f"{tree}/link"}))["kind"] == "symlink"
+        ok(await client.call_tool("write_file", {"path": f"{mount_dir}/in/made", "content": "by mcp\n"}))
+        assert (tree / "src" / "made").read_bytes() == b"by mcp\n"
 
     with place.open() as home, home.open_vault("work").workspace("main").mount(mount_dir / "tree"):
         talk(place.serve(), run)
+
+
+def test_a_request_names_the_fork_of_what_was_undone(place: Place) -> None:
+    """The making of another fork is undone from the one at hand; the call worked in that other fork."""
+
+    async def run(client: Client) -> None:
+        ok(await client.call_tool("fork_create", {"name": "k"}))
+        for tool in ("undo", "redo"):
+            assert ok(await client.call_tool(tool, {}))["request"]["fork"] == "k"
+
+    talk(place.serve(), run)

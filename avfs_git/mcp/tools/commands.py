@@ -14,7 +14,7 @@ from pydantic import Field
 from avfs_git.errors import InvalidInput, escape
 from avfs_git.mcp.answers import Record
 from avfs_git.mcp.scope import Call, Reach
-from avfs_git.mcp.tool import READS, RUNS, ForkName, Toolbox, VaultName
+from avfs_git.mcp.tool import READS, RUNS, CommandDir, ForkName, Toolbox, VaultName, find_path
 from avfs_git.proxy.exec.envelope import ExecResult
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision
@@ -59,7 +59,7 @@ def exec(  # noqa: A001 - the verb's name
     call: Call,
     command: _Shell = None,
     argv: _Argv = [],  # noqa: B006 - pydantic copies it
-    cwd: Annotated[str, Field(description="The command's directory in the workspace.")] = "/",
+    cwd: CommandDir = "/",
     stdin: Annotated[str, Field(description="What the command reads.")] = "",
     timeout_ms: Annotated[
         int, Field(ge=1, le=86_400_000, description="Time limit; then every process of it is killed.")
@@ -77,10 +77,11 @@ def exec(  # noqa: A001 - the verb's name
     """
     if (command is None) == (not argv):
         raise InvalidInput("give `command` or `argv`, and not both")
-    running = call.workspace(vault, fork).exec_stream(
+    workspace = call.workspace(vault, fork)
+    running = workspace.exec_stream(
         *argv,
         shell=command,
-        cwd=cwd,
+        cwd=find_path(call, workspace, cwd),
         stdin=stdin.encode("utf-8", "surrogateescape"),
         timeout_ms=timeout_ms,
         readonly=readonly,
@@ -100,7 +101,7 @@ def policy_check(
     workspace: Workspace,
     command: _Shell = None,
     argv: _Argv = [],  # noqa: B006 - as above
-    cwd: Annotated[str, Field(description="The command's directory in the workspace.")] = "/",
+    cwd: CommandDir = "/",
 ) -> Decided:
     """Say what the policy would decide about a command, and why. Nothing runs."""
     return {"decision": workspace.vault.policy.check(argv, shell=command, fork=workspace.fork, cwd=cwd)}

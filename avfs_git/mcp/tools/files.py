@@ -17,7 +17,19 @@ from pydantic import BaseModel, Field
 
 from avfs_git.errors import AvfsError, InvalidInput, escape
 from avfs_git.mcp.answers import BUDGET, Record
-from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, Offset, Toolbox, TreePath
+from avfs_git.mcp.scope import Call
+from avfs_git.mcp.tool import (
+    ADDS_ONCE,
+    CHANGES,
+    CHANGES_ONCE,
+    READS,
+    ForkName,
+    Offset,
+    Toolbox,
+    TreePath,
+    VaultName,
+    find_path,
+)
 from avfs_git.model import EditResult, FileInfo, GrepResult, Kind, SearchResult
 from avfs_git.paths import join, parse_tree_path
 from avfs_git.records import is_utf8
@@ -148,17 +160,22 @@ def read_text_file(
 
 @tools.tool("Read several text files", READS, render=_contents)
 def read_multiple_files(
-    workspace: Workspace, paths: Annotated[list[str], Field(min_length=1, max_length=50)]
+    call: Call,
+    paths: Annotated[list[str], Field(min_length=1, max_length=50)],
+    vault: VaultName = None,
+    fork: ForkName = None,
 ) -> TextFiles:
     """Read several files of a fork at once; each gets an equal share of the answer.
 
     A file that cannot be read is listed in `failed`, and the others are read.
     """
+    workspace = call.workspace(vault, fork)
     files: list[TextFile] = []
     failed: list[Unread] = []
     for path in paths:
         try:
-            files.append(_read(workspace, path, head=None, tail=None, offset=0, room=PIECE // len(paths)))
+            found = find_path(call, workspace, path)
+            files.append(_read(workspace, found, head=None, tail=None, offset=0, room=PIECE // len(paths)))
         except AvfsError as error:
             failed.append({"path": path.encode("utf-8", "replace"), "code": error.code, "message": error.message})
     return {"files": files, "failed": failed}

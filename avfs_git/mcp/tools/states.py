@@ -61,8 +61,8 @@ def undo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResu
         return call.workspace(vault, fork).undo(alone=True)
     opened, name = call.vault_and_fork(vault, fork)
     if name is None or not opened.has_fork(name):
-        return opened.undo(fork=name)
-    return opened.workspace(name).undo()
+        return _say_where(call, opened.undo(fork=name))
+    return _say_where(call, opened.workspace(name).undo())
 
 
 @tools.tool("Undo one operation", CHANGES)
@@ -81,7 +81,13 @@ def redo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResu
     if call.scope.reach == Reach.FORK:
         return call.workspace(vault, fork).redo(alone=True)
     opened, name = call.vault_and_fork(vault, fork)
-    return opened.redo(fork=name)
+    return _say_where(call, opened.redo(fork=name))
+
+
+def _say_where(call: Call, done: UndoResult) -> UndoResult:
+    """Say that the call worked in the operation's fork: making or deleting another one is undone, too."""
+    call.meant["fork"] = done.operation.fork
+    return done
 
 
 @tools.tool("List operations", READS)
