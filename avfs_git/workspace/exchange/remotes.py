@@ -461,8 +461,7 @@ def push_refs(
     )
     said, shown = server_words(messages), remotes.hide_secret(url)
     note_push(vault, remote, shown, refs)
-    rejected = [ref for ref in refs if ref.outcome == "rejected"]
-    if rejected:
+    if rejected := [ref for ref in refs if ref.outcome == "rejected"]:
         raise PushRejected(
             remote,
             [(_short(ref.ref), ref.reason or "no reason given") for ref in rejected],
