@@ -432,6 +432,33 @@ def test_a_mount_tells_what_its_tree_lacks(tmp_path: Path, mount_dir: Path) -> N
             assert told == ["fork.moved_outside"]
 
 
+@pytest.mark.needs("fuse")
+def test_a_branch_that_others_make_anew_has_what_the_files_lack(tmp_path: Path, mount_dir: Path) -> None:
+    """Git deletes its log of a branch with that: HEAD's log in the tree has one commit there, and no push before it."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write("a", b"1\n")
+        vault.workspace().checkpoint("one")
+        work = vault.fork("t")
+        with work.mount(mount_dir / "tree"):
+            pass
+        clone = tmp_path / "clone"
+        git("clone", "-q", "-b", "t", str(vault.path), str(clone), cwd=tmp_path)
+        (clone / "a").write_bytes(b"theirs\n")
+        git("commit", "-qam", "theirs", cwd=clone)
+        git("push", "-q", "origin", "t", cwd=clone)
+        with work.mount(mount_dir / "tree") as session:
+            git("commit", "-q", "--allow-empty", "-m", "own", cwd=session.path)
+        git("pull", "-q", "origin", "t", cwd=clone)
+        git("push", "-q", "origin", ":t", cwd=clone)
+        git("push", "-q", "origin", "t", cwd=clone)
+
+        with pytest.raises(RefConflict):
+            work.checkpoint()
+        work.update()
+        assert work.read("a") == b"theirs\n"
+
+
 @pytest.fixture
 def pushed(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A home whose workspace has a change, and a commit that was pushed onto its branch."""

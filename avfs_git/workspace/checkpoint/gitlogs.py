@@ -30,15 +30,15 @@ _SECOND_NS = 1_000_000_000
 def find_held(vault: OpenVault, fork: str, head: Oid, since: Oid) -> Oid | None:
     """Find the last commit of a fork's branch whose changes its live tree has, or took back by git there.
 
-    `since` is the commit that it had when avfs looked last. None if git never worked there, or its log lacks the head.
+    `since` is the commit that it had when avfs looked last. None if git never worked there, or its logs lack the head.
+    Git deletes its log of a branch with that; the one of HEAD tells what git has done in the tree.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:
         return None
-    moves = worktree.read_moves(HEADS + fork)
-    if not moves or moves[-1].new != head:
-        return head if worktree.is_made_inside(HEADS + fork, head) else None
-    return find_led_on(moves, worktree.read_heads(), since)
+    moves, heads = worktree.read_moves(HEADS + fork), worktree.read_heads()
+    logs = (log for log in (moves, heads) if log and log[-1].new == head)
+    return next((find_led_on(log, heads, since) for log in logs), None)
 
 
 def list_made_last(vault: OpenVault, fork: str, head: Oid, since: Oid) -> list[Oid]:
