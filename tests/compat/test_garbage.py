@@ -487,6 +487,28 @@ def test_a_kept_ref_says_itself_what_it_held(vault: Vault) -> None:
     assert git(vault.path, "rev-parse", ref).strip() == ref.rpartition("/")[2]
 
 
+@pytest.mark.parametrize("damage", [_empty, _to_nowhere])
+def test_a_damaged_stash_comes_back(vault: Vault, damage: Callable[[Vault, str], None]) -> None:
+    """Git's own log has what it held."""
+    held = git(vault.path, "rev-parse", "work")
+    git(vault.path, "update-ref", "--create-reflog", "-m", "WIP on work", "refs/stash", "work")
+    damage(vault, "refs/stash")
+    (problem,) = (each for each in vault.doctor(repair=True).problems if each.code == "ref.damaged")
+
+    assert problem.fixed
+    assert git(vault.path, "rev-parse", "refs/stash") == held
+
+
+def test_the_doctor_gives_no_ref_what_is_gone(vault: Vault) -> None:
+    """Where the commit of a branch is missing, each repair that is offered can be done."""
+    _remove_object(vault.path, git(vault.path, "rev-parse", "child").strip())
+    with Avfs(vault.path.parents[1]) as avfs:
+        problems = [each for each in avfs.open_vault("v").doctor(repair=True).problems if each.code == "ref.damaged"]
+
+    assert {"refs/heads/child", "refs/avfs/known/child"} <= {each.description.split("'")[1] for each in problems}
+    assert [each for each in problems if each.fixable and not each.fixed] == []
+
+
 @pytest.mark.parametrize("what", ["blob", "tree", "base"])
 def test_nothing_goes_where_something_is_missing(vault: Vault, what: str) -> None:
     """Where anything is missing that is to stay, the log, the trash and all refs stay as well."""

@@ -19,12 +19,12 @@ FORBIDDEN = compiled(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|[/
 
 
 def check_ref_name(name: str) -> str:
-    """Return the name if a ref may have it: below `refs/`, and what git allows.
+    """Return the name if a ref may have it: of a kind, as `refs/heads/x`, and what git allows; or that of git's stash.
 
     Raises:
         InvalidName: Otherwise.
     """
-    if not name.startswith("refs/") or name.count("/") < 2 or FORBIDDEN.search(name):
+    if not name.startswith("refs/") or (name.count("/") < 2 and name != "refs/stash") or FORBIDDEN.search(name):
         raise InvalidName("ref", name, "git does not allow it")
     try:
         size = max(len(part) for part in os.fsencode(name).split(b"/"))

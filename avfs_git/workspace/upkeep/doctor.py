@@ -35,7 +35,7 @@ from avfs_git.gitstore.refs.refs import BAD_NAME, OWN_REFS, RefChange
 from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.model import DoctorReport, Problem
-from avfs_git.paths import Oid, fork_of_dir_name, oid_of, show_path
+from avfs_git.paths import Oid, fork_of_dir_name, maybe_hex, oid_of, show_path
 from avfs_git.patterns import compiled
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.requests import CaptureRequest
@@ -235,17 +235,16 @@ def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
 
     Return None if that is not here.
     """
+    said: str | None = None
     if name.startswith(KEPT):
-        said: str | None = name.removeprefix(KEPT)
+        said = name.removeprefix(KEPT)
     elif name.startswith(KNOWN):
         with suppress(AvfsError):
-            return vault.read_head(fork_of_dir_name(name.removeprefix(KNOWN)))
-        return None
+            said = maybe_hex(vault.read_head(fork_of_dir_name(name.removeprefix(KNOWN))))
     elif name.startswith(SIDECARS):  # moves with the branch
         with suppress(AvfsError):
             head = vault.read_head(name.removeprefix(SIDECARS))
-            return vault.store.read_commit(head).sidecar if head is not None else None
-        return None
+            said = maybe_hex(vault.store.read_commit(head).sidecar) if head is not None else None
     else:
         said, when_ns = vault.oplog.find_last_value(name)
         logged = read_log(vault.git_dir / "logs" / name)
