@@ -186,7 +186,7 @@ def create_workspace(vault: OpenVault, layout: WorkspaceLayout, state: Workspace
     if durable and state.base is not None:
         vault.refs.update(vault.follow(state.fork, oid_of(state.base)))
     with host_errors(f"make the workspace of '{state.fork}'"):
-        if durable:
+        if durable or not layout.root.parent.is_dir():
             make_dirs_durably(layout.root)
         else:
             with suppress(FileExistsError):

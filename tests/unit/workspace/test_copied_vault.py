@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 import pytest
@@ -36,3 +37,15 @@ def test_a_copy_without_attributes_is_refused(home: Avfs, vault: Vault, work: Wo
     with pytest.raises(LayerNotUnderstood, match="copy without extended attributes"):
         copy.workspace("main").checkpoint("all")
     assert [found.path for found in copy.workspace("idle").walk()] == [b"d", b"d/e"]
+
+
+def test_a_vault_without_any_workspace_makes_them_again(vault: Vault, work: Workspace) -> None:
+    """What operations have recorded comes back, as where one workspace alone is gone."""
+    work.write("a", b"one\n")
+    work.checkpoint("one")
+    vault.fork("side").write("a", b"two\n")
+    vault.close()
+    shutil.rmtree(vault.path / "avfs" / "workspaces")
+
+    with Avfs(vault.path.parents[1]) as again:
+        assert again.open_vault("v").workspace("side").read("a") == b"two\n"
