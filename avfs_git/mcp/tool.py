@@ -67,6 +67,9 @@ State = Annotated[
 Paths = Annotated[
     list[str], Field(description="Only these paths and what is below them; everything if empty.", max_length=1000)
 ]
+Pattern = Annotated[
+    str, Field(description="A path with `*`, `?`, `[…]`, and `**` for any directories, as in `**/*.py`.")
+]
 CommandDir = Annotated[str, Field(description="The command's directory in the workspace.")]
 Offset = Annotated[int, Field(ge=0, description="Where to begin; `next_offset` of the answer before.")]
 """Arguments that several tools share, as their schemas describe them."""
@@ -126,7 +129,7 @@ def _in_workspace(function: Callable[..., Any]) -> Callable[..., Any]:
 
     hints = {**get_type_hints(function, include_extras=True), "call": Call, "vault": VaultName, "fork": ForkName}
     del hints["workspace"]
-    paths = [name for name, hint in hints.items() if hint in (TreePath, Paths, CommandDir)]
+    paths = [name for name, hint in hints.items() if hint in (TreePath, Paths, Pattern, CommandDir)]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     place = [inspect.Parameter(name, kind, default=None) for name in ("vault", "fork")]
     parameters = [each.replace(annotation=hints[each.name]) for each in (first.replace(name="call"), *others, *place)]
@@ -167,7 +170,7 @@ def find_path(call: Call, workspace: Workspace, path: str) -> str:
         return path
     raise InvalidInput(
         f"{quote(path)} {where}, and tools take paths in the workspace, from its root",
-        hint="If that is meant, give it without the leading slash.",
+        hint="If that is meant, give it without the leading slash." if path.startswith("/") else "Give it from there.",
     )
 
 

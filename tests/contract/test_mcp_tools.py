@@ -729,6 +729,7 @@ def test_a_path_of_this_machine_is_none_of_the_workspace(place: Place, tmp_path:
             ("write_file", {"path": there.as_uri(), "content": "new\n"}),
             ("write_file", {"path": str(there.with_name("new")), "content": "new\n"}),
             ("exec", {"command": "true", "cwd": str(there.parent)}),
+            ("search_files", {"pattern": f"{there.parent}/*"}),
         ):
             assert code_of(await client.call_tool(name, arguments)) == "input.invalid"
         assert code_of(await client.call_tool("restore", {"target": "HEAD", "paths": [str(there)]})) == "input.invalid"
@@ -761,6 +762,8 @@ def test_a_path_in_a_mount_of_the_fork_is_what_it_shows(tmp_path: Path, mount_di
             assert [file["path"] for file in some["files"]] == [name]
             ran = ok(await client.call_tool("exec", {"command": "pwd", "cwd": os.path.dirname(path)}))
             assert ran["exit_code"] == 0
+            above = os.path.dirname(path)
+            assert name in ok(await client.call_tool("search_files", {"pattern": f"{above}/**"}))["paths"]
             changed = ok(await client.call_tool("git_diff", {"paths": [path]}))
             assert [file["path"] for file in changed["files"]] == [name]
 

@@ -25,6 +25,7 @@ from avfs_git.mcp.tool import (
     READS,
     ForkName,
     Offset,
+    Pattern,
     Toolbox,
     TreePath,
     VaultName,
@@ -390,9 +391,7 @@ def _paths(record: Record) -> str:
 @tools.tool("Find files by name", READS, render=_paths)
 def search_files(
     workspace: Workspace,
-    pattern: Annotated[
-        str, Field(description="A path with `*`, `?`, `[…]`, and `**` for any directories, as in `**/*.py`.")
-    ],
+    pattern: Pattern,
     path: TreePath = "/",
     excludePatterns: _Excluded = [],  # noqa: B006, N803 - as above
 ) -> Found:
