@@ -121,7 +121,7 @@ def test_no_hint_names_the_fork_that_is_not_there(cli: Cli, work: str, tmp_path:
     """The name that was wrong is in no command of the hint."""
     ran = cli("apply", "nosuch", "--to", str(tmp_path))
 
-    assert "no checkpoint 'nosuch'" in ran.stderr
+    assert "no fork 'nosuch'" in ran.stderr
     assert "--fork nosuch" not in ran.stderr
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import ApplyConflict, HostError, InvalidInput, PathNotFound, PushRejected, RemoteNotFound
+from avfs_git.errors import (
+    ApplyConflict,
+    ForkNotFound,
+    HostError,
+    InvalidInput,
+    PathNotFound,
+    PushRejected,
+    RemoteNotFound,
+)
 from avfs_git.sdk import Avfs, Vault
 from tests.support.failing import FailAt
 from tests.support.servers import git
@@ -299,6 +307,16 @@ def _list_modes(project: Path) -> dict[str, int]:
     return {
         name: (project / name).stat().st_mode if (project / name).exists() else 0 for name in ("dir", "empty", "far")
     }
+
+
+@pytest.mark.parametrize("name", ["nope", "topic@one", "HEAD"])
+def test_what_is_no_fork_is_not_applied(project: Path, vault: Vault, name: str) -> None:
+    """The message says so; a checkpoint of that name may be there."""
+    fork = vault.fork("topic")
+    fork.write("new/file", b"of the fork\n")
+    fork.checkpoint("one")
+    with pytest.raises(ForkNotFound):
+        vault.apply(name, project)
 
 
 def test_a_path_that_the_fork_never_had_is_not_applied(project: Path, vault: Vault) -> None:

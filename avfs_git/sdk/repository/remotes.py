@@ -160,6 +160,7 @@ class VaultRemotes:
 
         Raises:
             ApplyConflict: If the directory has other changes to the same paths; nothing was written.
+            ForkNotFound: If there is no such fork.
             CheckpointNotFound: If the fork has no checkpoint, or no state has the name.
             PluginRefused, PluginFailed: If a plug-in does not want a change; nothing was written.
         """

@@ -31,7 +31,6 @@ from pathlib import Path
 from avfs_git.errors import (
     ApplyConflict,
     AvfsError,
-    CheckpointNotFound,
     HostError,
     InvalidInput,
     NotAVault,
@@ -102,7 +101,7 @@ def apply_fork(
     may raise.
 
     Raises:
-        CheckpointNotFound, PathNotFound: If the fork has no checkpoint, or there is no such state or path.
+        ForkNotFound, CheckpointNotFound, PathNotFound: If there is no such fork, state or path, or no checkpoint.
         ApplyConflict: If the directory has changes of its own there; nothing was written.
         ObjectCorrupt: If no link can have the target that the fork has for one; nothing was written.
         CloneReplaced: If the directory is that of the vault's forks, and another repository is there now.
@@ -111,8 +110,7 @@ def apply_fork(
     """
     _check_top(vault, directory)
     check_source(vault.git_dir, vault.name, Path(os.path.realpath(directory)))
-    if (head := vault.read_head(fork)) is None:
-        raise CheckpointNotFound(fork, vault=vault.name)
+    head = resolve_revision(vault, "HEAD", fork=fork)
     start, below = (resolve_revision(vault, since, fork=fork), None) if since is not None else _beginning(vault, fork)
     applied = read_applied(vault, fork, directory)
     known = applied if since is None else {}
