@@ -17,6 +17,7 @@ from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.repack import repack
 from avfs_git.gitstore.objects.store import ObjectStore
+from avfs_git.gitstore.objects.sweep import sweep
 from avfs_git.paths import Oid
 from tests.support.gitrepo import GitRepo, init
 
@@ -171,3 +172,23 @@ def test_what_a_partial_clone_lacks_is_not_asked_for(repo: GitRepo, tmp_path: Pa
 
         assert repack(store, more_than=1) == 3
         assert len(_packs(partial) & before) == len(before) - 3
+
+
+def test_a_pack_that_another_git_removes_meanwhile_is_no_fault_of_the_disk(repo: GitRepo) -> None:
+    """A fetch keeps its pack for a moment, and then `git gc` joins it with others. Nothing goes, and the hint works."""
+    kept = min(_packs(repo))
+    kept.with_suffix(".keep").touch()
+    before = _packs(repo) - {kept}
+
+    def remove() -> list[Oid]:
+        for suffix in (".keep", ".idx", ".pack"):
+            kept.with_suffix(suffix).unlink()
+        return []
+
+    with ObjectStore(repo.git_dir) as store:
+        with packs_to_oneself(repo.git_dir), pytest.raises(GitFailed, match="another git has removed") as raised:
+            sweep(store, remove, before_s=0)
+        assert raised.value.hint == "Run `avfs gc` again."
+        assert _packs(repo) == before
+        with packs_to_oneself(repo.git_dir):
+            assert sweep(store, list, before_s=0).reasons == []

@@ -296,10 +296,19 @@ def _list_here(store: ObjectStore, old: list[Pack], reached: set[Oid], kept: lis
 
 
 def check_whole(path: Path) -> None:
-    """Read a pack that is to stay back from the disk."""
+    """Read a pack that is to stay back from the disk.
+
+    Raises:
+        GitFailed: If it is damaged, or another git has joined it with others meanwhile.
+        HostError: If the disk refuses.
+    """
     with host_errors(f"read '{path}'"):
         try:
             read_back(path)
+        except FileNotFoundError as error:
+            failed = GitFailed("pack-objects", f"another git has removed the pack '{path.name}' meanwhile")
+            failed.hint = "Run `avfs gc` again."
+            raise failed from error
         except BadPack as error:
             failed = GitFailed("pack-objects", f"the pack '{path.name}' is damaged: {error}")
             failed.hint = "Run `avfs doctor` to see what is affected."
