@@ -37,6 +37,7 @@ from avfs_git.sdk import Vault, Workspace
 from tests.support import capabilities
 from tests.support.cli import Cli
 from tests.support.commands import ALLOW_ALL, BACKENDS, place_policy
+from tests.support.shown import spell_for_users
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
@@ -535,6 +536,50 @@ def test_a_command_can_see_the_workspace_where_the_project_is(work: Workspace, t
     assert {change.path for change in result.changed_files} == {b"file", b"g/f"}
     assert sorted(os.listdir(source)) == ["file"]
     assert (source / "file").read_text() == "content\n"
+
+
+RENAMED_BESIDE = """
+import os, threading
+
+def make():
+    for number in range(20_000):
+        try:
+            with open(f"old/made-{number}", "x") as file:
+                print(number, file=file)
+        except FileNotFoundError:
+            return
+        made.add(f"made-{number}")
+
+made = set()
+maker = threading.Thread(target=make)
+maker.start()
+process = os.fork()
+if not process:
+    os.rename("old", "new")
+    os._exit(0)
+assert os.waitpid(process, 0)[1] == 0
+maker.join()
+print(len(made), len(made.intersection(os.listdir("new"))), os.path.exists("old"))
+"""
+"""A process makes files in a directory until it is not there any more, because another one has renamed it."""
+
+
+@EVERYBODY
+@pytest.mark.needs("fuse", "overlayfs")
+def test_a_directory_of_the_base_takes_along_what_is_made_while_it_is_renamed(work: Workspace) -> None:
+    """As with a rename of the kernel's, which overlayfs refuses to an ordinary user."""
+    if not os.geteuid():
+        spell_for_users(work)
+    for number in range(300):
+        work.write(f"old/{number}", b"content")
+    work.checkpoint("base")
+    work.fold()
+    argv = (os.path.realpath(sys.executable), "-I", "-S", "-c", RENAMED_BESIDE)
+    result = work.exec(*argv, backend="overlay")
+    made, moved, is_left = result.stdout.split()
+    assert int(made)
+    assert (moved, is_left) == (made, b"False"), result
+    assert work.exists("new/299")
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------

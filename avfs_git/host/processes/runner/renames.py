@@ -5,8 +5,8 @@ leave a mark that an upper layer of ordinary users cannot have. mv(1) copies the
 rename(2) and nothing else, fails. Decided here: that the command's renames are looked at first (seccomp_unotify(2)).
 All but those of such a directory are left to the kernel. The directory is made anew beside the old one, with the same
 files under further names (a link copies a file up, with all that belongs to it); that one gets the new name in one
-step, and then the old one goes. So nothing is lost at any point, and the command is told what the kernel would have
-said.
+step, and then the old one goes. What other processes of the command make there meanwhile goes along, as in a rename of
+the kernel's. So nothing is lost at any point, and the command is told what the kernel would have said.
 
 Only `runner` imports this, as a module without a package, so that it imports nothing of avfs. Where the system lacks
 seccomp's notifications, `install` says so, and renames fail as they do on overlayfs. It has one thread; the command's
@@ -40,6 +40,8 @@ _PATH_MAX = 4096
 _NOREPLACE = 1
 _OPAQUE = "user.overlay.opaque"
 _SHORT_LIVED = ".avfs-moving-"
+_ROUNDS = 100
+"""How often a directory is looked at again in which programs go on making files; then the rest stays there."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -164,13 +166,72 @@ class Renames:
             os.rmdir(target)
         made = f"{os.path.dirname(source)}/{_SHORT_LIVED}{os.urandom(6).hex()}"
         try:
-            _link_tree(source, made)
+            linked = self._link_tree(source, made)
             os.rename(made, target)
         except BaseException:
             _remove_tree(made)
             raise
-        _remove_tree(source)
+        self._leave(source, target, linked)
         return 0
+
+    def _find_inode(self, place: str) -> int:
+        """Give the inode number of a file in the upper layer: two names of one may show different ones in the tree."""
+        return os.lstat(self._upper + place[len(self._root) :]).st_ino
+
+    def _link_tree(self, source: str, made: str) -> dict[str, int]:
+        """Make a directory like another, with the same files under further names; give their old paths and inodes."""
+        linked: dict[str, int] = {}
+        pending = [(source, made)]
+        finished: list[tuple[str, str]] = []
+        while pending:
+            here, there = pending.pop()
+            os.mkdir(there, 0o700)
+            finished.append((here, there))
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append((entry.path, f"{there}/{entry.name}"))
+                    else:
+                        os.link(entry.path, f"{there}/{entry.name}", follow_symlinks=False)
+                        linked[entry.path] = self._find_inode(f"{there}/{entry.name}")
+        for here, there in reversed(finished):
+            found = os.stat(here)
+            for name in os.listxattr(here):
+                os.setxattr(there, name, os.getxattr(here, name))
+            if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
+                os.chown(there, found.st_uid, found.st_gid)
+            os.chmod(there, stat.S_IMODE(found.st_mode))
+            os.utime(there, ns=(found.st_atime_ns, found.st_mtime_ns))
+        return linked
+
+    def _leave(self, source: str, target: str, linked: dict[str, int]) -> None:
+        """Empty and remove a directory whose files have other names by now; what was made there since goes along."""
+        rounds = _ROUNDS
+        pending = [(source, target, False)]
+        while pending:
+            here, there, is_empty = pending.pop()
+            try:
+                if is_empty:
+                    os.rmdir(here)
+                    continue
+                pending.append((here, there, True))
+                with os.scandir(here) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False) and os.path.lexists(f"{there}/{entry.name}"):
+                            pending.append((entry.path, f"{there}/{entry.name}", False))
+                        else:
+                            self._leave_entry(entry.path, f"{there}/{entry.name}", linked.get(entry.path))
+            except OSError as error:
+                if error.errno == errno.ENOTEMPTY and rounds:
+                    rounds -= 1
+                    pending.append((here, there, False))
+
+    def _leave_entry(self, old: str, new: str, linked: int | None) -> None:
+        """Remove a name that was linked, or give the new one to what a program has made there since."""
+        if linked is not None and linked == self._find_inode(old):
+            os.unlink(old)
+        elif not os.path.lexists(new) or linked == self._find_inode(new):
+            os.rename(old, new)
 
 
 def _read_path(memory: int, address: int) -> str:
@@ -210,30 +271,6 @@ def _real(place: str) -> str:
         return f"{os.readlink(f'/proc/self/fd/{fd}').rstrip('/')}/{name}"
     finally:
         os.close(fd)
-
-
-def _link_tree(source: str, made: str) -> None:
-    """Make a directory like another, with the same files under further names."""
-    pending = [(source, made)]
-    finished: list[tuple[str, str]] = []
-    while pending:
-        here, there = pending.pop()
-        os.mkdir(there, 0o700)
-        finished.append((here, there))
-        with os.scandir(here) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append((entry.path, f"{there}/{entry.name}"))
-                else:
-                    os.link(entry.path, f"{there}/{entry.name}", follow_symlinks=False)
-    for here, there in reversed(finished):
-        found = os.stat(here)
-        for name in os.listxattr(here):
-            os.setxattr(there, name, os.getxattr(here, name))
-        if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
-            os.chown(there, found.st_uid, found.st_gid)
-        os.chmod(there, stat.S_IMODE(found.st_mode))
-        os.utime(there, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _remove_tree(root: str) -> None:
