@@ -311,6 +311,30 @@ def test_a_deep_directory_of_the_base(tmp_path: Path, mount_dir: Path, changed: 
         assert not (tree / "moved").exists()
 
 
+@pytest.mark.parametrize("point", ["mounted.linked", "mounted.moved"])
+def test_what_a_program_saves_in_a_directory_that_is_renamed_stays(tmp_path: Path, mount_dir: Path, point: str) -> None:
+    """Where overlayfs refuses the rename, the old directory goes only as far as its files have other names."""
+    tree, name = mount_dir / "tree", "a" * 200
+    old = tmp_path / "source" / name / name
+    old.mkdir(parents=True)
+    for number in range(3):
+        (old / str(number)).write_bytes(b"old\n")
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v", source=tmp_path / "source") as vault:
+        vault.fork("work")
+    with mounted_layers(vault, tmp_path / "source", tree), serving(tmp_path / "home", tree) as work:
+        shown = tree / name / name
+
+        def save() -> None:
+            (shown / "new").write_bytes(b"saved\n")
+            (shown / "new").replace(shown / "1")
+            (shown / "made").write_bytes(b"made\n")
+
+        with armed(when(point, save)):
+            work.move(f"{name}/{name}", "moved")
+        assert {path.name: path.read_bytes() for path in shown.iterdir()} == {"1": b"saved\n", "made": b"made\n"}
+        assert {path.name: path.read_bytes() for path in (tree / "moved").iterdir()} == dict.fromkeys("012", b"old\n")
+
+
 def test_names_of_attributes_that_overlayfs_uses_itself_survive_a_restore(place: tuple[Path, Path]) -> None:
     """An attribute `user.overlay.X` that a program set is no mark, neither in the tree nor in what is restored."""
     home, tree = place

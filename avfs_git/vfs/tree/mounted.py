@@ -9,6 +9,7 @@ One operation makes a layer and a tree over it, uses them in one thread with the
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -127,7 +128,7 @@ class MountedSteps:
     def _move_by_links(self, source: int, name: bytes, sink: int, new_name: bytes) -> None:
         """Rename a directory where overlayfs refuses it: remake it with the same files, show it, remove the old one.
 
-        Files that a program adds to the old one meanwhile stay there.
+        Files that a program adds to the old one meanwhile, or saves in place of others, stay there.
         """
         temporary = self._upper.new_name()
         os.mkdir(temporary, 0o700, dir_fd=self._upper.work.fd)
@@ -140,10 +141,13 @@ class MountedSteps:
         except FileExistsError:
             rename_at(self._upper.work.fd, temporary, sink, new_name)  # an empty directory gives way
         faults.reach("mounted.moved")
-        for path, is_dir in reversed(made):
+        for path, ino in reversed(made):
             above, child = split(path)
-            _remove_if_empty(olds.get(above), child, is_dir=is_dir)
-        _remove_if_empty(source, name, is_dir=True)
+            if ino is None:
+                _remove_if_empty(olds.get(above), child)
+            else:
+                _remove_linked(olds.get(above), child, ino)
+        _remove_if_empty(source, name)
 
 
 def _remove_deep(directory: int, name: bytes) -> None:
@@ -167,9 +171,12 @@ def _list(directory: int) -> list[tuple[bytes, bool]]:
         return [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
 
 
-def _copy_by_links(olds: Directories, news: Directories) -> list[tuple[TreePath, bool]]:
-    """Fill a directory with links to the files of another; list its entries, a directory before its contents."""
-    made: list[tuple[TreePath, bool]] = []
+def _copy_by_links(olds: Directories, news: Directories) -> list[tuple[TreePath, int | None]]:
+    """Fill a directory with links to the files of another; list its entries, a directory before its contents.
+
+    Of each file, also its inode number under the old name: overlayfs may show another one under the new name.
+    """
+    made: list[tuple[TreePath, int | None]] = []
     pending = [ROOT]
     while pending:
         here = pending.pop()
@@ -181,14 +188,15 @@ def _copy_by_links(olds: Directories, news: Directories) -> list[tuple[TreePath,
                 write_xattr(entry_of(new, b"."), key, value)
         for name, is_dir in _list(old):
             path = join(here, name)
-            made.append((path, is_dir))
             if is_dir:
+                made.append((path, None))
                 os.mkdir(name, 0o700, dir_fd=new)
                 pending.append(path)
             else:
+                made.append((path, os.stat(name, dir_fd=old, follow_symlinks=False).st_ino))
                 os.link(name, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
-    for path, is_dir in reversed(made):
-        if is_dir:
+    for path, ino in reversed(made):
+        if ino is None:
             above, name = split(path)
             _give_attributes(os.stat(name, dir_fd=olds.get(above), follow_symlinks=False), news.get(above), name)
     return made
@@ -200,9 +208,16 @@ def _give_attributes(before: os.stat_result, directory: int, name: bytes) -> Non
     os.utime(name, ns=(before.st_atime_ns, before.st_mtime_ns), dir_fd=directory, follow_symlinks=False)
 
 
-def _remove_if_empty(directory: int, name: bytes, *, is_dir: bool) -> None:
+def _remove_linked(directory: int, name: bytes, ino: int) -> None:
+    """Remove a file that has another name by now, unless a program has saved another one in its place."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino == ino:
+            os.unlink(name, dir_fd=directory)
+
+
+def _remove_if_empty(directory: int, name: bytes) -> None:
     try:
-        (os.rmdir if is_dir else os.unlink)(name, dir_fd=directory)
+        os.rmdir(name, dir_fd=directory)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
             raise
