@@ -10,6 +10,7 @@ its command.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from avfs_git.errors import ApprovalNeeded, ApprovalRefused, AvfsError
 from avfs_git.proxy.exec.envelope import ExecResult
 from avfs_git.sdk import Home, Workspace
 from avfs_git.sdk.workspace.commands import Running
+from avfs_git.sdk.workspace.modelpaths import find_path
 
 _MAX_OUTPUT = 1 << 20
 _T = TypeVar("_T")
@@ -123,14 +125,15 @@ class ForkShell(_Fork):
 
     def _note_approval(self, command: str, error: AvfsError) -> None:
         """Keep the token of a command that waits for a person; forget a token that is denied, used or over."""
+        approvals = f"`avfs --vault {shlex.quote(self._workspace.vault.name)} approvals"
         if isinstance(error, ApprovalNeeded):
             token = self._tokens[command] = str(error.details["token"])
-            error.hint = f"A person grants it with `avfs approvals grant {token.partition('.')[0]}`; then run it again."
+            error.hint = f"A person grants it with {approvals} grant {token.partition('.')[0]}`; then run it again."
         elif isinstance(error, ApprovalRefused) and command in self._tokens:
             if error.hint is None:  # it will never be granted
                 del self._tokens[command]
             else:
-                error.hint += " Then run it again."
+                error.hint = f"{error.hint.replace('`avfs approvals', approvals)} Then run it again."
 
 
 class ForkEditor(_Fork):
@@ -143,7 +146,7 @@ class ForkEditor(_Fork):
     async def create_file(self, operation: ApplyPatchOperation) -> ApplyPatchResult:
         """Write a new file; a file that is there is not replaced."""
         text = apply_diff("", operation.diff or "", mode="create")
-        return await self._edit(operation, lambda work: work.write_text(operation.path, text, expect=""))
+        return await self._edit(operation, lambda work, path, _: work.write_text(path, text, expect=""))
 
     async def update_file(self, operation: ApplyPatchOperation) -> ApplyPatchResult:
         """Change a file, and move it if the operation says so.
@@ -151,24 +154,30 @@ class ForkEditor(_Fork):
         Nothing that another program wrote meanwhile is overwritten.
         """
 
-        def update(work: Workspace) -> None:
-            info = work.stat(operation.path, with_oid=True, follow=True)
-            text = apply_diff(work.read_text(operation.path), operation.diff or "")
-            if operation.move_to is None or operation.move_to == operation.path:
-                work.write_text(operation.path, text, expect=info.oid)
+        def update(work: Workspace, path: str, to: str | None) -> None:
+            info = work.stat(path, with_oid=True, follow=True)
+            text = apply_diff(work.read_text(path), operation.diff or "")
+            if to is None or to == path:
+                work.write_text(path, text, expect=info.oid)
                 return
-            work.write_text(operation.move_to, text, expect="")
-            work.remove(operation.path, expect=info.oid)
+            work.write_text(to, text, expect="")
+            work.remove(path, expect=info.oid)
 
         return await self._edit(operation, update)
 
     async def delete_file(self, operation: ApplyPatchOperation) -> ApplyPatchResult:
         """Delete a file."""
-        return await self._edit(operation, lambda work: work.remove(operation.path))
+        return await self._edit(operation, lambda work, path, _: work.remove(path))
 
-    async def _edit(self, operation: ApplyPatchOperation, change: Callable[[Workspace], object]) -> ApplyPatchResult:
+    async def _edit(
+        self, operation: ApplyPatchOperation, change: Callable[[Workspace, str, str | None], object]
+    ) -> ApplyPatchResult:
+        def edit(work: Workspace) -> None:
+            path, to = find_path(self._home, work, operation.path), operation.move_to
+            change(work, path, find_path(self._home, work, to) if to is not None else None)
+
         try:
-            await self._do(change)
+            await self._do(edit)
         except AvfsError as error:
             return ApplyPatchResult("failed", _say(error))
         except ValueError as error:  # the diff does not fit the file

@@ -13,13 +13,10 @@ import functools
 import inspect
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import anyio
@@ -37,6 +34,7 @@ from avfs_git.mcp.hints import in_words_of_tools
 from avfs_git.mcp.scope import Call, Reach, Scope
 from avfs_git.mcp.trace import note_error, note_result
 from avfs_git.schema import Schema
+from avfs_git.sdk.workspace.modelpaths import find_path
 from avfs_git.values import NamedTuple
 
 if TYPE_CHECKING:
@@ -140,46 +138,8 @@ def _in_workspace(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _find_paths(call: Call, workspace: Workspace, given: Any) -> str | list[str]:
     if isinstance(given, str):
-        return find_path(call, workspace, given)
-    return [find_path(call, workspace, path) for path in given]
-
-
-def find_path(call: Call, workspace: Workspace, path: str) -> str:
-    """Read a path that a model gave: it knows those of this machine, too, from other tools and from commands.
-
-    A path in a mount of the fork is what it shows there.
-
-    Raises:
-        InvalidInput: If it is another path of this machine: what is written there would be somewhere else. So is one
-            below a directory that this machine has and the workspace has not.
-    """
-    top = path.strip("/").partition("/")[0]
-    if not top or "\0" in path or not path.startswith(("/", "~", "file:/")):
-        return path
-    is_known, where = workspace.exists("/" + top), "is a path on this machine"
-    if path.startswith("/"):
-        given = Path(path)
-        shown = call.home.session_at(given.parent) or call.home.session_at(given)
-        if shown is None and (is_known or not os.path.lexists("/" + top)):
-            return path
-        if shown is not None and (shown.vault.path, shown.fork) == (workspace.vault.path, workspace.fork):
-            if not is_known or not workspace.exists(path):
-                return _find_in_mount(given, shown.path)
-            where = "is in the workspace, and is another path in a mount of it"
-    elif is_known or path.partition("/")[0] == path:
-        return path
-    raise InvalidInput(
-        f"{quote(path)} {where}, and tools take paths in the workspace, from its root",
-        hint="If that is meant, give it without the leading slash." if path.startswith("/") else "Give it from there.",
-    )
-
-
-def _find_in_mount(path: Path, directory: Path) -> str:
-    """Give the path in the workspace of a path in a mount. Links in the workspace stay: a call may mean them."""
-    for above in (*reversed(path.parents), path):
-        with suppress(ValueError):
-            return os.fspath(Path(os.path.realpath(above)).relative_to(directory) / path.relative_to(above))
-    return "/"
+        return find_path(call.home, workspace, given)
+    return [find_path(call.home, workspace, path) for path in given]
 
 
 class AvfsTool(Tool):

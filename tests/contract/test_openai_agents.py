@@ -119,8 +119,8 @@ def test_a_command_that_needs_a_person_runs_after_the_grant(place: Path, shell: 
     with Home(place) as home:
         policy = home.open_vault("shop").policy
         (waiting,) = policy.approvals()
-        assert f"avfs approvals grant {waiting.id}" in told.stderr
-        assert f"avfs approvals grant {waiting.id}" in again.stderr
+        assert f"`avfs --vault shop approvals grant {waiting.id}`" in told.stderr
+        assert f"`avfs --vault shop approvals grant {waiting.id}`" in again.stderr
         policy.grant(waiting.id)
 
     (done,) = run(shell, command)
@@ -159,6 +159,7 @@ def test_edits(place: Path, editor: ForkEditor) -> None:
             ApplyPatchOperation("update_file", "README", "@@\n-no such line\n+x\n"),
             ApplyPatchOperation("update_file", "none", "@@\n-a\n+b\n"),
             ApplyPatchOperation("create_file", "../out", "+x"),
+            ApplyPatchOperation("create_file", str(place / "out"), "+x"),
             ApplyPatchOperation("delete_file", "README"),
         ]
         answers: list[tuple[str | None, str | None]] = []
@@ -175,12 +176,13 @@ def test_edits(place: Path, editor: ForkEditor) -> None:
     answers = asyncio.run(go())
 
     assert isinstance(editor, ApplyPatchEditor)
-    assert [status for status, _ in answers] == ["completed"] * 3 + ["failed"] * 4 + ["completed"]
-    assert [(text or "").partition(": ")[0] for _, text in answers[3:7]] == [
+    assert [status for status, _ in answers] == ["completed"] * 3 + ["failed"] * 5 + ["completed"]
+    assert [(text or "").partition(": ")[0] for _, text in answers[3:8]] == [
         "path.content_changed",
         "README",
         "path.not_found",
         "path.escapes",
+        "input.invalid",
     ]
     assert read(place, "moved.txt") == "z\nc"
     with Home(place) as home:

@@ -14,11 +14,12 @@ from pydantic import Field
 from avfs_git.errors import InvalidInput, escape
 from avfs_git.mcp.answers import Record
 from avfs_git.mcp.scope import Call, Reach
-from avfs_git.mcp.tool import READS, RUNS, CommandDir, ForkName, Toolbox, VaultName, find_path
+from avfs_git.mcp.tool import READS, RUNS, CommandDir, ForkName, Toolbox, VaultName
 from avfs_git.proxy.exec.envelope import ExecResult
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision
 from avfs_git.sdk import Workspace
+from avfs_git.sdk.workspace.modelpaths import find_path
 
 _MAX_OUTPUT = 12_000
 """Bytes of each stream in the answer; the whole of it is in a file of the vault."""
@@ -81,7 +82,7 @@ def exec(  # noqa: A001 - the verb's name
     running = workspace.exec_stream(
         *argv,
         shell=command,
-        cwd=find_path(call, workspace, cwd),
+        cwd=find_path(call.home, workspace, cwd),
         stdin=stdin.encode("utf-8", "surrogateescape"),
         timeout_ms=timeout_ms,
         readonly=readonly,

@@ -29,12 +29,12 @@ from avfs_git.mcp.tool import (
     Toolbox,
     TreePath,
     VaultName,
-    find_path,
 )
 from avfs_git.model import EditResult, FileInfo, GrepResult, Kind, SearchResult
 from avfs_git.paths import join, parse_tree_path
 from avfs_git.records import is_utf8
 from avfs_git.sdk import Workspace
+from avfs_git.sdk.workspace.modelpaths import find_path
 
 PIECE = BUDGET - 4000
 """Characters of a file in one answer, as JSON spells them."""
@@ -175,7 +175,7 @@ def read_multiple_files(
     failed: list[Unread] = []
     for path in paths:
         try:
-            found = find_path(call, workspace, path)
+            found = find_path(call.home, workspace, path)
             files.append(_read(workspace, found, head=None, tail=None, offset=0, room=PIECE // len(paths)))
         except AvfsError as error:
             failed.append({"path": path.encode("utf-8", "replace"), "code": error.code, "message": error.message})
