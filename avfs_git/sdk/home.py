@@ -168,7 +168,7 @@ class Home(Closing):
         """
         directory = host_path(path)
         if not is_directory(directory):
-            raise VaultNotFound(os.fspath(path))
+            raise VaultNotFound(os.fspath(directory.absolute()))
         return known.change_trusted(self.home, directory.resolve(), trusted=True)
 
     def distrust_vault(self, path: str | Path) -> tuple[Path, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from avfs_git import Home, sdk
-from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, InvalidName
+from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, InvalidName, VaultNotFound
 from avfs_git.sdk import Vault, Workspace
 
 _FILLED = {
@@ -353,6 +354,13 @@ def test_a_directory_that_cannot_be_looked_at_is_a_typed_error(vault: Vault, tmp
         for use in uses:
             with pytest.raises(AvfsError):
                 use()
+
+
+def test_the_name_of_a_vault_is_no_path_of_one(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`vault list` shows that name: the error says which place it looked at."""
+    monkeypatch.chdir(tmp_path)
+    with Home(tmp_path / "home") as home, pytest.raises(VaultNotFound, match=re.escape(str(tmp_path / vault.name))):
+        home.trust_vault(vault.name)
 
 
 def list_parameters(holder: object) -> Iterator[tuple[Callable[..., object], str, dict[str, Any], str]]:

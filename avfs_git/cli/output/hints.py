@@ -17,7 +17,7 @@ from avfs_git.values import NamedTuple
 
 _COMMAND = compiled(r"`avfs ([a-z][^`]*)`")
 _OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps", "schema", "completion"})
-_OF_ITS_VAULT = "vault config "
+_OF_ITS_VAULT = "vault config"
 _OF_A_FORK = frozenset(
     {
         *("add", "blame", "checkpoint", "status", "where", "log", "show", "resolve", "checkout", "revert", "proxy"),

@@ -37,6 +37,7 @@ from avfs_git.errors import MergeInProgress
         (Named("a b/c"), "Run `avfs doctor`.", "Run `avfs --vault 'a b/c' doctor`."),
         (Named("v", "f"), "See them with `avfs vault list`.", "See them with `avfs vault list`."),
         (Named("v"), "Raise it: `avfs vault config a 1`.", "Raise it: `avfs --vault v vault config a 1`."),
+        (Named("v"), "See them with `avfs vault config`.", "See them with `avfs --vault v vault config`."),
         (Named("v"), "See `avfs mount --help`.", "See `avfs mount --help`."),
         (Named("v"), "Undo it with `avfs --vault w undo`.", "Undo it with `avfs --vault w undo`."),
         (Named("v", "f"), "See it with `avfs diff`.", "See it with `avfs --vault v --fork f diff`."),
