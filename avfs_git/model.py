@@ -914,10 +914,10 @@ class MergeResult:
     parents: tuple[str, ...] = ()
     """Those of the commit that was made, or would be."""
     changed_files: tuple[ChangedFile, ...] = ()
-    """What is different in the target after."""
+    """What is different in the target after, or would be: of a dry run, and where conflicts are only reported."""
     conflicts: tuple[Conflict, ...] = ()
     sidecar_changed: tuple[ChangedFile, ...] = ()
-    """Ignored files of the source that came along."""
+    """Ignored files of the source that came along. A dry run does not look for them."""
     saved: str | None = None
     """The checkpoint that holds what the target had not committed."""
     in_workspace: bool = False

@@ -98,7 +98,8 @@ JSON_INTRO = """# JSON
 With `--json`, before or after the verb (not behind `--`), a command writes exactly one JSON document to standard output,
 in every outcome, a command line that cannot be understood included. Nothing else goes to standard output, and nothing
 to standard error. Only `avfs grep --stream`, `avfs audit --follow` and `avfs watch` write one line of JSON for each match
-or event, as it comes. `--help` wins over `--json`.
+or event, as it comes: the record alone, a [GrepHit](#grephit), an [AuditEntry](#auditentry) or a [FileEvent](#fileevent). The
+last line is a document where they fail, and where `grep` warns. `--help` wins over `--json`.
 
 `--jq EXPR` writes what a [jq](https://jqlang.org) expression makes of that document instead: a line for each result,
 texts as they are. It needs the Python package `jq`: `pip install 'avfs-git[jq]'`. The document of a failure goes to
@@ -458,7 +459,7 @@ def render_json() -> str:
         values |= read_records(Path(str(module.__file__)))
     records = {**values, **composed}
     lines = [JSON_INTRO, "## Results", "", "| Command | Kind | Result |", "|---|---|---|"]
-    used: set[str] = {"VersionResult"}
+    used: set[str] = {"VersionResult", "GrepHit"}
     lines.append(f"| `avfs --version` | `version_result` | {spell_type('VersionResult', '', records)} |")
     for ctx in all_commands():
         command = ctx.command
