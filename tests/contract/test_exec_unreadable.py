@@ -92,6 +92,23 @@ def test_a_directory_that_its_owner_may_not_read_stops_nothing(work: Workspace, 
     assert b"".join(work.open_read("d/new", at=head)) == b"new\n"
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mode", ["000", "300", "400"])
+def test_a_root_that_its_owner_may_not_enter_is_opened_to_the_owner(work: Workspace, backend: str, mode: str) -> None:
+    """Else nothing would work in the fork any more, nor bring it back."""
+    before = work.stat("/").mode
+    work.exec(shell=f"echo new > new; chmod {mode} .", backend=backend)
+    assert work.read("new") == b"new\n"
+    assert work.checkpoint("closed").checkpoint is not None
+    work.exec(shell=f"chmod {mode} .", backend=backend)
+    while work.exists("new"):
+        work.undo()
+
+    assert work.stat("/").mode == before
+    assert work.read("file") == b"content\n"
+    assert work.vault.doctor().problems == ()
+
+
 def test_a_pipe_in_the_workspace_is_no_file_of_the_copy(work: Workspace, mount_dir: Path) -> None:
     """A copy on the checkout backend has no pipe, because no checkpoint holds one: it stays, and a warning says so."""
     upper = mount_dir / "h" / "vaults" / "v.git" / "avfs" / "workspaces" / "work" / "upper"

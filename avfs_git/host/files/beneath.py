@@ -19,6 +19,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Protocol
 
 from avfs_git.host.files.closing import closing_fd
@@ -31,6 +32,8 @@ OPEN_DIR = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 """Enough to name entries of a directory; needs no permission to list it."""
 OPEN_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """Needed to list a directory or to fsync it."""
+_LISTED = stat.S_IRUSR | stat.S_IXUSR
+"""What lets the owner of a directory list and enter it."""
 
 
 class Descriptor:
@@ -159,6 +162,17 @@ def reopen(place: int, flags: int) -> int:
             return os.open(path, flags)
         finally:
             os.chmod(path, mode)
+
+
+def let_owner_in(directory: int) -> None:
+    """Let this user list and enter an own directory, which a program has closed; root may do that with any mode.
+
+    Where the disk refuses, it stays closed.
+    """
+    status = os.fstat(directory)
+    if status.st_mode & _LISTED != _LISTED and status.st_uid == os.geteuid() != 0:
+        with suppress(OSError):
+            os.chmod(b"/proc/self/fd/%d" % directory, stat.S_IMODE(status.st_mode) | _LISTED)
 
 
 def open_dir(directory: int, name: bytes) -> Descriptor:

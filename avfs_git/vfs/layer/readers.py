@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
-from avfs_git.host.files.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir, reopen_at
+from avfs_git.host.files.beneath import (
+    OPEN_DIR,
+    OPEN_LIST,
+    Descriptor,
+    let_owner_in,
+    open_at,
+    open_beneath,
+    open_dir,
+    reopen_at,
+)
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.xattrs import entry_of, list_xattrs, read_xattr
 from avfs_git.paths import ROOT, TreePath, components, join, split
@@ -76,8 +85,10 @@ class Directories:
 class _Reader:
     """What an upper layer and a plain directory answer alike."""
 
-    def __init__(self, root: Descriptor) -> None:
+    def __init__(self, root: Descriptor, *, is_own: bool = True) -> None:
         self._directories = Directories(root)
+        if is_own:
+            let_owner_in(root.fd)
 
     def read_link(self, path: TreePath, name: bytes) -> bytes:
         """Read a symbolic link."""
@@ -220,11 +231,12 @@ class PlainDirectory(_Reader):
     def __init__(self, root: Path, *, is_own: bool = False) -> None:
         """Open the directory. The root itself may be reached through symbolic links.
 
-        With `is_own`, avfs made it: then a closed file is read, too, by changing its mode for a moment.
+        With `is_own`, avfs made it: then a closed file is read, too, by changing its mode for a moment, and the
+        root is opened to its owner.
 
         Raises OSError if it is not there.
         """
-        super().__init__(Descriptor(os.open(root, OPEN_DIR & ~os.O_NOFOLLOW)))
+        super().__init__(Descriptor(os.open(root, OPEN_DIR & ~os.O_NOFOLLOW)), is_own=is_own)
         self._open = reopen_at if is_own else open_at
 
     def directory_fd(self, path: TreePath) -> int:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from avfs_git.gitstore.bounds import Bound
-from avfs_git.host.files.beneath import POOL, Descriptor, open_at, reopen_at
+from avfs_git.host.files.beneath import POOL, Descriptor, let_owner_in, open_at, reopen_at
 from avfs_git.host.files.freeing import unlink_last
 from avfs_git.host.files.xattrs import Target, entry_of
 from avfs_git.host.locks.locks import REFUSED_WRITING
@@ -84,6 +84,7 @@ class Nodes:
         root = Node(stat.S_IFDIR, None, b"", self.lower.root, upper=self._has_upper)
         if self._has_upper:
             root.descriptor = self.upper.root
+            let_owner_in(root.descriptor.fd)
             # An opaque root means nothing to the kernel, which always stacks the layers there.
             root.xattr_whiteouts = self.upper.read_dir_marks(entry_of(self.upper.root.fd, b"."), b"/").xattr_whiteouts
             self.attic.descriptor = self.upper.work
