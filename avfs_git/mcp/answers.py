@@ -15,6 +15,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from mcp_types import CallToolResult, TextContent
@@ -163,15 +164,21 @@ def _say_rest(cut: Cut) -> str:
     )
 
 
-def fail(error: AvfsError, offered: Mapping[str, Collection[str]], named: Mapping[str, object]) -> CallToolResult:
+def fail(
+    error: AvfsError,
+    offered: Mapping[str, Collection[str]],
+    named: Mapping[str, object],
+    meant: tuple[str | Path | None, str | None] = (None, None),
+) -> CallToolResult:
     """Make the answer of a tool of an error: its code, what failed, and what to do. `_meta` has it for programs.
 
     Args:
         error: The error, whose hint is changed to the words of the tools.
         offered: The tools that the server has, each with the names of its arguments.
         named: The arguments of the call.
+        meant: The vault and the fork in which the call works; None for what the home chooses.
     """
-    error.hint = in_words_of_tools(error.hint, offered, named) if error.hint else None
+    error.hint = in_words_of_tools(error.hint, offered, named, meant) if error.hint else None
     text = f"{error.code}: {error.message}" + (f"\n{error.hint}" if error.hint else "")
     return CallToolResult(
         content=[TextContent(type="text", text=text[:BUDGET])], is_error=True, _meta={"avfs/error": to_error(error)}

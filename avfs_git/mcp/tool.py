@@ -17,7 +17,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import anyio
 import anyio.to_thread
@@ -38,6 +38,8 @@ from avfs_git.sdk.workspace.modelpaths import find_path
 from avfs_git.values import NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from avfs_git.sdk import Workspace
 
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -164,21 +166,30 @@ class AvfsTool(Tool):
         convert_result: bool = False,  # noqa: ARG002 - the result is one already
     ) -> CallToolResult | InputRequiredResult:
         """Run the tool with any arguments."""
+        failed = functools.partial(fail, offered=self.offered, named=arguments, meant=self._choose(arguments))
         try:
             done = await self._run(self._validate(arguments), context)
         except AvfsError as error:
             note_error(error)
-            return fail(error, self.offered, arguments)
+            return failed(error)
         except MCPError:
             raise
         except OSError as error:
-            return fail(HostError(f"finish {self.name}", error), self.offered, arguments)
+            return failed(HostError(f"finish {self.name}", error))
         except Exception as error:  # noqa: BLE001 - the one catch-all of the server: a client gets an answer
             _log.exception("tool %s", self.name)
-            return fail(InternalError(f"{type(error).__name__}: {error}"), self.offered, arguments)
+            return failed(InternalError(f"{type(error).__name__}: {error}"))
         if isinstance(done, CallToolResult) and done.structured_content is not None:
             note_result(done.structured_content)
         return done
+
+    def _choose(self, arguments: Mapping[str, Any]) -> tuple[str | Path | None, str | None]:
+        """Say which vault and fork a call means; None where the server may not work there."""
+        named = {name: given for name, given in arguments.items() if isinstance(given, str)}
+        try:
+            return cast("Scope", self.scope).choose(named.get("vault"), named.get("fork"))
+        except AvfsError:
+            return None, None
 
     def _validate(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Check arguments with the schema.
@@ -231,7 +242,9 @@ class AvfsTool(Tool):
                 with call:
                     value = self.fn(call, **values)
                     meant, warnings = call.meant, call.warnings
-                    say = functools.partial(in_words_of_tools, offered=self.offered, named=values)
+                    say = functools.partial(
+                        in_words_of_tools, offered=self.offered, named=values, meant=self._choose(values)
+                    )
                     outcome.append(answer(value, self.leftovers, meant, warnings=warnings, render=self.render, say=say))
             except BaseException as error:  # noqa: BLE001 - the awaiting task raises it
                 outcome.append(error)

@@ -707,6 +707,17 @@ def test_a_list_from_behind_its_end_is_no_empty_directory(place: Place) -> None:
     assert text_of(call(place.serve(), "list_directory", offset=99)) == "[no entry from there on: 4 in all]"
 
 
+def test_a_hint_for_a_person_names_where_the_call_worked(place: Place) -> None:
+    """Else it frees the label of another fork, or of a fork of another vault."""
+
+    async def run(client: Client) -> None:
+        ok(await client.call_tool("checkpoint", {"label": "l"}))
+        refused = await client.call_tool("checkpoint", {"label": "l"})
+        assert "`avfs --vault work --fork main checkpoint delete l`" in text_of(refused)
+
+    talk(place.serve(vault="work", fork="main"), run)
+
+
 def test_every_tool_of_a_hint_is_there(place: Place) -> None:
     """The table of hints names tools that the server has."""
     assert set(TOOLS.values()) <= set(talk(place.serve(), list_tools))

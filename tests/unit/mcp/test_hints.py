@@ -80,3 +80,18 @@ def test_every_option_in_a_hint_of_an_error_is_known() -> None:
     named = set(re.findall(r"`(--[a-z-]+)", text))
 
     assert named <= {option.partition(" ")[0] for option in OPTIONS} | elsewhere
+
+
+@pytest.mark.parametrize(
+    ("hint", "said"),
+    [
+        ("Free it with `avfs checkpoint delete l`.", "`avfs --vault shop --fork 'a&b' checkpoint delete l`"),
+        ("See them with `avfs remote list`.", "`avfs --vault shop remote list`"),
+        ("Choose one with `avfs vault use NAME`.", "`avfs vault use NAME`"),
+        ("`avfs --vault w doctor`", "`avfs --vault w doctor`"),
+        ("See `avfs op undo 3 --fork c`.", "`avfs --vault shop op undo 3 --fork c`"),
+    ],
+)
+def test_a_command_for_a_person_names_where_the_call_worked(hint: str, said: str) -> None:
+    """Their current vault may be another, and the fork another than its default."""
+    assert said in in_words_of_tools(hint, ALL, {}, ("shop", "a&b"))
