@@ -140,10 +140,14 @@ def _finish(state: State, status: int) -> int:
 
 
 def _report_lost_stdout(state: State, err: OutputLost) -> int:
-    """Say on standard error that the result could not be written."""
+    """Say on standard error that the result could not be written; a change that was asked for may be made."""
     from avfs_git.cli.output.text import TextOutput  # noqa: PLC0415 - only where it is needed
 
-    TextOutput(color=False).failure(err)
+    output = TextOutput(color=False)
+    output.named = state.output.named
+    if not state.looks and output.named.opened is not None:
+        err.hint = "What was asked for may be done: see `avfs op log` before you run it again."
+    output.failure(err)
     _give_up_stdout(state)
     return err.exit_code if state.failure_status is None else state.failure_status
 

@@ -309,6 +309,19 @@ def test_full_disk_behind_stdout_is_reported(arguments: list[str]) -> None:
     assert ran.stderr.startswith("error: cannot write the result: No space left on device\n")
 
 
+def test_a_change_whose_result_is_lost_is_not_to_be_run_again_unseen(work: str) -> None:
+    """A second `undo` would take back one operation more."""
+    for path in "ab":
+        spawn("--vault", work, "write", path, "text")
+    with Path("/dev/full").open("wb") as full:
+        ran = spawn("--vault", work, "undo", stdout=full, stderr=subprocess.PIPE)
+        looked = spawn("--vault", work, "ls", stdout=full, stderr=subprocess.PIPE)
+
+    assert f"`avfs --vault {work} op log`" in ran.stderr
+    assert "try again" not in ran.stderr
+    assert "hint: Free some space, then try again." in looked.stderr
+
+
 def test_help_imports_only_what_it_needs() -> None:
     """`avfs --help` loads click and our own light modules: neither libgit2 nor rich nor the SDK nor any command."""
     code = "import sys, avfs_git.cli.app as app; app.run(['--help']); print(sorted(sys.modules), file=sys.stderr)"
