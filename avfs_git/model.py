@@ -609,7 +609,7 @@ class CheckpointResult:
     """What saving a checkpoint did."""
 
     outcome: Literal["created", "unchanged", "recorded"]
-    """`recorded`: in the middle of a rebase of git's, the changes are an operation in the log, and the branch stays."""
+    """`recorded`: in the middle of git's rebase or merge, changes are operations in the log, and the branch stays."""
     checkpoint: Checkpoint | None
     """None only where the fork has no commit at all."""
     changed_files: tuple[ChangedFile, ...]

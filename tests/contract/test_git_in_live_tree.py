@@ -594,7 +594,7 @@ def test_git_ends_a_rebase_whatever_is_saved_meanwhile(mounted: tuple[Workspace,
     head = git(work.vault.path, "rev-parse", "main").strip()
     (tree / "file").write_bytes(b"half\n")
     steps = [work.checkpoint(description="a step", step=True) for _ in range(2)]
-    assert [step.outcome for step in steps] == ["recorded", "unchanged"]
+    assert [step.outcome for step in steps] == ["recorded", "recorded"]
     assert [step.checkpoint.id if step.checkpoint else None for step in steps] == [head, head]
     assert work.vault.operations(limit=1)[0].description == "a step"
     ran = work.exec(shell="echo resolved > file; git add file; echo new > beside")
@@ -611,6 +611,18 @@ def test_git_ends_a_rebase_whatever_is_saved_meanwhile(mounted: tuple[Workspace,
     check_vault(work.vault)
 
 
+def test_what_an_operation_has_recorded_in_a_merge_is_not_in_the_branch(mounted: tuple[Workspace, Path]) -> None:
+    """A save in the middle does not tell that nothing has changed since the commit of the branch."""
+    work, tree = mounted
+    begin_conflict(tree, "merge")
+    assert work.checkpoint().outcome == "recorded"
+    git_in(tree, "checkout", "-q", "HEAD", "--", ".")
+    assert work.checkpoint().outcome == "recorded"
+    assert work.checkpoint().outcome == "unchanged"
+    work.exec(shell="echo resolved > file")
+    assert work.checkpoint().outcome == "recorded"
+
+
 @pytest.mark.parametrize("command", ["merge", "cherry-pick", "revert"])
 @pytest.mark.parametrize("end", ["--abort", "--continue"])
 def test_git_ends_a_merge_whatever_is_saved_meanwhile(mounted: tuple[Workspace, Path], command: str, end: str) -> None:
@@ -625,7 +637,7 @@ def test_git_ends_a_merge_whatever_is_saved_meanwhile(mounted: tuple[Workspace, 
         begin_conflict(tree, command)
     head, before = git_in(tree, "rev-parse", "HEAD"), git_in(tree, "show", "HEAD:file")
     steps = [work.checkpoint(description="a step", step=True) for _ in range(2)]
-    assert [step.outcome for step in steps] == ["recorded", "unchanged"]
+    assert [step.outcome for step in steps] == ["recorded", "recorded"]
     ran = work.exec(shell="echo resolved > file; git add file; echo new > beside")
     assert ran.commit is None
     assert git_in(tree, "rev-parse", "HEAD") == head

@@ -206,7 +206,9 @@ def save_or_record(locked: LockedWorkspace, request: CheckpointRequest) -> Check
     described = (
         vault.describe(head, fork=locked.fork, labels=vault.list_labels(locked.fork)) if head is not None else None
     )
-    outcome: Literal["recorded", "unchanged"] = "unchanged" if find_recorded(locked)[0] == recorded else "recorded"
+    at, trees = find_recorded(locked)
+    is_saved = at == recorded and head is not None and vault.store.read_commit(head).tree == trees[0]
+    outcome: Literal["recorded", "unchanged"] = "unchanged" if is_saved else "recorded"
     return CheckpointResult(outcome, described, (), (), (*warn_of_git(vault, locked.fork), *told))
 
 

@@ -65,7 +65,7 @@ def checkpoint_save(text: TextOutput, result: CheckpointResult) -> None:
     """Say what was saved."""
     saved = result.checkpoint
     if result.outcome == "recorded":
-        text.line("Recorded what changed, and left the branch to git's rebase; `avfs undo` takes the files back")
+        text.line("Recorded what changed, beside the branch, since git is at work there; `avfs undo` takes it back")
         return
     if result.outcome == "unchanged" or saved is None:
         text.line("Nothing changed since ", text.id(saved.id) if saved else "the fork was made")

@@ -86,7 +86,7 @@ def sessions(text: TextOutput, result: SessionList) -> None:
 def unmount(text: TextOutput, result: UnmountResult) -> None:
     """Say what became of the mount, and of the programs that used it."""
     if result.checkpoint is not None and result.checkpoint.outcome == "recorded":
-        text.line("Recorded what changed; git's rebase is not finished")
+        text.line("Recorded what changed, beside the branch, since git is at work there")
     elif result.checkpoint is not None and result.checkpoint.checkpoint is not None:
         saved = "Saved " if result.checkpoint.outcome == "created" else "Nothing to save since "
         text.line(saved, (text.id(result.checkpoint.checkpoint.id), "bold"))
