@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import WorkspaceDamaged
+from avfs_git.errors import NotAVault, WorkspaceDamaged
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.sdk import Avfs, Vault
 from tests.support.servers import git
@@ -55,7 +55,21 @@ def test_a_workspace_without_its_upper_layer_is_refused(vault: Vault) -> None:
     work = vault.workspace("work")
     assert (work.read("file"), work.read("new")) == (b"second\n", b"not saved\n")
     assert {change.path for change in work.status().changed_files} == {b"new"}
-    assert {code for code, _ in _codes(vault)} == {"workspace.recovered"}
+    assert {(problem.code, problem.remedy) for problem in vault.doctor().problems} == {
+        ("workspace.recovered", "Look whether all is there; the next checkpoint ends this warning.")
+    }
+    work.checkpoint()
+    assert _codes(vault) == []
+
+
+def test_a_damaged_configuration_names_a_way_on(vault: Vault) -> None:
+    """The doctor does not begin, either."""
+    vault.close()
+    config = vault.path / "config"
+    config.write_bytes(b"[core\nfoo")
+    with Avfs(vault.path.parents[1]) as avfs, pytest.raises(NotAVault) as refused:
+        avfs.open_vault(vault.name)
+    assert refused.value.hint == f"Correct '{config}', or copy it from a backup."
 
 
 def test_a_workspace_that_is_new_or_unused_is_whole(vault: Vault) -> None:

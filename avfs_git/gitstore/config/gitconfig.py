@@ -70,7 +70,10 @@ def read_config(git_dir: Path, name: str = "config") -> Config:
     if values is None:
         values, reason = _ask_git(data)
         if reason is not None:
-            raise NotAVault(str(git_dir), f"git cannot read its '{name}': {reason}")
+            error = NotAVault(str(git_dir), f"git cannot read its '{name}': {reason}")
+            if (git_dir / "avfs" / "format").exists():
+                error.hint = f"Correct '{git_dir / name}', or copy it from a backup."
+            raise error
     return values
 
 

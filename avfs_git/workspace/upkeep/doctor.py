@@ -59,6 +59,9 @@ LOCK_HELD_S = 2.0
 _OID = compiled(r"[0-9a-f]{40}")
 _AS_MEANT = ("capture.kept_beside", "capture.per_file")
 """What a capture remarks though nothing is missing: a file that stays beside history until added, programs at work."""
+_REMEDY = "Copy it elsewhere if it matters."
+_REMEDIES = {"workspace.recovered": "Look whether all is there; the next checkpoint ends this warning."}
+"""What to do about what a capture remarks."""
 
 
 def examine_vault(vault: OpenVault, open_workspace: Opener, *, home: Path, repair: bool) -> DoctorReport:
@@ -549,7 +552,7 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
             for warning in compared.captured.warnings:
                 if warning.code not in _AS_MEANT:
                     what = f"in '{fork}', {warning.message}"
-                    yield finding(warning.code, what, "Copy it elsewhere if it matters.", severity="warning")
+                    yield finding(warning.code, what, _REMEDIES.get(warning.code, _REMEDY), severity="warning")
 
 
 def _put_lost_away(vault: OpenVault, layout: WorkspaceLayout) -> None:
