@@ -322,6 +322,18 @@ def test_a_change_whose_result_is_lost_is_not_to_be_run_again_unseen(work: str) 
     assert "hint: Free some space, then try again." in looked.stderr
 
 
+@pytest.mark.needs("fuse")
+def test_a_command_whose_output_cannot_be_written_is_saved(work: str) -> None:
+    """It is ended as by a reader that went, and what it has changed is one operation."""
+    text = "echo made > made; echo x; while :; do sleep 0.05; done"
+    with Path("/dev/full").open("wb") as full:
+        ran = spawn("--vault", work, "exec", "--", "sh", "-c", text, stdout=full, stderr=subprocess.PIPE)
+
+    assert ran.status == 125
+    assert "error: cannot write the result: No space left on device" in ran.stderr
+    assert "exec (exit 141): sh" in spawn("--vault", work, "op", "log").text
+
+
 def test_help_imports_only_what_it_needs() -> None:
     """`avfs --help` loads click and our own light modules: neither libgit2 nor rich nor the SDK nor any command."""
     code = "import sys, avfs_git.cli.app as app; app.run(['--help']); print(sorted(sys.modules), file=sys.stderr)"

@@ -298,7 +298,13 @@ def _forwarding(running: Running, *, terminal: bool) -> Iterator[None]:
 
 
 def _pass_on(state: State, running: Running, *, stream: bool, terminal: bool) -> None:
-    """Write on what the command writes: beside a document, on standard error if that is asked for."""
+    """Write on what the command writes: beside a document, on standard error if that is asked for.
+
+    Where it cannot be written, the command is told as it would be there, and what it has changed is saved first.
+
+    Raises:
+        HostError: If it could not be written, and its reader has not closed it.
+    """
     structured = state.output.structured
     is_read = stream or terminal or not structured
     lost: HostError | None = None
@@ -312,11 +318,9 @@ def _pass_on(state: State, running: Running, *, stream: bool, terminal: bool) ->
             if not structured:
                 running.stop(signal.SIGPIPE)  # as it would be told if it wrote there itself
         except HostError as error:
-            if not structured and not terminal:
-                raise
             is_read = False
-            if terminal:  # it has gone with its window
+            if terminal or not structured:
                 lost = error
-                running.stop(signal.SIGHUP)
+                running.stop(signal.SIGHUP if terminal else signal.SIGPIPE)  # a terminal has gone with its window
     if lost is not None and not structured:
         raise lost
