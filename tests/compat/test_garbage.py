@@ -499,6 +499,25 @@ def test_a_damaged_stash_comes_back(vault: Vault, damage: Callable[[Vault, str],
     assert git(vault.path, "rev-parse", "refs/stash") == held
 
 
+@pytest.mark.parametrize("damage", [b"", b"\xfftOc no index"])
+def test_the_doctor_says_how_a_damaged_index_of_a_pack_is_made_again(vault: Vault, damage: bytes) -> None:
+    """What the pack holds is missing to everybody, and is there."""
+    before = read_states(vault)
+    indexes = sorted((vault.path / "objects" / "pack").glob("*.idx"))
+    for index in indexes:
+        index.chmod(0o600)
+        index.write_bytes(damage)
+    with Avfs(vault.path.parents[1]) as avfs:
+        problems = avfs.open_vault("v").doctor(repair=True).problems
+        told = [each.remedy for each in problems if each.code == "objects.pack_without_index"]
+        assert len(told) == len(indexes)
+        for remedy in told:
+            subprocess.run(remedy.split("`")[1], shell=True, check=True, capture_output=True)
+    with Avfs(vault.path.parents[1]) as avfs:
+        assert avfs.open_vault("v").doctor().problems == ()
+        assert read_states(avfs.open_vault("v")) == before
+
+
 def test_the_doctor_gives_no_ref_what_is_gone(vault: Vault) -> None:
     """Where the commit of a branch is missing, each repair that is offered can be done."""
     _remove_object(vault.path, git(vault.path, "rev-parse", "child").strip())

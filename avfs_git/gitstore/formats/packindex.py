@@ -134,9 +134,9 @@ def read_back(path: Path) -> list[Oid]:
         BadPack: If either is not what its checksum says, or they do not belong together.
     """
     index_path = path.with_suffix(".idx")
-    _check_checksum(index_path)
+    check_checksum(index_path)
     index = PackIndex(index_path)
-    if _check_checksum(path) != index.pack_checksum():
+    if check_checksum(path) != index.pack_checksum():
         raise BadPack("the index is that of another pack")
     with path.open("rb") as file:
         if PACK_HEADER.unpack(file.read(PACK_HEADER.size))[2] != index.count:
@@ -144,7 +144,7 @@ def read_back(path: Path) -> list[Oid]:
     return index.oids()
 
 
-def _check_checksum(path: Path) -> bytes:
+def check_checksum(path: Path) -> bytes:
     """Compare a file with the SHA-1 that it ends with (gitformat-pack), and return that."""
     with path.open("rb", buffering=0) as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.errors import GitFailed
+from avfs_git.gitstore.formats.packfile import BadPack
+from avfs_git.gitstore.formats.packindex import check_checksum
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.packwriter import HOLD_MARK
 from avfs_git.gitstore.objects.store import ObjectStore
@@ -77,6 +79,16 @@ def remove_leftovers(store: ObjectStore, *, now_s: float) -> int:
                 path.unlink()
                 count += 1
     return count
+
+
+def is_index_damaged(pack: Path) -> bool:
+    """Tell whether the index of a pack is not what it was, by its checksum; False without an index."""
+    try:
+        with suppress(FileNotFoundError):
+            check_checksum(pack.with_suffix(".idx"))
+    except BadPack:
+        return True
+    return False
 
 
 def is_without_index(path: Path) -> bool:

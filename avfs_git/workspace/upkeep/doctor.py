@@ -30,7 +30,7 @@ from avfs_git.gitstore.formats.fullindex import read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, ForeignIndex
 from avfs_git.gitstore.gitcommand import find_bad_lists, fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
+from avfs_git.gitstore.objects.packs import is_index_damaged, is_left_hold, is_without_index
 from avfs_git.gitstore.refs.refs import BAD_NAME, OWN_REFS, RefChange
 from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file
 from avfs_git.gitstore.worktree import list_half_made, read_log
@@ -61,7 +61,6 @@ _AS_MEANT = ("capture.kept_beside", "capture.per_file")
 """What a capture remarks though nothing is missing: a file that stays beside history until added, programs at work."""
 _REMEDY = "Copy it elsewhere if it matters."
 _REMEDIES = {"workspace.recovered": "Look whether all is there; the next checkpoint ends this warning."}
-"""What to do about what a capture remarks."""
 
 
 def examine_vault(vault: OpenVault, open_workspace: Opener, *, home: Path, repair: bool) -> DoctorReport:
@@ -347,11 +346,16 @@ def _age_of(path: Path) -> float | None:
         return None
 
 
+def _is_stale(path: Path) -> bool:
+    return (_age_of(path) or 0) > STALE_AFTER_S
+
+
 def _check_leftovers(vault: OpenVault) -> Iterator[Finding]:
     pack_dir = vault.git_dir / "objects" / "pack"
     try:
         found = [path for path in pack_dir.iterdir() if path.name.startswith(("tmp_", ".tmp")) or is_left_hold(path)]
-        lost = [path for path in pack_dir.iterdir() if is_without_index(path)]
+        lost = [(path, "no index") for path in pack_dir.iterdir() if is_without_index(path) and _is_stale(path)]
+        lost += [(path, "a damaged index") for path in pack_dir.glob("pack-*.pack") if is_index_damaged(path)]
     except OSError as error:
         yield finding(
             "objects.unreadable",
@@ -359,16 +363,16 @@ def _check_leftovers(vault: OpenVault) -> Iterator[Finding]:
             "Check the permissions of the vault.",
         )
         return
-    for path in lost:
-        if (_age_of(path) or 0) > STALE_AFTER_S:
-            yield finding(
-                "objects.pack_without_index",
-                f"'{path.name}' has no index, so that nothing finds what it holds",
-                f"Make the index with `git index-pack {shlex.quote(str(path))}`. `avfs gc` makes it a day later.",
-                severity="warning",
-            )
+    for path, what in lost:
+        index, pack = (shlex.quote(str(path.with_suffix(suffix))) for suffix in (".idx", ".pack"))
+        yield finding(
+            "objects.pack_without_index",
+            f"'{path.name}' has {what}, so that nothing finds what it holds",
+            f"Make the index with `rm -f {index} && git index-pack {pack}`.",
+            severity="warning",
+        )
     for path in found:
-        if (_age_of(path) or 0) > STALE_AFTER_S:
+        if _is_stale(path):
             yield removable(
                 "objects.leftover", path, f"'{path.name}' was left behind by a process that died", "Remove it."
             )
