@@ -346,6 +346,54 @@ while True:
 """
 
 
+_APPENDER = """
+import sys, time
+n = 0
+while True:
+    n += 1
+    with open(sys.argv[1], "a") as file: print(f"line-{n}-", file=file)
+    print(f"line-{n}-", flush=True)
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("operation", ["restore", "undo", "merge"])
+def test_what_a_program_appends_meanwhile_is_kept(mounted: tuple[Workspace, Session], operation: str) -> None:
+    """Who opens a file while it is replaced gets the new one; who had it open just before may write to the old one."""
+    work, session = mounted
+    side = work.vault.fork("side", source="work")
+    work.write("file", b"another\n")
+    work.checkpoint("other")
+    work.write("file", b"first\n" + b"old\n" * 20)
+    work.checkpoint("last")
+    side.write("file", b"first\n" + b"old\n" * 20)
+    side.checkpoint()
+    work.merge("side")
+    place = session.path / "file"
+    with subprocess.Popen([sys.executable, "-c", _APPENDER, place], stdout=subprocess.PIPE) as program:
+        try:
+            for number in range(12):
+                time.sleep(0.1)
+                if operation == "restore":
+                    work.restore("other" if number % 2 else "start")
+                elif operation == "undo":
+                    work.undo()
+                else:
+                    side.write("file", b"first %d\n" % number + b"old\n" * 20)
+                    side.checkpoint()
+                    work.merge("side")
+        finally:
+            program.kill()
+        assert program.stdout is not None
+        lines = {line for line in program.stdout.read().splitlines() if line.endswith(b"-")}
+    there = subprocess.run(
+        ["git", "cat-file", "--batch-all-objects", "--batch"], cwd=work.vault.path, capture_output=True, check=True
+    )
+    lost = lines - set(place.read_bytes().splitlines()) - set(there.stdout.splitlines())
+    assert len(lines) > 50
+    assert len(lost) < 5, lost  # 12 before, one in each operation
+
+
 def test_every_version_in_a_checkpoint_is_whole(mounted: tuple[Workspace, Session]) -> None:
     """A program rewrites one file in place and renames over another without end.
 

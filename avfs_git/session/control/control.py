@@ -58,7 +58,7 @@ from avfs_git.host.processes.ended import ended_when
 from avfs_git.model import CheckpointResult
 from avfs_git.session.control import wire
 from avfs_git.session.control.connections import Client, Clients, close_all
-from avfs_git.session.control.invalidate import Forgetter, Watch, tell_everything
+from avfs_git.session.control.invalidate import Forgetter, Watch, forget_files, tell_everything
 from avfs_git.session.control.listening import EventSource, Listeners
 from avfs_git.session.control.operations import save_checkpoint
 from avfs_git.session.control.table import TABLE, Operation
@@ -138,6 +138,8 @@ class ControlServer:
         self._clients = Clients(listener, self._serve)
         self._opened = opened
         self._kernel = kernel
+        if kernel is not None:
+            opened.standstill.forget_names = lambda paths: forget_files(opened.merged, kernel, paths)
         self._served = served
         self._end = end
         self._changed = changed

@@ -5,6 +5,9 @@ watches, it notes what the merged view reports from this thread, under the guard
 kernel afterwards, from a thread that serves no request and *without* the guard: the kernel takes the lock of a
 directory for it, which a program may hold that waits for a request that waits for the guard.
 
+What an operation is about to replace is forgotten before that, too (`forget_files`): the kernel opens a file that it
+knows without a word, also while the guard is held.
+
 A name is forgotten where it means something else than before: a directory that only has another mode or time stays, for
 it may be a program's working directory. What the kernel answers meanwhile from its cache is sound: it
 holds a directory's lock while it looks a name up, and ignores attributes that are older than the order to forget them.
@@ -13,12 +16,16 @@ holds a directory's lock while it looks a name up, and ignores attributes that a
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from typing import Protocol, Self
 
 from avfs_git.errors import AvfsError
-from avfs_git.paths import ROOT, TreePath
+from avfs_git.paths import ROOT, TreePath, split
 from avfs_git.vfs.tree.inodes import ROOT_INO
 from avfs_git.vfs.tree.merged import MergedTree, Node
+
+_PATIENCE_S = 0.1
+"""How long it is waited until the kernel has forgotten names, with the guard held."""
 
 
 class Forgetter(Protocol):
@@ -101,6 +108,38 @@ class Watch:
             kernel.forget_attributes(ino)  # it has a name less; a program that has it open keeps its content
         for ino in contents:
             kernel.forget_content(ino)
+
+
+def forget_files(merged: MergedTree, kernel: Forgetter, paths: Collection[TreePath]) -> None:
+    """Let the kernel forget the names of files, so that it asks before a program opens them. With the guard or without.
+
+    A thread tells it, and is waited for for a moment only, see above. What it tells later does no harm.
+    """
+    names: list[tuple[int, bytes]] = []
+    with merged.guard:
+        for path in paths:
+            directory, name = split(path)
+            above = _find_known(merged, directory)
+            here = above.children.get(name) if above is not None else None
+            if above is not None and path != ROOT and (here is None or not here.is_dir):
+                names.append((above.ino, name))
+
+    def forget() -> None:
+        for ino, name in names:
+            kernel.forget_name(ino, name)
+
+    if names:
+        thread = threading.Thread(target=forget, name="avfs-forget", daemon=True)
+        thread.start()
+        thread.join(_PATIENCE_S)
+
+
+def _find_known(merged: MergedTree, path: TreePath) -> Node | None:
+    """Find a node, if there is one of each directory that leads to it: else the kernel knows nothing there."""
+    here: Node | None = merged.root
+    for name in path.split(b"/") if path else ():
+        here = here.children.get(name) if here is not None else None
+    return here
 
 
 def tell_everything(merged: MergedTree, kernel: Forgetter) -> None:

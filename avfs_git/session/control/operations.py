@@ -17,7 +17,7 @@ import contextlib
 import errno
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -40,7 +40,7 @@ from avfs_git.model import (
     UndoResult,
     Warning,
 )
-from avfs_git.paths import Oid, TreePath, maybe_oid
+from avfs_git.paths import Oid, TreePath, maybe_oid, oid_of
 from avfs_git.session.control.content import CONTENT_INLINE, Content, check_given, put_aside, read_pieces
 from avfs_git.session.control.table import operation
 from avfs_git.session.control.wire import Handle
@@ -89,15 +89,15 @@ _repeatable = operation(repeatable=True)
 _once = operation()
 
 
-def _barrier(opened: OpenWorkspace) -> AbstractContextManager[object]:
-    """Keep programs in a live tree waiting for as long as the block runs.
+def _barrier(opened: OpenWorkspace, going: Collection[TreePath] = ()) -> AbstractContextManager[object]:
+    """Keep programs in a live tree waiting for as long as the block runs, also where they open files that are `going`.
 
     What they have mapped is written out before.
     """
     if opened.flush_pages is not None:
         opened.flush_pages()
         opened.flush_pages = None  # the server, which writes a program's pages, waits, too
-    return opened.standstill.held(opened.merged.guard) if opened.is_served else contextlib.nullcontext()
+    return opened.standstill.held(opened.merged.guard, going) if opened.is_served else contextlib.nullcontext()
 
 
 def _stops_programs(opened: OpenWorkspace) -> bool:
@@ -106,21 +106,32 @@ def _stops_programs(opened: OpenWorkspace) -> bool:
 
 
 @contextlib.contextmanager
-def _standstill(opened: OpenWorkspace) -> Iterator[tuple[LockedWorkspace, tuple[Warning, ...]]]:
+def _standstill(
+    opened: OpenWorkspace, going: Collection[TreePath] = (), *, others: Sequence[Oid] = ()
+) -> Iterator[tuple[LockedWorkspace, tuple[Warning, ...]]]:
     """Keep programs in a live tree waiting while the block runs; give what was left out of what was recorded before.
 
-    What is uncommitted is recorded while programs go on. While they wait, the block reads only what they changed since
-    then.
+    What differs from the commits `others` may change, beside what is `going`. What is uncommitted is recorded while
+    programs go on. While they wait, the block reads only what they changed since then.
     """
     with opened.locked() as locked:
-        told = changes.record_changes(locked) if _stops_programs(opened) else ()
-        with _barrier(opened):
+        told: tuple[Warning, ...] = ()
+        if _stops_programs(opened):
+            told = changes.record_changes(locked)
+            going = [*going, *changes.list_differing(locked, others)]
+        with _barrier(opened, going):
             yield locked, told
 
 
-def _replace(opened: OpenWorkspace, action: Callable[[LockedWorkspace], _Told]) -> _Told:
+def _replace(
+    opened: OpenWorkspace,
+    action: Callable[[LockedWorkspace], _Told],
+    going: Collection[TreePath] = (),
+    *,
+    others: Sequence[Oid] = (),
+) -> _Told:
     """Run an action that saves what is uncommitted, and changes files or the branch, at a standstill."""
-    with _standstill(opened) as (locked, told):
+    with _standstill(opened, going, others=others) as (locked, told):
         result = action(locked)
     return replace(result, warnings=tuple(dict.fromkeys((*told, *result.warnings)))) if told else result
 
@@ -297,7 +308,9 @@ def restore_state(
         with opened.locked(to_read=True, is_patient=False) as locked:
             return restore.plan_restore(locked, target, paths=paths, beside=beside)
     if paths or not _stops_programs(opened):
-        return _replace(opened, lambda locked: restore.restore_state(locked, target, paths=paths, name=name, kind=kind))
+        return _replace(
+            opened, lambda locked: restore.restore_state(locked, target, paths=paths, name=name, kind=kind), paths
+        )
     with opened.locked() as locked:  # programs go on while all that is uncommitted is saved
         return restore.restore_state(locked, target, name=name, kind=kind, barrier=functools.partial(_barrier, opened))
 
@@ -305,7 +318,7 @@ def restore_state(
 @operation(flushes=True)
 def revert_path(opened: OpenWorkspace, path: TreePath) -> RestoreResult:
     """Bring one path to the version before its present one."""
-    return _replace(opened, lambda locked: revert.revert_path(locked, path))
+    return _replace(opened, lambda locked: revert.revert_path(locked, path), (path,))
 
 
 @operation(repeatable=True, flushes=True, changes=False)
@@ -361,7 +374,9 @@ def turn(opened: OpenWorkspace, record: int, back: bool, alone: bool = False) ->
             changes.record_changes(locked)
             if undo.find_next(opened.vault, opened.fork, REDO, alone=alone) is None:
                 raise NothingToUndo(REDO)
-        with _barrier(opened):
+        state = found.before if back else found.after
+        others = [oid_of(state)] if found.before and state and _stops_programs(opened) else []
+        with _barrier(opened, changes.list_differing(locked, others, with_ignored=True)):
             return undo.turn(opened.vault, opened.fork, direction, only_this, alone=alone)
 
 
@@ -403,7 +418,7 @@ def check_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> No
 @operation(flushes=True)
 def merge_commit(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
     """Merge a commit."""
-    return _replace(opened, lambda locked: merge.merge_commit(locked, theirs, options))
+    return _replace(opened, lambda locked: merge.merge_commit(locked, theirs, options), others=[theirs])
 
 
 @_repeatable
@@ -419,7 +434,7 @@ def find_behind(opened: OpenWorkspace) -> Oid | None:
 @operation(flushes=True)
 def catch_up(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult | None:
     """Merge what others have put on the fork's branch."""
-    with _standstill(opened) as (locked, told):
+    with _standstill(opened, others=[theirs]) as (locked, told):
         result = catchup.catch_up(locked, theirs, options)
     return (
         replace(result, warnings=merge.join_warnings(told, result.warnings)) if result is not None and told else result
@@ -444,7 +459,11 @@ def pick_commits(
     opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, in_workspace: bool
 ) -> RewriteResult:
     """Put what single commits changed onto the fork."""
-    return _replace(opened, lambda locked: rewrite.pick_commits(locked, picked, strategy, in_workspace=in_workspace))
+    return _replace(
+        opened,
+        lambda locked: rewrite.pick_commits(locked, picked, strategy, in_workspace=in_workspace),
+        others=picked,
+    )
 
 
 @operation(repeatable=True, flushes=True)
@@ -472,7 +491,9 @@ def rebase(
 ) -> RewriteResult:
     """Put the fork's own commits onto another commit."""
     return _replace(
-        opened, lambda locked: rewrite.rebase(locked, onto, name, strategy, in_workspace=in_workspace, was=was)
+        opened,
+        lambda locked: rewrite.rebase(locked, onto, name, strategy, in_workspace=in_workspace, was=was),
+        others=[onto],
     )
 
 

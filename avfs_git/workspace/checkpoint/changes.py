@@ -17,7 +17,7 @@ leaves changes for the next call.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from avfs_git.errors import RefConflict, RefLocked, WorkspaceBusy, and_more, quote
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
@@ -324,6 +324,18 @@ def find_recorded(locked: LockedWorkspace) -> tuple[Oid | None, Trees]:
     if SIDECAR in last.more:
         sidecar = vault.store.read_commit(oid_of(last.more[SIDECAR])).tree
     return recorded, (tree_of(commit), sidecar)
+
+
+def list_differing(locked: LockedWorkspace, others: Iterable[Oid], *, with_ignored: bool = False) -> list[TreePath]:
+    """List the paths at which a workspace, as it was recorded last, differs from any of some commits."""
+    vault, (_, now) = locked.vault, find_recorded(locked)
+    found: list[TreePath] = []
+    for commit in map(vault.store.read_commit, others):
+        found += find_differences(vault.store, now[0], tree_of(commit))
+        if with_ignored:
+            changed = diff_sidecars(vault.store, now[1], vault.sidecar_tree(commit))
+            found += [TreePath(change.path) for change in changed]
+    return found
 
 
 def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:

@@ -8,8 +8,13 @@ change, and `capture.beside` reads it without a lock: the count moves before the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
+
+from avfs_git.paths import TreePath
+
+_MOMENT_S = 0.002
 
 
 class Standstill:
@@ -19,20 +24,31 @@ class Standstill:
         count: Moves at the beginning, at the end, and before the first change.
         is_held: Whether they are.
         is_moving: Whether the operation has begun to change something.
+        forget_names: Lets the kernel ask for names before a program opens what has them, where it would not else.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.is_held = False
         self.is_moving = False
+        self.forget_names: Callable[[Collection[TreePath]], object] | None = None
 
     @contextlib.contextmanager
-    def held(self, guard: AbstractContextManager[object]) -> Iterator[None]:
-        """Keep programs waiting for as long as the block runs."""
+    def held(self, guard: AbstractContextManager[object], going: Collection[TreePath] = ()) -> Iterator[None]:
+        """Keep programs waiting for as long as the block runs, also where they open files that are `going`.
+
+        Else a program could open the old file meanwhile, and what it writes there would be lost. Programs that have
+        opened one just before have a moment to write to it.
+        """
+        if self.forget_names is not None and going:
+            self.forget_names(going)
+            time.sleep(_MOMENT_S)
         with guard:
             self.count += 1
             self.is_held = True
             try:
+                if self.forget_names is not None and going:
+                    self.forget_names(going)
                 yield
             finally:
                 self.count += 1

@@ -17,7 +17,7 @@ times, so that build tools notice. The order, and what each step guards against:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -60,8 +60,8 @@ from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, GIT_HEAD, SAVED, STATE_BEFORE, OpRecord
 from avfs_git.workspace.vault.states import Trees, tree_of
 
-Barrier = Callable[[], AbstractContextManager[object]]
-"""Keeps the programs in a live tree waiting for as long as its block runs."""
+Barrier = Callable[[Collection[TreePath]], AbstractContextManager[object]]
+"""Keeps the programs in a live tree waiting for as long as its block runs, given the paths that will change."""
 
 
 def restore_state(
@@ -145,7 +145,8 @@ def _restore(
     save = _save(locked, text)
     if barrier is None:
         return _replace_files(locked, target, commit, paths, shown, kind, save)
-    with barrier():
+    found = _find_steps(locked, vault.store, target, save.trees, paths)
+    with barrier([step.path for step in found[1].steps] if found is not None else ()):
         if locked.opened.dirty is None or locked.opened.dirty:  # programs went on until now
             more = _save(locked, text)
             save = Saved(more.commit or save.commit, more.trees, tuple(dict.fromkeys((*save.warnings, *more.warnings))))

@@ -5,7 +5,7 @@ Where it is saved first, the result says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
@@ -259,7 +259,8 @@ def test_what_programs_change_until_they_wait_is_saved(vault: Vault, side: Works
     main = Oid(bytes.fromhex(git(vault.path, "rev-parse", "main").strip()))
     opened = side._opened
 
-    def barrier() -> AbstractContextManager[object]:
+    def barrier(going: Collection[TreePath]) -> AbstractContextManager[object]:
+        assert set(going) == {b"a", b"b", b"new"}
         with opened.merged.guard:
             opened.merged.write_file(TreePath(b"late"), b"late\n")
         return opened.standstill.held(opened.merged.guard)
