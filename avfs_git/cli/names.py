@@ -90,16 +90,18 @@ def list_forks(state: State) -> Iterator[str]:
 
 def list_states(state: State) -> Iterator[str]:
     """List what names states in the fork that is meant: forks, labels, FORK@LABEL and HEAD."""
-    from avfs_git.paths import label_of_ref_name  # noqa: PLC0415 - only there
+    from avfs_git.gitstore.refs.refs import RefStore  # noqa: PLC0415 - only there
+    from avfs_git.paths import label_of_ref_name  # noqa: PLC0415 - the same
     from avfs_git.workspace.vault.format import HEADS, LABELS  # noqa: PLC0415 - only there
 
     vault, fork = _find_vault(state)
+    fork = fork or (RefStore(vault, recover=False).head() or "").removeprefix(HEADS)
     yield from _list_refs(vault, HEADS)
     yield "HEAD"
     for name in _list_refs(vault, LABELS):
         owner, _, escaped = name.rpartition("/")
         label = label_of_ref_name(escaped)
-        if fork in (None, owner):
+        if fork == owner:
             yield label
         yield f"{owner}@{label}"
 

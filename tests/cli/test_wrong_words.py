@@ -133,6 +133,8 @@ def test_no_name_is_suggested_for_itself(cli: Cli, work: str) -> None:
 
     assert "hint: See them with" in cli("--vault", "empty", "show").stderr
     assert "Did you mean 'other@release'?" in cli("--vault", work, "fork", "create", "new", "--at", "release").stderr
+    assert "Did you mean 'other@release'?" in cli("--vault", work, "show", "other@releas").stderr
+    assert "Did you mean 'release'" not in cli("--vault", work, "show", "releas").stderr
 
 
 WAYS_OUT = [
