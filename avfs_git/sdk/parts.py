@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.capture import requests
     from avfs_git.workspace.checkpoint import aftermath, checkpoint
     from avfs_git.workspace.creation import atomic, create
-    from avfs_git.workspace.exchange import apply, cloning, remotes, upstreams, userhooks
+    from avfs_git.workspace.exchange import apply, cloning, pushing, remotes, upstreams, userhooks
     from avfs_git.workspace.files import files, transfer
     from avfs_git.workspace.forks import clones, fold, forks
     from avfs_git.workspace.forks import rename as forkrename
@@ -53,7 +53,7 @@ else:
         "avfs_git.workspace.capture": "requests",
         "avfs_git.workspace.checkpoint": "aftermath checkpoint",
         "avfs_git.workspace.creation": "atomic create",
-        "avfs_git.workspace.exchange": "apply cloning remotes upstreams userhooks",
+        "avfs_git.workspace.exchange": "apply cloning pushing remotes upstreams userhooks",
         "avfs_git.workspace.files": "files transfer",
         "avfs_git.workspace.forks": "clones fold forks rename",
         "avfs_git.workspace.history": "audited blame compare find grep history lent opdetails opundo undo",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.model import ApplyResult, FetchResult, PrefetchResult, PushResult, RemoteBranch, RemoteInfo, Warning
 from avfs_git.paths import PathLike, host_path, list_given, parse_tree_paths
-from avfs_git.sdk.parts import apply, asked, remotes, revisions
+from avfs_git.sdk.parts import apply, asked, pushing, remotes, revisions
 from avfs_git.sdk.refusals import noted
 from avfs_git.values import replace
 
@@ -109,7 +109,7 @@ class VaultRemotes:
         for name in names:
             heard += self._dispatch.programs.run_hook("pre-push", name, {"remote": remote})
         warnings = (*dict.fromkeys(heard), *self._warn_uncommitted(names))
-        result = remotes.push(
+        result = pushing.push(
             self._core,
             names,
             remote,
@@ -136,7 +136,7 @@ class VaultRemotes:
         """
         names = self._or_default(forks)
         warnings = self._warn_uncommitted(names)
-        result = remotes.push_to_origin(self._core, names)
+        result = pushing.push_to_origin(self._core, names)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
     @noted("apply")

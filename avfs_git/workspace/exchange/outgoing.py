@@ -1,7 +1,7 @@
 """Lines in the audit log for what has left a vault: pushes, and what was written into the user's directories.
 
 Decided here: what such a line tells. The operation log has none of these, as nothing in the vault changed. A line that
-cannot be written is left out: by then it has happened. `exchange.remotes` and `exchange.apply` call this; any thread
+cannot be written is left out: by then it has happened. `exchange.pushing` and `exchange.apply` call this; any thread
 may.
 """
 
