@@ -357,7 +357,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("operation", ["restore", "undo", "merge"])
+@pytest.mark.parametrize("operation", ["restore", "undo", "merge", "undo_operation"])
 def test_what_a_program_appends_meanwhile_is_kept(mounted: tuple[Workspace, Session], operation: str) -> None:
     """Who opens a file while it is replaced gets the new one; who had it open just before may write to the old one."""
     work, session = mounted
@@ -382,6 +382,8 @@ def test_what_a_program_appends_meanwhile_is_kept(mounted: tuple[Workspace, Sess
                     side.write("file", b"first %d\n" % number + b"old\n" * 20)
                     side.checkpoint()
                     work.merge("side")
+                if operation == "undo_operation":
+                    work.undo_operation(next(each.id for each in work.operations() if each.kind == "merge"))
         finally:
             program.kill()
         assert program.stdout is not None

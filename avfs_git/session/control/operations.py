@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.checkpoint import changes, checkpoint
     from avfs_git.workspace.files import adding, transfer
     from avfs_git.workspace.forks import forks
-    from avfs_git.workspace.history import compare, lent, opundo, revert, undo
+    from avfs_git.workspace.history import compare, lent, opdetails, opundo, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
     from avfs_git.workspace.restore import aside, restore
 else:
@@ -72,6 +72,7 @@ else:
     lent = LazyModule("avfs_git.workspace.history.lent")
     merge = LazyModule("avfs_git.workspace.merge.merge")
     mergestate = LazyModule("avfs_git.workspace.merge.mergestate")
+    opdetails = LazyModule("avfs_git.workspace.history.opdetails")
     opundo = LazyModule("avfs_git.workspace.history.opundo")
     restore = LazyModule("avfs_git.workspace.restore.restore")
     revert = LazyModule("avfs_git.workspace.history.revert")
@@ -107,7 +108,7 @@ def _stops_programs(opened: OpenWorkspace) -> bool:
 
 @contextlib.contextmanager
 def _standstill(
-    opened: OpenWorkspace, going: Collection[TreePath] = (), *, others: Sequence[Oid] = ()
+    opened: OpenWorkspace, going: Collection[TreePath] = (), *, others: Sequence[Oid | None] = ()
 ) -> Iterator[tuple[LockedWorkspace, tuple[Warning, ...]]]:
     """Keep programs in a live tree waiting while the block runs; give what was left out of what was recorded before.
 
@@ -128,7 +129,7 @@ def _replace(
     action: Callable[[LockedWorkspace], _Told],
     going: Collection[TreePath] = (),
     *,
-    others: Sequence[Oid] = (),
+    others: Sequence[Oid | None] = (),
 ) -> _Told:
     """Run an action that saves what is uncommitted, and changes files or the branch, at a standstill."""
     with _standstill(opened, going, others=others) as (locked, told):
@@ -347,7 +348,8 @@ def undo_operation(opened: OpenWorkspace, number: int, dry_run: bool) -> UndoRes
     """Take back what one operation on this fork did, and keep what was done after it."""
     if dry_run:
         return _compare(opened, lambda locked: opundo.undo_operation(locked, number, dry_run=True))
-    return _replace(opened, lambda locked: opundo.undo_operation(locked, number))
+    states = opdetails.states_of(opundo.find_undone(opened.vault, number))
+    return _replace(opened, lambda locked: opundo.undo_operation(locked, number), others=states)
 
 
 @operation(flushes=True)
@@ -459,11 +461,8 @@ def pick_commits(
     opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, in_workspace: bool
 ) -> RewriteResult:
     """Put what single commits changed onto the fork."""
-    return _replace(
-        opened,
-        lambda locked: rewrite.pick_commits(locked, picked, strategy, in_workspace=in_workspace),
-        others=picked,
-    )
+    pick = functools.partial(rewrite.pick_commits, strategy=strategy, in_workspace=in_workspace)
+    return _replace(opened, lambda locked: pick(locked, picked), others=picked)
 
 
 @operation(repeatable=True, flushes=True)
@@ -518,7 +517,7 @@ def resolve_path(
     data = content.data if content is not None else None
     if content is not None and content.handle is not None:
         data = b"".join(read_pieces(check_given(opened, content.handle)))
-    with _standstill(opened) as (locked, before):
+    with _standstill(opened, (path,)) as (locked, before):
         told = [*before, *changes.record_changes(locked)]
         with file_errors(path, "write to the workspace"):
             mergestate.resolve_path(locked, path, take_side, data)
@@ -539,7 +538,7 @@ def conclude_merge(opened: OpenWorkspace, message: str | None) -> MergeResult:
 @operation(flushes=True)
 def abort_merge(opened: OpenWorkspace) -> UndoResult:
     """Give a merge, rebase or cherry-pick up."""
-    return _replace(opened, mergestate.abort_merge)
+    return _replace(opened, mergestate.abort_merge, others=[opened.vault.read_head(opened.fork)])
 
 
 # --- in and out -------------------------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from collections.abc import Callable
 
 from avfs_git import faults
 from avfs_git.host.files.beneath import POOL, Descriptor, chmod_at, open_at
-from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import entry_of
 from avfs_git.paths import NAME_MAX
 from avfs_git.vfs.errnos import fail
@@ -124,7 +123,7 @@ class Making:
                 try:
                     self.give_owner(parent, directory.fd, name, mode, owner)
                 except BaseException:
-                    remove_entry(directory.fd, name)
+                    (os.rmdir if kind == stat.S_IFDIR else os.unlink)(name, dir_fd=directory.fd)
                     raise
             node = self._add_new(parent, name, kind)
             if kind == stat.S_IFDIR:
@@ -281,7 +280,7 @@ class Making:
                 os.fchmod(fd, wanted)
                 made = os.stat(fd)
         except BaseException:
-            remove_entry(directory, name)
+            os.unlink(name, dir_fd=directory)
             raise
         return made
 

@@ -326,11 +326,13 @@ def find_recorded(locked: LockedWorkspace) -> tuple[Oid | None, Trees]:
     return recorded, (tree_of(commit), sidecar)
 
 
-def list_differing(locked: LockedWorkspace, others: Iterable[Oid], *, with_ignored: bool = False) -> list[TreePath]:
+def list_differing(
+    locked: LockedWorkspace, others: Iterable[Oid | None], *, with_ignored: bool = False
+) -> list[TreePath]:
     """List the paths at which a workspace, as it was recorded last, differs from any of some commits."""
     vault, (_, now) = locked.vault, find_recorded(locked)
     found: list[TreePath] = []
-    for commit in map(vault.store.read_commit, others):
+    for commit in map(vault.store.read_commit, filter(None, others)):
         found += find_differences(vault.store, now[0], tree_of(commit))
         if with_ignored:
             changed = diff_sidecars(vault.store, now[1], vault.sidecar_tree(commit))
