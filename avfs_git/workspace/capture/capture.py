@@ -190,7 +190,9 @@ class Capture:
             prev = (self._cache.tree, self._cache.sidecar)
         else:
             prev = (lower_root.tree, lower_root.sidecar) if lower_root else (None, None)
-        root = Frame(ROOT, b"", None, prev, self._index or prev[0], lower_root)
+        takes_lower = self._cache is None and lower_root is not None and self._index not in (None, lower_root.tree)
+        root = Frame(ROOT, b"", None, (None, None) if takes_lower else prev, self._index or prev[0], lower_root)
+        root.takes_lower = takes_lower
         root.ignored = root.nested = False
         root.only = dirty
         if self._cache is not None:
@@ -388,11 +390,13 @@ class Capture:
         is_moved = found.redirect is not None or (frame.is_moved and lower is not None)
         # In a directory that was moved, one that was not in the layer is what it was placed as when that was captured.
         is_placed = same or (is_moved and found.redirect is None and cached is None and not frame.takes_lower)
-        shown = (lower.tree, lower.sidecar) if lower is not None and not is_moved else (None, None)
+        index = self._placing.index_tree(frame, name)
+        takes_lower = not is_placed and lower is not None and (is_moved or index != lower.tree)
+        shown = (lower.tree, lower.sidecar) if lower is not None and not takes_lower else (None, None)
         prev = self._placing.previous_directory(frame, name) if is_placed else shown
-        child = Frame(path, name, frame, prev, self._placing.index_tree(frame, name), lower)
+        child = Frame(path, name, frame, prev, index, lower)
         child.is_moved = is_moved
-        child.takes_lower = is_moved and not is_placed
+        child.takes_lower = takes_lower
         if same:
             child.only = suspect.below
             child.cached = (self._cache.directory(path) if self._cache else None) or {}
@@ -463,11 +467,13 @@ class Capture:
         mode = lower.mode & 0o7777
         if lower.is_dir:
             self._placing.set_absent(frame, name)
-            prev = (None, None) if frame.is_moved else (lower.tree, lower.sidecar)
-            child = Frame(path, name, frame, prev, self._placing.index_tree(frame, name), lower)
+            index = self._placing.index_tree(frame, name)
+            takes_lower = frame.is_moved or (frame.takes_lower and index != lower.tree)
+            prev = (None, None) if takes_lower else (lower.tree, lower.sidecar)
+            child = Frame(path, name, frame, prev, index, lower)
             child.has_layer = False
-            child.is_moved = child.takes_lower = frame.is_moved
-            child.reclassify = not frame.is_moved
+            child.is_moved, child.takes_lower = frame.is_moved, takes_lower
+            child.reclassify = not (frame.is_moved or frame.takes_lower)
             if lower.kind == "gitlink" and lower.oid is not None:
                 assert frame.tree is not None  # noqa: S101 - the caller that found the change has loaded it
                 frame.tree[name] = (MODE_GITLINK, lower.oid)

@@ -70,7 +70,8 @@ class Frame:
         has_layer: Whether the layer holds it.
         is_moved: Whether it shows a directory of the lower layer that was at another path.
         takes_lower: Whether the files that it shows of the lower layer are placed one by one, as new ones are: what the
-            lower layer has in its tree and what in its sidecar was decided for another path.
+            lower layer has in its tree and what in its sidecar was decided for another path, or differs from what is
+            tracked by now.
         reclassify: Whether the rules that put its entries into tree or sidecar have changed.
         own_stat: What it is like itself, if that changed.
         pending: Directories below to capture.

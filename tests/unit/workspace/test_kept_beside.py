@@ -393,3 +393,49 @@ def test_undo_brings_back_what_was_beside_a_commit_of_gits(avfs: Avfs, repositor
     assert before == {"a": b"mine\n" if done == "resolved merge" else b"a\n", ".env": SECRET, "build": None}
     assert after != before
     assert after == {name: mine.read(name) if mine.exists(name) else None for name in ("a", ".env", "build")}
+
+
+@pytest.mark.parametrize("loses_cache", [False, True])
+def test_what_was_added_stays_added_when_its_directory_changes(avfs: Avfs, repository: Path, loses_cache: bool) -> None:
+    """What a fork began with has the file beside history, and shows it still."""
+    (repository / "build" / "deep").mkdir(parents=True)
+    for name in ("deep/out.js", "other.js"):
+        (repository / "build" / name).write_bytes(b"made\n")
+    vault = avfs.create_vault("v", source=repository)
+    work = vault.workspace("main")
+    work.add("build/deep/out.js", force=True)
+    for name in ("build/new.js", "build/deep/new.js"):
+        if loses_cache:
+            work.close()
+            vault.workspace("main")._opened.layout.statcache.unlink(missing_ok=True)
+            work = vault.workspace("main")
+        work.write(name, b"ignored\n")
+        assert not work.status().changed_files
+        work.checkpoint()
+    assert files_of(vault) == [".gitignore", "a", "build/deep/out.js"]
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("loses_cache", [False, True])
+def test_what_left_history_stays_beside_when_its_directory_changes(
+    avfs: Avfs, repository: Path, loses_cache: bool
+) -> None:
+    """What a fork began with has the file in history, and shows it still."""
+    (repository / "d" / "e").mkdir(parents=True)
+    for name in ("d/e/f", "d/e/g", "d/h"):
+        (repository / name).write_bytes(b"tracked\n")
+    git("add", "-A", cwd=repository)
+    git("commit", "-q", "-m", "third", cwd=repository)
+    vault = avfs.create_vault("v", source=repository)
+    work = vault.workspace("main")
+    work.exec(shell="git rm -q --cached d/e/f; echo d/e/f >> .gitignore; git add .gitignore; git commit -q -m untrack")
+    for name in ("d/new", "d/e/new"):
+        if loses_cache:
+            work.close()
+            vault.workspace("main")._opened.layout.statcache.unlink(missing_ok=True)
+            work = vault.workspace("main")
+        work.write(name, b"new\n")
+        assert [change.path for change in work.status().changed_files] == [name.encode()]
+        work.checkpoint()
+    assert files_of(vault) == [".gitignore", "a", "d/e/g", "d/e/new", "d/h", "d/new"]
+    assert work.read("d/e/f") == b"tracked\n"
