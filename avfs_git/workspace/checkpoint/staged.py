@@ -16,6 +16,7 @@ from avfs_git.gitstore.compare.treediff import Entry
 from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, parse_cached_tree
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.indexmarks import look_for_marks
+from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.vault.gitmoves import open_worktree
@@ -29,6 +30,7 @@ class StagedPaths:
         self._vault = vault
         self._fork = fork
         self._paths: frozenset[bytes] | None = None
+        self._held: list[Oid] | None = None
 
     def holds(self, path: TreePath) -> bool:
         """Whether git was told to add a path."""
@@ -36,9 +38,20 @@ class StagedPaths:
             self._paths = self._read()
         if path not in self._paths:
             return False
-        has_moved, basis = open_worktree(self._vault, self._fork).basis()
         # An index that avfs has yet to bring up also says what the branch held before, which may have been undone.
-        return not has_moved or basis is None or find_entry(self._vault.store, self._tree(basis), path) is None
+        return all(find_entry(self._vault.store, tree, path) is None for tree in self._list_held())
+
+    def _list_held(self) -> list[Oid]:
+        """List the trees of commits that an index has which avfs has yet to bring up."""
+        if self._held is None:
+            store, worktree = self._vault.store, open_worktree(self._vault, self._fork)
+            has_moved, basis = worktree.basis()
+            commits = [basis] if has_moved and basis is not None else []
+            for logged in worktree.read_heads()[-1:] if commits else ():  # git may have committed there since
+                if store.exists(logged.new) and is_ancestor(store, commits[0], logged.new):
+                    commits.append(logged.new)
+            self._held = [store.read_commit(commit).tree for commit in commits]
+        return self._held
 
     def _read(self) -> frozenset[bytes]:
         try:
@@ -46,9 +59,6 @@ class StagedPaths:
             return frozenset(index.paths) if index is not None else frozenset()
         except BadIndex:  # git itself will say so, and a file that stays out of history is not lost
             return frozenset()
-
-    def _tree(self, commit: Oid) -> Oid:
-        return self._vault.store.read_commit(commit).tree
 
 
 def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, Entry]:

@@ -439,3 +439,18 @@ def test_what_left_history_stays_beside_when_its_directory_changes(
         work.checkpoint()
     assert files_of(vault) == [".gitignore", "a", "d/e/g", "d/e/new", "d/h", "d/new"]
     assert work.read("d/e/f") == b"tracked\n"
+
+
+@pytest.mark.needs("fuse")
+def test_what_git_committed_and_undo_took_back_is_beside_again(vault: Vault) -> None:
+    """Git's index has it still: it is brought up when git next asks."""
+    work = vault.workspace("main")
+    work.remove(".gitignore")
+    work.checkpoint("no rules")
+    work.exec(shell="git add -A; git commit -q -m all")
+    assert ".env" in files_of(vault)
+    for _ in range(2):
+        work.undo()
+    work.write("new", b"new\n")
+    assert b".env" in kept(work.checkpoint())
+    assert files_of(vault) == ["a", "new"]
