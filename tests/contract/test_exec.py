@@ -564,6 +564,52 @@ print(len(made), len(made.intersection(os.listdir("new"))), os.path.exists("old"
 """A process makes files in a directory until it is not there any more, because another one has renamed it."""
 
 
+_KILLED_MOVING = """
+import os, sys, signal, threading, time
+from pathlib import Path
+from avfs_git import Avfs
+upper = Path(sys.argv[2])
+
+def watch():
+    while not any(len(os.listdir(made)) > 20 for made in upper.glob(".avfs-staging-*/moved")):
+        time.sleep(0.001)
+    kill(os.getpid())
+
+def kill(pid):
+    below = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    os.kill(pid, signal.SIGSTOP) if pid != os.getpid() else None
+    for child in below:
+        kill(int(child))
+    os.kill(pid, signal.SIGKILL)
+
+threading.Thread(target=watch, daemon=True).start()
+with Avfs(Path(sys.argv[1])) as avfs:
+    argv = (sys.argv[3], "-I", "-S", "-c", "import os; os.rename('old', 'new')")
+    print(avfs.open_vault("v").workspace().exec(*argv, backend="overlay"), os.listdir(upper))
+"""
+
+
+@EVERYBODY
+@pytest.mark.needs("fuse", "overlayfs")
+def test_a_kill_while_a_directory_of_the_base_is_renamed_leaves_no_part_of_it(
+    vault: Vault, work: Workspace, mount_dir: Path
+) -> None:
+    """What was made of the new directory by then is in no listing, and goes."""
+    if not os.geteuid():
+        spell_for_users(work)
+    work.exec(shell="mkdir old; cd old; seq 3000 | xargs touch")
+    work.fold()
+    work.close()
+    upper = vault.path / "avfs" / "workspaces" / "main" / "upper"
+    argv = [sys.executable, "-c", _KILLED_MOVING, mount_dir / "h", upper, os.path.realpath(sys.executable)]
+    killed = subprocess.run(argv, check=False, capture_output=True)
+    assert killed.returncode == -9, killed
+    assert not work.status().changed_files
+    assert b"old" in {info.path for info in work.list_dir("/")}
+    assert not list(upper.glob(".avfs-*"))
+    assert len(work.list_dir("old")) == 3000
+
+
 @EVERYBODY
 @pytest.mark.needs("fuse", "overlayfs")
 def test_a_directory_of_the_base_takes_along_what_is_made_while_it_is_renamed(work: Workspace) -> None:

@@ -3,10 +3,12 @@
 The kernel's overlayfs answers EXDEV to the rename of a directory of which a part is in a lower layer, unless it may
 leave a mark that an upper layer of ordinary users cannot have. mv(1) copies then, but `git mv`, and what calls
 rename(2) and nothing else, fails. Decided here: that the command's renames are looked at first (seccomp_unotify(2)).
-All but those of such a directory are left to the kernel. The directory is made anew beside the old one, with the same
-files under further names (a link copies a file up, with all that belongs to it); that one gets the new name in one
-step, and then the old one goes. What other processes of the command make there meanwhile goes along, as in a rename of
-the kernel's. So nothing is lost at any point, and the command is told what the kernel would have said.
+All but those of such a directory are left to the kernel. The directory is made anew in a staging directory at the root
+of the tree, with the same files under further names (a link copies a file up, with all that belongs to it); that one
+gets the new name in one step, and then the old one goes. What other processes of the command make there meanwhile goes
+along, as in a rename of the kernel's. So nothing is lost at any point, and the command is told what the kernel would
+have said. After a kill, the staging directory is in no capture, and goes when the workspace is next opened
+(`vfs.scan.is_staging`).
 
 Only `runner` imports this, as a module without a package, so that it imports nothing of avfs. Where the system lacks
 seccomp's notifications, `install` says so, and renames fail as they do on overlayfs. It has one thread; the command's
@@ -39,7 +41,8 @@ _AT_FDCWD = -100
 _PATH_MAX = 4096
 _NOREPLACE = 1
 _OPAQUE = "user.overlay.opaque"
-_SHORT_LIVED = ".avfs-moving-"
+_STAGING = ".avfs-staging-"
+"""As in `vfs.scan.scan`; 16 hexadecimal digits follow."""
 _ROUNDS = 100
 """How often a directory is looked at again in which programs go on making files; then the rest stays there."""
 
@@ -164,13 +167,15 @@ class Renames:
                 return -errno.ENOTEMPTY
             # An empty directory of the lower layer could not be replaced either.
             os.rmdir(target)
-        made = f"{os.path.dirname(source)}/{_SHORT_LIVED}{os.urandom(6).hex()}"
+        staging, before = f"{self._root}/{_STAGING}{os.urandom(8).hex()}", os.stat(self._root)
         try:
-            linked = self._link_tree(source, made)
-            os.rename(made, target)
-        except BaseException:
-            _remove_tree(made)
-            raise
+            os.mkdir(staging, 0o700)
+            linked = self._link_tree(source, f"{staging}/moved")
+            os.rename(f"{staging}/moved", target)
+        finally:
+            _remove_tree(staging)
+            if self._root not in (os.path.dirname(source), os.path.dirname(target)):
+                os.utime(self._root, ns=(before.st_atime_ns, before.st_mtime_ns))
         self._leave(source, target, linked)
         return 0
 
