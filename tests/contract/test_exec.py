@@ -601,8 +601,11 @@ def test_a_kill_while_a_directory_of_the_base_is_renamed_leaves_no_part_of_it(
     work.fold()
     work.close()
     upper = vault.path / "avfs" / "workspaces" / "main" / "upper"
-    argv = [sys.executable, "-c", _KILLED_MOVING, mount_dir / "h", upper, os.path.realpath(sys.executable)]
-    killed = subprocess.run(argv, check=False, capture_output=True)
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_MOVING, mount_dir / "h", upper, os.path.realpath(sys.executable)],
+        check=False,
+        capture_output=True,
+    )
     assert killed.returncode == -9, killed
     assert not work.status().changed_files
     assert b"old" in {info.path for info in work.list_dir("/")}

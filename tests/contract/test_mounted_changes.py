@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import OutcomeUnknown, PathUnsuitable
+from avfs_git.errors import ContentChanged, OutcomeUnknown, PathUnsuitable
 from avfs_git.model import Identity, SessionBackend
 from avfs_git.sdk import Avfs, Session, Workspace
 
@@ -357,7 +358,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("operation", ["restore", "undo", "merge", "undo_operation"])
+@pytest.mark.parametrize("operation", ["restore", "undo", "merge", "undo_operation", "edit"])
 def test_what_a_program_appends_meanwhile_is_kept(mounted: tuple[Workspace, Session], operation: str) -> None:
     """Who opens a file while it is replaced gets the new one; who had it open just before may write to the old one."""
     work, session = mounted
@@ -372,13 +373,16 @@ def test_what_a_program_appends_meanwhile_is_kept(mounted: tuple[Workspace, Sess
     place = session.path / "file"
     with subprocess.Popen([sys.executable, "-c", _APPENDER, place], stdout=subprocess.PIPE) as program:
         try:
-            for number in range(12):
-                time.sleep(0.1)
-                if operation == "restore":
+            for number in range(12 if operation != "edit" else 60):
+                time.sleep(0.1 if operation != "edit" else 0.01)
+                if operation == "edit":
+                    with suppress(ContentChanged):  # the program was first
+                        work.edit("file", ("first", "first"), replace_all=True)
+                elif operation == "restore":
                     work.restore("other" if number % 2 else "start")
                 elif operation == "undo":
                     work.undo()
-                else:
+                elif operation in {"merge", "undo_operation"}:
                     side.write("file", b"first %d\n" % number + b"old\n" * 20)
                     side.checkpoint()
                     work.merge("side")

@@ -139,7 +139,7 @@ class ControlServer:
         self._opened = opened
         self._kernel = kernel
         if kernel is not None:
-            opened.standstill.forget_names = lambda paths: forget_files(opened.merged, kernel, paths)
+            opened.standstill.forget_names = lambda paths, wait_s: forget_files(opened.merged, kernel, paths, wait_s)
         self._served = served
         self._end = end
         self._changed = changed

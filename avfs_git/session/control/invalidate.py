@@ -24,9 +24,6 @@ from avfs_git.paths import ROOT, TreePath, split
 from avfs_git.vfs.tree.inodes import ROOT_INO
 from avfs_git.vfs.tree.merged import MergedTree, Node
 
-_PATIENCE_S = 0.1
-"""How long it is waited until the kernel has forgotten names, with the guard held."""
-
 
 class Forgetter(Protocol):
     """What a kernel is told through; a `fuse.channel.Channel` is one."""
@@ -110,10 +107,10 @@ class Watch:
             kernel.forget_content(ino)
 
 
-def forget_files(merged: MergedTree, kernel: Forgetter, paths: Collection[TreePath]) -> None:
+def forget_files(merged: MergedTree, kernel: Forgetter, paths: Collection[TreePath], patience_s: float) -> None:
     """Let the kernel forget the names of files, so that it asks before a program opens them. With the guard or without.
 
-    A thread tells it, and is waited for for a moment only, see above. What it tells later does no harm.
+    A thread tells it, and is waited for no longer than `patience_s`, see above. What it tells later does no harm.
     """
     names: list[tuple[int, bytes]] = []
     with merged.guard:
@@ -131,7 +128,7 @@ def forget_files(merged: MergedTree, kernel: Forgetter, paths: Collection[TreePa
     if names:
         thread = threading.Thread(target=forget, name="avfs-forget", daemon=True)
         thread.start()
-        thread.join(_PATIENCE_S)
+        thread.join(patience_s)
 
 
 def _find_known(merged: MergedTree, path: TreePath) -> Node | None:

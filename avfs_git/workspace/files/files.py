@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -259,7 +259,7 @@ class Files:
                 # Before a large content is taken in vain.
                 seen = None if expect is None else check_expected(locked.merged, path, expect)
                 # Programs in a live tree hold no lock of ours: between the last look and the write they have to wait.
-                with self._collected(locked, data, append=append) as whole, locked.merged.guard:
+                with self._collected(locked, data, append=append) as whole, self._held(locked.merged, path, expect):
                     if ask_again is not None:
                         ask_again(locked.merged)
                     if expect is None:
@@ -317,6 +317,10 @@ class Files:
             mode = 0o644
         return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
 
+    def _held(self, merged: MergedTree, path: TreePath, expect: str | None) -> AbstractContextManager[object]:
+        """Keep programs waiting, also such as open a file which is only to go if it is as the caller has seen it."""
+        return self._opened.standstill.held(merged.guard, () if expect is None else (path,))
+
     @contextmanager
     def _taking(self, locked: LockedWorkspace, path: TreePath, expect: str, *, follow: bool) -> Iterator[None]:
         """Compare the replaced file with `expect` afterwards, in a tree whose programs do not wait (overlayfs)."""
@@ -347,7 +351,7 @@ class Files:
 
         def act(merged: MergedTree) -> None:
             seen = None if expect is None else check_expected(merged, path, expect)
-            with merged.guard:
+            with self._held(merged, path, expect):
                 if expect is not None:
                     check_expected(merged, path, expect, seen)
                 merged.remove(path, recursive=recursive)

@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager
 from avfs_git.paths import TreePath
 
 _MOMENT_S = 0.002
+_PATIENCE_S, _PATIENCE_HELD_S = 0.1, 0.01
+"""How long it is waited until the kernel has forgotten names, before programs wait and while they do."""
 
 
 class Standstill:
@@ -24,14 +26,15 @@ class Standstill:
         count: Moves at the beginning, at the end, and before the first change.
         is_held: Whether they are.
         is_moving: Whether the operation has begun to change something.
-        forget_names: Lets the kernel ask for names before a program opens what has them, where it would not else.
+        forget_names: Lets the kernel ask for names before a program opens what has them, where it would not else. Given
+            the paths, and how long to wait for that, in seconds.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.is_held = False
         self.is_moving = False
-        self.forget_names: Callable[[Collection[TreePath]], object] | None = None
+        self.forget_names: Callable[[Collection[TreePath], float], object] | None = None
 
     @contextlib.contextmanager
     def held(self, guard: AbstractContextManager[object], going: Collection[TreePath] = ()) -> Iterator[None]:
@@ -41,14 +44,14 @@ class Standstill:
         opened one just before have a moment to write to it.
         """
         if self.forget_names is not None and going:
-            self.forget_names(going)
+            self.forget_names(going, _PATIENCE_S)
             time.sleep(_MOMENT_S)
         with guard:
             self.count += 1
             self.is_held = True
             try:
                 if self.forget_names is not None and going:
-                    self.forget_names(going)
+                    self.forget_names(going, _PATIENCE_HELD_S)
                 yield
             finally:
                 self.count += 1
