@@ -68,7 +68,7 @@ def work_in(vault: Vault, name: str) -> str:
         work.log()
     vault.sessions()
     vault.gc()
-    vault.doctor()
+    assert not [found for found in vault.doctor().problems if found.severity == "error"]
     vault.delete_fork(name)
     vault.workspace().undo()
     assert vault.has_fork(name)

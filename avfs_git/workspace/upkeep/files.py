@@ -6,11 +6,13 @@ how that is known (`list_unnoted`). Called by the doctor and, before objects go,
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from avfs_git.errors import FormatUnsupported, VaultError
+from avfs_git.gitstore.config.trust import is_shared
 from avfs_git.gitstore.objects.owncommits import OwnCommits, find_named, list_sidecars
 from avfs_git.gitstore.refs.refs import OWN_REFS
 from avfs_git.host.files.seal import Seal
@@ -47,7 +49,8 @@ def check_files(vault: OpenVault, has_fork: Callable[[str], bool]) -> Iterator[F
             f"Move '{path}' elsewhere: avfs makes the directory anew. Copy what was in it from a backup.",
         )
     for path in find_closed(vault.git_dir, IN_VAULT):
-        yield finding("vault.closed", *_say_closed(path))
+        if not _is_of_another_member(vault, path):
+            yield finding("vault.closed", *_say_closed(path, shared=is_shared(vault.git_dir)))
     if layout.format.exists():
         return
     format_name = layout.format.relative_to(vault.git_dir)
@@ -133,12 +136,23 @@ def _is_table(own: OwnCommits) -> bool:
     return True
 
 
-def _say_closed(path: Path) -> tuple[str, str]:
+def _is_of_another_member(vault: OpenVault, path: Path) -> bool:
+    """Tell whether something is part of the fork of another member of a shared vault: each works in their own."""
+    layout = vault.layout
+    owner = next((place for place in path.parents if place.parent in (layout.workspaces, layout.trash)), None)
+    return owner is not None and owner.stat().st_uid != os.geteuid() and is_shared(vault.git_dir)
+
+
+def _say_closed(path: Path, *, shared: bool = False) -> tuple[str, str]:
     """Say that this user may not use something of avfs's, and what opens it."""
-    return (
-        f"this user may not read and write '{path}', and avfs refuses what needs it",
-        f"Open it with `chmod u+rwX {shlex.quote(str(path))}`, as the user whom it belongs to.",
-    )
+    place, owner, own = shlex.quote(str(path)), path.stat().st_uid, os.geteuid()
+    if owner == own:
+        remedy = f"Open it with `chmod u+rwX {place}`."
+    elif shared:
+        remedy = f"It belongs to user {owner}, who opens it to the group with `chmod g+rwX {place}`."
+    else:
+        remedy = f"It belongs to user {owner}: as root, give it to its own with `chown {own} {place}`."
+    return f"this user may not read and write '{path}', and avfs refuses what needs it", remedy
 
 
 def check_home(home: Path) -> Iterator[Finding]:
