@@ -242,6 +242,56 @@ def test_rm_refuses_before_it_removes(cli: Cli, work: str, paths: tuple[str, str
     ]
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("mv README nosuch d", "/nosuch"),
+        ("mv README run.sh d", "/d/run.sh' is there already"),
+        ("mv README d/sub/README e", "/e/README' would be the place of two"),
+        ("mv run.sh d d/sub", "/d' cannot go into itself"),
+        ("mv d d/sub e", "/d/sub' goes with"),
+        ("mv README / d", "/' cannot go into itself"),
+        ("mv README run.sh src/main.py", "is not a directory"),
+        ("cp README nosuch d", "/nosuch"),
+        ("cp README run.sh d", "/d/run.sh' is there already"),
+        ("cp README d e", "/d' is a directory; copy it with"),
+        ("cp -r run.sh d d/sub", "/d' cannot go into itself"),
+        ("cp README README e", "/e/README' would be the place of two"),
+        ("mkdir new README", "/README' is there already"),
+        ("mkdir new a/b", "nothing at '/a'"),
+        ("mkdir new README/x", "/README/x' is below"),
+        ("mkdir new new", "/new' is named twice"),
+        ("mkdir -p new README", "/README' is there already"),
+        ("mkdir -p new README/x/y", "/README/x/y' is below"),
+        ("touch new nosuch/x", "nothing at '/nosuch'"),
+        ("touch new README/x", "/README/x' is below"),
+        ("touch README nosuch/x", "nothing at '/nosuch'"),
+    ],
+)
+def test_several_paths_are_refused_before_the_first_is_done(cli: Cli, work: str, typed: str, said: str) -> None:
+    """Where one of several paths cannot be, all is as before, and nothing is recorded."""
+    cli("mkdir", "-p", "d/sub", "e").ok()
+    cli("cp", "README", "d/sub").ok()
+    cli("cp", "run.sh", "d").ok()
+    before = [cli(*look, "--json").result for look in (("ls", "-R", "/"), ("op", "log"))]
+
+    refused = cli(*typed.split())
+
+    assert refused.status in (25, 26)
+    assert said in refused.stderr
+    assert [cli(*look, "--json").result for look in (("ls", "-R", "/"), ("op", "log"))] == before
+
+
+def test_several_paths_may_build_on_each_other(cli: Cli, work: str) -> None:
+    """A directory is made in one that is named before it; what is named first is moved out of it first."""
+    cli("mkdir", "d", "d/e", "f").ok()
+    cli("mkdir", "-p", "d", "d", "d/e/g").ok()
+    cli("touch", "d/e/new", "d/e/new", "link").ok()
+    moved = cli("mv", "d/e/new", "d", "f", "--json").ok().result["moved"]
+
+    assert [each["destination"] for each in moved] == ["f/new", "f/d"]
+
+
 @pytest.mark.parametrize("verb", ["mv", "cp"])
 def test_a_slash_at_the_end_means_a_directory(cli: Cli, work: str, verb: str) -> None:
     """A file does not become what was named as a directory; a directory may, and what is one takes it."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, read_tree_path, verb
-from avfs_git.errors import PathUnsuitable
+from avfs_git.errors import PathNotFound, PathUnsuitable
+from avfs_git.paths import ROOT, climb, join, split
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Transfers
@@ -27,21 +28,47 @@ def read_destination(text: str | bytes) -> TreePath:
     return read_tree_path(text)
 
 
-def check_destination(workspace: Workspace, sources: tuple[TreePath, ...], destination: TreePath) -> None:
+def check_destination(
+    workspace: Workspace, sources: tuple[TreePath, ...], destination: TreePath, *, recursive: bool
+) -> None:
     """Make sure that several sources go into a directory, and that a file does not become what was named as one.
 
+    Of several sources, each is looked at before the first one goes there.
+
     Raises:
-        PathUnsuitable: If that is not so.
+        PathNotFound: If one of several sources is missing.
+        PathUnsuitable: If something else is not so.
     """
     if len(sources) == 1 and not click.get_current_context().meta[_NAMES_DIRECTORY]:
         return
     if workspace.exists(destination) and workspace.stat(destination, follow=True, sizes=False).kind == "directory":
+        if len(sources) > 1:
+            _check_sources(workspace, sources, destination, recursive=recursive)
         return
     if len(sources) > 1 or workspace.stat(sources[0], sizes=False).kind != "directory":
         error = PathUnsuitable(destination, "is not a directory")
         if not workspace.exists(destination):
             error.hint = "Make it with `avfs mkdir`."
         raise error
+
+
+def _check_sources(
+    workspace: Workspace, sources: tuple[TreePath, ...], destination: TreePath, *, recursive: bool
+) -> None:
+    places: set[TreePath] = set()
+    for source in sources:
+        place = join(destination, split(source)[1])
+        is_directory = workspace.stat(source, sizes=False).kind == "directory"
+        if is_directory and not recursive:
+            raise PathUnsuitable(b"/" + source, "is a directory; copy it with `-r`")
+        if is_directory and (source == ROOT or source in climb(destination)):
+            raise PathUnsuitable(b"/" + source, "cannot go into itself")
+        if place in places:
+            raise PathUnsuitable(b"/" + place, "would be the place of two sources")
+        with suppress(PathNotFound):
+            workspace.stat(place, sizes=False)
+            raise PathUnsuitable(b"/" + place, "is there already")
+        places.add(place)
 
 
 @contextmanager
@@ -63,9 +90,9 @@ def command(state: State, sources: tuple[TreePath, ...], destination: TreePath, 
     """Copy files and directories
 
     Inside the workspace; into the destination where it is a directory. A file that is there already is not
-    overwritten.
+    overwritten. If one of several sources is missing, or has no free place there, none is copied.
     """
     with state.open_workspace() as workspace, nothing_overwritten():
-        check_destination(workspace, sources, destination)
+        check_destination(workspace, sources, destination, recursive=recursive)
         places = [workspace.copy(source, destination, recursive=recursive).path for source in sources]
     return {"moved": [{"source": source, "destination": place} for source, place in zip(sources, places, strict=True)]}

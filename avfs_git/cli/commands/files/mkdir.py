@@ -8,11 +8,39 @@ import click
 
 from avfs_git.cli.verb import TREE_PATH, verb
 from avfs_git.errors import PathNotFound, PathUnsuitable
+from avfs_git.paths import split
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Entries
     from avfs_git.paths import TreePath
     from avfs_git.sdk import Workspace
+
+
+def _check(workspace: Workspace, path: TreePath, made: set[TreePath], *, parents: bool) -> None:
+    """Make sure that a directory can be made; asked of each path before any is made."""
+    if path in made and not parents:
+        raise PathUnsuitable(b"/" + path, "is named twice")
+    try:
+        kind = workspace.stat(path, follow=parents, sizes=False).kind
+    except PathNotFound:
+        if not parents and (above := split(path)[0]) not in made:
+            try:
+                workspace.stat(above, follow=True, sizes=False)
+            except PathNotFound as error:
+                error.hint = "`-p` makes missing directories, too."
+                raise
+        return
+    if kind == "directory" and parents:
+        return
+    taken = PathUnsuitable(b"/" + path, "is there already")
+    if workspace.exists(path):  # no symbolic link to nowhere
+        is_directory = workspace.stat(path, follow=True, sizes=False).kind == "directory"
+        taken.hint = (
+            "Use `-p` to accept a directory that exists."
+            if is_directory
+            else "It is a file. Remove it first with `avfs rm PATH`."
+        )
+    raise taken
 
 
 @verb("mkdir", view="files", example="avfs mkdir -p build/reports")
@@ -21,22 +49,12 @@ if TYPE_CHECKING:
 def command(workspace: Workspace, paths: tuple[TreePath, ...], parents: bool) -> Entries:
     """Make directories
 
-    An empty directory is part of checkpoints, though git's trees know none.
+    An empty directory is part of checkpoints, though git's trees know none. If one of several cannot be made, none is.
     """
+    made: set[TreePath] = set()
     for path in paths:
-        try:
-            workspace.make_dir(path, parents=parents)
-        except PathNotFound as error:
-            missing = PathNotFound(b"/" + path.rpartition(b"/")[0])
-            missing.hint = "`-p` makes missing directories, too."
-            raise missing from error
-        except PathUnsuitable as error:
-            if workspace.exists(path):
-                is_dir = workspace.stat(path, follow=True, sizes=False).kind == "directory"
-                error.hint = (
-                    "Use `-p` to accept a directory that exists."
-                    if is_dir
-                    else "It is a file. Remove it first with `avfs rm PATH`."
-                )
-            raise
+        _check(workspace, path, made, parents=parents)
+        made.add(path)
+    for path in paths:
+        workspace.make_dir(path, parents=parents)
     return {"entries": [workspace.stat(path) for path in paths]}

@@ -9,6 +9,8 @@ import click
 from avfs_git.cli.commands.files.cp import check_destination, nothing_overwritten, read_destination
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
+from avfs_git.errors import PathUnsuitable
+from avfs_git.paths import climb
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Transfers
@@ -22,9 +24,15 @@ def command(state: State, sources: tuple[TreePath, ...], destination: TreePath) 
     """Move or rename files and directories
 
     Inside the workspace; into the destination where it is a directory. A file that is there already is not
-    overwritten, and a directory does not go below itself.
+    overwritten, and a directory does not go below itself. If one of several sources is missing, or has no free place
+    there, none is moved.
     """
     with state.open_workspace() as workspace, nothing_overwritten():
-        check_destination(workspace, sources, destination)
+        check_destination(workspace, sources, destination, recursive=True)
+        gone: set[TreePath] = set()
+        for source in sources:
+            if not gone.isdisjoint(climb(source)):
+                raise PathUnsuitable(b"/" + source, "goes with a directory that is named before it")
+            gone.add(source)
         places = [workspace.move(source, destination).path for source in sources]
     return {"moved": [{"source": source, "destination": place} for source, place in zip(sources, places, strict=True)]}
