@@ -579,11 +579,12 @@ class WorkspaceDamaged(WorkspaceError, code="workspace.damaged", exit_code=24):
 
 
 class PathNotFound(WorkspaceError, code="path.not_found", exit_code=25):
-    """Nothing is at that path of the workspace."""
+    """Nothing is at that path of the workspace, or of a state if one is named."""
 
-    def __init__(self, path: bytes | str) -> None:
+    def __init__(self, path: bytes | str, *, state: str | None = None) -> None:
         text = path if isinstance(path, str) else path.decode("utf-8", "replace")
-        self._say(f"there is nothing at {quote(path)}", path=text)
+        where, details = (f" in {quote(state)}", {"state": state}) if state is not None else ("", {})
+        self._say(f"there is nothing at {quote(path)}{where}", path=text, **details)
 
 
 class PathUnsuitable(WorkspaceError, code="path.unsuitable", exit_code=26):

@@ -360,7 +360,8 @@ class State:
                     )
                 from avfs_git.cli.names import hint_at_path  # noqa: PLC0415 - only after a mistake
 
-                err.hint = err.hint or hint_at_path(str(err.details["path"]))
+                state = err.details.get("state")
+                err.hint = err.hint or hint_at_path(str(err.details["path"]), str(state) if state is not None else None)
                 raise
 
     def _say_directory(self, error: AvfsError) -> None:

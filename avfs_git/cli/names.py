@@ -69,15 +69,21 @@ def is_state(workspace: Workspace, name: str) -> bool:
     return True
 
 
-def hint_at_path(typed: str) -> str:
-    """Say what a path may have meant that is not there: a pattern, a path in a state as git spells it, or a slip."""
+def hint_at_path(typed: str, state: str | None = None) -> str:
+    """Say what a path may have meant that is not there, or not in a state.
+
+    That is a pattern, a path in a state as git spells it, or a slip.
+    """
     name = typed.strip("/")
+    at_state = f" --at {shlex.quote(state)}" if state is not None else ""
     at, colon, path = name.partition(":")
     if at and colon and path:
         words = f"--at {shlex.quote(at)} {shlex.quote(path)}"
         return f"Did you mean `avfs cat {words}`, or of a directory `avfs find {words}`?"
     if any(letter in name for letter in "*?["):
-        return f"`avfs find --name {shlex.quote(name)}` finds names by a pattern."
+        return f"`avfs find{at_state} --name {shlex.quote(name)}` finds names by a pattern."
+    if state is not None:
+        return f"See what is there with `avfs find{at_state} --ignored`."
     return "See what is there with `avfs ls /` or `avfs tree /`."
 
 

@@ -82,7 +82,7 @@ def test_log_of_paths_lists_the_commits_that_changed_them(avfs: Transcript, cli:
 
     assert [entry["checkpoint"]["labels"] for entry in listed] == [["second"]]
     assert cli("log", "--json", "--", "src/n*").result["entries"] == []
-    assert "'nosuch'" in avfs("log -p nosuch", status=25).stderr
+    assert "'/nosuch'" in avfs("log -p nosuch", status=25).stderr
     assert avfs("log -n 1 --format %s --json").result == {"text": "checkpoint second\n"}
     assert "git knows no format 'zzz'" in avfs("log --format zzz", status=2).stderr
     assert "--session" in avfs("log -p --session x", status=2).stderr

@@ -217,7 +217,7 @@ WAYS_OUT = [
     ("checkpoint new x", "`avfs checkpoint --help`"),
     ("ls nosuch", "`avfs tree /`"),
     ("cat src/nosuch", "`avfs tree /`"),
-    ("log nosuch", "`avfs tree /`"),
+    ("log nosuch", "`avfs find --at HEAD --ignored`"),
     ("add nosuch", "`avfs tree /`"),
     ("stat nosuch", "`avfs tree /`"),
     ("cp nosuch x", "`avfs tree /`"),
@@ -402,3 +402,12 @@ def test_commands_in_hints_are_quoted_for_the_shell(cli: Cli, work: str) -> None
 
     for line in (["fork", "create", fork], ["log", fork], ["--fork", fork, "op", "undo", "1"]):
         assert f"'{fork}'" in cli(*line).stderr.partition("hint: ")[2], line
+
+
+def test_the_hint_at_a_path_that_a_state_lacks_looks_at_that_state(cli: Cli, work: str) -> None:
+    """What is there now is not what was asked for."""
+    cli("write", "first", stdin=b"1")
+    cli("checkpoint", "save", "one")
+    refused = cli("cat", "later", "--at", "one")
+    assert "there is nothing at '/later' in 'one'" in refused.stderr
+    assert "find --at one" in refused.stderr.partition("hint: ")[2]

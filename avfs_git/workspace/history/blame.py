@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from avfs_git.errors import PathNotFound, PathUnsuitable
+from avfs_git.errors import PathUnsuitable
 from avfs_git.gitstore.compare.blame import blame_file
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_TREE
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.model import Blame, BlameCommit, BlameLine, Identity
 from avfs_git.paths import Oid, TreePath, components
 from avfs_git.workspace.checkpoint.bookkeeping import find_session
+from avfs_git.workspace.history.history import refuse_path
 from avfs_git.workspace.merge.merge import MERGED
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import brings_commit
@@ -32,7 +33,7 @@ def blame(vault: OpenVault, commit: Oid, path: TreePath) -> Blame:
 
     Raises:
         PathNotFound: If nothing is at the path in that state.
-        PathUnsuitable: If it is no file there.
+        PathUnsuitable: If it is no file there, or beside history.
         GitFailed: If git cannot read what it needs, such as the old contents of a partial clone.
     """
     _check_file(vault, commit, path)
@@ -57,7 +58,7 @@ def _check_file(vault: OpenVault, commit: Oid, path: TreePath) -> None:
     for name in components(path):
         below = vault.store.read_tree(entry[1]).get(name) if entry[0] == MODE_TREE else None
         if below is None:
-            raise PathNotFound(b"/" + path)
+            raise refuse_path(vault, commit, path, commit.hex()[:12])
         entry = below
     if entry[0] not in (MODE_FILE, MODE_EXEC):
         raise PathUnsuitable(b"/" + path, "is no file")

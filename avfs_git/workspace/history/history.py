@@ -6,6 +6,8 @@ only; walks no further than it was asked to.
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -23,6 +25,7 @@ from avfs_git.paths import Oid, PathLike, TreePath, at_most, label_of_ref_name, 
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import SideEntry, parse_sidecar
 from avfs_git.workspace.checkpoint.bookkeeping import TRAILER, is_bookkeeping, is_of_session
+from avfs_git.workspace.checkpoint.changes import find_last_sidecar
 from avfs_git.workspace.vault.format import label_ref
 from avfs_git.workspace.vault.gitmoves import list_made_inside
 from avfs_git.workspace.vault.revisions import resolve_revision
@@ -185,6 +188,7 @@ def draw_log(
     Raises:
         InvalidInput: If git has no such format.
         PathNotFound: If no commit changed any of the paths.
+        PathUnsuitable: If the first of them is beside history.
         GitFailed: If git cannot read what it needs, such as the old contents of a partial clone.
     """
     from avfs_git.gitstore.compare import gitlog  # noqa: PLC0415 - running git is slow to load
@@ -194,7 +198,7 @@ def draw_log(
         vault.git_dir, head, paths, limit=at_most(limit), form=form, shown=shown, left_out=left_out, color=color
     )
     if not text and paths and not gitlog.list_touching(vault.git_dir, head, paths):
-        raise PathNotFound(paths[0])
+        raise refuse_path(vault, head, paths[0], "HEAD")
     return text
 
 
@@ -203,13 +207,14 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
 
     Raises:
         PathNotFound: If it never was there.
+        PathUnsuitable: If it is beside history.
     """
     head = vault.read_head(fork)
     if head is None:
         raise CheckpointNotFound("HEAD", vault=vault.name, fork=fork)
     found = commits.path_versions(vault.store, head, path, shallow=read_shallow(vault.git_dir))
     if not found:
-        raise PathNotFound(path)
+        raise refuse_path(vault, head, path, "HEAD")
     total = len(found)
     shown = found if limit is None else found[: at_most(limit)]
     return [
@@ -223,6 +228,18 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
         )
         for at, (oid, commit, change) in enumerate(shown)
     ]
+
+
+def refuse_path(vault: OpenVault, at: Oid, path: TreePath, state: str) -> PathNotFound | PathUnsuitable:
+    """Make the error for a path of which history has nothing: checkpoints may hold versions beside it."""
+    _, sidecar = find_last_sidecar(vault, at, None, None)
+    beside = vault.store.read_commit(sidecar).tree if sidecar is not None else None
+    if LowerTree(vault.store, None, beside, default_mtime_ns=0).lookup(path) is None:
+        return PathNotFound(b"/" + path, state=state)
+    error = PathUnsuitable(b"/" + path, "is beside history: it is ignored or not known to git")
+    words = f"{shlex.quote(os.fsdecode(path))} --at LABEL"
+    error.hint = f"`avfs cat {words}` shows it as a checkpoint has it, and `avfs checkout {words}` brings that back."
+    return error
 
 
 def _with_size(vault: OpenVault, change: ChangedFile) -> ChangedFile:
@@ -258,7 +275,7 @@ def stream_past(vault: OpenVault, name: str, path: TreePath, *, fork: str | None
     )
     entry = lower.lookup(path)
     if entry is None:
-        raise PathNotFound(b"/" + path)
+        raise PathNotFound(b"/" + path, state=name)
     if entry.kind != "file":
         raise PathUnsuitable(b"/" + path, "is a directory" if entry.is_dir else "is no file")
     return lower.stream(entry)

@@ -25,7 +25,7 @@ def revert_path(locked: LockedWorkspace, path: TreePath) -> RestoreResult:
 
     Raises:
         PathNotFound: If nothing was ever there.
-        PathUnsuitable: If it has no earlier version.
+        PathUnsuitable: If it has no earlier version, or is beside history.
     """
     check_not_merging(locked)
     versions: list[PathVersion] = []

@@ -105,7 +105,9 @@ def plan_restore(
     captured = capture(locked, writer)
     now = (captured.tree, captured.sidecar)
     wanted = _target_trees(locked, target, commit, now)
-    if beside is not None:
+    if beside is None:
+        _check_known(locked, writer, target, (now[0], wanted[0]), paths)
+    else:
         wanted = (wanted[0], vault.store.read_commit(beside).tree)
     steps = _plan(writer, now, wanted, commit, paths).steps
     files, untracked = _preview(writer, steps, now, wanted, paths)
@@ -128,14 +130,15 @@ def _restore(
         raise ObjectMissing(target.hex())
     commit = vault.store.read_commit(target)
     state = _lower(vault.store, _target_trees(locked, target, commit, (None, None)), commit)
-    for path in paths:
-        if state.lookup(path) is None and not is_there(locked, path):
+    missing = [path for path in paths if state.lookup(path) is None]
+    for path in missing:
+        if not is_there(locked, path):
             raise PathNotFound(path)
     check_not_merging(locked)
     if (
         not locked.opened.is_recorded_by(vault.read_head(locked.fork))
         and (paths or not _is_heads(locked, target, commit))
-        and not _differs_untouched(locked, commit, paths)
+        and (missing or not _differs_untouched(locked, commit, paths))
     ):
         dry = DryWriter(vault.store)
         captured = capture(locked, dry)
@@ -255,6 +258,7 @@ def _find_steps(
     """Find the trees of a state, and what leads from the present one to it; None if nothing has to be done."""
     commit = locked.vault.store.read_commit(target)
     wanted = _target_trees(locked, target, commit, now)
+    _check_known(locked, source, target, (now[0], wanted[0]), paths)
     plan = _plan(source, now, wanted, commit, paths)
     # submodules are at no file's commit
     if not plan.steps and not find_differences(source, now[0], wanted[0], paths=paths):
@@ -280,6 +284,21 @@ def _target_trees(locked: LockedWorkspace, oid: Oid, commit: Commit, now: Trees)
     tree = tree_of(commit)
     sidecar = find_sidecar(locked.vault, locked.fork, oid)
     return tree, locked.vault.store.read_commit(sidecar).tree if sidecar is not None else now[1]
+
+
+def _check_known(
+    locked: LockedWorkspace, source: ObjectSource, oid: Oid, trees: Trees, paths: Sequence[TreePath]
+) -> None:
+    """Refuse untracked paths of a commit of git's, which says nothing of them; `trees` are the present one and its own.
+
+    Raises:
+        PathNotFound: If there is one.
+    """
+    if find_sidecar(locked.vault, locked.fork, oid) is not None:
+        return
+    for path in paths:
+        if not any(tree is not None and find_entry(source, tree, path) is not None for tree in trees):
+            raise PathNotFound(b"/" + path, state=oid.hex()[:12])
 
 
 def _tracked_after(pack: PackWriter, now: Oid | None, wanted: Oid | None, paths: Sequence[TreePath]) -> Oid | None:
