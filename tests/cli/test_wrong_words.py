@@ -137,6 +137,26 @@ def test_no_name_is_suggested_for_itself(cli: Cli, work: str) -> None:
     assert "Did you mean 'release'" not in cli("--vault", work, "show", "releas").stderr
 
 
+def test_the_label_that_a_hint_names_can_be_deleted(cli: Cli, work: str) -> None:
+    """One of another fork as FORK@LABEL, in that fork's log; a label of the fork at hand goes before."""
+    cli("fork", "create", "other").ok()
+    cli("--fork", "other", "checkpoint", "save", "release").ok()
+    cli("checkpoint", "save", "other@release").ok()
+    cli("checkpoint", "delete", "other@release").ok()
+
+    assert "Did you mean 'other@release'?" in cli("checkpoint", "delete", "release").stderr
+    assert "no checkpoint 'nosuch' in fork 'other'" in cli("checkpoint", "delete", "other@nosuch").stderr
+    assert "no checkpoint 'nosuch@release'" in cli("checkpoint", "delete", "nosuch@release").stderr
+    cli("checkpoint", "info", "other@release").ok()
+
+    deleted = cli("checkpoint", "delete", "other@release", "--json").ok().result
+
+    assert (deleted["label"], deleted["checkpoint"]["fork"]) == ("release", "other")
+    assert cli("checkpoint", "info", "other@release").status == 31
+    cli("--fork", "other", "undo").ok()
+    cli("checkpoint", "info", "other@release").ok()
+
+
 WAYS_OUT = [
     ("commit -m x", "`avfs checkpoint save`"),
     ("comit -m x", "`avfs checkpoint save`"),

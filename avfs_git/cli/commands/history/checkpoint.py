@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -10,13 +11,13 @@ from avfs_git.cli.commands.history.diff import compare, diff_options
 from avfs_git.cli.context import State
 from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import LIMIT, TREE_PATH, is_dry_run, verb
-from avfs_git.errors import BadUsage
+from avfs_git.errors import BadUsage, CheckpointNotFound
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import CheckpointList, DeletedCheckpoint
     from avfs_git.model import CheckpointDetails, CheckpointResult, Diff, RestoreResult
     from avfs_git.paths import TreePath
-    from avfs_git.sdk import Workspace
+    from avfs_git.sdk import Vault, Workspace
 
 
 @verb("checkpoint save", view="history", example="avfs checkpoint save v3 -m 'Parse dates'")
@@ -86,9 +87,25 @@ def restore(state: State, name: str, paths: tuple[TreePath, ...], dry_run: bool,
 
 @verb("checkpoint delete", view="history", example="avfs checkpoint delete v1")
 @click.argument("label")
-def delete(workspace: Workspace, label: str) -> DeletedCheckpoint:
-    """Take a label away; its commit stays where history holds it"""
-    return {"label": label, "checkpoint": workspace.delete_checkpoint(label)}
+def delete(state: State, label: str) -> DeletedCheckpoint:
+    """Take a label away; its commit stays where history holds it
+
+    FORK@LABEL is a label of another fork; `avfs --fork FORK undo` brings it back.
+    """
+    with state.open_vault_and_fork() as (vault, fork):
+        try:
+            return _delete(vault, fork, label)
+        except CheckpointNotFound:
+            other, at, of_other = label.partition("@")
+            if not at or not vault.has_fork(other):
+                raise
+        state.output.amend(fork=other)
+        return _delete(vault, other, of_other)
+
+
+def _delete(vault: Vault, fork: str | None, label: str) -> DeletedCheckpoint:
+    with closing(vault.workspace(fork)) as workspace:  # an ephemeral fork stays
+        return {"label": label, "checkpoint": workspace.delete_checkpoint(label)}
 
 
 command = VerbGroup("checkpoint", commands=[save, list_, info, diff, restore, delete])
