@@ -229,3 +229,21 @@ def test_undo_of_a_command_that_checks_out_takes_head_back(work: Workspace, back
     git(work.vault.path, "branch", "-f", "work", head)
     done = work.exec("git", "status", "--porcelain", "--branch", backend=backend)
     assert done.stdout == b"## work\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "is_used"),
+    [
+        ("true", False),
+        (f"echo a > made; git add made; {_COMMIT} -m own", False),
+        (f"echo a > made; git add made; {_COMMIT} -m own; echo b > more", True),
+    ],
+    ids=["nothing", "its own commit", "its own commit and more"],
+)
+def test_a_message_without_a_commit_is_told(work: Workspace, script: str, is_used: bool) -> None:
+    """Where the command leaves nothing to commit, its message would be dropped without a word."""
+    result = work.exec(shell=script, message="words")
+    assert result.exit_code == 0, result.stderr
+    told = [warning.code for warning in result.warnings if warning.code == "exec.message_unused"]
+    assert told == ([] if is_used else ["exec.message_unused"])
+    assert (work.log()[0].checkpoint.message.strip() == "words") == is_used

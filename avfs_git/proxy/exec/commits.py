@@ -77,6 +77,8 @@ class Run:
     """When the command ran git, where another program's git may have run in the tree, too, and that is known."""
     changed: tuple[ChangedFile, ...] | None = None
     """What the command's commit changes, where that is known before it is made."""
+    is_committed: bool = False
+    """Whether avfs made a commit of what the command changed."""
 
 
 class Commits:
@@ -143,6 +145,7 @@ class Commits:
                 return (moved.hex() if moved is not None else None), self._with_renames(changed, stored=False), beside
         saved = self._save(message, subject, note, held=held, command=began)
         run.warnings += saved.warnings
+        run.is_committed = saved.outcome == "created"
         if saved.outcome == "unchanged":  # git has committed it
             run.warnings += self._record_changes(subject, held=held, command=began)
         commit = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
@@ -266,6 +269,13 @@ def describe(run: Run, finished: Finished, backend: str, changed_files: int) -> 
         "Backend": backend,
     }
     return "".join(f"{name}: {value}\n" for name, value in facts.items())
+
+
+def tell_unused(run: Run) -> None:
+    """Warn about a message of a commit that was not made: nothing changed, or the command's own git committed that."""
+    if run.command.message and not run.is_committed:
+        what = "the message is unused: avfs made no commit for this command"
+        run.warnings.append(Warning("exec.message_unused", what))
 
 
 def _make_subject(run: Run, finished: Finished) -> str:

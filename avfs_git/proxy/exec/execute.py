@@ -49,7 +49,7 @@ from avfs_git.host.userhome import find_user_home
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import oid_of
-from avfs_git.proxy.exec.commits import Commits, Run, describe
+from avfs_git.proxy.exec.commits import Commits, Run, describe, tell_unused
 from avfs_git.proxy.exec.envelope import Command, ExecPlan, ExecResult, View
 from avfs_git.proxy.exec.environment import divide, without_terminal
 from avfs_git.proxy.exec.gittrace import GitTrace
@@ -504,6 +504,7 @@ class Executor:
                 note = self._commits.make_note(run, finished, backend.name)
             commit, changed, beside = self._commits.take_delta(run, finished, note, held=held)
         self._warn(run, finished, streams)
+        tell_unused(run)
         duration_ms = round(finished.duration_ms, 3)
         with aftermath(run.warnings, "the audit log lacks the end of this command"):
             self._place.gate.completed(

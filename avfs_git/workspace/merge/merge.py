@@ -332,8 +332,16 @@ def describe_merge(
         changed_files=tuple(changed),
         conflicts=describe_conflicts(source, merged.conflicts),
         saved=saved,
-        warnings=merged.warnings,
+        warnings=(*merged.warnings, *_tell_unused(merged, options)),
     )
+
+
+def _tell_unused(merged: Merged, options: MergeOptions) -> tuple[Warning, ...]:
+    """Warn about a message for a merge that makes no commit."""
+    if not options.message or merged.outcome not in ("up_to_date", "fast_forward"):
+        return ()
+    why = "nothing comes in" if merged.outcome == "up_to_date" else "the fork moves on; `--no-ff` makes a merge commit"
+    return (Warning("merge.message_unused", f"the message is unused: {why}"),)
 
 
 def _advance(

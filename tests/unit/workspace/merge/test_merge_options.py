@@ -41,3 +41,21 @@ def test_an_option_that_is_not_known_is_refused(vault: Vault, work: Workspace, c
 
     assert "hoose " in (raised.value.hint or "")
     assert [entry.checkpoint for entry in work.log()] == before
+
+
+def test_a_message_without_a_commit_is_told(vault: Vault, work: Workspace) -> None:
+    """Where the fork only moves on, or nothing comes in, the message would be dropped without a word."""
+    work.write("a", b"1")
+    work.checkpoint()
+    side = vault.fork("side")
+    side.write("b", b"2")
+    side.checkpoint()
+
+    for dry_run, outcome in ((True, "fast_forward"), (False, "fast_forward"), (False, "up_to_date")):
+        result = work.merge("side", message="words", dry_run=dry_run)
+        codes = [warning.code for warning in result.warnings]
+        assert (result.outcome, codes) == (outcome, ["merge.message_unused"])
+    side.write("b", b"3")
+    side.checkpoint()
+    assert work.merge("side", message="words", mode="no_ff").warnings == ()
+    assert work.log()[0].checkpoint.message.strip() == "words"
