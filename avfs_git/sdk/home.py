@@ -356,7 +356,7 @@ class Home(Closing):
 
     def use_vault(self, name: str) -> VaultInfo:
         """Make a vault the current one."""
-        with self._opened_briefly(name) as vault:
+        with self._opened_briefly(check_vault_name(name)) as vault:
             self._write_current(name)
             return vault.info()
 

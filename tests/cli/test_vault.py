@@ -65,6 +65,19 @@ def test_bad_vault_names_are_refused(cli: Cli, hermetic: Path, name: str) -> Non
     assert not list((hermetic / "avfs").glob("vaults/*"))
 
 
+@pytest.mark.parametrize("typed", ["delete {} -y", "use {}", "rename {} new", "fork {} task --use"])
+def test_a_vault_of_the_home_is_named_and_not_its_path(cli: Cli, hermetic: Path, work: str, typed: str) -> None:
+    """A path that is there is not said to be missing, and does not become the current vault."""
+    path = hermetic / "avfs" / "vaults" / f"{work}.git"
+
+    refused = cli("vault", *typed.format(path).split())
+
+    assert refused.status == 2
+    assert f"'{path}' is not a usable vault name: it is a path" in refused.stderr
+    assert "by its name: see them with `avfs vault list`" in refused.stderr
+    assert [fork["name"] for fork in cli("fork", "list", "--json").ok().result["forks"]] == ["main"]
+
+
 def test_a_home_that_cannot_be_made_says_what_to_set(cli: Cli, hermetic: Path) -> None:
     """No user may make a directory in sysfs."""
     refused = cli("vault", "create", "x", env={"AVFS_HOME": "/sys/avfs"})

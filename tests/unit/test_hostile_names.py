@@ -88,6 +88,16 @@ def test_a_vault_of_a_bad_name_is_refused(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_path_does_not_become_the_current_vault(tmp_path: Path) -> None:
+    """The home holds the name of the current vault, by which all find it."""
+    with Avfs(tmp_path / "home") as avfs:
+        path = avfs.create_vault("v").path
+        with pytest.raises(InvalidName):
+            avfs.use_vault(str(path))
+
+        assert avfs.current_vault() == "v"
+
+
 @pytest.mark.parametrize("name", [*REFUSED_EVERYWHERE, "a//b", "a/", "a/.b", "a/b.lock", "@", "HEAD"])
 def test_a_fork_of_a_bad_name_is_refused(name: str, vault: Vault) -> None:
     """What git allows for no branch is no fork, and leaves no trace."""

@@ -13,13 +13,29 @@ from avfs_git.cli.commands.vaults.fork import make_fork
 from avfs_git.cli.commands.vaults.settings import change_settings, looks_at_settings, setting_arguments
 from avfs_git.cli.context import State
 from avfs_git.cli.table import VerbGroup
-from avfs_git.cli.targets import parse_target
+from avfs_git.cli.targets import looks_like_path, parse_target
 from avfs_git.cli.verb import HOST_PATH, verb
-from avfs_git.errors import BadUsage, ConfirmationNeeded, VaultNotFound, quote
+from avfs_git.errors import BadUsage, ConfirmationNeeded, InvalidName, VaultNotFound, quote
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import ConfigResult, ForkResult, TrustedList, VaultList
     from avfs_git.model import VaultInfo
+
+
+def _check_name(name: str) -> str:
+    """Refuse a path where a vault of the home is meant, by its name.
+
+    Raises:
+        InvalidName: If it is one.
+    """
+    if looks_like_path(name):
+        error = InvalidName("vault", name, "it is a path")
+        error.hint = "This takes a vault of the home by its name: see them with `avfs vault list`."
+        raise error
+    return name
+
+
+_of_home = click.argument("name", callback=lambda _context, _parameter, name: _check_name(name))
 
 
 @verb("vault create", view="vaults", example="avfs vault create shop --from .")
@@ -65,7 +81,7 @@ def list_(state: State) -> VaultList:
 
 
 @verb("vault use", view="vaults", example="avfs vault use shop")
-@click.argument("name")
+@_of_home
 def use(state: State, name: str) -> VaultInfo:
     """Choose the vault that is used where none is named
 
@@ -93,7 +109,7 @@ def info(state: State, name: str | None, sizes: bool) -> VaultInfo:
 
 
 @verb("vault rename", view="vaults", example="avfs vault rename shop store")
-@click.argument("name")
+@_of_home
 @click.argument("new_name")
 def rename(state: State, name: str, new_name: str) -> VaultInfo:
     """Rename a vault
@@ -105,7 +121,7 @@ def rename(state: State, name: str, new_name: str) -> VaultInfo:
 
 
 @verb("vault delete", view="vaults", example="avfs vault delete shop")
-@click.argument("name")
+@_of_home
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def delete(state: State, name: str, yes: bool) -> VaultInfo:
     """Delete a vault with its whole history, its forks and their workspaces
@@ -166,7 +182,10 @@ def fork(state: State, source: str, name: str, use: bool) -> ForkResult:
     Where no vault has that name, `--vault NAME` then means the fork.
     """
     _name_vault(state, source)
-    made = make_fork(state, name, source=parse_target(source).fork)
+    target = parse_target(source)
+    if use:
+        _check_name(str(target.vault))
+    made = make_fork(state, name, source=target.fork)
     if use:
         state.avfs.use_vault(made["vault"])
     return made
