@@ -97,7 +97,7 @@ class ForkHandle:
         else:
             found, content = self.run(operations.lend_workspace, contents, ignored)
             state = objects.take(self.fork, found, content.whole())
-        objects.check_paths(state, paths)
+        objects.check_paths(state, paths, at)
         return state
 
     def change(self, call: Callable[[], _T], verb: str, path: PathLike, *, in_steps: bool = False) -> _T:

@@ -428,6 +428,7 @@ def test_the_hint_at_a_path_that_a_state_lacks_looks_at_that_state(cli: Cli, wor
     """What is there now is not what was asked for."""
     cli("write", "first", stdin=b"1")
     cli("checkpoint", "save", "one")
-    refused = cli("cat", "later", "--at", "one")
-    assert "there is nothing at '/later' in 'one'" in refused.stderr
-    assert "find --at one" in refused.stderr.partition("hint: ")[2]
+    for line in "cat later", "find later", "grep word later":
+        refused = cli(*line.split(), "--at", "one")
+        assert "there is nothing at '/later' in 'one'" in refused.stderr
+        assert "find --at one" in refused.stderr.partition("hint: ")[2]

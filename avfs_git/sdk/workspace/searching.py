@@ -174,7 +174,7 @@ class WorkspaceSearch:
         query = _make_find_query(names, paths, options)
         find.check_query(query)
         objects = self._at.make_objects()
-        return find.find(self._at.core, objects, self._at.look(objects, at, contents=False), query)
+        return find.find(self._at.core, objects, self._at.look(objects, at, paths=query.paths, contents=False), query)
 
 
 def _make_find_query(names: Sequence[str], paths: Sequence[PathLike], options: FindOptions) -> FindQuery:

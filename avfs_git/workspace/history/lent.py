@@ -140,8 +140,10 @@ class LentObjects(DryWriter):
         """Show a state as a tree."""
         return LowerTree(self, state.tree, state.sidecar, default_mtime_ns=state.since_s * 1_000_000_000)
 
-    def check_paths(self, state: State, paths: Sequence[bytes]) -> None:
+    def check_paths(self, state: State, paths: Sequence[bytes], at: str | None = None) -> None:
         """Check that each path of a state has something, even if not looked at: an ignored file, an empty directory.
+
+        `at` is what people call that state, if it is not the workspace as it is.
 
         Raises:
             PathNotFound: If not.
@@ -149,4 +151,4 @@ class LentObjects(DryWriter):
         lower = self.show(state)
         for path in paths:
             if lower.lookup(TreePath(path)) is None:
-                raise PathNotFound(b"/" + path)
+                raise PathNotFound(b"/" + path, state=at)
