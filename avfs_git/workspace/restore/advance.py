@@ -287,7 +287,7 @@ def plan_advance(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide |
             plan.steps, told = carry_attributes(source, plan.steps, left, base, theirs, right)
             plan.warnings += told
         if other.brings_untracked:
-            plan.brought = _new_untracked(theirs, base, right, {step.path for step in steps})
+            plan.brought = _new_untracked(theirs, base, right, {step.path for step in steps if step.after is not None})
             plan.steps += plan.brought
     return plan
 
