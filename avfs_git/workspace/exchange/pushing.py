@@ -203,7 +203,7 @@ def _advise(vault: OpenVault, remote: str, rejected: Sequence[PushedRef], said: 
         pull = f"`avfs pull {fork} --remote {place}`"
         if _took_back(vault, first):
             back = f"`avfs push {fork} --remote {place} --force-with-lease`"
-            return f"It has what was taken back here. {back} takes it back there, too; {pull} brings it again."
+            return f"It has what was taken back here: {pull} brings it again, {back} takes it from there, others' too."
         return f"Bring in what is there with {pull}, then push again."
     if "stale info" in reason:
         seen = quote(f"{remote}/{_short(first.ref)}")
