@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import AvfsError, HostError, InternalError, Interrupted, Terminated
 from avfs_git.paths import is_fork_name
+from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.audit import REFUSED
 
 if TYPE_CHECKING:
@@ -69,5 +70,5 @@ def _note(part: Any, kind: str, error: AvfsError, meant: object, *, or_default: 
             meant = core.default_fork()
         for fork in meant if isinstance(meant, list | tuple) else [meant]:
             named = fork if isinstance(fork, str) and is_fork_name(fork) else None
-            if f"refs/heads/{named}" not in done:
+            if f"{HEADS}{named}" not in done:
                 core.audit.append(kind, fork=named, details={REFUSED: error.code, "text": error.message})

@@ -112,8 +112,8 @@ def _standstill(
 ) -> Iterator[tuple[LockedWorkspace, tuple[Warning, ...]]]:
     """Keep programs in a live tree waiting while the block runs; give what was left out of what was recorded before.
 
-    What differs from the commits `others` may change, beside what is `going`. What is uncommitted is recorded while
-    programs go on. While they wait, the block reads only what they changed since then.
+    The block may change what is `going`, and what differs from the commits `others`. This records what is uncommitted
+    while programs go on. While they wait, the block reads only what they changed since then.
     """
     with opened.locked() as locked:
         told: tuple[Warning, ...] = ()

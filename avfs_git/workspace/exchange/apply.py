@@ -68,7 +68,7 @@ from avfs_git.patterns import compiled
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
 from avfs_git.workspace.exchange.applied import Held, Written, note_applied, read_applied
-from avfs_git.workspace.exchange.outgoing import note_apply
+from avfs_git.workspace.exchange.outgoing import log_apply
 from avfs_git.workspace.exchange.shown import Shown
 from avfs_git.workspace.exchange.source import check_source
 from avfs_git.workspace.vault.identity import find_making
@@ -138,7 +138,7 @@ def apply_fork(
                     left |= {TreePath(one.path): (_held(one.new_mode, one.new_oid), held) for one, held in todo}
                     note_applied(vault, fork, directory, left)
                 _write_all(vault, root, directory, todo, applied, left)
-                note_apply(vault, fork, directory, [change for change, _ in todo])
+                log_apply(vault, fork, directory, [change for change, _ in todo])
             finally:
                 for change in back:  # there the directory has what the fork began with
                     if left.get(TreePath(change.path)) == (_held(change.new_mode, change.new_oid),):

@@ -14,27 +14,26 @@ from pathlib import Path
 
 from avfs_git.errors import HostError
 from avfs_git.model import ChangedFile, PushedRef
+from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.vault import OpenVault
 
-_BRANCHES = "refs/heads/"
 
-
-def note_push(vault: OpenVault, remote: str, url: str, refs: Iterable[PushedRef]) -> None:
+def log_push(vault: OpenVault, remote: str, url: str, refs: Iterable[PushedRef]) -> None:
     """Note each ref that a push has moved, of the fork of its name if it is a branch. `url` holds no secret."""
     for ref in refs:
         if ref.outcome not in {"rejected", "unchanged"}:
-            fork = ref.ref.removeprefix(_BRANCHES) if ref.ref.startswith(_BRANCHES) else None
-            text = f"push {ref.ref.removeprefix(_BRANCHES)} to {remote}"
-            _note(vault, "push", fork, {"text": text, "url": url, "ref": ref.ref, "old": ref.old, "new": ref.new})
+            fork = ref.ref.removeprefix(HEADS) if ref.ref.startswith(HEADS) else None
+            text = f"push {ref.ref.removeprefix(HEADS)} to {remote}"
+            _log(vault, "push", fork, {"text": text, "url": url, "ref": ref.ref, "old": ref.old, "new": ref.new})
 
 
-def note_apply(vault: OpenVault, fork: str, directory: Path, written: Sequence[ChangedFile]) -> None:
+def log_apply(vault: OpenVault, fork: str, directory: Path, written: Sequence[ChangedFile]) -> None:
     """Note that changes of a fork were written into a directory."""
     if written:
         where = os.fspath(directory)
-        _note(vault, "apply", fork, {"text": f"apply to {where}", "directory": where, "files": len(written)})
+        _log(vault, "apply", fork, {"text": f"apply to {where}", "directory": where, "files": len(written)})
 
 
-def _note(vault: OpenVault, event: str, fork: str | None, details: Mapping[str, object]) -> None:
+def _log(vault: OpenVault, event: str, fork: str | None, details: Mapping[str, object]) -> None:
     with suppress(HostError):
         vault.audit.append(event, fork=fork, details=details)

@@ -35,7 +35,7 @@ from avfs_git.model import (
 from avfs_git.paths import Oid, check_fork_name, maybe_hex, maybe_oid
 from avfs_git.progress import Progress
 from avfs_git.workspace.exchange.fetchedsidecars import pack_newest
-from avfs_git.workspace.exchange.outgoing import note_push
+from avfs_git.workspace.exchange.outgoing import log_push
 from avfs_git.workspace.exchange.remotes import (
     ORIGIN,
     check_clone,
@@ -117,7 +117,7 @@ def push_refs(
         for ref in done
     )
     said, shown = server_words(messages), remotes.hide_secret(url)
-    note_push(vault, remote, shown, refs)
+    log_push(vault, remote, shown, refs)
     if rejected := [ref for ref in refs if ref.outcome == "rejected"]:
         raise PushRejected(
             remote,
