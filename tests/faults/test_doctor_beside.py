@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, Vault, faults
-from avfs_git.workspace.upkeep import doctor
+from avfs_git.workspace.upkeep.checks import forks, objects
 from tests.support.faults import git
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout")]
@@ -123,15 +123,15 @@ def test_what_others_are_doing_is_no_problem(
 
         match act:
             case "a fork is deleted":
-                meanwhile(doctor, "has_lost_upper", lambda: other.delete_fork("work"))
+                meanwhile(forks, "has_lost_upper", lambda: other.delete_fork("work"))
             case "a fork is being deleted":
                 head = git(vault.path, "rev-parse", "work").strip()
                 git(vault.path, "update-ref", "-d", "refs/heads/work")
-                meanwhile(doctor, "fixable", lambda: git(vault.path, "update-ref", "refs/heads/work", head))
+                meanwhile(forks, "fixable", lambda: git(vault.path, "update-ref", "refs/heads/work", head))
             case "others go on":
                 meanwhile(vault._core.audit, "list_operations", lambda: other.fork("new").close())
             case _:
-                meanwhile(doctor, "fsck", lambda: ["error: refs/remotes/o/main: invalid reflog entry " + "1" * 40])
+                meanwhile(objects, "fsck", lambda: ["error: refs/remotes/o/main: invalid reflog entry " + "1" * 40])
 
         report = vault.doctor()
 

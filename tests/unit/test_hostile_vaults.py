@@ -40,7 +40,7 @@ pytestmark = pytest.mark.needs("user-xattrs", "whiteout")
 @pytest.fixture(autouse=True)
 def _short_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """The doctor takes a lock for one that stays after a short look: nothing here is at work in a vault."""
-    monkeypatch.setattr("avfs_git.workspace.upkeep.doctor.LOCK_HELD_S", 0.1)
+    monkeypatch.setattr("avfs_git.workspace.upkeep.checks.objects.LOCK_HELD_S", 0.1)
 
 
 @pytest.fixture

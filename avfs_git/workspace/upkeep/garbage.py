@@ -52,7 +52,7 @@ from avfs_git.model import GarbageResult, Warning
 from avfs_git.paths import Oid, oid_of
 from avfs_git.progress import listener
 from avfs_git.workspace.forks.trash import is_of_fork
-from avfs_git.workspace.upkeep.files import list_unnoted
+from avfs_git.workspace.upkeep.checks.files import list_unnoted
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.upkeep.named import (
     GOING,

@@ -18,8 +18,8 @@ from avfs_git.gitstore.refs.refs import OWN_REFS
 from avfs_git.host.files.seal import Seal
 from avfs_git.paths import Oid, fork_of_dir_name, is_fork_name, oid_of
 from avfs_git.workspace.exchange.enabledprograms import EnabledPrograms
-from avfs_git.workspace.upkeep.findings import Finding, finding, fixable
-from avfs_git.workspace.upkeep.kinds import IN_HOME, IN_VAULT, find_closed, find_no_directories, find_no_files
+from avfs_git.workspace.upkeep.checks.findings import Finding, finding, fixable
+from avfs_git.workspace.upkeep.checks.kinds import IN_HOME, IN_VAULT, find_closed, find_no_directories, find_no_files
 from avfs_git.workspace.vault import known
 from avfs_git.workspace.vault.format import PLUGINS, SEAL_KEY, find_bad_current
 from avfs_git.workspace.vault.log.oprecord import BASE, CAPTURED, FILES

@@ -1,6 +1,6 @@
 """What a check of the doctor finds: a problem, with what mends it, and what tells whether that worked.
 
-Decided here: how findings are made. Called by `doctor` and by `files`; nothing is kept.
+Decided here: how findings are made. Called by the doctor and its checks; nothing is kept.
 """
 
 from __future__ import annotations
