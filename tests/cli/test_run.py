@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -14,16 +15,19 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from avfs_git.errors import HostError
 from avfs_git.model import RemoveResult
 from avfs_git.paths import show_path
 from avfs_git.sdk import Avfs
 from avfs_git.sdk.dispatch import Dispatch
-from avfs_git.sdk.running import runs
+from avfs_git.sdk.home import Home
+from avfs_git.sdk.running import attempts, runs
 from avfs_git.sdk.vault import Session
-from tests.support.cli import spawn
+from tests.support.cli import Cli, spawn
 from tests.support.servers import git
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_for
@@ -743,7 +747,8 @@ def test_the_attempts_that_began_last_are_meant(clone: Path) -> None:
 def test_undo_in_the_clone_restores_what_was_deleted_there(clone: Path) -> None:
     """No fork is at hand there: the one that is left keeps its work; redo deletes again, and newer work comes first."""
     spawn("run", "--attempts", "3", "--name", "try", "--", "sh", "-c", "echo $AVFS_ATTEMPT > made").ok()
-    spawn("attempts", "pick", "2").ok()
+    picked = spawn("attempts", "pick", "2", "--json").ok().result
+    assert picked["next"]["restore"] == "avfs --vault shop undo"
     assert spawn("undo", "--dry-run", "--json").ok().document["request"]["fork"] == "try-3"
     assert spawn("undo", "--json").ok().document["request"]["fork"] == "try-3"
     spawn("redo").ok()
@@ -760,6 +765,43 @@ def test_undo_in_the_clone_restores_what_was_deleted_there(clone: Path) -> None:
     assert spawn("undo", "--json").ok().document["request"]["fork"] == "try-2"
     spawn("undo").ok()
     assert _forks(clone) == {"try-2", "try-3"}
+
+
+def test_two_picks_at_once_keep_one_attempt(clone: Path) -> None:
+    """The second one is told that its fork is gone, and deletes nothing."""
+    _try("try")
+    command = [sys.executable, "-m", "avfs_git", "--vault", "shop", "attempts", "pick"]
+    with Avfs(clone.parent / "home") as avfs, avfs.open_vault("shop") as vault:
+        with vault._core.forks_locked("try-1", "try-2"):
+            first = subprocess.Popen([*command, "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            second = subprocess.Popen([*command, "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(1.5)
+        codes = {"try-2": first.wait(), "try-1": second.wait()}
+    assert sorted(codes.values()) == [0, 2]
+    assert _forks(clone) == {fork for fork, code in codes.items() if not code}
+
+
+@pytest.mark.parametrize("moment", ["the second fork", "output_directory", "write_record"])
+def test_attempts_that_are_cut_short_before_they_begin_leave_nothing(
+    clone: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """By Ctrl-C while the forks are made, or where the output or the record cannot be written."""
+    begin = runs.begin_in_directory
+
+    def begin_one(home: Home, source: Path, **given: Any) -> runs.Run:
+        if given["name"] == "try-2":
+            raise KeyboardInterrupt
+        return begin(home, source, **given)
+
+    def fail(*_: object) -> None:
+        raise HostError("write", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    if moment == "the second fork":
+        monkeypatch.setattr(runs, "begin_in_directory", begin_one)
+    else:
+        monkeypatch.setattr(attempts, moment, fail)
+    ran = cli("run", "--attempts", "2", "--name", "try", "--", "sh", "-c", "echo > made")
+    assert (ran.status == 125 or moment == "the second fork", _forks(clone)) == (True, set()), ran
 
 
 def test_attempts_that_cannot_begin_leave_nothing(clone: Path) -> None:

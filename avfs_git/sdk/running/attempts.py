@@ -162,14 +162,16 @@ def pick(vault: Vault, record: Attempts, number: int, *, by: str | None = None) 
         WorkspaceMounted: If another one is mounted; nothing is deleted then.
     """
     chosen = next((attempt for attempt in record.attempts if attempt.number == number), None)
-    if chosen is None or not has_fork(vault, chosen):
-        hint = "See them with `avfs attempts compare`."
-        raise InvalidInput(f"there is no fork of attempt {number} in vault {quote(vault.name)}", hint=hint)
-    others = [attempt for attempt in record.attempts if attempt is not chosen and vault.has_fork(attempt.fork)]
-    own = [attempt for attempt in others if has_fork(vault, attempt)]
-    for attempt in own:
-        vault.check_unmounted(attempt.fork)
-    deleted = [attempt.fork for attempt in own if _delete(vault, attempt, by)]
+    # two picks at once would each delete what the other one keeps
+    with vault._core.forks_locked(*(attempt.fork for attempt in record.attempts)):  # noqa: SLF001 - one interface
+        if chosen is None or not has_fork(vault, chosen):
+            hint = "See them with `avfs attempts compare`."
+            raise InvalidInput(f"there is no fork of attempt {number} in vault {quote(vault.name)}", hint=hint)
+        others = [attempt for attempt in record.attempts if attempt is not chosen and vault.has_fork(attempt.fork)]
+        own = [attempt for attempt in others if has_fork(vault, attempt)]
+        for attempt in own:
+            vault.check_unmounted(attempt.fork)
+        deleted = [attempt.fork for attempt in own if _delete(vault, attempt, by)]
     return Picked(chosen, deleted, [attempt.fork for attempt in others if attempt.fork not in deleted])
 
 

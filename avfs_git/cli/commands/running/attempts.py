@@ -56,8 +56,8 @@ def pick(state: State, number: int, name: str | None) -> PickedAttempt:
             vault, chosen.fork, spell_resume(chosen.fork, record.command), start=chosen.start, pushed=False
         )
         if picked.deleted:
-            at_hand = fork if fork is not None and fork not in picked.deleted else picked.deleted[-1]
-            uses["restore"] = f"avfs --vault {shlex.quote(vault.name)} --fork {shlex.quote(at_hand)} undo"
+            at_hand = f" --fork {shlex.quote(fork)}" if fork is not None else ""
+            uses["restore"] = f"avfs --vault {shlex.quote(vault.name)}{at_hand} undo"
         return {"number": number, "fork": chosen.fork, "deleted": picked.deleted, "next": uses}
 
 

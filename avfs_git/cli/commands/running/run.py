@@ -204,32 +204,34 @@ def _attempt(
 
     chosen = runs.make_name(argv[0]) if name is None else check_fork_name(name)
     begun: list[Run] = []
-    for number in range(1, count + 1):
-        try:
-            begun.append(_begin(state, stack, argv[0], name=f"{chosen}-{number}", resume=None))
-        except AvfsError as error:
-            for run in begun:
-                run.end()
-            if isinstance(error, ForkExists):
-                error.hint = "Choose another name for the attempts with `--name NAME`."
-            raise
-    vault = begun[0].vault
-    made_ns = [attempts.find_made(vault, run.fork) or 0 for run in begun]  # without one, the fork is gone already
-    output = attempts.output_directory(state.avfs, vault, chosen)
-    state.output.note(f"(attempts {chosen}-1 to {chosen}-{count} of vault {vault.name}; their output is in {output})")
-    programs = []
-    for number, run in enumerate(begun, 1):
-        place = run.directory()
-        environment = program_environment({**run.environment(), "AVFS_ATTEMPT": str(number)}, place)
-        programs.append(Started(argv, place, environment, output / f"{number}.log"))
-    made = [
-        attempts.Attempt(
-            number, run.fork, run.start, None, None, os.fspath(programs[number - 1].output), made_ns[number - 1]
+    try:
+        for number in range(1, count + 1):
+            begun.append(_begin(state, stack, argv[0], name=f"{chosen}-{number}", resume=None))  # noqa: PERF401 - what has begun is ended below
+        vault = begun[0].vault
+        made_ns = [attempts.find_made(vault, run.fork) or 0 for run in begun]  # without one, the fork is gone already
+        output = attempts.output_directory(state.avfs, vault, chosen)
+        state.output.note(
+            f"(attempts {chosen}-1 to {chosen}-{count} of vault {vault.name}; their output is in {output})"
         )
-        for number, run in enumerate(begun, 1)
-    ]
-    record = attempts.Attempts(chosen, os.fspath(vault.path), argv, made)
-    attempts.write_record(state.avfs, vault, record)  # what is killed in the middle is found again
+        programs = []
+        for number, run in enumerate(begun, 1):
+            place = run.directory()
+            environment = program_environment({**run.environment(), "AVFS_ATTEMPT": str(number)}, place)
+            programs.append(Started(argv, place, environment, output / f"{number}.log"))
+        made = [
+            attempts.Attempt(
+                number, run.fork, run.start, None, None, os.fspath(programs[number - 1].output), made_ns[number - 1]
+            )
+            for number, run in enumerate(begun, 1)
+        ]
+        record = attempts.Attempts(chosen, os.fspath(vault.path), argv, made)
+        attempts.write_record(state.avfs, vault, record)  # what is killed in the middle is found again
+    except BaseException as error:  # Ctrl-C, too
+        for run in begun:
+            run.end()
+        if isinstance(error, ForkExists):
+            error.hint = "Choose another name for the attempts with `--name NAME`."
+        raise
     began = time.monotonic_ns()
     codes = []
     for at, finished in run_beside(programs):
