@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import ObjectCorrupt, ObjectMissing, PushRejected, RemoteDataRefused, RemoteError
+from avfs_git.errors import (
+    ObjectCorrupt,
+    ObjectMissing,
+    PushRejected,
+    RemoteDataRefused,
+    RemoteError,
+    RemoteUnreachable,
+)
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_SYMLINK, serialize_tree
 from avfs_git.gitstore.objects.store import hash_object
@@ -63,6 +70,20 @@ def test_memory_that_a_pack_would_take_is_bounded(script: Script, home: Avfs, mo
         home.clone_vault(script.url, "v")
 
     assert [found.name for found in home.list_vaults()] == ["before"]
+
+
+@pytest.mark.parametrize("sent", [0, 10, 60, -21, -1])
+def test_a_connection_that_ends_in_the_middle_of_a_pack_is_no_bad_pack(script: Script, home: Avfs, sent: int) -> None:
+    """The command may be tried again; a server that says that half a pack is all of it is refused."""
+    script.cut_at = len(script.pack) + sent if sent < 0 else sent
+    with pytest.raises(RemoteUnreachable) as cut:
+        home.clone_vault(script.url, "v")
+    assert "try again" in str(cut.value.hint)
+
+    script.pack, script.cut_at = script.pack[: script.cut_at], None
+    with pytest.raises(RemoteDataRefused):
+        home.clone_vault(script.url, "v")
+    assert home.list_vaults() == []
 
 
 @pytest.mark.parametrize("bad", [BLOB, TREE], ids=["blob", "tree"])

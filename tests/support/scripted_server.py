@@ -78,6 +78,8 @@ class Script:
     pack: bytes = b""
     report: Callable[[list[bytes]], list[bytes]] = lambda names: []
     """What is said of a push of some refs."""
+    cut_at: int | None = None
+    """After so many bytes of the pack, the connection ends."""
     url: str = ""
 
 
@@ -144,6 +146,8 @@ def _talk(script: Script, client: socket.socket, heard: BinaryIO) -> None:
         if line is None:
             client.sendall(_packet(b"NAK\n"))
     client.sendall(_packet(b"NAK\n"))
-    for start in range(0, len(script.pack), _PIECE):
-        client.sendall(_packet(b"\1" + script.pack[start : start + _PIECE]))
-    client.sendall(_FLUSH)
+    pack = script.pack[: script.cut_at]
+    for start in range(0, len(pack), _PIECE):
+        client.sendall(_packet(b"\1" + pack[start : start + _PIECE]))
+    if script.cut_at is None:
+        client.sendall(_FLUSH)

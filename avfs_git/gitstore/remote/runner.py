@@ -447,12 +447,14 @@ _DENIED = re.compile(
 )
 _OF_ANOTHER = re.compile(r"dubious ownership in repository at '(.+)'")
 _BAD_DATA = re.compile(
-    r"object [0-9a-f]{40}: |fsck|index-pack (?:died|failed|abnormal)|invalid index-pack"
-    r"|did not send all necessary objects"
-    r"|unpack-objects (?:died|failed)|pack has bad|unresolved delta|missing necessary objects|inflate|bad object"
-    r"|hash mismatch"
-    r"|repository corruption|bad pack header|out of memory",
+    r"object [0-9a-f]{40}: |fsck|did not send all necessary objects|pack has bad|unresolved delta"
+    r"|missing necessary objects|inflate|bad object|hash mismatch|repository corruption|bad pack header|out of memory",
     re.IGNORECASE,
+)
+_CUT = re.compile(r"unexpected disconnect")
+"""The connection ended in the middle; what reads the pack then ends, too."""
+_NOT_READ = re.compile(
+    r"index-pack (?:died|failed|abnormal)|invalid index-pack|unpack-objects (?:died|failed)", re.IGNORECASE
 )
 _UNREACHABLE = re.compile(
     r"could not read from remote|unable to access|unable to connect|not appear to be a git repository"
@@ -509,6 +511,8 @@ def check_ended(ended: Ended, url: str) -> None:
         raise RemoteAccessDenied(shown, anothers[0][:300], place=anothers[1] if is_here else None)
     for pattern, kind in (
         (_BAD_DATA, RemoteDataRefused),
+        (_CUT, RemoteUnreachable),
+        (_NOT_READ, RemoteDataRefused),
         (_DENIED, RemoteAccessDenied),
         (_UNREACHABLE, RemoteUnreachable),
     ):
