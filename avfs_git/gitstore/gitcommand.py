@@ -317,6 +317,11 @@ def fsck(git_dir: Path) -> list[str]:
     return found[:1000]
 
 
+def index_pack(git_dir: Path, pack: Path) -> None:
+    """Have git make the index of a pack; it makes none where anything in the pack is damaged."""
+    run(git_dir, "index-pack", operands=[os.fspath(pack.absolute())])
+
+
 def find_bad_lists(git_dir: Path) -> list[str]:
     """Name the files of a repository that git makes of its objects and refs, and that are damaged."""
     return [

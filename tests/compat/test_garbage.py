@@ -518,6 +518,43 @@ def test_the_doctor_says_how_a_damaged_index_of_a_pack_is_made_again(vault: Vaul
         assert read_states(avfs.open_vault("v")) == before
 
 
+def test_the_doctor_makes_the_index_of_a_pack_that_has_none(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it looks at refs: none gets an older value, though what it names was not found.
+
+    A pack that is not whole gets no index; its objects are in no other.
+    """
+    monkeypatch.setattr("avfs_git.workspace.upkeep.checks.objects.LOCK_HELD_S", 0.1)
+    before = read_states(vault)
+    work = git(vault.path, "rev-parse", "work").strip()
+    newer = git(vault.path, "commit-tree", "work^{tree}", "-p", "work", "-m", "by git").strip()
+    git(vault.path, "update-ref", "refs/heads/pushed", work)
+    git(vault.path, "update-ref", "--create-reflog", "refs/heads/pushed", newer)
+    (vault.path / "logs" / "refs" / "heads" / "pushed").write_text(
+        f"{'0' * 40} {work} A <a@b> {int(time.time())} +0000\tpush\n"
+    )
+    git(vault.path, "repack", "-d", "-q")
+    packs = sorted((vault.path / "objects" / "pack").glob("pack-*.pack"))
+    for pack in packs:
+        pack.with_suffix(".idx").unlink()
+    with Avfs(vault.path.parents[1]) as avfs:
+        told = avfs.open_vault("v").doctor().problems[: len(packs)]
+        assert [(each.code, each.severity, each.fixable) for each in told] == [
+            ("objects.pack_without_index", "warning", True)
+        ] * len(packs)
+        problems = avfs.open_vault("v").doctor(repair=True).problems
+        assert [(each.code, each.fixed) for each in problems] == [("objects.pack_without_index", True)] * len(packs)
+    with Avfs(vault.path.parents[1]) as avfs:
+        assert git(vault.path, "rev-parse", "pushed").strip() == newer
+        git(vault.path, "update-ref", "-d", "refs/heads/pushed")
+        assert avfs.open_vault("v").doctor().problems == ()
+        assert read_states(avfs.open_vault("v")) == before
+        packs[0].with_suffix(".idx").unlink()
+        packs[0].chmod(0o600)
+        packs[0].write_bytes(packs[0].read_bytes()[:-40])
+        problem = avfs.open_vault("v").doctor(repair=True).problems[0]
+        assert (problem.code, problem.fixed) == ("objects.pack_without_index", False)
+
+
 def test_the_doctor_gives_no_ref_what_is_gone(vault: Vault) -> None:
     """Where the commit of a branch is missing, each repair that is offered can be done."""
     _remove_object(vault.path, git(vault.path, "rev-parse", "child").strip())

@@ -72,9 +72,9 @@ def remove_leftovers(store: ObjectStore, *, now_s: float) -> int:
             if path.stat().st_mtime >= now_s - 24 * 3600:
                 continue
             if is_without_index(path):
-                from avfs_git.gitstore.gitcommand import run  # noqa: PLC0415 - slow to load, and most find none of these
+                from avfs_git.gitstore.gitcommand import index_pack  # noqa: PLC0415 - slow to load, and most find none
 
-                run(store.git_dir, "index-pack", operands=[os.fspath(path.absolute())])
+                index_pack(store.git_dir, path)
             elif name.startswith(("tmp_pack_", "tmp_idx_", ".tmp-avfs-")) or is_left_hold(path):
                 path.unlink()
                 count += 1

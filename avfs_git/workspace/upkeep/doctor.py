@@ -35,12 +35,13 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, home: Path, repai
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "home": lambda: check_home(home),
         "files": lambda: check_files(vault, lambda fork: has_fork(vault, fork)),
+        # before refs, which get an older value where theirs is missing
+        "leftovers": lambda: check_leftovers(vault),
         "refs": lambda: check_refs(vault),
         "operation log": lambda: check_log(vault),
         "commits": lambda: check_commits(vault),
         "audit log": lambda: check_audit(vault),
         "locks": lambda: check_locks(vault),
-        "leftovers": lambda: check_leftovers(vault),
         "orphans": lambda: check_orphans(vault),
         "trash": lambda: check_trash(vault),
         "worktrees": lambda: check_worktrees(vault, open_workspace),

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from avfs_git.errors import GitFailed, HostError
-from avfs_git.gitstore.gitcommand import find_bad_lists, fsck
+from avfs_git.gitstore.gitcommand import find_bad_lists, fsck, index_pack
 from avfs_git.gitstore.objects.packs import is_index_damaged, is_left_hold, is_without_index
 from avfs_git.paths import show_path
 from avfs_git.workspace.upkeep.checks.findings import Finding, finding, fixable, removable
@@ -22,17 +22,12 @@ from avfs_git.workspace.vault.vault import OpenVault
 STALE_AFTER_S = 3600
 """Temporary files of packs, and locks, may belong to a process that is alive; older ones do not."""
 LOCK_HELD_S = 2.0
-"""git holds a lock for a moment; a lock that stays for so long is reported."""
+"""git holds a lock for a moment, and a pack has no index for a moment; one that stays so for so long is reported."""
 
 
 def check_locks(vault: OpenVault) -> Iterator[Finding]:
     """Find lock files that a killed git left; avfs removes its own when it opens the refs."""
-    until = time.monotonic() + LOCK_HELD_S
-    held = {path: _identify(path) for path in vault.refs.list_locks()}
-    while (
-        held := {path: known for path, known in held.items() if _identify(path) == known}
-    ) and time.monotonic() < until:
-        time.sleep(0.05)
+    held = _watch(vault.refs.list_locks())
     for path in held:
         description = f"'{path.relative_to(vault.git_dir)}' is locked, perhaps by a git that was killed"
         age_s = _age_of(path)
@@ -53,6 +48,17 @@ def check_locks(vault: OpenVault) -> Iterator[Finding]:
                 lambda path=path, known=known: path.unlink() if _identify(path) == known else None,  # type: ignore[misc]  # as below
                 lambda path=path, known=known: _identify(path) != known,  # type: ignore[misc]  # defaults bind the loop's values
             )
+
+
+def _watch(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+    """Give the files that stay what they are for LOCK_HELD_S."""
+    found = {path: _identify(path) for path in paths}
+    held = {path: known for path, known in found.items() if known is not None}
+    until = time.monotonic() + LOCK_HELD_S
+    while held and time.monotonic() < until:
+        time.sleep(0.05)
+        held = {path: known for path, known in held.items() if _identify(path) == known}
+    return held
 
 
 def _identify(path: Path) -> tuple[int, int] | None:
@@ -80,8 +86,8 @@ def check_leftovers(vault: OpenVault) -> Iterator[Finding]:
     pack_dir = vault.git_dir / "objects" / "pack"
     try:
         found = [path for path in pack_dir.iterdir() if path.name.startswith(("tmp_", ".tmp")) or is_left_hold(path)]
-        lost = [(path, "no index") for path in pack_dir.iterdir() if is_without_index(path) and _is_stale(path)]
-        lost += [(path, "a damaged index") for path in pack_dir.glob("pack-*.pack") if is_index_damaged(path)]
+        lone = [path for path in _watch(filter(is_without_index, pack_dir.iterdir())) if is_without_index(path)]
+        damaged = [path for path in pack_dir.glob("pack-*.pack") if is_index_damaged(path)]
     except OSError as error:
         yield finding(
             "objects.unreadable",
@@ -89,11 +95,19 @@ def check_leftovers(vault: OpenVault) -> Iterator[Finding]:
             "Check the permissions of the vault.",
         )
         return
-    for path, what in lost:
+    for path in lone:
+        yield fixable(
+            "objects.pack_without_index",
+            f"'{path.name}' has no index, so that nothing finds what it holds",
+            f"Make the index with `git index-pack {shlex.quote(str(path))}`.",
+            lambda path=path: index_pack(vault.git_dir, path),  # type: ignore[misc]  # a default binds the loop's value
+            lambda path=path: not is_without_index(path),  # type: ignore[misc]  # as above
+        )
+    for path in damaged:
         index, pack = (shlex.quote(str(path.with_suffix(suffix))) for suffix in (".idx", ".pack"))
         yield finding(
             "objects.pack_without_index",
-            f"'{path.name}' has {what}, so that nothing finds what it holds",
+            f"'{path.name}' has a damaged index, so that nothing finds what it holds",
             f"Make the index with `rm -f {index} && git index-pack {pack}`.",
             severity="warning",
         )
