@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, Vault, faults
-from avfs_git.workspace.upkeep.checks import forks, objects
+from avfs_git.workspace.upkeep.checks import forks, logs, objects
+from avfs_git.workspace.upkeep.checks.findings import Finding
+from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.faults import git
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout")]
@@ -137,3 +139,31 @@ def test_what_others_are_doing_is_no_problem(
 
     assert done
     assert [problem.description for problem in report.problems] == []
+
+
+def test_a_problem_whose_numbers_change_meanwhile_is_told(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log was cut short, and another process goes on between the two looks: the operation that it ends with is new."""
+    log = vault.path / "avfs" / "oplog"
+    with Avfs(tmp_path / "home") as avfs:
+        other = avfs.open_vault("v")
+        older = log.read_bytes()
+        for content in (b"3", b"4"):
+            other.workspace("work").write("file", content)
+            other.workspace("work").checkpoint()
+    os.truncate(log, len(older))
+    with Avfs(tmp_path / "home") as avfs:
+        other, done = avfs.open_vault("v"), []
+        real = logs._check_log_end
+
+        def go_on(core: OpenVault) -> Iterator[Finding]:
+            yield from real(core)
+            if not done:
+                done.append(other.fork("new"))
+
+        monkeypatch.setattr(logs, "_check_log_end", go_on)
+        problems = vault.doctor().problems
+
+    assert done
+    assert [problem.code for problem in problems] == ["log.cut_short"]

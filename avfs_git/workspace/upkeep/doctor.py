@@ -60,12 +60,8 @@ def _find_lasting(name: str, look: Callable[[], Iterator[Finding]]) -> list[Find
     found = _look(name, look)
     if all(each.problem.severity == "note" for each in found):
         return found
-    again = {(each.problem.code, each.problem.description) for each in _look(name, look)}
-    return [
-        each
-        for each in found
-        if each.problem.severity == "note" or (each.problem.code, each.problem.description) in again
-    ]
+    again = {each.key for each in _look(name, look)}
+    return [each for each in found if each.problem.severity == "note" or each.key in again]
 
 
 def _look(name: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -75,7 +71,7 @@ def _look(name: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
     except (OSError, HostError, InvalidName, VaultError, WorkspaceError) as error:
         told = HostError(f"use '{error.filename}'", error) if isinstance(error, OSError) else error
         remedy = told.hint or "Mend what the message names, then run `avfs doctor` again."
-        found.append(finding(told.code, f"the check of the {name} ended early: {told.message}", remedy))
+        found.append(finding(told.code, f"the check of the {name} ended early: {told.message}", remedy, place=name))
     return found
 
 

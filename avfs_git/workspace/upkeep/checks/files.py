@@ -87,6 +87,7 @@ def check_commits(vault: OpenVault) -> Iterator[Finding]:
             lambda: own.mend(list_unnoted(vault)),
             lambda: _is_table(own) and not list_unnoted(vault),
             severity="error",
+            place="avfs/commits",
         )
 
 

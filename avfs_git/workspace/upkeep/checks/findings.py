@@ -19,11 +19,18 @@ class Finding:
     problem: Problem
     repair: Callable[[], object] | None = None
     is_mended: Callable[[], bool] | None = None
+    place: str = ""
+    """Where the problem is; its description says so where this is empty."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What a second look finds again of it: others may have changed a number in its description."""
+        return self.problem.code, self.place or self.problem.description
 
 
-def finding(code: str, description: str, remedy: str, *, severity: Severity = "error") -> Finding:
+def finding(code: str, description: str, remedy: str, *, severity: Severity = "error", place: str = "") -> Finding:
     """Make the finding of a problem that its user has to mend."""
-    return Finding(Problem(code, severity, description, remedy))
+    return Finding(Problem(code, severity, description, remedy), place=place)
 
 
 def fixable(
@@ -34,9 +41,10 @@ def fixable(
     is_mended: Callable[[], bool],
     *,
     severity: Severity = "warning",
+    place: str = "",
 ) -> Finding:
     """Make the finding of a problem that the doctor can mend, and how to tell whether it has."""
-    return Finding(Problem(code, severity, description, remedy, fixable=True), repair, is_mended)
+    return Finding(Problem(code, severity, description, remedy, fixable=True), repair, is_mended, place)
 
 
 def removable(code: str, path: Path, description: str, remedy: str) -> Finding:

@@ -6,6 +6,7 @@ workspace in use is noted as such. Called by the doctor.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -78,6 +79,7 @@ def check_worktrees(vault: OpenVault, open_workspace: Opener) -> Iterator[Findin
                 "worktree.bad_index",
                 f"git's index '{index.relative_to(vault.git_dir)}' cannot be read, and gc deletes nothing: {error}",
                 f"Move '{index}' elsewhere, and run `git reset` in that tree: what is staged goes, the files stay.",
+                place=os.fspath(index),
             )
 
 
@@ -130,6 +132,7 @@ def check_forks(vault: OpenVault) -> Iterator[Finding]:
                 "fork.damaged",
                 f"the head of '{fork}' cannot be read: {error.message}",
                 f"Restore an older state of '{fork}'.",
+                place=fork,
             )
             continue
         for oid in {commit.sidecar, vault.refs.list(SIDECARS + fork).get(SIDECARS + fork)} - {None}:
@@ -177,12 +180,14 @@ def check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: bo
                 error.code,
                 f"the workspace of '{fork}' cannot be captured: {error.message}",
                 error.hint or "Look at the file named.",
+                place=fork,
             )
         else:
             for warning in compared.captured.warnings:
                 if warning.code not in _AS_MEANT:
-                    what = f"in '{fork}', {warning.message}"
-                    yield finding(warning.code, what, _REMEDIES.get(warning.code, _REMEDY), severity="warning")
+                    what, place = f"in '{fork}', {warning.message}", f"{fork} {warning.path!r}"
+                    remedy = _REMEDIES.get(warning.code, _REMEDY)
+                    yield finding(warning.code, what, remedy, severity="warning", place=place)
 
 
 def _put_lost_away(vault: OpenVault, layout: WorkspaceLayout) -> None:

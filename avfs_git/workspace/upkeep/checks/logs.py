@@ -24,6 +24,7 @@ def check_log(vault: OpenVault) -> Iterator[Finding]:
             "older ones",
             "What the operations saved is reachable all the same: `avfs checkpoint restore` brings a state back.",
             severity="warning",
+            place="log",
         )
     elif (
         vault.layout.format.exists()
@@ -57,6 +58,7 @@ def _check_log_end(vault: OpenVault) -> Iterator[Finding]:
             f"Copy '{vault.layout.oplog}' from a newer backup. `avfs audit` tells what was done; what it saved is "
             f"reachable by its id: `git for-each-ref {KEPT}`.",
             severity="warning",
+            place="log",
         )
 
 
