@@ -156,6 +156,7 @@ def test_a_dry_run_tells_and_changes_nothing(vault: Vault) -> None:
 
     assert (told.operations, told.workspaces, told.refs) == (result.operations, result.workspaces, result.refs)
     assert told.objects == result.objects
+    assert (told.packs_before, told.packs_after) == (result.packs_before, result.packs_after)
     assert told.dry_run
     assert told.forks == result.forks == ("gone",)
     assert told.freed_bytes is not None
@@ -188,8 +189,10 @@ def test_prune_forgets_by_number_age_and_size(vault: Vault) -> None:
 def test_what_is_young_stays_with_all_that_it_reaches(vault: Vault) -> None:
     """What nothing reaches goes when it is old enough, and not before, also if it lay in a pack with other things."""
     before = objects(vault)
+    told = vault.gc(keep_days=0, keep_operations=1, grace_days=1, dry_run=True)
     result = vault.gc(keep_days=0, keep_operations=1, grace_days=1)
 
+    assert (told.waiting, told.packs_after) == (result.waiting, result.packs_after)
     assert result.objects == 0
     assert result.waiting
     assert objects(vault) >= before

@@ -167,20 +167,23 @@ def survey(
     tips = {oid for oid in (*roots, *refs, *_read_git_files(store.git_dir)) if store.exists(oid)}
     reached = _list_partly(store, tips, kept) if lazy else _list_reachable(store, tips)
     unreached = _find_unreached(store, old, reached)
-    swept = Swept(len(old) + len(kept), min(1, len(old)) + len(kept))
+    spared = _find_spared(store, unreached, tips, before_s)
+    swept = Swept(len(old) + len(kept), len(kept) + bool(_list_here(store, old, reached, kept)))
+    swept.packs_after += bool(_choose_carried(unreached, spared, before_s))
     for pack, lost in unreached.packs.items():
-        if lost and pack.path.stat().st_mtime < before_s:
-            swept.dropped += len(lost)
+        going = [] if pack.path.stat().st_mtime >= before_s else [oid for oid in lost if oid not in spared]
+        swept.packs_after += bool(lost) and not going and len(lost) == pack.index.count
+        swept.waiting += len(lost) - len(going)
+        if going:
+            swept.dropped += len(going)
             sizes = _measure_entries(pack)
-            swept.dropped_bytes += sum(sizes[oid] for oid in lost)
-        else:
-            swept.waiting += len(lost)
-    for path in unreached.loose.values():
+            swept.dropped_bytes += sum(sizes[oid] for oid in going)
+    for oid, path in unreached.loose.items():
         found = path.stat()
-        is_old = found.st_mtime < before_s
-        swept.dropped += is_old
-        swept.dropped_bytes += found.st_blocks * 512 * is_old
-        swept.waiting += not is_old
+        is_going = found.st_mtime < before_s and oid not in spared
+        swept.dropped += is_going
+        swept.dropped_bytes += found.st_blocks * 512 * is_going
+        swept.waiting += not is_going
     return swept
 
 
@@ -479,19 +482,26 @@ def _find_spared(store: ObjectStore, unreached: _Unreached, tips: set[Oid], befo
     return _list_reachable(store, young, without=tips, whole=False) if young else young
 
 
-def _carry(store: ObjectStore, unreached: _Unreached, spared: set[Oid], before_s: float) -> set[Oid]:
-    """Move unreachable objects that are still within the grace time from mixed packs into a pack of their own."""
+def _choose_carried(unreached: _Unreached, spared: set[Oid], before_s: float) -> dict[Pack, set[Oid]]:
+    """Choose what of packs stays though nothing reaches it, where other objects of the pack do not stay there."""
     taken: dict[Pack, set[Oid]] = {}
-    mtime_s = before_s
     for pack, lost in unreached.packs.items():
         with suppress(FileNotFoundError):
-            touched_s = pack.path.stat().st_mtime
-            staying = set(lost) if touched_s >= before_s else spared.intersection(lost)
+            staying = set(lost) if pack.path.stat().st_mtime >= before_s else spared.intersection(lost)
             if 0 < len(staying) < pack.index.count:
                 taken[pack] = staying
-                mtime_s = max(mtime_s, touched_s)
+    return taken
+
+
+def _carry(store: ObjectStore, unreached: _Unreached, spared: set[Oid], before_s: float) -> set[Oid]:
+    """Move unreachable objects that are still within the grace time from mixed packs into a pack of their own."""
+    taken = _choose_carried(unreached, spared, before_s)
     carried = set[Oid]().union(*taken.values())
     if carried:
+        mtime_s = before_s
+        for pack in taken:
+            with suppress(FileNotFoundError):
+                mtime_s = max(mtime_s, pack.path.stat().st_mtime)
         made = _write_pack(store, carried, [], revs=False, mtime_s=mtime_s)
         if made is None or not carried <= set(made.index.oids()):
             raise GitFailed("pack-objects", "it left objects out")
