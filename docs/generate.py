@@ -262,7 +262,7 @@ PROBLEMS = {
     "objects.bad_list": "A commit-graph or multi-pack-index is damaged, which git makes of objects. Repair: remove it.",
     "objects.fsck": "`git fsck` reports a damaged or missing object.",
     "objects.leftover": "A temporary file of a dead process. Repair: remove it.",
-    "objects.pack_without_index": "A pack has no index, or a damaged one, so its objects are not found.",
+    "objects.pack_without_index": "A pack has no index, or a damaged one, so its objects are not found. Repair, without one: git makes it.",
     "audit.unreadable": "The audit log cannot be read by this user, and was not checked.",
     "objects.unreadable": "The directory of packs cannot be read.",
     "ref.damaged": "A ref cannot be read, or names a missing object. Repair, if the log has one: its last value.",

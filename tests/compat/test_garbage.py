@@ -558,6 +558,22 @@ def test_the_doctor_makes_the_index_of_a_pack_that_has_none(vault: Vault, monkey
         assert (problem.code, problem.fixed) == ("objects.pack_without_index", False)
 
 
+@pytest.mark.parametrize("grace_days", [0, 1])
+def test_a_directory_with_the_name_of_an_object_is_none(vault: Vault, grace_days: int) -> None:
+    """It is in the way of no collection; git fails on it, so the doctor names it."""
+    place = vault.path / "objects" / "ab" / ("c" * 38)
+    place.mkdir(parents=True)
+    before = read_states(vault)
+    assert gc(vault, grace_days=grace_days, dry_run=True).warnings == ()
+    assert gc(vault, grace_days=grace_days).warnings == ()
+    told = [each for each in vault.doctor(repair=True).problems if each.code == "vault.no_file"]
+
+    assert [f"'{place}'" in each.remedy for each in told] == [True]
+    place.rmdir()
+    assert read_states(vault) == before
+    check_vault(vault)
+
+
 def test_the_doctor_gives_no_ref_what_is_gone(vault: Vault) -> None:
     """Where the commit of a branch is missing, each repair that is offered can be done."""
     _remove_object(vault.path, git(vault.path, "rev-parse", "child").strip())

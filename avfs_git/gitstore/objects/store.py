@@ -72,11 +72,21 @@ def wrong_kind(oid: Oid, found: int, expected: int) -> ObjectCorrupt:
 
 def list_loose(objects_dir: Path) -> Iterator[Oid]:
     """List the objects that are files of their own."""
+    for entry in _scan_loose(objects_dir):
+        if not entry.is_dir():
+            yield oid_of(os.path.basename(os.path.dirname(entry.path)) + entry.name)
+
+
+def list_no_loose(objects_dir: Path) -> list[Path]:
+    """List the directories that have the name of a loose object: git fails on each, and avfs passes over it."""
+    return [Path(entry.path) for entry in _scan_loose(objects_dir) if entry.is_dir()]
+
+
+def _scan_loose(objects_dir: Path) -> Iterator[os.DirEntry[str]]:
     with suppress(FileNotFoundError):
         for directory in sorted(filter(_LOOSE_DIRECTORY.fullmatch, os.listdir(objects_dir))):
-            with suppress(NotADirectoryError, FileNotFoundError):
-                for name in filter(_LOOSE_NAME.fullmatch, os.listdir(objects_dir / directory)):
-                    yield oid_of(directory + name)
+            with suppress(NotADirectoryError, FileNotFoundError), os.scandir(objects_dir / directory) as entries:
+                yield from [entry for entry in entries if _LOOSE_NAME.fullmatch(entry.name)]
 
 
 def _weigh_tree(tree: Tree) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from avfs_git.errors import GitFailed, HostError
 from avfs_git.gitstore.gitcommand import find_bad_lists, fsck, index_pack
 from avfs_git.gitstore.objects.packs import is_index_damaged, is_left_hold, is_without_index
+from avfs_git.gitstore.objects.store import list_no_loose
 from avfs_git.paths import show_path
 from avfs_git.workspace.upkeep.checks.findings import Finding, finding, fixable, removable
 from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
@@ -110,6 +111,12 @@ def check_leftovers(vault: OpenVault) -> Iterator[Finding]:
             f"'{path.name}' has a damaged index, so that nothing finds what it holds",
             f"Make the index with `rm -f {index} && git index-pack {pack}`.",
             severity="warning",
+        )
+    for path in list_no_loose(pack_dir.parent):
+        yield finding(
+            "vault.no_file",
+            f"'{path.relative_to(vault.git_dir)}' is a directory with the name of an object, and git fails on it",
+            f"Move '{path}' elsewhere.",
         )
     for path in found:
         if _is_stale(path):
