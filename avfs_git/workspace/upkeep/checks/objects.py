@@ -23,7 +23,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 STALE_AFTER_S = 3600
 """Temporary files of packs, and locks, may belong to a process that is alive; older ones do not."""
 LOCK_HELD_S = 2.0
-"""git holds a lock for a moment, and a pack has no index for a moment; one that stays so for so long is reported."""
+"""git holds a lock for a moment, and a pack comes a moment before its index: what lasts longer is reported."""
 
 
 def check_locks(vault: OpenVault) -> Iterator[Finding]:
