@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import Avfs, Vault, faults
+from avfs_git import Avfs, Vault, Workspace, faults
 from avfs_git.workspace.upkeep.checks import forks, logs, objects
 from avfs_git.workspace.upkeep.checks.findings import Finding
 from avfs_git.workspace.vault.vault import OpenVault
@@ -154,7 +154,8 @@ def test_a_problem_whose_numbers_change_meanwhile_is_told(
             other.workspace("work").checkpoint()
     os.truncate(log, len(older))
     with Avfs(tmp_path / "home") as avfs:
-        other, done = avfs.open_vault("v"), []
+        other = avfs.open_vault("v")
+        done: list[Workspace] = []
         real = logs._check_log_end
 
         def go_on(core: OpenVault) -> Iterator[Finding]:
