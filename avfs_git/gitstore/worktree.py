@@ -29,7 +29,7 @@ from avfs_git import faults
 from avfs_git.errors import HostError, NotAVault
 from avfs_git.gitstore.config.gitconfig import is_true, read_config
 from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
-from avfs_git.gitstore.formats.index import BadIndex, GitIndex
+from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, find_cached_tree
 from avfs_git.gitstore.formats.reflog import Logged, format_move, is_made_inside, parse_log
 from avfs_git.gitstore.indexmarks import look_for_marks
 from avfs_git.gitstore.refs.refs import RefStore
@@ -65,7 +65,7 @@ _NO_COMMIT = b"0" * 40
 _REASON = b"avfs shows this tree when it is mounted\n"
 _OID = compiled(rb"[0-9a-f]{40}")
 _LOCK_WAIT_S = 1.0
-_REFLOG_TAIL = 1 << 20
+_END_BYTES = 1 << 20
 
 
 class IndexBusy(Exception):
@@ -330,6 +330,10 @@ class Worktree:
             except FileNotFoundError:
                 return None
 
+    def read_cached_tree(self) -> CachedTree | None:
+        """Read which tree the index says that its entries make up; None if its last MiB does not tell."""
+        return find_cached_tree(_read_end(self.index))
+
     def read_entries(self, read_tree: ReadTree, data: bytes | None = None) -> GitIndex | None:
         """Read all entries of the index, or of what `read_index` gave of it; None without an index.
 
@@ -554,13 +558,16 @@ def list_half_made(git_dir: Path) -> list[Path]:
 
 def read_log(path: Path) -> list[Logged]:
     """List the lines of a git log file, the oldest first; empty without a file."""
+    return parse_log(_read_end(path))
+
+
+def _read_end(path: Path) -> bytes:
     try:
         with open_plain_file(path) as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _REFLOG_TAIL))
-            log = file.read()
-    except (OSError, NotAVault):  # without a log nothing is known
-        return []
-    return parse_log(log)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _END_BYTES))
+            return file.read()
+    except (OSError, NotAVault):  # without the file nothing is known
+        return b""
 
 
 def append_log(git_dir: Path, ref: str, old: Oid | None, new: Oid, message: str) -> None:

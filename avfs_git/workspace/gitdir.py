@@ -30,12 +30,14 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from avfs_git.errors import HostError
 from avfs_git.faults import reach
 from avfs_git.gitstore.bounds import Bound
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
+from avfs_git.gitstore.compare.walk import first_parents
 from avfs_git.gitstore.formats.index import (
     NO_STAT,
     BadIndex,
@@ -52,6 +54,7 @@ from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.repository import read_shallow
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.worktree import IndexBusy
 from avfs_git.host.files.closing import closing_fd
@@ -73,7 +76,7 @@ from avfs_git.workspace.vault.gitmoves import GIT_LINK, is_link_removed, open_wo
 _LOG = LazyLogger(__name__)
 _TRIES = 3
 _PASSED_MAX = 100
-"""So many of the last lines of git's log tell by which commits a branch has come."""
+"""So many of the last lines of git's log, and of the last commits, tell by which commits a branch has come."""
 
 
 def _put_back(mounted: MountedTree, content: bytes) -> None:
@@ -214,7 +217,7 @@ class GitDir:
         """
         moves = {change.path: _as_move(change) for change in changes}
         there = self._tree(head)
-        for tree in self._list_passed(basis):
+        for tree in self._list_passed(basis, head):
             for path, (old, new) in find_differences(self.opened.vault.store, tree, there).items():
                 if _is_as(index, path, old) and not (path in moves and _is_as(index, path, moves[path].old)):
                     moves[path] = Move(path, old, new)
@@ -234,10 +237,10 @@ class GitDir:
             pack.finish()
         return list(followed.values())
 
-    def _list_passed(self, basis: Oid | None) -> list[Oid]:
-        """List the trees of the commits at which git's log has the branch after another, newest first.
+    def _list_passed(self, basis: Oid | None, head: Oid | None) -> list[Oid]:
+        """List the trees of the commits by which the branch came from one to another, newest first.
 
-        Git does not log where avfs has moved it, so that the log may lead to no commit in between.
+        Git's log says where git had the branch, and not where avfs has moved it; these are in the branch's history.
         """
         store, found = self.opened.vault.store, list[Oid]()
         for move in reversed(self.worktree.read_moves(HEADS + self.opened.fork)[-_PASSED_MAX:]):
@@ -246,6 +249,14 @@ class GitDir:
                     found.append(store.read_commit(at).tree)
             if basis in (move.new, move.old):
                 break
+        trees = list[Oid]()
+        if head is not None:
+            shallow = read_shallow(self.opened.vault.git_dir)
+            for at, commit in islice(first_parents(store, head, shallow), _PASSED_MAX):
+                if at == basis:
+                    found += trees
+                    break
+                trees.append(commit.tree)
         return list(dict.fromkeys(found))
 
     def _follow_moved(

@@ -956,6 +956,70 @@ def test_what_git_has_taken_out_of_history_stays_out(is_seen: bool, mounted: tup
     assert work.status().clean
 
 
+@pytest.mark.parametrize("kind", ["as it is", "version 4", "split", "of no known tree"])
+@pytest.mark.parametrize("is_mounted", [False, True])
+def test_what_git_has_taken_out_of_its_index_leaves_history(
+    kind: str, is_mounted: bool, mounted: tuple[Workspace, Path]
+) -> None:
+    """Where a rule ignores it, as with `git add -A`, though no file changes; undo of the checkpoint leaves it staged."""
+    work, tree = mounted
+    (tree / "deep/er").mkdir(parents=True)
+    secrets = {"secret.env", "deep/er/secret.env", "gone.env"}
+    for name in (*secrets, "deep/er/other"):
+        (tree / name).write_bytes(b"KEY=1\n")
+    work.checkpoint("with secrets")
+    (tree / ".gitignore").write_text("*.env\n")
+    work.checkpoint("rule")
+    if kind == "of no known tree":
+        git_in(tree, "read-tree", "--empty")
+        git_in(tree, "add", ".gitignore", "file", "more")
+    else:
+        kinds = {"version 4": ["--index-version", "4"], "split": ["--split-index"]}
+        git_in(tree, "update-index", *kinds.get(kind, ["--refresh"]))
+        git_in(tree, "rm", "-q", "--cached", "deep/er/other", *secrets)
+    (tree / "gone.env").unlink()
+    session = work.vault.find_session("main")
+    assert session is not None
+    if not is_mounted:
+        session.unmount()
+
+    before = work.status()
+    assert {change.path.decode() for change in before.changed_files} == secrets
+    made = work.checkpoint("no secrets")
+
+    assert work.read("secret.env") == work.read("deep/er/secret.env") == b"KEY=1\n"
+    assert {change.path for change in made.sidecar_changed} == {b"secret.env", b"deep/er/secret.env"}
+    held = git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+    assert set(held) == {".gitignore", "deep/er/other", "file", "more"}
+    assert work.status().clean
+    work.undo()
+    assert work.status().changed_files == before.changed_files
+
+
+@pytest.mark.parametrize("how", ["add", "restore"])
+def test_what_git_has_taken_out_of_its_index_can_come_back(how: str, mounted: tuple[Workspace, Path]) -> None:
+    """By avfs, after the checkpoint without it: git's index follows, so that the next checkpoint has it still."""
+    work, tree = mounted
+    (tree / "secret.env").write_bytes(b"KEY=1\n")
+    work.checkpoint("with it")
+    (tree / ".gitignore").write_text("*.env\n")
+    rule = work.checkpoint("rule").checkpoint
+    assert rule is not None
+    git_in(tree, "rm", "-q", "--cached", "secret.env")
+
+    if how == "add":
+        work.add("secret.env", force=True)
+    else:
+        work.checkpoint("without it")
+        work.restore(rule.id)
+
+    for name in ("three", "four"):
+        (tree / name).write_bytes(b"1\n")
+        work.checkpoint(name)
+        assert git_in(tree, "status", "--porcelain") == ""
+        assert "secret.env" in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+
+
 @pytest.mark.parametrize("how", ["abort", "undo"])
 def test_what_git_has_committed_in_a_merge_stays_in_the_files(mounted: tuple[Workspace, Path], how: str) -> None:
     """The commit stays on the branch where the merge is given up, or undone; so do its changes in the tree."""

@@ -2,6 +2,7 @@
 
 Decided here: the model. What the branch tracks stays tracked while it is there, until git takes it out; what a
 checkpoint has left beside history stays beside it, until it is added; anything else is as `git check-ignore` says.
+What git took out of its index only is out of history as soon as a rule ignores it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse"), pytest.mark.timeout(3
 _DIRECTORIES = ("d", "d/e", "d/e/g", "o", "o/p", "q")
 _NAMES = ("f.txt", "g.log", "h.o", "k")
 _RULES = ("*.log", "/o/", "d/e/", "*.o", "/q/k", "d/e/g/")
-_STEPS = ("write", "write", "write", "remove", "add", "untrack", "rules", "save", "save", "lose", "fold")
+_STEPS = ("write", "write", "write", "remove", "add", "untrack", "stage", "rules", "save", "save", "lose", "fold")
 
 
 class _Walk:
@@ -43,6 +44,8 @@ class _Walk:
         self._beside = self._list_files() - self._tracked
         self._remade = set[str]()
         """What was beside history and has been removed since the last checkpoint: made again, it may be so still."""
+        self._staged = set[str]()
+        """What is in history and not in git's index."""
 
     def step(self) -> None:
         """Do something."""
@@ -74,11 +77,22 @@ class _Walk:
 
     def _untrack(self) -> object:
         self._save()
-        path = self._choose(self._tracked - {".gitignore"})
+        path = self._choose(self._tracked - self._staged - {".gitignore"})
         if path is not None:
+            self._staged.clear()  # is committed, too
             result = self._work.exec(shell=f"git rm -q --cached {path} && git commit -q -m untrack")
             assert result.exit_code == 0, result
             self._take()
+        return path
+
+    def _stage(self) -> object:
+        self._save()
+        path = self._choose(self._tracked - self._staged - {".gitignore"})
+        if path is not None:
+            self._staged.add(path)
+            result = self._work.exec(shell=f"git rm -q --cached {path}")
+            assert result.exit_code == 0, result
+            self._check()
         return path
 
     def _rules(self) -> object:
@@ -108,12 +122,14 @@ class _Walk:
     def _check(self) -> None:
         there, tracked = self._list_files(), self._list_tracked()
         unclear = self._remade - (ignored := self._list_ignored(there))
-        wanted = {path for path in there if path in self._tracked or (path not in self._beside and path not in ignored)}
-        assert tracked - unclear == wanted - unclear, (sorted(tracked ^ wanted), self.log)
+        kept = self._tracked - (self._staged & ignored)
+        wanted = {path for path in there if path in kept or (path not in self._beside and path not in ignored)}
+        assert tracked - unclear == wanted - unclear, f"{sorted(tracked ^ wanted)} {self.log}"
         self._take()
 
     def _take(self) -> None:
         self._tracked = self._list_tracked()
+        self._staged &= self._tracked
         self._beside = (self._beside | self._list_files()) - self._tracked
         self._remade = set[str]()
 

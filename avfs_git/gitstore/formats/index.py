@@ -432,6 +432,15 @@ class CachedTree:
             here = here.below.get(name)
 
 
+def find_cached_tree(end: bytes) -> CachedTree | None:
+    """Find the extension `TREE` in the end of an index, without its entries; None if it is not there."""
+    try:
+        extensions = _parse_extensions(end[end.rindex(b"TREE") : -_CHECKSUM], frozenset())
+        return parse_cached_tree(extensions[b"TREE"])
+    except (KeyError, ValueError):  # a directory may have such a name, and the index be any kind
+        return None
+
+
 def parse_cached_tree(data: bytes) -> CachedTree:
     """Read the extension `TREE`."""
     top = CachedTree()

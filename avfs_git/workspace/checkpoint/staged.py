@@ -1,9 +1,10 @@
 """What git was told to add in a fork's live tree.
 
-Decided here: a path in git's index was added, staged or committed, and is no longer beside history. A capture asks only
-about files that are beside history and that no rule ignores. The first such question reads the index, whose length is
-that of the tree; it is in memory for one capture. Called with the workspace locked; only reads. `list_staged` finds
-what only the index has, for the end of a fork.
+Decided here: a path in git's index was added, staged or committed, and is no longer beside history; what git took out
+of it (`git rm --cached`) leaves history with the next capture, if an ignore rule names it. A capture asks about the
+first only for files that are beside history and that no rule ignores. The first such question reads the index, whose
+length is that of the tree; it is in memory for one capture. Called with the workspace locked; only reads. `list_staged`
+finds what only the index has, for the end of a fork.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from avfs_git.gitstore.indexmarks import look_for_marks
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import Oid, TreePath
+from avfs_git.workspace.capture.placing import IgnoreRules
 from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -59,6 +61,44 @@ class StagedPaths:
             return frozenset(index.paths) if index is not None else frozenset()
         except BadIndex:  # git itself will say so, and a file that stays out of history is not lost
             return frozenset()
+
+
+def list_removed(vault: OpenVault, fork: str, tree: Oid, rules: IgnoreRules) -> frozenset[TreePath]:
+    """List the files of the branch's tree that git was told to take out of history in a fork's live tree.
+
+    Only ignored files: `git add -A` adds others again. Nothing where the index is not of the
+    branch's commit. Costs reading the end of the index, and trees in which something is staged; all of both where the
+    index does not say in which.
+    """
+    worktree = open_worktree(vault, fork)
+    if not worktree.has_index or worktree.find_head() is not None or worktree.basis()[0]:
+        return frozenset()
+    known = worktree.read_cached_tree()
+    if known is not None and known.oid == tree:
+        return frozenset()
+    found = _list_files(vault, tree, known)
+    if known is not None:
+        found = (path for path in found if rules.is_ignored(path, is_dir=False))
+    removed = frozenset(found)
+    try:
+        index = worktree.read_entries(vault.store.read_tree) if removed else None
+    except BadIndex:
+        return frozenset()
+    return removed.difference(map(TreePath, index.paths)) if index is not None else frozenset()
+
+
+def _list_files(vault: OpenVault, tree: Oid, known: CachedTree | None) -> Iterator[TreePath]:
+    """Yield the files of a tree in directories that may not be as an index has them."""
+    waiting = [(b"", tree, known)]
+    while waiting:
+        prefix, here, node = waiting.pop()
+        if node is not None and node.oid == here:
+            continue
+        for name, (mode, oid) in vault.store.read_tree(here).items():
+            if mode == MODE_TREE:
+                waiting.append((prefix + name + b"/", oid, node.below.get(name) if node is not None else None))
+            elif mode != MODE_GITLINK:
+                yield TreePath(prefix + name)
 
 
 def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, Entry]:
