@@ -63,6 +63,7 @@ _UNDER_WAY = {
 _NEW_INDEX = "index.avfs"
 _NO_COMMIT = b"0" * 40
 _REASON = b"avfs shows this tree when it is mounted\n"
+_WHOLE_MARK = compiled(rb"refs/[^\n]+\n(aside\n)?")
 _OID = compiled(rb"[0-9a-f]{40}")
 _LOCK_WAIT_S = 1.0
 _END_BYTES = 1 << 20
@@ -108,7 +109,7 @@ class Worktree:
         """
         with host_errors(f"make '{self.path}'"):
             if self.path.is_dir():
-                self._note_aside()
+                self._note_aside(ref)
                 self._fill(self.path, ref, directory)
             else:  # out of git's sight, so that it never finds half of one
                 staging = self.git_dir / _STAGING / self.path.name
@@ -137,7 +138,7 @@ class Worktree:
             "HEAD": b"ref: " + os.fsencode(ref) + b"\n",
             _MARK: os.fsencode(ref) + b"\n",
         }
-        is_aside = _read(place / _MARK).endswith(_ASIDE)
+        is_aside = _may_be_aside(_read(place / _MARK))
         for name, data in wanted.items():
             held = _read(place / name)
             is_of_git = name == "HEAD" and _is_head(held) and (held.startswith(b"ref: ") or not is_aside)
@@ -165,19 +166,16 @@ class Worktree:
                 write_file_atomically(self.path / name, data, mode=self._mode() & 0o666, durable=False)
                 faults.reach("worktree.stepping_aside")
 
-    def _note_aside(self) -> None:
+    def _note_aside(self, ref: str) -> None:
         """Note for which commit the index was made, where the branch was moved while the tree stood aside."""
         made_for = self._aside_at()
-        if made_for is not None and self.has_index:
-            ref = os.fsdecode(self._read(_MARK).removesuffix(_ASIDE))
-            if RefStore(self.git_dir, recover=False).read(ref) != made_for:
-                self.note_move(made_for)
+        if made_for is not None and self.has_index and RefStore(self.git_dir, recover=False).read(ref) != made_for:
+            self.note_move(made_for)
 
     def _aside_at(self) -> Oid | None:
         """Tell at which commit the branch was when the tree stepped aside; None if it has not."""
         held = self._read("HEAD").strip()
-        is_aside = self._read(_MARK).endswith(_ASIDE) and _OID.fullmatch(held)
-        return oid_of(held) if is_aside else None
+        return oid_of(held) if _may_be_aside(self._read(_MARK)) and _OID.fullmatch(held) else None
 
     def _read(self, name: str) -> bytes:
         return _read(self.path / name)
@@ -199,12 +197,10 @@ class Worktree:
 
         Return None if it is on the branch of the tree.
         """
-        held, (ref, _, rest) = self._read("HEAD"), self._read(_MARK).partition(b"\n")
-        if (
-            not _is_head(held)
-            or held.strip() == b"ref: " + ref
-            or (rest == _ASIDE[1:] and _OID.fullmatch(held.strip()))
-        ):
+        held, mark = self._read("HEAD"), self._read(_MARK)
+        ref, _, rest = mark.partition(b"\n")
+        is_own = held.strip() == b"ref: " + ref or (rest and _OID.fullmatch(held.strip()))
+        if is_own or not _is_head(held) or not _WHOLE_MARK.fullmatch(mark):
             return None
         return os.fsdecode(held.removeprefix(b"ref:").strip())
 
@@ -257,8 +253,9 @@ class Worktree:
 
     def follow_rename(self, ref: str) -> None:
         """Say that the tree is of a branch, to which its own was renamed; does nothing where it is so."""
-        own, _, rest = self._read(_MARK).partition(b"\n")
-        if not own or own == os.fsencode(ref):
+        mark = self._read(_MARK)
+        own, _, rest = mark.partition(b"\n")
+        if not _WHOLE_MARK.fullmatch(mark) or own == os.fsencode(ref):
             return
         mode = self._mode() & 0o666
         with host_errors(f"write '{self.path}'"):
@@ -445,6 +442,11 @@ def _age(path: Path) -> float:
         return 0.0
 
 
+def _may_be_aside(mark: bytes) -> bool:
+    """Tell whether a mark says that its tree stands aside, or is damaged and may have said so."""
+    return mark.endswith(_ASIDE) or not _WHOLE_MARK.fullmatch(mark)
+
+
 def _is_head(data: bytes) -> bool:
     return data.startswith((b"ref: refs/", *[b"%x" % digit for digit in range(16)]))
 
@@ -544,7 +546,7 @@ def read_heads_beside(git_dir: Path, since_ns: int) -> list[Logged]:
 
 
 def list_half_made(git_dir: Path) -> list[Path]:
-    """List our directories below `worktrees/` that git takes for damaged: a process died, or a power cut took files."""
+    """List our directories below `worktrees/` that are damaged: a process died, or a power cut took files."""
     return [
         place
         for place in map(Path, list_worktree_dirs(git_dir))
@@ -552,6 +554,7 @@ def list_half_made(git_dir: Path) -> list[Path]:
         and not (
             all(_read(place / name).strip(b"\0") for name in ("gitdir", "commondir"))
             and _is_head(_read(place / "HEAD"))
+            and _WHOLE_MARK.fullmatch(_read(place / _MARK))
         )
     ]
 

@@ -662,6 +662,36 @@ def test_the_doctor_completes_a_working_tree_with_an_index(
     assert git(place, "rev-parse", "HEAD") == git(vault.path, "rev-parse", "refs/heads/work")
 
 
+@pytest.mark.parametrize("left", [b"", bytes(22), b"r", b"refs/heads/wo", b"refs/heads/work", b"refs/heads/work\nas"])
+@pytest.mark.parametrize("mends", ["doctor", "mount", "rename"])
+def test_the_damaged_mark_of_a_working_tree_is_named_and_mended(
+    vault: Vault, tmp_path: Path, left: bytes, mends: str
+) -> None:
+    """No command takes the tree for one in which git has detached HEAD, where that stood aside."""
+    tree = open_worktree(vault._core, "work")
+    tree.prepare("refs/heads/work", tmp_path / "nowhere")
+    git(tree.path, "read-tree", "work")
+    tree.step_aside()
+    (tree.path / "avfs").write_bytes(left)
+
+    assert tree.find_head() is None
+    assert [problem.code for problem in vault.doctor().problems] == ["worktree.half_made"]
+    assert vault.workspace("work").status().warnings == ()
+    name = "other" if mends == "rename" else "work"
+    if mends == "rename":
+        vault.rename_fork("work", "other")
+        tree = open_worktree(vault._core, "other")
+    if mends == "mount":
+        tree.prepare("refs/heads/work", tmp_path / "nowhere")
+        assert tree.branch() == "refs/heads/work"
+        tree.step_aside()
+    else:
+        assert [problem.fixed for problem in vault.doctor(repair=True).problems] == [True]
+    assert (tree.path / "avfs").read_bytes() == f"refs/heads/{name}\naside\n".encode()
+    assert vault.doctor().problems == ()
+    assert git(tree.path, "diff", "--cached", "--name-only") == ""
+
+
 @pytest.mark.parametrize("damage", ["empty", "half", "garbage", "directory", "link"])
 def test_the_doctor_names_an_index_for_which_gc_deletes_nothing(vault: Vault, tmp_path: Path, damage: str) -> None:
     """Without its objects gc does not know what is staged; the doctor says which it is, and what to do."""

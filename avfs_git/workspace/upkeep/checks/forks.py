@@ -62,7 +62,7 @@ def check_worktrees(vault: OpenVault, open_workspace: Opener) -> Iterator[Findin
     for place in list_half_made(vault.git_dir):
         yield fixable(
             "worktree.half_made",
-            f"'{place.relative_to(vault.git_dir)}' is incomplete: a mount was cut short",
+            f"'{place.relative_to(vault.git_dir)}' is incomplete: a mount was cut short, or a file damaged",
             "Complete it, if it has an index; else put it into the trash of the vault: the next mount makes it again.",
             lambda place=place: _mend_worktree(vault, open_workspace, place),  # type: ignore[misc]  # a default binds the loop's value
             lambda place=place: place not in list_half_made(vault.git_dir),  # type: ignore[misc]  # as above
