@@ -234,7 +234,7 @@ class WorkspaceMerging:
         order = overlap.order_merges(self._at.core, head, found, strategy)
         if dry_run:
             planned = [found[number] for number in order]
-            results = overlap.plan_many(self._at.core, self.fork, head, planned, strategy, mode)
+            results = overlap.plan_many(self._at.core, self.fork, head, planned, strategy, mode, message)
             pairs = zip(order, results, strict=True)
             return [replace(result, warnings=(*resolved[number][1], *result.warnings)) for number, result in pairs]
         results = []

@@ -204,12 +204,13 @@ def plan_many(
     sources: Sequence[tuple[str, Oid]],
     strategy: MergeStrategy,
     mode: MergeMode,
+    message: str | None,
 ) -> list[MergeResult]:
     """Tell what merging several sources, one after the other, would do. Nothing is written."""
     writer = DryWriter(vault.store)
     found: list[MergeResult] = []
     for name, oid in sources:
-        options = MergeOptions(name, strategy, mode)
+        options = MergeOptions(name, strategy, mode, message)
         merged = merge_in_memory(writer, target, oid, options, target=fork)
         found.append(describe_merge(writer, fork, target, oid, merged, options))
         target = add_merge(writer, vault.signature(), target, oid, merged, options)

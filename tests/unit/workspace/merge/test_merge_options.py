@@ -51,6 +51,8 @@ def test_a_message_without_a_commit_is_told(vault: Vault, work: Workspace) -> No
     side.write("b", b"2")
     side.checkpoint()
 
+    (planned,) = work.merge_many(["side"], message="words", dry_run=True)
+    assert [warning.code for warning in planned.warnings] == ["merge.message_unused"]
     for dry_run, outcome in ((True, "fast_forward"), (False, "fast_forward"), (False, "up_to_date")):
         result = work.merge("side", message="words", dry_run=dry_run)
         codes = [warning.code for warning in result.warnings]
