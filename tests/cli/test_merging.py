@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.support.cli import Cli, Transcript
+from tests.support.faults import git
 
 Snapshot = Callable[[str, str], None]
 
@@ -187,3 +190,25 @@ def test_a_dry_run_claims_no_more_than_it_looked_at(cli: Cli, work: str) -> None
 
     assert told.text.startswith("main has all that unsaved has committed already\n")
     assert "'unsaved' has changes that are not committed" in told.stderr
+
+
+def test_the_hint_of_an_update_in_conflict_works_as_typed(cli: Cli, work: str) -> None:
+    """Off a terminal, too. The source of a merge is on the branch already where a push put it there."""
+    cli("fork", "create", "task").ok()
+    git_dir = Path(os.environ["AVFS_HOME"], "vaults", f"{work}.git")
+    cli("--fork", "task", "write", "src/main.py", "ours").ok()
+    cli("--fork", "task", "checkpoint", "save").ok()
+    ours = git(git_dir, "rev-parse", "task").strip()
+    cli("write", "src/main.py", "theirs").ok()
+    cli("checkpoint", "save").ok()
+    pushed = git(git_dir, "commit-tree", "main^{tree}", "-p", ours, "-m", "pushed").strip()
+    git(git_dir, "update-ref", "refs/heads/task", pushed)
+    cli("--fork", "task", "write", "src/main.py", "not saved").ok()
+
+    told = cli("update", "task")
+    assert told.status == 1
+    (command,) = [words for words in told.stderr.split("`") if words.startswith("avfs ")]
+    assert command == "avfs update task --on-conflict workspace"
+    told = cli(*command.split()[1:])
+    assert (told.status, "stopped in the files" in told.text) == (1, True)
+    assert "`avfs --fork task merge --continue`" in told.stderr

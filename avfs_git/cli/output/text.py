@@ -344,9 +344,9 @@ class TextOutput:
         name = quote_path(path)
         return f"{name}/" if node.info.kind == "directory" and path else name
 
-    def hint(self, message: str) -> None:
-        """Name a useful next command, to a person at a terminal."""
-        if self.on_terminal:
+    def hint(self, message: str, *, is_needed: bool = False) -> None:
+        """Name a useful next command, to a person at a terminal; what is needed to go on, to programs as well."""
+        if is_needed or self.on_terminal:
             self.flush()
             self._remark("hint", complete(message, self.named), "cyan")
 

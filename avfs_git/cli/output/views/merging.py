@@ -25,16 +25,16 @@ def list_conflicts(text: TextOutput, conflicts: Sequence[Conflict]) -> None:
         text.line(("C", "red"), "\t", quote_path(conflict.path), f"\t{conflict.kind.value}{where}")
 
 
-def merge(text: TextOutput, result: MergeResult | Merges | MergeAborted, *, fetched_from: str | None = None) -> None:
+def merge(text: TextOutput, result: MergeResult | Merges | MergeAborted) -> None:
     """Say what was merged, or would be, or what is in the way."""
     if isinstance(result, MergeResult):
-        _merge(text, result, fetched_from)
+        merge_one(text, result)
         return
     if "aborted" in result:
         _gave_up(text, result, "merge")
         return
     for one in result["merges"]:
-        _merge(text, one)
+        merge_one(text, one)
 
 
 def _gave_up(text: TextOutput, result: MergeAborted, what: str) -> None:
@@ -50,7 +50,10 @@ def _say_saved(text: TextOutput, result: MergeResult | RewriteResult) -> None:
         text.line("Saved uncommitted changes as ", text.id(result.saved))
 
 
-def _merge(text: TextOutput, result: MergeResult, fetched_from: str | None = None) -> None:
+def merge_one(
+    text: TextOutput, result: MergeResult, *, again: str | None = None, fetched_from: str | None = None
+) -> None:
+    """Say what one merge did; `again` is the command that does it once more, where `merge` with its source does not."""
     source, target = (result.source, "bold"), (result.target, "bold")
     planned = bool(text.request.get("dry_run"))
     paths = text.count(len(result.changed_files), "path")
@@ -65,10 +68,12 @@ def _merge(text: TextOutput, result: MergeResult, fetched_from: str | None = Non
         text.line("Merging ", source, " into ", target, f" {verb}, {text.count(len(result.conflicts), 'path')}")
         list_conflicts(text, result.conflicts)
         if result.in_workspace:
-            text.hint("Resolve them by editing or with `avfs resolve PATH`, then run `avfs merge --continue`.")
+            go_on = "Resolve them by editing or with `avfs resolve PATH`, then run `avfs merge --continue`."
+            text.hint(go_on, is_needed=True)
         elif not planned:
-            name = shlex.quote(result.source)
-            text.hint(f"No file was changed. Resolve them here with `avfs merge {name} --on-conflict workspace`.")
+            command = again or f"merge {shlex.quote(result.source)}"
+            go_on = f"No file was changed. Resolve them here with `avfs {command} --on-conflict workspace`."
+            text.hint(go_on, is_needed=True)
         _say_saved(text, result)
         return
     moves_on = result.outcome == "fast_forward"
@@ -124,7 +129,8 @@ def _rewrite(text: TextOutput, result: RewriteResult | MergeAborted, verb: str, 
         list_conflicts(text, result.conflicts)
         text.hint(
             f"Resolve them by editing or with `avfs resolve PATH`, then run `avfs {verb} --continue`; "
-            "`--skip` leaves the commit out."
+            "`--skip` leaves the commit out.",
+            is_needed=True,
         )
         _say_saved(text, result)
         return

@@ -112,7 +112,8 @@ def update(text: TextOutput, result: Updates) -> None:
         text.line("Nothing to bring in: the fork has no upstream")
     urls = {remote.name: remote.url for remote in result["remotes"]}
     for one in result["merges"]:
-        merging.merge(text, one, fetched_from=urls.get(one.source.partition("/")[0]))
+        again = f"update {shlex.quote(one.target)}"  # merges what a push added, too
+        merging.merge_one(text, one, again=again, fetched_from=urls.get(one.source.partition("/")[0]))
 
 
 def prefetch(text: TextOutput, result: PrefetchResult) -> None:
