@@ -1273,11 +1273,22 @@ class RemoteFormatUnsupported(RemoteError, code="remote.format_unsupported"):
 class NoUpstream(RemoteError, code="remote.no_upstream", exit_code=98):
     """Nothing on a remote belongs to a fork."""
 
-    def __init__(self, fork: str, remote: str, *, gone: str | None = None, others: Sequence[str] = ()) -> None:
+    def __init__(
+        self, fork: str, remote: str, *, gone: str | None = None, others: Sequence[str] = (), is_removed: bool = False
+    ) -> None:
         """Say that a remote has no branch of a fork's name, or not the branch `gone` any more.
 
-        `others` is what it has.
+        `others` is what it has; with `is_removed` there is no such remote any more.
         """
+        if is_removed:
+            self._say(
+                f"fork {quote(fork)} follows branch {quote(gone or fork)} of remote {quote(remote)}, which was removed",
+                f"Add it with `avfs remote add {shlex.quote(remote)} URL`, or follow another branch with "
+                f"`avfs update --upstream REMOTE/BRANCH {shlex.quote(fork)}`.",
+                fork=fork,
+                remote=remote,
+            )
+            return
         what = f"has no branch {quote(fork)}" if gone is None else f"has no branch {quote(gone)} any more"
         follow = ""
         if others:

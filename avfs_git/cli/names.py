@@ -43,7 +43,10 @@ def suggest(state: State, error: AvfsError) -> None:
 
     with suppress(AvfsError, OSError, UnicodeError):
         if isinstance(error, CheckpointNotFound) and (remote := _find_remote(state, typed)):
-            error.hint = f"For a branch of the remote, run `avfs fetch {shlex.quote(remote)}` first. {error.hint}"
+            if typed == f"{remote}/HEAD":
+                error.hint = "avfs keeps no HEAD of a remote. See the remote's branches with `avfs fork list --remote`."
+            else:
+                error.hint = f"For a branch of the remote, run `avfs fetch {shlex.quote(remote)}` first. {error.hint}"
             return
         others = sorted({*names} - {typed})  # that of another fork, or HEAD where there is no commit
         of_forks = [name for name in others if name.endswith(f"@{typed}")]

@@ -152,3 +152,24 @@ def test_a_push_names_the_forks_that_it_pushed(cli: Cli, work: str, bare: Path) 
     assert cli("push", "task").ok().stderr == "(vault work, fork task)\n"
     assert cli("push", "--all").ok().stderr == "(vault work)\n"
     assert cli("push").ok().stderr == "(vault work, fork main)\n"
+
+
+def test_no_hint_leads_to_a_removed_remote(cli: Cli, work: str, bare: Path) -> None:
+    """What it had is not listed any more; nor has a remote that is there a branch `HEAD` that a fetch would bring."""
+    cli("remote", "add", "origin", str(bare)).ok()
+    cli("push").ok()
+    cli("fork", "create", "task", "--at", "origin/main").ok()
+    cli("update", "task", "--upstream", "origin/main").ok()
+    fetched = cli("diff", "origin/HEAD").stderr
+    assert "`avfs fetch" not in fetched
+    assert "`avfs fork list --remote`" in fetched
+    cli("remote", "remove", "origin").ok()
+
+    told = cli("update", "task").stderr
+    assert "remote 'origin', which was removed" in told
+    assert "`avfs remote add origin URL`" in told
+    assert "--remote" not in told
+    told = cli("update", "task", "--upstream", "origin/main").stderr
+    assert told.startswith("error: there is no remote 'origin'\n")
+    cli("remote", "add", "origin", str(bare)).ok()
+    assert cli("update", "task").ok().text.startswith("task has all of origin/main already")

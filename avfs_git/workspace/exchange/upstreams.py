@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from avfs_git.errors import NoUpstream
 from avfs_git.gitstore.merge.bases import find_merge_bases
+from avfs_git.gitstore.remote.remotes import find_remote, list_remotes
 from avfs_git.gitstore.worktree import read_log
 from avfs_git.paths import Oid
 from avfs_git.workspace.exchange.remotes import ORIGIN, choose_remote
@@ -61,13 +62,14 @@ def find_branch(vault: OpenVault, name: str) -> str:
     """Find a branch of a remote by `REMOTE/BRANCH`, or by the name of a branch of `origin`.
 
     Raises:
-        NoUpstream: If no remote has the branch, as far as is known here.
+        NoUpstream: If the remote does not have the branch, as far as is known here.
+        RemoteNotFound: If there is no such remote.
     """
     for known in (name, f"{ORIGIN}/{name}"):
         if vault.refs.read(REMOTES + known) is not None:
             return known
-    remote, slash, rest = name.partition("/")
-    raise NoUpstream(rest, remote) if slash else NoUpstream(name, ORIGIN)
+    remote, _, branch = name.partition("/") if "/" in name else (ORIGIN, "/", name)
+    raise NoUpstream(branch, find_remote(vault.git_dir, remote).name)
 
 
 def list_upstreams(vault: OpenVault, fork: str, remote: str | None, followed: str | None) -> list[str]:
@@ -88,4 +90,5 @@ def find_gone_upstream(vault: OpenVault, fork: str, followed: str | None) -> NoU
         return None
     remote, _, branch = followed.partition("/")
     others = [ref.removeprefix(REMOTES) for ref in vault.refs.list(f"{REMOTES}{remote}/", symbolic=False)]
-    return NoUpstream(fork, remote, gone=branch, others=others)
+    is_removed = remote not in [each.name for each in list_remotes(vault.git_dir)]
+    return NoUpstream(fork, remote, gone=branch, others=others, is_removed=is_removed)
