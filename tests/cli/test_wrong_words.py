@@ -11,6 +11,7 @@ import pytest
 from avfs_git import Avfs
 from tests.support.cli import Cli
 from tests.support.oracle import git
+from tests.support.plugins import install_guard
 
 REFUSED = [
     ("revert", "nosuch"),
@@ -432,3 +433,24 @@ def test_the_hint_at_a_path_that_a_state_lacks_looks_at_that_state(cli: Cli, wor
         refused = cli(*line.split(), "--at", "one")
         assert "there is nothing at '/later' in 'one'" in refused.stderr
         assert "find --at one" in refused.stderr.partition("hint: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "done"), [("mv a b c dir", "moved"), ("cp a b c dir", "copied"), ("rm a b c", "removed")]
+)
+def test_what_was_done_before_an_error_is_named(
+    cli: Cli, work: str, words: str, done: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plug-in refuses the last of several paths, and those before it have their new place already."""
+    code = "def decide(event):\n    return 'c stays' if event['path'] == 'c' else None\n"
+    install_guard(tmp_path / "site", code, ("decide",), monkeypatch)
+    cli("mkdir", "dir").ok()
+    for name in ("a", "b", "c"):
+        cli("write", name, stdin=b"").ok()
+    cli("plugins", "enable", "decide").ok()
+
+    error = cli(*words.split(), "--json").document["error"]
+
+    assert error["code"] == "plugin.refused"
+    assert error["message"].endswith(f"c stays; {done} before: 'a', 'b'")
+    assert error["details"]["done"] == ["a", "b"]

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, read_tree_path, verb
-from avfs_git.errors import PathNotFound, PathUnsuitable
-from avfs_git.paths import ROOT, climb, join, split
+from avfs_git.errors import AvfsError, PathNotFound, PathUnsuitable, name_some
+from avfs_git.paths import ROOT, climb, join, show_path, split
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Transfers
     from avfs_git.paths import TreePath
     from avfs_git.sdk import Workspace
 
+_Result = TypeVar("_Result")
 _NAMES_DIRECTORY = "avfs.destination_names_directory"
 
 
@@ -82,6 +83,21 @@ def nothing_overwritten() -> Iterator[None]:
         raise
 
 
+def do_each(change: Callable[[TreePath], _Result], paths: Sequence[TreePath], done: str) -> list[_Result]:
+    """Change one path after the other; an error names the paths that were changed before it, and stay so."""
+    results: list[_Result] = []
+    for path in paths:
+        try:
+            results.append(change(path))
+        except AvfsError as error:
+            if before := paths[: len(results)]:
+                error.message += f"; {done} before: {name_some(before)}"
+                error.args = (error.message,)
+                error.details["done"] = [show_path(each) for each in before]
+            raise
+    return results
+
+
 @verb("cp", view="files", example="avfs cp -r src build")
 @click.argument("sources", nargs=-1, required=True, type=TREE_PATH, metavar="SOURCE...")
 @click.argument("destination", type=read_destination)
@@ -90,9 +106,10 @@ def command(state: State, sources: tuple[TreePath, ...], destination: TreePath, 
     """Copy files and directories
 
     Inside the workspace; into the destination where it is a directory. A file that is there already is not
-    overwritten. If one of several sources is missing, or has no free place there, none is copied.
+    overwritten. If one of several sources is missing, or has no free place there, none is copied. A later error, such
+    as a plug-in's, names the sources that were copied before it.
     """
     with state.open_workspace() as workspace, nothing_overwritten():
         check_destination(workspace, sources, destination, recursive=recursive)
-        places = [workspace.copy(source, destination, recursive=recursive).path for source in sources]
-    return {"moved": [{"source": source, "destination": place} for source, place in zip(sources, places, strict=True)]}
+        copies = do_each(lambda source: workspace.copy(source, destination, recursive=recursive), sources, "copied")
+    return {"moved": [{"source": source, "destination": to.path} for source, to in zip(sources, copies, strict=True)]}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.files.cp import check_destination, nothing_overwritten, read_destination
+from avfs_git.cli.commands.files.cp import check_destination, do_each, nothing_overwritten, read_destination
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
 from avfs_git.errors import PathUnsuitable
@@ -25,7 +25,7 @@ def command(state: State, sources: tuple[TreePath, ...], destination: TreePath) 
 
     Inside the workspace; into the destination where it is a directory. A file that is there already is not
     overwritten, and a directory does not go below itself. If one of several sources is missing, or has no free place
-    there, none is moved.
+    there, none is moved. A later error, such as a plug-in's, names the sources that were moved before it.
     """
     with state.open_workspace() as workspace, nothing_overwritten():
         check_destination(workspace, sources, destination, recursive=True)
@@ -34,5 +34,5 @@ def command(state: State, sources: tuple[TreePath, ...], destination: TreePath) 
             if not gone.isdisjoint(climb(source)):
                 raise PathUnsuitable(b"/" + source, "goes with a directory that is named before it")
             gone.add(source)
-        places = [workspace.move(source, destination).path for source in sources]
-    return {"moved": [{"source": source, "destination": place} for source, place in zip(sources, places, strict=True)]}
+        places = do_each(lambda source: workspace.move(source, destination), sources, "moved")
+    return {"moved": [{"source": source, "destination": to.path} for source, to in zip(sources, places, strict=True)]}

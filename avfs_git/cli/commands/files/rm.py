@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from avfs_git.cli.commands.files.cp import do_each
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
 from avfs_git.errors import InvalidInput, PathNotFound, PathUnsuitable
@@ -58,7 +59,8 @@ def _is_to_remove(workspace: Workspace, path: TreePath, *, recursive: bool, forc
 def command(workspace: Workspace, paths: tuple[TreePath, ...], recursive: bool, force: bool) -> Removed:
     """Remove files and directories
 
-    If one of several paths is missing, or needs -r, none is removed.
+    If one of several paths is missing, or needs -r, none is removed. A later error, such as a plug-in's, names the
+    paths that were removed before it.
 
     `avfs checkout PATH --at STATE` restores a path from a checkpoint. avfs refuses a path that exists on this machine,
     unless the path is relative to a directory in a mount, or --vault or --fork is given. To end the fork of a
@@ -67,6 +69,6 @@ def command(workspace: Workspace, paths: tuple[TreePath, ...], recursive: bool, 
     present = [
         path for path in dict.fromkeys(paths) if _is_to_remove(workspace, path, recursive=recursive, force=force)
     ]
-    for path in present:
-        workspace.remove(path, recursive=recursive, missing_ok=True)  # it may have gone with an earlier one
+    # one may have gone with an earlier one
+    do_each(lambda path: workspace.remove(path, recursive=recursive, missing_ok=True), present, "removed")
     return {"removed": [{"path": path} for path in present]}
