@@ -179,6 +179,7 @@ WARNINGS = {
     "undo.stopped": "Undo or redo was refused for a part of the same command, which stays as it is.",
     "undo.workspace_missing": "The workspace of a deleted fork is not whole in the trash; unsaved files may be missing.",
     "fork.clone_replaced": "An older vault has forks of another repository that was at this path.",
+    "fork.source_changing": "git worked in the source all the while; the fork may have files of two moments.",
     "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the "
     "source's files.",
     "run.left_in_git": "A fork without changed files is kept: git has put work on other branches, in the stash "

@@ -20,7 +20,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -37,8 +39,10 @@ from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_re
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning
-from avfs_git.paths import TreePath, check_fork_name, maybe_hex, maybe_oid, show_path
+from avfs_git.paths import Oid, TreePath, check_fork_name, maybe_hex, maybe_oid, show_path
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.staged import list_staged
@@ -73,6 +77,18 @@ _OF_HISTORY = compiled(
 """Where a repository inside a fork says which commits it has, beside those of its remotes."""
 _OF_LOOKING = compiled(rb"/\.git/index\Z")
 """What git writes in a repository inside a fork at a mere look."""
+_READS, _GIT_WAIT_S = 3, 5.0
+"""How often a clone is read in which git works meanwhile, and how long git is waited for."""
+
+
+class _Present(NamedTuple):
+    """What a directory holds."""
+
+    head: Oid | None
+    upstream: str | None
+    tracked: Oid | None
+    captured: Captured
+    lookback: Lookback | None
 
 
 def find_top(directory: Path) -> Path:
@@ -148,24 +164,14 @@ def _take_present(
     git_dir = find_git_dir(source)
     if parent is None and git_dir is not None and (git_dir == source or is_bare(git_dir)):
         raise _has_no_files(source, git_dir)
-    head = upstream = None
-    modes = AS_SHOWN
-    if parent is not None:  # its commits are here already
-        head = vault.read_head(parent)
-    elif git_dir is not None:
-        import_as_remote(git_dir, vault.git_dir, vault.refs, REMOTE)
-        carry_exclude(source, vault.git_dir, vault.remote_environment or {})
-        _carry_author(git_dir, vault.git_dir, vault.remote_environment or {})
-        modes = read_file_modes(source, git_dir, vault.remote_environment or {}, vault.store.read_tree)
-        branch, head = read_head(git_dir)
-        if branch is not None and branch.startswith(HEADS):
-            upstream = f"{REMOTE}/{branch.removeprefix(HEADS)}"
-    head_commit = vault.store.read_commit(head) if head is not None else None
     with PackWriter(vault.store) as pack:
-        tracked = head_commit.tree if head_commit is not None else None
-        # What is known of the directory that the vault was made for says nothing of a fork, and is to stay.
-        lookback = Lookback(vault, git_dir, tracked, modes) if parent is None else None
-        captured = capture_directory(vault, pack, source, tracked, modes, lookback=lookback)
+
+        def read() -> _Present:
+            return _read_present(vault, pack, source, git_dir, parent)
+
+        (head, upstream, tracked, captured, lookback), is_torn = (
+            _read_between(git_dir, read) if git_dir is not None else (read(), False)
+        )
         if lookback is not None:
             lookback.keep(pack, captured)
         base, sidecar = add_present(vault, pack, name, captured, head, f"present state of {source.name}")
@@ -195,10 +201,63 @@ def _take_present(
         if lookback is not None:
             lookback.note(captured)
     warnings = [*captured.warnings, *warn_of_conversions(vault.store, tracked, captured.tree, git_dir or vault.git_dir)]
+    if is_torn:
+        lock = git_dir / "index.lock" if git_dir is not None else source
+        left = f", or was killed there and has left '{lock}'" if lock.exists() and lock != source else ""
+        text = f"git works in '{source}'{left}: the fork may have some files from before that and others from after it"
+        warnings.append(Warning("fork.source_changing", text))
     if git_dir is not None and (verb := _find_unfinished(git_dir)) is not None:
         text = f"a {verb} is in progress in '{source}': the fork has its files as they are, and is not in it"
         warnings.append(Warning("fork.unfinished", text))
     return warnings
+
+
+def _read_present(
+    vault: OpenVault, pack: PackWriter, source: Path, git_dir: Path | None, parent: str | None
+) -> _Present:
+    head = upstream = None
+    modes = AS_SHOWN
+    if parent is not None:  # its commits are here already
+        head = vault.read_head(parent)
+    elif git_dir is not None:
+        import_as_remote(git_dir, vault.git_dir, vault.refs, REMOTE)
+        carry_exclude(source, vault.git_dir, vault.remote_environment or {})
+        _carry_author(git_dir, vault.git_dir, vault.remote_environment or {})
+        modes = read_file_modes(source, git_dir, vault.remote_environment or {}, vault.store.read_tree)
+        branch, head = read_head(git_dir)
+        if branch is not None and branch.startswith(HEADS):
+            upstream = f"{REMOTE}/{branch.removeprefix(HEADS)}"
+    tracked = vault.store.read_commit(head).tree if head is not None else None
+    # What is known of the directory that the vault was made for says nothing of a fork, and is to stay.
+    lookback = Lookback(vault, git_dir, tracked, modes) if parent is None else None
+    captured = capture_directory(vault, pack, source, tracked, modes, lookback=lookback)
+    return _Present(head, upstream, tracked, captured, lookback)
+
+
+def _read_between(git_dir: Path, read: Callable[[], _Present]) -> tuple[_Present, bool]:
+    """Read what a clone holds before or after what git does there; tell whether git is at work in it all the same.
+
+    git holds `index.lock` while it changes files. What it did within the read is seen by HEAD and the index.
+    """
+    lock = git_dir / "index.lock"
+    for _ in range(_READS):
+        end_s = time.monotonic() + _GIT_WAIT_S
+        while (is_locked := lock.exists()) and time.monotonic() < end_s:
+            time.sleep(0.02)
+        before = _look_at_git(git_dir)
+        found = read()
+        if is_locked:  # git was killed there, or works on for long
+            break
+        if _look_at_git(git_dir) == before and not lock.exists():
+            return found, False
+    return found, True
+
+
+def _look_at_git(git_dir: Path) -> tuple[object, ...]:
+    with suppress(FileNotFoundError):
+        found = (git_dir / "index").stat()
+        return (*read_head(git_dir), found.st_ino, found.st_mtime_ns, found.st_size)
+    return read_head(git_dir)
 
 
 def _carry_author(source_git: Path, git_dir: Path, environment: Mapping[str, str]) -> None:
