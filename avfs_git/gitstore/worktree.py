@@ -585,11 +585,8 @@ def _append(git_dir: Path, name: str, data: bytes) -> None:
     with suppress(OSError):
         for above in reversed(Path(name).parents):
             make_dir(git_dir / above, exist_ok=True)
-        with closing_fd(
-            open_file(
-                git_dir / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            )
-        ) as fd:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with closing_fd(open_file(git_dir / name, flags)) as fd:
             os.write(fd, data)
 
 
