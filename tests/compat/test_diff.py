@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from avfs_git.gitstore.compare.renames import detect_renames
 from avfs_git.gitstore.compare.textdiff import file_diff, quote_path
 from avfs_git.gitstore.compare.treediff import diff_trees, status_letter
+from avfs_git.gitstore.rules.attributes import TreeAttributes
 from avfs_git.model import ChangedFile
-from avfs_git.paths import Oid, TreePath
+from avfs_git.paths import ROOT, Oid, TreePath
 from tests.support.objects import Files, MemorySource
 
 FILE, EXEC, LINK, GITLINK = 0o100644, 0o100755, 0o120000, 0o160000
@@ -57,13 +58,15 @@ def assert_same_diff(
     git.source.objects.clear()
     old, new = git.source.add_tree(old_files), git.source.add_tree(new_files)
     git.source.write_to(git.git_dir)
+    attributes = TreeAttributes(git.source, new)
+    (git.git_dir / "info" / "attributes").write_bytes(attributes.read_file(ROOT))  # git reads no others without a tree
     plain = diff_trees(git.source, old, new)
     assert b"".join(as_name_status(change) for change in plain) == git.run(
         "diff", "--no-renames", "--name-status", "-z", old.hex(), new.hex()
     )
     changes = detect_renames(git.source, plain) if renames else plain
     assert b"".join(as_name_status(change) for change in changes) == git.diff(old, new, how, "--name-status", "-z")
-    diffs = [file_diff(git.source, change, context=context) for change in changes]
+    diffs = [file_diff(git.source, change, context=context, attributes=attributes) for change in changes]
     patch = b"".join(diff.patch for diff in diffs)
     assert without_headings(patch) == without_headings(git.diff(old, new, how, context=context))
     counted = [line.split(b"\t")[:2] for line in git.diff(old, new, how, "--numstat", context=context).splitlines()]
@@ -71,7 +74,7 @@ def assert_same_diff(
         [b"-"] * 2 if diff.binary else [b"%d" % diff.additions, b"%d" % diff.deletions] for diff in diffs
     ] == counted
     for diff, change in zip(diffs, changes, strict=True):
-        counts = file_diff(git.source, change, context=context, text=False)
+        counts = file_diff(git.source, change, context=context, text=False, attributes=attributes)
         assert (counts.additions, counts.deletions, counts.binary) == (diff.additions, diff.deletions, diff.binary)
         if diff.patch and not diff.binary:
             assert patch_lines_of(diff.hunks) == body_of(diff.patch)
@@ -395,3 +398,58 @@ def test_no_tree_on_either_side_is_the_empty_tree(git: Git) -> None:
     assert diff_trees(git.source, None, tree) == diff_trees(git.source, empty, tree)
     assert diff_trees(git.source, tree, None) == diff_trees(git.source, tree, empty)
     assert diff_trees(git.source, None, None) == diff_trees(git.source, None, empty) == []
+
+
+_RULES = b"""[attr]made -diff
+*.lock -diff
+*.gen made
+*.bin diff
+*.raw binary
+*.py diff=python
+*.txt -text
+*.any !diff
+*.any2 diff=unknown
+"""
+_NAMES = (
+    "a.lock",
+    "a.gen",
+    "a.bin",
+    "a.raw",
+    "a.py",
+    "a.txt",
+    "a.any",
+    "a.any2",
+    "dir/b.lock",
+    "plain",
+    "with space.lock",
+)
+
+
+@pytest.mark.parametrize("old", [None, b"1\n2\n3\n", b"1\n\0\n3\n", b""], ids=["none", "text", "binary", "empty"])
+@pytest.mark.parametrize("new", [None, b"1\n9\n3\n", b"9\n\0\n3\n", b""], ids=["none", "text", "binary", "empty"])
+@pytest.mark.parametrize("kinds", [(FILE, FILE), (FILE, EXEC), (FILE, LINK), (LINK, FILE), (LINK, LINK)])
+def test_the_attribute_diff_decides_what_is_text(
+    git: Git, old: bytes | None, new: bytes | None, kinds: tuple[int, int]
+) -> None:
+    """Of regular files, by the rules of the newer tree; a driver leaves it to the content."""
+    if LINK in kinds and b"" in (old, new):
+        pytest.skip("no link leads to nothing")
+    before, after = (
+        {name.encode(): (mode, content) for name in _NAMES if content is not None}
+        for mode, content in zip(kinds, (old, new), strict=True)
+    )
+    rules = {b".gitattributes": (FILE, _RULES)}
+
+    assert_same_diff(git, {**before, **rules}, {**after, **rules})
+
+
+@pytest.mark.parametrize(("old", "new"), [("a.lock", "a"), ("a", "a.lock"), ("a.lock", "b.lock"), ("a.bin", "a.raw")])
+@pytest.mark.parametrize("is_changed", [True, False])
+def test_the_attribute_diff_of_renamed_files(git: Git, old: str, new: str, *, is_changed: bool) -> None:
+    """Each name has its own."""
+    text = b"".join(b"%d\n" % number for number in range(40))
+    rules = {b".gitattributes": (FILE, _RULES)}
+    after = text.replace(b"7\n", b"seven\n", 1) if is_changed else text
+
+    (change,) = assert_same_diff(git, {old.encode(): (FILE, text), **rules}, {new.encode(): (FILE, after), **rules})
+    assert change.old_path == old.encode()

@@ -1,8 +1,9 @@
 r"""How the content of one file differs, in hunks and as the text that `git diff` prints.
 
-Decided here: the text of a patch, which is that of `git diff --no-color --full-index -M` without attributes and
-textconv; what is binary; how paths are quoted. Called with what `treediff` and `renames` found. Pure functions over an
-`ObjectSource`, safe from any thread.
+Decided here: the text of a patch, which is that of `git diff --no-color --full-index -M --no-textconv`; what is binary,
+by its content or by the attribute `diff`; how paths are quoted. A driver (`diff=python`) changes nothing: libgit2 knows
+git's patterns for headings only with a repository. Called with what `treediff` and `renames` found. Pure functions over
+an `ObjectSource`, safe from any thread.
 
 libgit2 matches the lines: its xdiff is git's. It cuts headings of hunks a little otherwise, and matches lines without
 context as it does with context. Headers and quoting are written here, because libgit2 writes them slightly otherwise. A
@@ -16,10 +17,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from avfs_git.gitstore.compare.renames import is_binary
-from avfs_git.gitstore.formats.trees import MODE_GITLINK
+from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK
+from avfs_git.gitstore.rules.attributes import TreeAttributes, Value
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind, DiffLine, FileDiff, Hunk
-from avfs_git.paths import oid_of
+from avfs_git.paths import TreePath, oid_of
 
 MAX_TEXT_SIZE = 16 << 20
 
@@ -29,14 +31,21 @@ _NO_NEWLINE: Final = b"\\ No newline at end of file"
 _HUNK: Final = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
 
-def file_diff(source: ObjectSource, change: ChangedFile, *, context: int = 3, text: bool = True) -> FileDiff:
+def file_diff(
+    source: ObjectSource,
+    change: ChangedFile,
+    *,
+    context: int = 3,
+    text: bool = True,
+    attributes: TreeAttributes | None = None,
+) -> FileDiff:
     """Compare the two contents of a changed file; without `text`, only count lines. Fills in the `size` of the change.
 
     A change of type shows as the deletion of one file and the creation of another, as in git; its counts compare the
     two contents all the same, as `git diff --numstat` does.
     """
-    old = _Side.read(source, change, change.old_mode, change.old_oid, change.old_path or change.path)
-    new = _Side.read(source, change, change.new_mode, change.new_oid, change.path)
+    old = _Side.read(source, change, change.old_mode, change.old_oid, change.old_path or change.path, attributes)
+    new = _Side.read(source, change, change.new_mode, change.new_oid, change.path, attributes)
     binary = old.binary or new.binary
     change = replace(change, size=new.size)
     additions = deletions = 0
@@ -72,7 +81,14 @@ class _Side:
     binary: bool = False
 
     @staticmethod
-    def read(source: ObjectSource, change: ChangedFile, mode: int | None, oid: str | None, path: bytes) -> _Side:
+    def read(
+        source: ObjectSource,
+        change: ChangedFile,
+        mode: int | None,
+        oid: str | None,
+        path: bytes,
+        attributes: TreeAttributes | None,
+    ) -> _Side:
         """Read one side, unless the other has the same content and neither is printed."""
         if mode is None or oid is None:
             return _Side(path)
@@ -80,16 +96,23 @@ class _Side:
             return _Side(path, mode, oid, _GITLINK % oid.encode("ascii"))
         blob = oid_of(oid)
         size = source.blob_size(blob)
+        shows = attributes.find(TreePath(path), (b"diff",))[b"diff"] if attributes and mode != MODE_SYMLINK else None
         if change.old_oid == change.new_oid and change.kind is not ChangeKind.TYPE:
             # Nothing of it is printed; the start tells whether it is binary.
-            return _Side(path, mode, oid, b"", size, is_binary(next(iter(source.stream_blob(blob)), b"")))
-        if size > MAX_TEXT_SIZE:
+            start = next(iter(source.stream_blob(blob)), b"")
+            return _Side(path, mode, oid, b"", size, _is_binary(start, shows))
+        if size > MAX_TEXT_SIZE or shows is False:
             return _Side(path, mode, oid, b"", size, binary=True)
         content = source.read_blob(blob)
-        return _Side(path, mode, oid, content, size, is_binary(content))
+        return _Side(path, mode, oid, content, size, _is_binary(content, shows))
 
     def __bool__(self) -> bool:
         return self.mode is not None
+
+
+def _is_binary(content: bytes, shows: Value) -> bool:
+    """Tell whether a file is binary: as the attribute `diff` says, if it is set or unset, or as its content looks."""
+    return not shows if isinstance(shows, bool) else is_binary(content)
 
 
 # --- the patch -------------------------------------------------------------------------------------------
@@ -113,7 +136,7 @@ def _patch(change: ChangedFile, old: _Side, new: _Side, body: list[bytes]) -> by
         lines.append(b"index %b..%b%b" % (old.oid.encode("ascii"), new.oid.encode("ascii"), mode))
         old_name = old_name if old else b"/dev/null"
         new_name = new_name if new else b"/dev/null"
-        if old.binary or new.binary:
+        if (old.binary or new.binary) and (old.size or new.size):
             lines.append(b"Binary files %b and %b differ" % (old_name, new_name))
         elif body:
             lines += [b"--- " + _with_tab(old_name), b"+++ " + _with_tab(new_name), *body]

@@ -1,7 +1,8 @@
 """Comparing states: checkpoints, forks, and a workspace as it is now.
 
-Decided here: what the two sides of a diff are when they are not named, what a fork had beside a commit of git's, and
-how the content of a workspace is read without being stored. Reads only; costs what differs.
+Decided here: what the two sides of a diff are when they are not named, what a fork had beside a commit of git's, how
+the content of a workspace is read without being stored, and that the attributes of the newer side count. Reads only;
+costs what differs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from avfs_git.gitstore.compare.textdiff import file_diff
 from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.formats.trees import MODE_GITLINK
 from avfs_git.gitstore.merge.bases import find_merge_bases
+from avfs_git.gitstore.rules.attributes import TreeAttributes, read_info_attributes
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Diff, FileDiff, ForkStat
 from avfs_git.paths import Oid, TreePath, lines_given, maybe_oid, oid_of
@@ -93,7 +95,8 @@ def count_since_parting(vault: OpenVault, ours: Oid, theirs: Oid) -> ForkStat | 
         return None
     old, new = (vault.store.read_commit(oid).tree for oid in (*bases, ours))
     changes = _find_changes(vault, vault.store, old, new)
-    files = [file_diff(vault.store, change, context=0, text=False) for change in changes]
+    attributes = TreeAttributes(vault.store, new, read_info_attributes(vault.git_dir))
+    files = [file_diff(vault.store, change, context=0, text=False, attributes=attributes) for change in changes]
     return ForkStat(len(files), sum(file.additions for file in files), sum(file.deletions for file in files))
 
 
@@ -123,9 +126,9 @@ def _diff_files(
 ) -> tuple[FileDiff, ...]:
     lines_given(context)
     if patches:
-        return tuple(
-            file_diff(source, change, context=context) for change in _find_changes(vault, source, old, new, paths)
-        )
+        attributes = TreeAttributes(source, new, read_info_attributes(vault.git_dir))
+        changed = _find_changes(vault, source, old, new, paths)
+        return tuple(file_diff(source, change, context=context, attributes=attributes) for change in changed)
     changes = detect_renames(source, diff_trees(source, old, new, paths=paths))
     return tuple(FileDiff(change, binary=False, additions=0, deletions=0) for change in changes)
 

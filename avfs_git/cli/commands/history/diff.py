@@ -97,7 +97,8 @@ def command(
     As git shows it. Without arguments: what changed in the workspace since the last checkpoint. With OLD: how the
     workspace differs from it. OLD..NEW means the same as OLD NEW, and OLD...NEW what NEW changed since the two parted.
     An argument that names no state but a file or directory is a path; so is each with a slash in front, and each
-    behind `--`.
+    behind `--`. The `.gitattributes` of the newer state say what is binary (`-diff`) or text (`diff`); avfs runs no
+    textconv, and a driver (`diff=python`) changes nothing.
     """
     names = [name for name in states if not name.startswith("/")]
     more = [TREE_PATH(name) for name in states if name.startswith("/")]
