@@ -63,6 +63,8 @@ _UNDER_WAY = {
 _NEW_INDEX = "index.avfs"
 _NO_COMMIT = b"0" * 40
 _REASON = b"avfs shows this tree when it is mounted\n"
+_NOT_ASIDE = compiled(rb"refs/[^\n]+\n")
+"""A mark of any other kind says that the tree stands aside, or is damaged and may have said so."""
 _WHOLE_MARK = compiled(rb"refs/[^\n]+\n(aside\n)?")
 _OID = compiled(rb"[0-9a-f]{40}")
 _LOCK_WAIT_S = 1.0
@@ -138,7 +140,7 @@ class Worktree:
             "HEAD": b"ref: " + os.fsencode(ref) + b"\n",
             _MARK: os.fsencode(ref) + b"\n",
         }
-        is_aside = _may_be_aside(_read(place / _MARK))
+        is_aside = not _NOT_ASIDE.fullmatch(_read(place / _MARK))
         for name, data in wanted.items():
             held = _read(place / name)
             is_of_git = name == "HEAD" and _is_head(held) and (held.startswith(b"ref: ") or not is_aside)
@@ -175,7 +177,7 @@ class Worktree:
     def _aside_at(self) -> Oid | None:
         """Tell at which commit the branch was when the tree stepped aside; None if it has not."""
         held = self._read("HEAD").strip()
-        return oid_of(held) if _may_be_aside(self._read(_MARK)) and _OID.fullmatch(held) else None
+        return oid_of(held) if _OID.fullmatch(held) and not _NOT_ASIDE.fullmatch(self._read(_MARK)) else None
 
     def _read(self, name: str) -> bytes:
         return _read(self.path / name)
@@ -440,11 +442,6 @@ def _age(path: Path) -> float:
         return time.time() - path.stat().st_ctime
     except FileNotFoundError:
         return 0.0
-
-
-def _may_be_aside(mark: bytes) -> bool:
-    """Tell whether a mark says that its tree stands aside, or is damaged and may have said so."""
-    return mark.endswith(_ASIDE) or not _WHOLE_MARK.fullmatch(mark)
 
 
 def _is_head(data: bytes) -> bool:
