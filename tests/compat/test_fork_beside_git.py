@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from avfs_git.gitstore.foreign.takeover import import_as_remote
 from avfs_git.sdk import Avfs
 from avfs_git.workspace.creation import create
 from avfs_git.workspace.forks import clones
@@ -78,6 +79,24 @@ def test_what_git_has_switched_meanwhile_is_read_again(
     """The commit was read before the switch, the files are read after it: together they are no state of the clone."""
     _do_within(monkeypatch, lambda: git("checkout", "-q", "other", cwd=clone), times=1)
     assert _fork(vault, clone) == ("other", {"other"}, [])
+
+
+@pytest.mark.parametrize("step", ["import_as_remote", "carry_exclude"])
+def test_a_commit_that_git_makes_meanwhile_is_no_missing_object(
+    vault: OpenVault, clone: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Before or after the objects were taken over."""
+    take, left = (import_as_remote if step == "import_as_remote" else create.carry_exclude), [1]
+
+    def commit_first(*given: Any) -> Any:
+        if left.pop() if left else 0:
+            for name in NAMES:
+                (clone / name).write_text(f"later {name}\n")
+            git("commit", "-qam", "later", cwd=clone)
+        return take(*given)
+
+    monkeypatch.setattr(clones, step, commit_first)
+    assert _fork(vault, clone) == ("later", {"later"}, [])
 
 
 def test_git_is_waited_for(vault: OpenVault, clone: Path) -> None:

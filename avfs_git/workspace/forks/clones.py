@@ -26,7 +26,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from avfs_git.errors import ForkExists, NotAVault
+from avfs_git.errors import ForkExists, NotAVault, ObjectMissing
 from avfs_git.gitstore.config.gitconfig import edit_config, read_config
 from avfs_git.gitstore.config.userconfig import read_authors
 from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, read_file_modes
@@ -220,11 +220,11 @@ def _read_present(
     if parent is not None:  # its commits are here already
         head = vault.read_head(parent)
     elif git_dir is not None:
+        branch, head = read_head(git_dir)  # first: a commit that git makes meanwhile may not come along
         import_as_remote(git_dir, vault.git_dir, vault.refs, REMOTE)
         carry_exclude(source, vault.git_dir, vault.remote_environment or {})
         _carry_author(git_dir, vault.git_dir, vault.remote_environment or {})
         modes = read_file_modes(source, git_dir, vault.remote_environment or {}, vault.store.read_tree)
-        branch, head = read_head(git_dir)
         if branch is not None and branch.startswith(HEADS):
             upstream = f"{REMOTE}/{branch.removeprefix(HEADS)}"
     tracked = vault.store.read_commit(head).tree if head is not None else None
@@ -240,12 +240,17 @@ def _read_between(git_dir: Path, read: Callable[[], _Present]) -> tuple[_Present
     git holds `index.lock` while it changes files. What it did within the read is seen by HEAD and the index.
     """
     lock = git_dir / "index.lock"
-    for _ in range(_READS):
+    for tries_left in reversed(range(_READS)):
         end_s = time.monotonic() + _GIT_WAIT_S
         while (is_locked := lock.exists()) and time.monotonic() < end_s:
             time.sleep(0.02)
         before = _look_at_git(git_dir)
-        found = read()
+        try:
+            found = read()
+        except ObjectMissing:  # the index may name what has come since the objects did
+            if tries_left and _look_at_git(git_dir) != before:
+                continue
+            raise
         if is_locked:  # git was killed there, or works on for long
             break
         if _look_at_git(git_dir) == before and not lock.exists():
