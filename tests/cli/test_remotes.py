@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,3 +174,14 @@ def test_no_hint_leads_to_a_removed_remote(cli: Cli, work: str, bare: Path) -> N
     assert told.startswith("error: there is no remote 'origin'\n")
     cli("remote", "add", "origin", str(bare)).ok()
     assert cli("update", "task").ok().text.startswith("task has all of origin/main already")
+
+
+def test_an_update_without_a_branch_to_follow_says_how_to_follow_one(cli: Cli, work: str, bare: Path) -> None:
+    """The server has renamed its branch: nothing comes any more, and `main` there may be `trunk` by now."""
+    cli("remote", "add", "origin", str(bare)).ok()
+    cli("push", "main").ok()
+    subprocess.run(["git", "-C", str(bare), "branch", "-m", "main", "trunk"], check=True)
+    told = cli("update", "main").ok()
+    assert "the fork has no upstream" in told.text
+    assert "`avfs update --upstream REMOTE/BRANCH main`" in told.stderr
+    assert cli("update", "--upstream", "origin/trunk", "main").ok().stderr.count("hint") == 0

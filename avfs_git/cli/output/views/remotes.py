@@ -110,6 +110,13 @@ def update(text: TextOutput, result: Updates) -> None:
     """Say what was brought in, and of what was there already, which repository was asked."""
     if not result["merges"]:
         text.line("Nothing to bring in: the fork has no upstream")
+        if result["remotes"]:  # the server's branch may have been renamed
+            fork = shlex.quote(str(text.request.get("fork")))
+            text.hint(
+                f"No branch there has its name. Follow one with `avfs update --upstream REMOTE/BRANCH {fork}`; "
+                "`avfs fork list --remote` lists them.",
+                is_needed=True,
+            )
     urls = {remote.name: remote.url for remote in result["remotes"]}
     for one in result["merges"]:
         again = f"update {shlex.quote(one.target)}"  # merges what a push added, too
