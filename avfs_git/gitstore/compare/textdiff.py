@@ -44,8 +44,11 @@ def file_diff(
     A change of type shows as the deletion of one file and the creation of another, as in git; its counts compare the
     two contents all the same, as `git diff --numstat` does.
     """
-    old = _Side.read(source, change, change.old_mode, change.old_oid, change.old_path or change.path, attributes)
-    new = _Side.read(source, change, change.new_mode, change.new_oid, change.path, attributes)
+    paths = (change.old_path or change.path, change.path)
+    # once for a path: a file of attributes may have thousands of lines
+    shows = {path: attributes.find(TreePath(path), (b"diff",))[b"diff"] if attributes else None for path in set(paths)}
+    old = _Side.read(source, change, change.old_mode, change.old_oid, paths[0], shows[paths[0]])
+    new = _Side.read(source, change, change.new_mode, change.new_oid, paths[1], shows[paths[1]])
     binary = old.binary or new.binary
     change = replace(change, size=new.size)
     additions = deletions = 0
@@ -87,7 +90,7 @@ class _Side:
         mode: int | None,
         oid: str | None,
         path: bytes,
-        attributes: TreeAttributes | None,
+        shows: Value,
     ) -> _Side:
         """Read one side, unless the other has the same content and neither is printed."""
         if mode is None or oid is None:
@@ -96,7 +99,7 @@ class _Side:
             return _Side(path, mode, oid, _GITLINK % oid.encode("ascii"))
         blob = oid_of(oid)
         size = source.blob_size(blob)
-        shows = attributes.find(TreePath(path), (b"diff",))[b"diff"] if attributes and mode != MODE_SYMLINK else None
+        shows = shows if mode != MODE_SYMLINK else None
         if change.old_oid == change.new_oid and change.kind is not ChangeKind.TYPE:
             # Nothing of it is printed; the start tells whether it is binary.
             start = next(iter(source.stream_blob(blob)), b"")
