@@ -216,6 +216,7 @@ WARNINGS = {
     "hook.not_enabled": "A hook did not run, because it is not enabled.",
     "import.borrowed": "The source borrows objects from another repository; avfs copied them into the vault.",
     "import.borrowed_missing": "The source borrows objects from a place that does not exist.",
+    "import.source_changing": "git worked in the source meanwhile; the vault may have files of two moments.",
     "import.history_only": "The source has a working tree; its uncommitted changes are not imported.",
     "label.damaged": "A label's ref cannot be read, or names a missing commit: it is not among the checkpoints.",
     "merge.attribute_kept": "Both sides changed an attribute of a path; the target's stays.",

@@ -131,3 +131,18 @@ def test_a_lock_that_a_killed_git_left_is_told(vault: OpenVault, clone: Path, mo
     found = clones.fork_present(vault, "task", clone)
     assert [warning.code for warning in found] == ["fork.source_changing"]
     assert f"'{clone / '.git' / 'index.lock'}'" in found[0].message
+
+
+def test_a_vault_made_beside_git_tells_it(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its branches are of before, its files of both moments."""
+    read = create.capture_directory
+
+    def capture(*given: Any, **named: Any) -> Any:
+        git("checkout", "-q", "other", cwd=clone)
+        return read(*given, **named)
+
+    monkeypatch.setattr(create, "capture_directory", capture)
+    created = create.create_vault(tmp_path / "beside.git", source=clone)
+    assert [warning.code for warning in created.warnings] == ["import.source_changing"]
+    monkeypatch.undo()
+    assert create.create_vault(tmp_path / "after.git", source=clone).warnings == ()

@@ -103,6 +103,7 @@ def _fill(
     init_vault_repo(git_dir, head=head, remote=origin, shared=shared)
     detached_at = None
     warnings: list[Warning] = []
+    found = look_at_git(source_git) if source_git is not None else ()
     if source_git is not None:
         warnings += _tell_borrowed(source, source_git)
         named = import_objects_and_refs(source_git, git_dir)
@@ -127,7 +128,24 @@ def _fill(
             modes = read_file_modes(source, source_git, environment, vault.store.read_tree)
         commit, more = import_first_state(vault, place, fork, source, modes)
         warnings += more
+        if source_git is not None and (look_at_git(source_git) != found or (source_git / "index.lock").exists()):
+            warnings.append(Warning("import.source_changing", describe_git(source, source_git)))
         return Created(fork, commit.hex() if commit else None, tuple(warnings))
+
+
+def look_at_git(git_dir: Path) -> tuple[object, ...]:
+    """Tell what changes when git moves HEAD in a repository, or writes its index."""
+    with contextlib.suppress(FileNotFoundError):
+        found = (git_dir / "index").stat()
+        return (*read_head(git_dir), found.st_ino, found.st_mtime_ns, found.st_size)
+    return read_head(git_dir)
+
+
+def describe_git(source: Path, git_dir: Path) -> str:
+    """Say that files may be of two moments, as git works in a source, or was killed there."""
+    lock = git_dir / "index.lock"
+    left = f", or was killed there and has left '{lock}'" if lock.exists() else ""
+    return f"git works in '{source}'{left}: some files may be from before that and others from after it"
 
 
 def _tell_borrowed(source: Path | None, source_git: Path) -> list[Warning]:

@@ -22,7 +22,6 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +46,13 @@ from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_fil
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.creation.atomic import vault_made
-from avfs_git.workspace.creation.create import add_present, capture_directory, carry_exclude
+from avfs_git.workspace.creation.create import (
+    add_present,
+    capture_directory,
+    carry_exclude,
+    describe_git,
+    look_at_git,
+)
 from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.forks.forks import check_room, find_kept_sidecar, record_fork
 from avfs_git.workspace.opened.vaultroom import check_not_full
@@ -201,11 +206,8 @@ def _take_present(
         if lookback is not None:
             lookback.note(captured)
     warnings = [*captured.warnings, *warn_of_conversions(vault.store, tracked, captured.tree, git_dir or vault.git_dir)]
-    if is_torn:
-        lock = git_dir / "index.lock" if git_dir is not None else source
-        left = f", or was killed there and has left '{lock}'" if lock.exists() and lock != source else ""
-        text = f"git works in '{source}'{left}: the fork may have some files from before that and others from after it"
-        warnings.append(Warning("fork.source_changing", text))
+    if is_torn and git_dir is not None:
+        warnings.append(Warning("fork.source_changing", describe_git(source, git_dir)))
     if git_dir is not None and (verb := _find_unfinished(git_dir)) is not None:
         text = f"a {verb} is in progress in '{source}': the fork has its files as they are, and is not in it"
         warnings.append(Warning("fork.unfinished", text))
@@ -244,25 +246,18 @@ def _read_between(git_dir: Path, read: Callable[[], _Present]) -> tuple[_Present
         end_s = time.monotonic() + _GIT_WAIT_S
         while (is_locked := lock.exists()) and time.monotonic() < end_s:
             time.sleep(0.02)
-        before = _look_at_git(git_dir)
+        before = look_at_git(git_dir)
         try:
             found = read()
         except ObjectMissing:  # the index may name what has come since the objects did
-            if tries_left and _look_at_git(git_dir) != before:
+            if tries_left and look_at_git(git_dir) != before:
                 continue
             raise
         if is_locked:  # git was killed there, or works on for long
             break
-        if _look_at_git(git_dir) == before and not lock.exists():
+        if look_at_git(git_dir) == before and not lock.exists():
             return found, False
     return found, True
-
-
-def _look_at_git(git_dir: Path) -> tuple[object, ...]:
-    with suppress(FileNotFoundError):
-        found = (git_dir / "index").stat()
-        return (*read_head(git_dir), found.st_ino, found.st_mtime_ns, found.st_size)
-    return read_head(git_dir)
 
 
 def _carry_author(source_git: Path, git_dir: Path, environment: Mapping[str, str]) -> None:
