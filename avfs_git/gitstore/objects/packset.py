@@ -318,7 +318,10 @@ class PackSet:
             try:
                 packs[name] = Pack(self.directory / f"{name}.pack", self)
             except FileNotFoundError:
-                is_complete = False  # gone since
+                if (self.directory / f"{name}.idx").is_symlink():
+                    self.unreadable.add(name)  # it leads nowhere, however often it is tried
+                else:
+                    is_complete = False  # gone since
             except (BadPack, OSError):
                 self.unreadable.add(name)
         self._arrange(packs)

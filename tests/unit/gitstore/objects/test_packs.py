@@ -80,3 +80,17 @@ def test_packs_that_go_while_the_directory_is_read_lose_nothing(
         assert reader.read(next(iter(contents)))[1] == b"0 a"
 
     assert merged == [6]
+
+
+@pytest.mark.timeout(30)
+def test_an_index_that_leads_nowhere_ends_no_search(store: ObjectStore) -> None:
+    """The pack cannot be read, and says so; what the others hold is there, what nothing holds is missing."""
+    contents = fill(store, 2)
+    index = min((store.objects_dir / "pack").glob("*.idx"))
+    index.unlink()
+    index.symlink_to("gone")
+
+    found = ObjectStore(store.git_dir)
+    assert 3 <= sum(found.exists(oid) for oid in contents) < len(contents)
+    assert found.packs.unreadable == {index.stem}
+    assert not found.exists(Oid(bytes(20)))
