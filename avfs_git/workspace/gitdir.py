@@ -30,14 +30,12 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
 from avfs_git.errors import HostError
 from avfs_git.faults import reach
 from avfs_git.gitstore.bounds import Bound
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
-from avfs_git.gitstore.compare.walk import first_parents
 from avfs_git.gitstore.formats.index import (
     NO_STAT,
     BadIndex,
@@ -52,9 +50,7 @@ from avfs_git.gitstore.formats.index import (
 )
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
-from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.repository import read_shallow
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.worktree import IndexBusy
 from avfs_git.host.files.closing import closing_fd
@@ -71,12 +67,10 @@ from avfs_git.vfs.tree.mounted import MountedTree
 from avfs_git.workspace.gitlinks import prepare_tree
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import GIT_LINK, is_link_removed, open_worktree
+from avfs_git.workspace.vault.gitmoves import GIT_LINK, is_link_removed, list_passed, open_worktree
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3
-_PASSED_MAX = 100
-"""So many of the last lines of git's log, and of the last commits, tell by which commits a branch has come."""
 
 
 def _put_back(mounted: MountedTree, content: bytes) -> None:
@@ -217,7 +211,8 @@ class GitDir:
         """
         moves = {change.path: _as_move(change) for change in changes}
         there = self._tree(head)
-        for tree in self._list_passed(basis, head):
+        passed = map(self._tree, list_passed(self.opened.vault, self.opened.fork, basis))
+        for tree in dict.fromkeys(passed):
             for path, (old, new) in find_differences(self.opened.vault.store, tree, there).items():
                 if _is_as(index, path, old) and not (path in moves and _is_as(index, path, moves[path].old)):
                     moves[path] = Move(path, old, new)
@@ -236,28 +231,6 @@ class GitDir:
             self._follow_staged(pack, followed, held, staged, changes)
             pack.finish()
         return list(followed.values())
-
-    def _list_passed(self, basis: Oid | None, head: Oid | None) -> list[Oid]:
-        """List the trees of the commits by which the branch came from one to another, newest first.
-
-        Git's log says where git had the branch, and not where avfs has moved it; these are in the branch's history.
-        """
-        store, found = self.opened.vault.store, list[Oid]()
-        for move in reversed(self.worktree.read_moves(HEADS + self.opened.fork)[-_PASSED_MAX:]):
-            for at in (move.new, move.old):
-                if at is not None and store.exists(at) and (basis is None or not is_ancestor(store, at, basis)):
-                    found.append(store.read_commit(at).tree)
-            if basis in (move.new, move.old):
-                break
-        trees = list[Oid]()
-        if head is not None:
-            shallow = read_shallow(self.opened.vault.git_dir)
-            for at, commit in islice(first_parents(store, head, shallow), _PASSED_MAX):
-                if at == basis:
-                    found += trees
-                    break
-                trees.append(commit.tree)
-        return list(dict.fromkeys(found))
 
     def _follow_moved(
         self,

@@ -961,7 +961,7 @@ def test_what_git_has_taken_out_of_history_stays_out(is_seen: bool, mounted: tup
 def test_what_git_has_taken_out_of_its_index_leaves_history(
     kind: str, is_mounted: bool, mounted: tuple[Workspace, Path]
 ) -> None:
-    """Where a rule ignores it, as with `git add -A`, though no file changes; undo of the checkpoint leaves it staged."""
+    """Where a rule ignores it, as with `git add -A`, though no file changes. What is undone stays undone."""
     work, tree = mounted
     (tree / "deep/er").mkdir(parents=True)
     secrets = {"secret.env", "deep/er/secret.env", "gone.env"}
@@ -993,7 +993,32 @@ def test_what_git_has_taken_out_of_its_index_leaves_history(
     assert set(held) == {".gitignore", "deep/er/other", "file", "more"}
     assert work.status().clean
     work.undo()
-    assert work.status().changed_files == before.changed_files
+    work.write("more", b"4\n")
+    assert {change.path for change in work.checkpoint("four").changed_files} == {b"gone.env", b"more"}
+
+
+@pytest.mark.parametrize("how", ["save", "command"])
+def test_what_an_undone_checkpoint_lacked_is_in_history_again(how: str, mounted: tuple[Workspace, Path]) -> None:
+    """A file that was removed, or taken out of git's index, and that a rule ignores; git brings the first one back."""
+    work, tree = mounted
+    (tree / "secret.env").write_bytes(b"KEY=1\n")
+    work.checkpoint("with it")
+    (tree / ".gitignore").write_text("*.env\n")
+    work.checkpoint("rule")
+    git_in(tree, "status")
+    if how == "save":
+        (tree / "secret.env").unlink()
+        work.checkpoint("without it")
+    else:
+        assert work.exec(shell="git rm -q --cached secret.env").exit_code == 0
+    assert "secret.env" not in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+    work.undo()
+    git_in(tree, "checkout", "--", "secret.env")
+
+    assert git_in(tree, "status", "--porcelain") == ""
+    assert work.status().clean
+    (tree / "more").write_bytes(b"5\n")
+    assert [change.path for change in work.checkpoint("more").changed_files] == [b"more"]
 
 
 @pytest.mark.parametrize("how", ["add", "restore"])

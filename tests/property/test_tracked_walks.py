@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs
+from avfs_git.errors import CannotUndo, NothingToUndo
 from avfs_git.model import Identity
 from avfs_git.sdk import Vault, Workspace
 from tests.support.oracle import git
@@ -24,7 +26,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse"), pytest.mark.timeout(3
 _DIRECTORIES = ("d", "d/e", "d/e/g", "o", "o/p", "q")
 _NAMES = ("f.txt", "g.log", "h.o", "k")
 _RULES = ("*.log", "/o/", "d/e/", "*.o", "/q/k", "d/e/g/")
-_STEPS = ("write", "write", "write", "remove", "add", "untrack", "stage", "rules", "save", "save", "lose", "fold")
+_STEPS = (
+    "write",
+    "write",
+    "write",
+    "remove",
+    "add",
+    "untrack",
+    "stage",
+    "rules",
+    "save",
+    "save",
+    "lose",
+    "fold",
+    "undo",
+)
 
 
 class _Walk:
@@ -43,7 +59,7 @@ class _Walk:
         self._tracked = self._list_tracked()
         self._beside = self._list_files() - self._tracked
         self._remade = set[str]()
-        """What was beside history and has been removed since the last checkpoint: made again, it may be so still."""
+        """What may be beside history: it was so, and was removed since the last checkpoint or came by an undo."""
         self._staged = set[str]()
         """What is in history and not in git's index."""
 
@@ -109,6 +125,18 @@ class _Walk:
     def _fold(self) -> object:
         self._work.fold()
         self._check()
+        return None
+
+    def _undo(self) -> object:
+        self._save()
+        files, tracked = self._list_files(), self._tracked
+        with suppress(NothingToUndo, CannotUndo):
+            self._work.undo()
+        self._tracked = self._list_tracked()
+        # What comes back may have been beside history, and what is in it no more was perhaps added.
+        self._remade |= (self._list_files() - files - self._tracked) | (tracked - self._tracked)
+        self._beside -= self._tracked
+        self._staged &= self._tracked
         return None
 
     def _save(self) -> object:

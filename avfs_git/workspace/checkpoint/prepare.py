@@ -30,6 +30,7 @@ from avfs_git.workspace.capture.placing import GIT, Standing
 from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest, SidecarLimits
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.checkpoint.staged import StagedPaths, list_removed
+from avfs_git.workspace.checkpoint.unseen import find_came_from
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.gitmoves import is_link_removed, is_made_inside, open_worktree
 from avfs_git.workspace.vault.vault import OpenVault
@@ -160,21 +161,23 @@ def _warn_of_lists(layers: Sequence[Layer]) -> list[Warning]:
 def _list_moved_by_git(
     locked: LockedWorkspace, sink: ObjectSink, before: Oid | None
 ) -> tuple[frozenset[TreePath], frozenset[TreePath]]:
-    """List the paths that git in the live tree added to history since a tree's capture, and those it took out.
+    """List the paths that came into history since a tree's capture, and what git in the live tree took out.
 
-    Git tracks the first, also where an ignore rule names them, and not the others. A commit that another process has
+    Tracked are the first, also where an ignore rule names them, and not the others. A commit that another process has
     put on the branch says nothing of the files here. What is only staged counts where git took it out.
     """
     oid, head = locked.head()
     if oid is None or head is None:
         return frozenset(), frozenset()
-    removed = list_removed(locked.vault, locked.fork, head.tree, read_rules(locked))
-    if head.tree == (before or EMPTY_TREE) or not is_made_inside(locked.vault, locked.fork, oid):
+    removed = list_removed(locked.vault, locked.fork, oid, read_rules(locked))
+    is_of_git = head.tree != (before or EMPTY_TREE) and is_made_inside(locked.vault, locked.fork, oid)
+    # else avfs has brought the branch there, as by undo, which leaves the files
+    if head.tree == (before or EMPTY_TREE) or not (is_of_git or oid in find_came_from(locked)[0][:1]):
         return frozenset(), removed
     found = find_differences(sink, before, head.tree).items()
     taken = frozenset(path for path, (was, now) in found if was is None and now is not None and now[0] != MODE_GITLINK)
     left = frozenset(path for path, (was, now) in found if was is not None and now is None and was[0] != MODE_GITLINK)
-    return taken, left | removed
+    return taken - removed, left | removed if is_of_git else removed
 
 
 def read_basis(locked: LockedWorkspace) -> Basis:

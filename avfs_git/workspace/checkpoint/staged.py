@@ -21,7 +21,7 @@ from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.capture.placing import IgnoreRules
-from avfs_git.workspace.vault.gitmoves import open_worktree
+from avfs_git.workspace.vault.gitmoves import list_passed, open_worktree
 from avfs_git.workspace.vault.vault import OpenVault
 
 
@@ -63,20 +63,24 @@ class StagedPaths:
             return frozenset()
 
 
-def list_removed(vault: OpenVault, fork: str, tree: Oid, rules: IgnoreRules) -> frozenset[TreePath]:
-    """List the files of the branch's tree that git was told to take out of history in a fork's live tree.
+def list_removed(vault: OpenVault, fork: str, head: Oid, rules: IgnoreRules) -> frozenset[TreePath]:
+    """List the files of the branch's commit that git was told to take out of history in a fork's live tree.
 
-    Only ignored files: `git add -A` adds others again. Nothing where the index is not of the
-    branch's commit. Costs reading the end of the index, and trees in which something is staged; all of both where the
-    index does not say in which.
+    Only ignored files: `git add -A` adds others again. Costs reading the end of the index, and trees in which something
+    is staged; all of both where the index does not say in which.
     """
     worktree = open_worktree(vault, fork)
-    if not worktree.has_index or worktree.find_head() is not None or worktree.basis()[0]:
+    if not worktree.has_index or worktree.find_head() is not None:
         return frozenset()
+    has_moved, basis = worktree.basis()
+    since = basis if has_moved else head
     known = worktree.read_cached_tree()
-    if known is not None and known.oid == tree:
+    if since is None or (known is not None and known.oid == vault.store.read_commit(since).tree):
         return frozenset()
-    found = _list_files(vault, tree, known)
+    # What another commit lacks that avfs has had since is no removal by git: that index will follow.
+    passed = list_passed(vault, fork, since) if has_moved else [head]
+    trees = [vault.store.read_commit(commit).tree for commit in dict.fromkeys((head, *passed, since)) if passed]
+    found = _list_files(vault, trees[0], known) if trees else ()
     if known is not None:
         found = (path for path in found if rules.is_ignored(path, is_dir=False))
     removed = frozenset(found)
@@ -84,7 +88,8 @@ def list_removed(vault: OpenVault, fork: str, tree: Oid, rules: IgnoreRules) -> 
         index = worktree.read_entries(vault.store.read_tree) if removed else None
     except BadIndex:
         return frozenset()
-    return removed.difference(map(TreePath, index.paths)) if index is not None else frozenset()
+    lacking = removed.difference(map(TreePath, index.paths)) if index is not None else ()
+    return frozenset(path for path in lacking if all(find_entry(vault.store, tree, path) for tree in trees))
 
 
 def _list_files(vault: OpenVault, tree: Oid, known: CachedTree | None) -> Iterator[TreePath]:

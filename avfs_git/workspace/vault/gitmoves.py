@@ -61,6 +61,8 @@ _TAGS, _STASH = "refs/tags/", "refs/stash"
 _STASHED_ON = compiled(r"(?:WIP on|On) ([^:]+): ")
 """How git's log of the stash names the branch that an entry was made on."""
 _TEXT_MAX = 200
+_PASSED_MAX = 100
+"""So many of the last moves of a branch tell by which commits it has come."""
 _NAMED = 3
 """Paths that a warning names; the others are counted."""
 _GOING = compiled(r"checkout:|reset:|[a-z -]*\(start\)|[^:]*: (Fast-forward|fast-forward|checkout)|clone:|switch:")
@@ -346,6 +348,29 @@ def adopt_git_moves(vault: OpenVault, fork: str, moves: Sequence[Logged] | None 
             vault.refs.update(vault.follow(fork, logged.new, came_from=logged.old))
             record, unseen = _make_record(fork, logged), _find_unseen(vault, fork, [logged])
             vault.oplog.append(replace(record, more={**record.more, **unseen}))
+
+
+def list_passed(vault: OpenVault, fork: str, since: Oid | None) -> list[Oid]:
+    """List the commits at which a fork's branch has been since it was at one, or before it was at any.
+
+    The last `_PASSED_MAX` lines of git's log tell, which lacks where avfs has moved it, and as many operations.
+    """
+    store, found = vault.store, list[Oid]()
+    for move in reversed(open_worktree(vault, fork).read_moves(HEADS + fork)[-_PASSED_MAX:]):
+        for at in (move.new, move.old):
+            if at is not None and store.exists(at) and (since is None or not is_ancestor(store, at, since)):
+                found.append(at)
+        if since in (move.new, move.old):
+            break
+    moved: list[str | None] = []
+    count = 0
+    for record in islice(vault.oplog.read_fork(fork), _PASSED_MAX):
+        for name, old, new in reversed(record.moves):
+            if name == HEADS + fork:
+                moved += [new, old]
+                count = len(moved) if old == maybe_hex(since) else count
+    found += [oid_of(at) for at in dict.fromkeys(moved[:count]) if at not in (None, maybe_hex(since))]
+    return [oid for oid in dict.fromkeys(found) if store.exists(oid)]
 
 
 def is_commit(logged: Logged) -> bool:
