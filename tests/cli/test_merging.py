@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,3 +213,22 @@ def test_the_hint_of_an_update_in_conflict_works_as_typed(cli: Cli, work: str) -
     told = cli(*command.split()[1:])
     assert (told.status, "stopped in the files" in told.text) == (1, True)
     assert "`avfs --fork task merge --continue`" in told.stderr
+
+
+def test_the_hint_of_a_merge_in_conflict_repeats_how_it_was_asked_for(cli: Cli, work: str) -> None:
+    """Typed, it makes the commit that the command makes where nothing conflicts."""
+    cli("fork", "create", "task").ok()
+    cli("--fork", "task", "write", "README", "task").ok()
+    cli("rm", "README").ok()
+
+    for how in (["--strategy", "union", "-m", ""], ["--no-ff"], ["--squash", "-m", "it's done"]):
+        told = cli("merge", "task", *how)
+        (command,) = [words for words in told.stderr.split("`") if words.startswith("avfs merge")]
+        assert shlex.split(command) == ["avfs", "merge", "task", *how, "--on-conflict", "workspace"]
+    assert cli(*shlex.split(command)[1:]).status == 1
+    cli("resolve", "README", "--theirs").ok()
+    cli("merge", "--continue").ok()
+
+    git_dir = Path(os.environ["AVFS_HOME"], "vaults", f"{work}.git")
+    assert git(git_dir, "log", "-1", "--format=%s", "main").strip() == "it's done"
+    assert len(git(git_dir, "log", "-1", "--format=%p", "main").split()) == 1

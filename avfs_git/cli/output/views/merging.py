@@ -10,7 +10,7 @@ from avfs_git.cli.output.views.history import list_changes
 from avfs_git.model import MergeResult, RewriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import MergeAborted, Merges
@@ -71,7 +71,7 @@ def merge_one(
             go_on = "Resolve them by editing or with `avfs resolve PATH`, then run `avfs merge --continue`."
             text.hint(go_on, is_needed=True)
         elif not planned:
-            command = again or f"merge {shlex.quote(result.source)}"
+            command = again or shlex.join(["merge", result.source, *_options(text.request)])
             go_on = f"No file was changed. Resolve them here with `avfs {command} --on-conflict workspace`."
             text.hint(go_on, is_needed=True)
         _say_saved(text, result)
@@ -94,6 +94,16 @@ def merge_one(
     _say_saved(text, result)
     if not planned:
         text.hint("Take it back with `avfs undo`.")
+
+
+def _options(request: Mapping[str, object]) -> list[str]:
+    """Spell how a merge was asked for, for the command that repeats it."""
+    strategy, mode, message = (request.get(name) for name in ("strategy", "mode", "message"))
+    return [
+        *(["--strategy", str(strategy)] if strategy not in (None, "normal") else []),
+        *([f"--{str(mode).replace('_', '-')}"] if mode is not None else []),
+        *(["-m", str(message)] if message is not None else []),
+    ]
 
 
 def _end(text: TextOutput, result: MergeResult) -> tuple[str | tuple[str, str], ...]:
