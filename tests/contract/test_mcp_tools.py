@@ -757,6 +757,30 @@ def test_a_path_of_this_machine_is_none_of_the_workspace(place: Place, tmp_path:
     assert there.read_bytes() == b"old\n"
 
 
+def test_the_address_of_a_resource_is_a_path_in_its_fork_only(place: Place) -> None:
+    """A model has it from the list of resources: nothing is written in another fork than it names."""
+
+    async def run(client: Client) -> None:
+        before = place.fingerprint()
+        for there in ("work/side/README", "other/main/secret", "work/", "/work/main/README", "work"):
+            for name, arguments in (
+                ("write_file", {"path": f"avfs://{there}", "content": "x"}),
+                ("edit_file", {"path": f"avfs://{there}", "edits": [{"oldText": "hello", "newText": "x"}]}),
+                ("move_file", {"source": "README", "destination": f"avfs://{there}"}),
+                ("delete_file", {"path": f"avfs://{there}"}),
+            ):
+                assert code_of(await client.call_tool(name, arguments)) == "input.invalid"
+        assert place.fingerprint() == before
+        for name in ("README", "a%25%20b"):
+            ok(await client.call_tool("write_file", {"path": f"avfs://work/main/{name}", "content": "main\n"}))
+        ok(await client.call_tool("fork_create", {"name": "a/b"}))
+        ok(await client.call_tool("write_file", {"path": "avfs://work/a%2Fb/README", "content": "b\n", "fork": "a/b"}))
+        assert "[DIR] src" in text_of(await client.call_tool("list_directory", {"path": "avfs://work/main"}))
+
+    talk(place.serve(), run)
+    assert (place.read("README"), place.read("a% b"), place.read("README", "a/b")) == (b"main\n", b"main\n", b"b\n")
+
+
 @pytest.mark.needs("fuse")
 def test_a_path_in_a_mount_of_the_fork_is_what_it_shows(tmp_path: Path, mount_dir: Path) -> None:
     """An agent has it from `pwd`; a path in the mount of another fork is refused."""

@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from avfs_git.errors import InvalidInput, quote
 
@@ -16,16 +17,27 @@ if TYPE_CHECKING:
     from avfs_git.sdk.home import Home
     from avfs_git.sdk.vault import Workspace
 
+_SCHEME = "avfs://"
+
 
 def find_path(home: Home, workspace: Workspace, path: str) -> str:
     """Read a path that a model gave: it knows those of this machine, too, from other tools and from commands.
 
-    A path in a mount of the fork is what it shows there.
+    A path in a mount of the fork is what it shows there; so is `avfs://VAULT/FORK/PATH` of the fork.
 
     Raises:
         InvalidInput: If it is another path of this machine: what is written there would be somewhere else. So is one
-            below a directory that this machine has and the workspace has not.
+            below a directory that this machine has and the workspace has not, and the address of another fork's file.
     """
+    if path.startswith(_SCHEME):
+        vault, fork, inside = [*path.removeprefix(_SCHEME).split("/", 2), "", ""][:3]
+        if (unquote(vault), unquote(fork)) == (workspace.vault.name, workspace.fork):
+            return "/" + unquote(inside, errors="surrogateescape")
+        raise InvalidInput(
+            f"{quote(path)} is not in fork {quote(workspace.fork)} of vault {quote(workspace.vault.name)}, in which "
+            "this call works",
+            hint="Give a path in that fork, or name the other vault and fork in the call.",
+        )
     top = path.strip("/").partition("/")[0]
     if not top or "\0" in path or not path.startswith(("/", "~", "file:/")):
         return path
