@@ -1276,7 +1276,7 @@ class NoUpstream(RemoteError, code="remote.no_upstream", exit_code=98):
     def __init__(
         self, fork: str, remote: str, *, gone: str | None = None, others: Sequence[str] = (), is_removed: bool = False
     ) -> None:
-        """Say that a remote has no branch of a fork's name, or not the branch `gone` any more.
+        """Say that a remote has no branch of a fork's name, or not the branch `gone` that the fork follows.
 
         `others` is what it has; with `is_removed` there is no such remote any more.
         """
@@ -1289,13 +1289,13 @@ class NoUpstream(RemoteError, code="remote.no_upstream", exit_code=98):
                 remote=remote,
             )
             return
-        what = f"has no branch {quote(fork)}" if gone is None else f"has no branch {quote(gone)} any more"
+        what = quote(fork) if gone is None else f"{quote(gone)}, which fork {quote(fork)} follows"
         follow = ""
         if others:
             command = f"avfs update --upstream {shlex.quote(others[0])} {shlex.quote(fork)}"
             follow = f"Follow another branch from now on, as with `{command}`. "
         self._say(
-            f"{quote(remote)} {what}{f', which fork {quote(fork)} was made from' if gone is not None else ''}",
+            f"{quote(remote)} has no branch {what}",
             f"{follow}See what it has with `avfs fork list --remote`.",
             fork=fork,
             remote=remote,

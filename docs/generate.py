@@ -244,7 +244,7 @@ WARNINGS = {
     "transfer.leads_out": "An imported or exported symbolic link leads out of what was imported or exported. It "
     "came along.",
     "transfer.left_out": "A path was not imported or exported. The message says why.",
-    "update.upstream_gone": "The clone no longer has the branch that the fork was made from; another one was merged.",
+    "update.upstream_gone": "The remote does not have the branch that the fork follows; another one was merged.",
     "workspace.in_use": "Another process uses the fork; the result shows its current state.",
     "workspace.recovered": "avfs repaired the workspace after a crash. The message says what it did.",
     "workspace.unfinished": "An interrupted operation cannot be reversed here; nothing may be written.",

@@ -649,6 +649,19 @@ def test_update_follows_the_remote_or_the_fork_it_was_made_from(tmp_path: Path) 
 
 
 @pytest.mark.needs("fuse")
+def test_an_update_from_a_branch_without_a_commit_claims_no_past(tmp_path: Path, mount_dir: Path) -> None:
+    """The remote never had the branch."""
+    clone = tmp_path / "clone"
+    git("init", "-q", "-b", "main", str(clone), cwd=tmp_path)
+    with (
+        Avfs(mount_dir / "home") as avfs,
+        avfs.fork_directory(clone, mount_dir / "work") as session,
+        pytest.raises(NoUpstream, match=r"'origin' has no branch 'main', which fork 'work' follows$"),
+    ):
+        session.vault.workspace("work").update()
+
+
+@pytest.mark.needs("fuse")
 def test_an_update_says_that_the_branch_it_comes_from_is_gone(tmp_path: Path, mount_dir: Path) -> None:
     """And what else the clone has; where it goes on from another branch, it warns."""
     clone = tmp_path / "clone"
@@ -674,7 +687,7 @@ def test_an_update_says_that_the_branch_it_comes_from_is_gone(tmp_path: Path, mo
         followed = work.update(upstream=command[2])
         again = work.update()
 
-    assert gone.value.message == "'origin' has no branch 'main' any more, which fork 'work' was made from"
+    assert gone.value.message == "'origin' has no branch 'main', which fork 'work' follows"
     assert command == ["update", "--upstream", "origin/trunk", "work"]
     assert [merge.source for merge in followed] == [merge.source for merge in again] == ["origin/work", "origin/trunk"]
     assert [merge.source for merge in merges] == ["origin/work"]

@@ -138,8 +138,8 @@ class WorkspaceMerging:
             The merges that were needed, in order; the last one may have conflicts. Empty without an upstream.
 
         Raises:
-            NoUpstream: If the clone no longer has the branch that the fork was made from, and nothing else is merged;
-                or if no remote has the branch `upstream`.
+            NoUpstream: If the remote does not have the branch that the fork follows, and nothing else is merged; or if
+                no remote has the branch `upstream`.
             RemoteError: If the remote cannot be reached or read.
             RefConflict: If others move the fork's branch again and again.
             AvfsError: As `merge`. Earlier merges stay, and the error names them, also in its detail `merged`.
@@ -401,7 +401,7 @@ class WorkspaceMerging:
         `upstream` is a branch to follow from now on. Also names the branch that the fork follows then.
 
         Raises:
-            NoUpstream: If one is needed, and the branch of the clone that the fork was made from is gone.
+            NoUpstream: If one is needed, and the remote does not have the branch that the fork follows.
         """
         core, dispatch = self._at.core, self._at.dispatch
         names = [remote.name for remote in remotes.list_remotes(core)]

@@ -85,7 +85,7 @@ def read_followed(vault: OpenVault, fork: str) -> str | None:
 
 
 def find_gone_upstream(vault: OpenVault, fork: str, followed: str | None) -> NoUpstream | None:
-    """Tell of the branch that a fork follows, if its remote has it no more."""
+    """Tell of the branch that a fork follows, if its remote does not have it: not any more, or not yet."""
     if followed is None or vault.refs.read(REMOTES + followed) is not None:
         return None
     remote, _, branch = followed.partition("/")
