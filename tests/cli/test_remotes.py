@@ -185,3 +185,23 @@ def test_an_update_without_a_branch_to_follow_says_how_to_follow_one(cli: Cli, w
     assert "the fork has no upstream" in told.text
     assert "`avfs update --upstream REMOTE/BRANCH main`" in told.stderr
     assert cli("update", "--upstream", "origin/trunk", "main").ok().stderr.count("hint") == 0
+
+
+def test_an_update_from_a_branch_that_stays_does_not_say_that_it_was_fetched(
+    cli: Cli, work: str, bare: Path, tmp_path: Path
+) -> None:
+    """A shallow remote is fetched anew by CI: its history begins after what is here."""
+    cli("remote", "add", "origin", str(bare)).ok()
+    cli("push", "main").ok()
+    cli("clone", bare.as_uri(), "second").ok()
+    for text in ("two", "three"):
+        cli("write", "README", text).ok()
+        cli("checkpoint", "save").ok()
+        cli("push", "main").ok()
+    served = tmp_path / "served"
+    bare.rename(served)
+    git("clone", "-q", "--bare", "--depth=1", served.as_uri(), str(bare), cwd=tmp_path)
+
+    told = cli("--vault", "second", "update").ok()
+    assert "'origin/main' did not move" in told.stderr
+    assert told.text.startswith("main has all of origin/main already\n")

@@ -68,6 +68,8 @@ class TextOutput:
         self._meant: dict[str, object] = {}
         self.request: dict[str, object] = {}
         """The arguments: how much a view shows may depend on them."""
+        self.warned: set[str] = set()
+        """The codes of warnings that came before the result."""
         self._console: Console | None = None
         self._pending = bytearray()
         self._find_pager = find_pager
@@ -154,6 +156,7 @@ class TextOutput:
     def warn(self, warnings: Iterable[Warning]) -> None:
         """Tell on standard error what the caller should know."""
         for warning in warnings:
+            self.warned.add(warning.code)
             self._remark("warning", complete(warning.message, self.named), "yellow")
 
     def data(self, chunks: Iterable[bytes]) -> None:
