@@ -11,6 +11,7 @@ import pytest
 
 from avfs_git.backends import checkout
 from avfs_git.errors import HostError
+from avfs_git.proxy.exec.commits import Commits
 from avfs_git.sdk import Workspace
 from tests.support.commands import BACKENDS, fork_with_file
 
@@ -47,11 +48,31 @@ def test_what_could_not_be_taken_over_comes_later(work: Workspace, monkeypatch: 
 
     with monkeypatch.context() as patched:
         patched.setattr(checkout, "take_in", fail)
-        with pytest.raises(HostError):
+        with pytest.raises(HostError, match=r"the command has run \(exit status 0\), then: cannot write: no space"):
             work.exec(shell="echo made > new; rm file", backend="checkout")
 
     assert {change.path for change in work.status().changed_files} == {b"file", b"new"}
     assert work.exec("ls").stdout == b"new\n"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_error_of_the_save_says_that_the_command_has_run(
+    work: Workspace, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its status: a program that tries again would run it twice."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise HostError("write a pack", OSError(errno.ENOSPC, "no space"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Commits, "_save", fail)
+        with pytest.raises(HostError, match=r"the command has run \(exit status 4\), then: cannot write") as failed:
+            work.exec(shell="echo made > new; exit 4", backend=backend, commit_failed=True, checkpoint=False)
+
+    assert failed.value.details["command_exit_code"] == 4
+    assert "try again" not in str(failed.value.hint)
+    assert "`avfs checkpoint save`" in str(failed.value.hint)
+    assert work.read("new") == b"made\n"
 
 
 def test_what_a_command_did_that_was_given_up_is_uncommitted(work: Workspace) -> None:

@@ -7,11 +7,12 @@ asked then. What is committed is durable when a call returns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avfs_git.errors import QuotaExceeded
+from avfs_git.errors import AvfsError, QuotaExceeded
 from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
@@ -79,6 +80,22 @@ class Run:
     """What the command's commit changes, where that is known before it is made."""
     is_committed: bool = False
     """Whether avfs made a commit of what the command changed."""
+
+
+@contextmanager
+def telling_that_it_ran(finished: Finished) -> Iterator[None]:
+    """Have an error say that the command has run: a caller that tries again would run it twice."""
+    try:
+        yield
+    except AvfsError as error:
+        error.message = f"the command has run (exit status {finished.exit_code}), then: {error.message}"
+        error.args = (error.message,)
+        error.hint = (
+            "Do not run it again: its changes are in the workspace. See `avfs status`, and save them with "
+            "`avfs checkpoint save`."
+        )
+        error.details["command_exit_code"] = finished.exit_code
+        raise
 
 
 class Commits:

@@ -49,7 +49,7 @@ from avfs_git.host.userhome import find_user_home
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import oid_of
-from avfs_git.proxy.exec.commits import Commits, Run, describe, tell_unused
+from avfs_git.proxy.exec.commits import Commits, Run, describe, tell_unused, telling_that_it_ran
 from avfs_git.proxy.exec.envelope import Command, ExecPlan, ExecResult, View
 from avfs_git.proxy.exec.environment import divide, without_terminal
 from avfs_git.proxy.exec.gittrace import GitTrace
@@ -401,12 +401,13 @@ class Executor:
             if not held and (served is None or served.root != backend.root):
                 raise _Gone
             raise ExecError(f"the command was not started: {finished.problem}")
-        if held:
-            if not self._keep:
-                backend.runner.leave()  # namespaces take a while to go; what follows needs the files only
-            with opened.locked() as now:
-                run.warnings += backend.collect(now)
-        result = self._compose_result(backend, run, finished, streams, held=held)
+        with telling_that_it_ran(finished):
+            if held:
+                if not self._keep:
+                    backend.runner.leave()  # namespaces take a while to go; what follows needs the files only
+                with opened.locked() as now:
+                    run.warnings += backend.collect(now)
+            result = self._compose_result(backend, run, finished, streams, held=held)
         if held and self._keep and isinstance(backend, OverlayBackend):
             self._kept = backend
             self._epoch = opened.lock.epoch
