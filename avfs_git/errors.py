@@ -959,9 +959,10 @@ class MountCovered(MountError, code="mount.covered", exit_code=59):
 
     def __init__(self, path: str, cover: str, *, kind: str, source: str) -> None:
         stands = "has another mount in it" if cover.startswith(f"{path}/") else "is covered by another mount"
+        command = "avfs unmount" if source.startswith("avfs:") else "umount"  # the live tree of a fork
         self._say(
             f"{quote(path)} {stands} at {quote(cover)} (type {quote(kind)}, source {quote(source)})",
-            f"Unmount that one first with `umount {shlex.quote(cover)}`, then try again.",
+            f"Unmount that one first with `{command} {shlex.quote(cover)}`, then try again.",
             path=path,
             cover=cover,
             kind=kind,

@@ -514,6 +514,21 @@ def test_mount_above_it_stays(vault: Vault, work: Workspace, tree: Path) -> None
 
 
 @pytest.mark.needs("root")
+def test_the_hint_names_the_command_that_unmounts_a_fork_in_the_tree(vault: Vault, work: Workspace, tree: Path) -> None:
+    """The system's `umount` takes the tree from its session."""
+    vault.fork("inner")
+    session = work.mount(tree)
+    place = tree / "inner"
+    place.mkdir()
+    below = vault.workspace("inner").mount(place)
+    with pytest.raises(MountCovered) as caught:
+        session.unmount()
+    below.unmount()
+    session.unmount()
+    assert f"`avfs unmount {place}`" in (caught.value.hint or "")
+
+
+@pytest.mark.needs("root")
 def test_directory_of_a_mount_over_it_is_in_no_fork(vault: Vault, work: Workspace, tree: Path, home: Path) -> None:
     """A command there means no file of the hidden fork, and a fork of the directory has what is seen there."""
     session = work.mount(tree)
