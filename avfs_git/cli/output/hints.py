@@ -15,7 +15,7 @@ from avfs_git.errors import AvfsError, MergeInProgress
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 
-_COMMAND = compiled(r"`avfs ([a-z][^`]*)`")
+_COMMAND = compiled(r"`avfs ((?:--fork \S+ )?[a-z][^`]*)`")
 _OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps", "schema", "completion"})
 _OF_ITS_VAULT = "vault config"
 _OF_A_FORK = frozenset(

@@ -34,6 +34,7 @@ from avfs_git.errors import MergeInProgress
             "Join them with `avfs --vault v merge a --into b`.",
         ),
         (Named("v", "f"), "See it with `avfs log --fork g`.", "See it with `avfs --vault v log --fork g`."),
+        (Named("v", "f"), "See it with `avfs --fork g op log`.", "See it with `avfs --vault v --fork g op log`."),
         (Named("a b/c"), "Run `avfs doctor`.", "Run `avfs --vault 'a b/c' doctor`."),
         (Named("v", "f"), "See them with `avfs vault list`.", "See them with `avfs vault list`."),
         (Named("v"), "Raise it: `avfs vault config a 1`.", "Raise it: `avfs --vault v vault config a 1`."),
