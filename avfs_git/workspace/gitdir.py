@@ -67,7 +67,7 @@ from avfs_git.vfs.tree.mounted import MountedTree
 from avfs_git.workspace.gitlinks import prepare_tree
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import GIT_LINK, is_link_removed, list_passed, open_worktree
+from avfs_git.workspace.vault.gitmoves import GIT_LINK, is_link_removed, is_taken_back, list_passed, open_worktree
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3
@@ -207,7 +207,8 @@ class GitDir:
         """Have files that are staged otherwise than in both commits follow as far as their lines can, renamed or not.
 
         What was staged in them stays staged; without what has come to the branch, the next commit takes that back. As a
-        commit in between has it, a file is not staged: git put it there, by a commit, reset or checkout.
+        commit in between has it, a file is not staged: git put it there, by a commit, reset or checkout. What is beside
+        history after an undo stays out of the index: it is where the undone checkpoint had it.
         """
         moves = {change.path: _as_move(change) for change in changes}
         there = self._tree(head)
@@ -216,6 +217,11 @@ class GitDir:
             for path, (old, new) in find_differences(self.opened.vault.store, tree, there).items():
                 if _is_as(index, path, old) and not (path in moves and _is_as(index, path, moves[path].old)):
                     moves[path] = Move(path, old, new)
+        if is_taken_back(self.opened.vault, self.opened.fork):
+            came = [path for path, move in moves.items() if move.old is None and move.new is not None]
+            for path in filter(self.opened.is_beside, map(TreePath, came)):
+                del moves[path]
+        changes = [change for change in changes if change.path in moves]
         held = {path: (found.mode, found.oid) for path in moves if (found := _find_staged(index, path)) is not None}
         staged = {path for path, entry in held.items() if entry not in (moves[path].old, moves[path].new)}
         taken_out = [

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from avfs_git.errors import (
     GitUnmerged,
     HeadElsewhere,
     MarkedUnchanged,
+    NothingToUndo,
     RefConflict,
     SparseCheckout,
     WorkspaceBusy,
@@ -961,7 +963,7 @@ def test_what_git_has_taken_out_of_history_stays_out(is_seen: bool, mounted: tup
 def test_what_git_has_taken_out_of_its_index_leaves_history(
     kind: str, is_mounted: bool, mounted: tuple[Workspace, Path]
 ) -> None:
-    """Where a rule ignores it, as with `git add -A`, though no file changes. What is undone stays undone."""
+    """Where a rule ignores it, as with `git add -A`, though no file changes. Undo of the checkpoint leaves it staged."""
     work, tree = mounted
     (tree / "deep/er").mkdir(parents=True)
     secrets = {"secret.env", "deep/er/secret.env", "gone.env"}
@@ -992,9 +994,75 @@ def test_what_git_has_taken_out_of_its_index_leaves_history(
     held = git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
     assert set(held) == {".gitignore", "deep/er/other", "file", "more"}
     assert work.status().clean
-    work.undo()
-    work.write("more", b"4\n")
-    assert {change.path for change in work.checkpoint("four").changed_files} == {b"gone.env", b"more"}
+    for look in (False, True):
+        work.undo()
+        if is_mounted and look:
+            assert {line[3:] for line in git_in(tree, "status", "--porcelain").splitlines()} >= secrets - {"gone.env"}
+        assert work.status().changed_files == before.changed_files
+        work.redo()
+        assert work.status().clean
+    assert set(git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()) == set(held)
+
+
+def _undo_and_redo_all(work: Workspace, tree: Path) -> None:
+    """Undo down to the first state, with a look at each, and redo; each is as it was."""
+
+    def look() -> tuple[str, bytes]:
+        git_in(tree, "status")
+        file = tree / "file"
+        return git(work.vault.path, "for-each-ref", "refs/heads/main"), file.read_bytes() if file.exists() else b""
+
+    seen = [look()]
+    with suppress(NothingToUndo):
+        while len(seen) < 20:
+            work.undo()
+            seen.append(look())
+    assert seen[-1] == ("", b"")
+    for state in seen[-2::-1]:
+        work.redo()
+        assert look() == state
+
+
+@pytest.mark.parametrize("how", ["only staged", "staged", "committed", "with more"])
+def test_undo_goes_on_past_what_git_has_taken_out(how: str, mounted: tuple[Workspace, Path]) -> None:
+    """Down to the first state and up again; that the file is in history no more is no work of its own."""
+    work, tree = mounted
+    (tree / "secret.env").write_bytes(b"KEY=1\n")
+    (tree / ".gitignore").write_text("*.env\n")
+    git_in(tree, "add", "-f", ".")
+    git_in(tree, "commit", "-q", "-m", "with it")
+    (tree / "file").write_bytes(b"3\n")
+    work.checkpoint("three")
+    git_in(tree, "rm", "-q", "--cached", "secret.env")
+    if how == "committed":
+        git_in(tree, "commit", "-q", "-m", "without it")
+    else:
+        (tree / "more").write_bytes(b"more\n") if how == "with more" else None
+        work.checkpoint("without it") if how != "only staged" else None
+    _undo_and_redo_all(work, tree)
+    held = git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+    assert ("secret.env" in held) == (how == "only staged")
+    assert (tree / "secret.env").read_bytes() == b"KEY=1\n"
+
+
+@pytest.mark.parametrize(("how", "goes_on"), [("by force", False), ("by force", True), ("without a rule", True)])
+def test_undo_goes_on_past_what_git_has_taken_in(how: str, goes_on: bool, mounted: tuple[Workspace, Path]) -> None:
+    """A file that was beside history, by a commit of git's: the same, down and up again."""
+    work, tree = mounted
+    (tree / ".gitignore").write_text("*.log\n")
+    (tree / "a.log").write_bytes(b"1\n")
+    work.checkpoint("beside")
+    if how == "without a rule":
+        (tree / ".gitignore").write_text("")
+    git_in(tree, "add", "-A")
+    git_in(tree, "add", "-f", "a.log")
+    git_in(tree, "commit", "-q", "-m", "with it")
+    if goes_on:
+        (tree / "file").write_bytes(b"3\n")
+        work.checkpoint("three")
+    _undo_and_redo_all(work, tree)
+    assert "a.log" in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+    assert work.status().changed_files == ()
 
 
 @pytest.mark.parametrize("how", ["save", "command"])

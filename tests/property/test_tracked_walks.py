@@ -62,6 +62,10 @@ class _Walk:
         """What may be beside history: it was so, and was removed since the last checkpoint or came by an undo."""
         self._staged = set[str]()
         """What is in history and not in git's index."""
+        self._left = set[str]()
+        """What git took out of its index at any time: an undo may leave that staged."""
+        self._undone = set[str]()
+        """What of that an undo has brought back to history: it may be in git's index or not."""
 
     def step(self) -> None:
         """Do something."""
@@ -93,9 +97,10 @@ class _Walk:
 
     def _untrack(self) -> object:
         self._save()
-        path = self._choose(self._tracked - self._staged - {".gitignore"})
+        path = self._choose(self._tracked - self._staged - self._undone - {".gitignore"})
         if path is not None:
             self._staged.clear()  # is committed, too
+            self._left.add(path)
             result = self._work.exec(shell=f"git rm -q --cached {path} && git commit -q -m untrack")
             assert result.exit_code == 0, result
             self._take()
@@ -103,9 +108,10 @@ class _Walk:
 
     def _stage(self) -> object:
         self._save()
-        path = self._choose(self._tracked - self._staged - {".gitignore"})
+        path = self._choose(self._tracked - self._staged - self._undone - {".gitignore"})
         if path is not None:
             self._staged.add(path)
+            self._left.add(path)
             result = self._work.exec(shell=f"git rm -q --cached {path}")
             assert result.exit_code == 0, result
             self._check()
@@ -137,6 +143,7 @@ class _Walk:
         self._remade |= (self._list_files() - files - self._tracked) | (tracked - self._tracked)
         self._beside -= self._tracked
         self._staged &= self._tracked
+        self._undone |= self._left & self._tracked
         return None
 
     def _save(self) -> object:
@@ -149,7 +156,7 @@ class _Walk:
 
     def _check(self) -> None:
         there, tracked = self._list_files(), self._list_tracked()
-        unclear = self._remade - (ignored := self._list_ignored(there))
+        unclear = (self._remade - (ignored := self._list_ignored(there))) | self._undone
         kept = self._tracked - (self._staged & ignored)
         wanted = {path for path in there if path in kept or (path not in self._beside and path not in ignored)}
         assert tracked - unclear == wanted - unclear, f"{sorted(tracked ^ wanted)} {self.log}"

@@ -99,6 +99,8 @@ def record_changes(
         if was != held:
             changed = _list_told(pack, was, now) if plain else list_changed(pack, was, now)
         if not changed and recorded is not None:
+            if list_changed(pack, was, now):  # what is no work is not stored
+                return tuple(captured.warnings)
             return (*captured.warnings, *mark_recorded(locked, captured, recorded, was[1]))
         before, kept = make_recorded_commit(locked, pack, recorded, was)
         after, sidecar = _make_commit(locked, pack, now, before, description or describe_changes(changed))
@@ -282,12 +284,19 @@ def list_changed(source: PackWriter | DryWriter, was: Trees, now: Trees) -> list
 
 
 def _list_told(source: PackWriter, was: Trees, now: Trees) -> list[ChangedFile]:
-    """List what differs between two states; nothing, if git has only looked at the files of repositories inside.
+    return list_work(source, list_changed(source, was, now))
 
-    That is no work to take back: the next `git status` does it again, and undo would get no further.
+
+def list_work(source: PackWriter, changed: Sequence[ChangedFile]) -> list[ChangedFile]:
+    """Give all of some changes, or none, if none is work to take back: git does it again, and undo gets no further.
+
+    So are files that are in history no more, or are so by now, as git's index and commits have it; and where git has
+    only looked at the files of repositories inside.
     """
-    changed = list_changed(source, was, now)
-    return [] if all(_is_look(source, change) for change in changed) else changed
+    gone = {(change.path, change.old_mode, change.old_oid) for change in changed if change.kind is ChangeKind.DELETED}
+    came = {(change.path, change.new_mode, change.new_oid) for change in changed if change.kind is ChangeKind.ADDED}
+    placed = {path for path, _, _ in gone & came}
+    return [] if all(change.path in placed or _is_look(source, change) for change in changed) else list(changed)
 
 
 def _is_look(source: PackWriter, change: ChangedFile) -> bool:
@@ -301,8 +310,8 @@ def _is_look(source: PackWriter, change: ChangedFile) -> bool:
 
 def describe_changes(changed: Sequence[ChangedFile]) -> str:
     """Name what changed, for the log."""
-    named = ", ".join(quote(show_path(change.path)) for change in changed[:_NAMED])
-    return f"change {named}{and_more(len(changed) - _NAMED)}"
+    paths = list(dict.fromkeys(change.path for change in changed))
+    return f"change {', '.join(quote(show_path(path)) for path in paths[:_NAMED])}{and_more(len(paths) - _NAMED)}"
 
 
 def find_recorded(locked: LockedWorkspace) -> tuple[Oid | None, Trees]:

@@ -32,6 +32,7 @@ from avfs_git.workspace.checkpoint.changes import (
     describe_changes,
     find_recorded,
     list_changed,
+    list_work,
     make_recorded_commit,
     record_changes,
     record_git_moves,
@@ -461,7 +462,7 @@ def _note_edits(
     changed: Sequence[ChangedFile] = (*compared.changed_files, *compared.sidecar_changed)
     if recorded[1] != compared.was:  # mostly the head recorded the workspace last
         changed = list_changed(pack, recorded[1], (compared.captured.tree, compared.captured.sidecar))
-    if not changed:
+    if not (changed if with_files else list_work(pack, changed)):
         return None, ()
     commit, kept = make_recorded_commit(locked, pack, *recorded)
     facts = {EXACT: True, **tell_head_move(locked.vault, locked.fork)}

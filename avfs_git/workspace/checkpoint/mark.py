@@ -46,10 +46,10 @@ def mark_recorded(locked: LockedWorkspace, captured: Captured, commit: Oid, side
     """
     opened = locked.opened
     cache = opened.cache
-    if not captured.update.count or captured.sidecar == sidecar:
+    if captured.sidecar in (sidecar, cache.sidecar if cache is not None else sidecar):
         # Not even a time is new. What was too young to be believed is old enough now, or is looked at once more.
         return mark_captured(locked, captured, commit=commit)
-    if cache is None or cache.commit != commit:
+    if captured.update.count and (cache is None or cache.commit != commit):
         cache = cache or StatCache(opened.layout.statcache)
         # What has new times is looked at again, so that they are recorded with the next commit.
         refused = cache.commit_update(captured.update.doubted(), tree=captured.tree, sidecar=sidecar, commit=commit)

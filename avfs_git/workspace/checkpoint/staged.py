@@ -10,7 +10,7 @@ finds what only the index has, for the end of a fork.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from avfs_git.errors import MarkedUnchanged, SparseCheckout
 from avfs_git.gitstore.compare.treediff import Entry
@@ -63,7 +63,9 @@ class StagedPaths:
             return frozenset()
 
 
-def list_removed(vault: OpenVault, fork: str, head: Oid, rules: IgnoreRules) -> frozenset[TreePath]:
+def list_removed(
+    vault: OpenVault, fork: str, head: Oid, rules: IgnoreRules, is_beside: Callable[[TreePath], bool]
+) -> frozenset[TreePath]:
     """List the files of the branch's commit that git was told to take out of history in a fork's live tree.
 
     Only ignored files: `git add -A` adds others again. Costs reading the end of the index, and trees in which something
@@ -77,10 +79,11 @@ def list_removed(vault: OpenVault, fork: str, head: Oid, rules: IgnoreRules) -> 
     known = worktree.read_cached_tree()
     if since is None or (known is not None and known.oid == vault.store.read_commit(since).tree):
         return frozenset()
-    # What another commit lacks that avfs has had since is no removal by git: that index will follow.
-    passed = list_passed(vault, fork, since) if has_moved else [head]
-    trees = [vault.store.read_commit(commit).tree for commit in dict.fromkeys((head, *passed, since)) if passed]
-    found = _list_files(vault, trees[0], known) if trees else ()
+    # What another commit lacks that avfs has had since is no removal by git: that index will follow, but for what an
+    # undone checkpoint put beside history.
+    passed = list_passed(vault, fork, since) if has_moved else ()
+    trees = [vault.store.read_commit(commit).tree for commit in dict.fromkeys((head, *passed, since))]
+    found = _list_files(vault, trees[0], known)
     if known is not None:
         found = (path for path in found if rules.is_ignored(path, is_dir=False))
     removed = frozenset(found)
@@ -89,7 +92,9 @@ def list_removed(vault: OpenVault, fork: str, head: Oid, rules: IgnoreRules) -> 
     except BadIndex:
         return frozenset()
     lacking = removed.difference(map(TreePath, index.paths)) if index is not None else ()
-    return frozenset(path for path in lacking if all(find_entry(vault.store, tree, path) for tree in trees))
+    return frozenset(
+        path for path in lacking if is_beside(path) or all(find_entry(vault.store, tree, path) for tree in trees)
+    )
 
 
 def _list_files(vault: OpenVault, tree: Oid, known: CachedTree | None) -> Iterator[TreePath]:

@@ -31,7 +31,7 @@ from avfs_git.host.files.durable import find_refusal, host_errors
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, Holder, LockFile, LookingLock, ReadingLock
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.asked import Change
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
@@ -526,16 +526,20 @@ class OpenWorkspace:
         """Forget what the upper layer looked like, on disk too: the next capture reads all of it."""
         with host_errors("drop the stat cache"):
             self.layout.statcache.unlink(missing_ok=True)
-        self._cache, self._cache_known, self.looked = None, True, None
-        self.dirty = None
+        self._cache, self._cache_known, self.looked, self.dirty = None, True, None, None
 
     def _forget_cache(self) -> None:
         self._cache, self._cache_known, self.looked = None, False, None
 
     def synced_trees(self) -> tuple[Oid | None, Oid | None]:
         """Get the tree and sidecar tree of the state from which captures start."""
-        cache = self.cache
-        return (cache.tree, cache.sidecar) if cache is not None else (self.lower.root.tree, self.lower.root.sidecar)
+        held = self.cache or self.lower.root
+        return held.tree, held.sidecar
+
+    def is_beside(self, path: TreePath) -> bool:
+        """Tell whether that state has a file beside history."""
+        found = LowerTree(self.vault.store, *self.synced_trees(), default_mtime_ns=0).lookup(path)
+        return found is not None and not found.is_dir and not found.tracked
 
 
 class LockedWorkspace:
