@@ -1045,7 +1045,8 @@ def test_undo_goes_on_past_what_git_has_taken_out(how: str, mounted: tuple[Works
     assert (tree / "secret.env").read_bytes() == b"KEY=1\n"
 
 
-@pytest.mark.parametrize(("how", "goes_on"), [("by force", False), ("by force", True), ("without a rule", True)])
+@pytest.mark.parametrize("how", ["by force", "without a rule"])
+@pytest.mark.parametrize("goes_on", [False, True])
 def test_undo_goes_on_past_what_git_has_taken_in(how: str, goes_on: bool, mounted: tuple[Workspace, Path]) -> None:
     """A file that was beside history, by a commit of git's: the same, down and up again."""
     work, tree = mounted

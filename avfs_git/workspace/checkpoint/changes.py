@@ -99,9 +99,7 @@ def record_changes(
         if was != held:
             changed = _list_told(pack, was, now) if plain else list_changed(pack, was, now)
         if not changed and recorded is not None:
-            if list_changed(pack, was, now):  # what is no work is not stored
-                return tuple(captured.warnings)
-            return (*captured.warnings, *mark_recorded(locked, captured, recorded, was[1]))
+            return (*captured.warnings, *mark_recorded(locked, captured, recorded, was[1], pack))
         before, kept = make_recorded_commit(locked, pack, recorded, was)
         after, sidecar = _make_commit(locked, pack, now, before, description or describe_changes(changed))
         pack.finish(hold=True)

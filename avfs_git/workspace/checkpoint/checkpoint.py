@@ -141,7 +141,7 @@ def save_checkpoint(
             vault.note_seen(locked.fork, unseen[1] if unseen is not None else None)
             if unseen is not None and unseen[0] != unseen[1] and by_programs and request.command is None:
                 _record_seen_files(locked, pack, recorded, compared, unseen)
-            unchanged = _label_head(locked, compared, request, tied, is_recorded=not moved)
+            unchanged = _label_head(locked, compared, pack, request, tied, is_recorded=not moved)
             return replace(unchanged, warnings=(*warn_of_git(locked.vault, locked.fork), *unchanged.warnings))
         refuse_left_out(vault, locked.fork, compared.changed_files, by_programs=by_programs)
         # Of a merge that others began by moving the branch, the branch is one side.
@@ -342,6 +342,7 @@ def _record_seen_files(
 def _label_head(
     locked: LockedWorkspace,
     compared: Compared,
+    pack: PackWriter,
     request: CheckpointRequest,
     more: dict[str, object],
     *,
@@ -359,7 +360,7 @@ def _label_head(
         record = OpRecord(0, locked.fork, "label", text, vault.clock_ns(), moves=moves, more=more)
         vault.move_refs([RefChange(ref, None, head)], record)
     told = (
-        mark_recorded(locked, compared.captured, head, recorded_sidecar(locked, head, compared.commit))
+        mark_recorded(locked, compared.captured, head, recorded_sidecar(locked, head, compared.commit), pack)
         if is_recorded
         else ()
     )

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 
 from avfs_git.errors import HostError
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Warning
 from avfs_git.paths import Oid
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.captured import Captured
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 
 
@@ -38,18 +40,22 @@ def mark_captured(locked: LockedWorkspace, captured: Captured, *, commit: Oid | 
     return _cache_warnings(refused)
 
 
-def mark_recorded(locked: LockedWorkspace, captured: Captured, commit: Oid, sidecar: Oid | None) -> list[Warning]:
+def mark_recorded(
+    locked: LockedWorkspace, captured: Captured, commit: Oid, sidecar: Oid | None, source: ObjectSource
+) -> list[Warning]:
     """Mark a capture as recorded by an older commit; the captured times may be in no object of the vault.
 
     Needed after a process made the commit and died before marking the capture: the next capture compares with that
-    commit. Returns a warning if the stat cache could not be written.
+    commit. `source` has the objects of the capture. Returns a warning if the stat cache could not be written.
     """
     opened = locked.opened
     cache = opened.cache
     if captured.sidecar in (sidecar, cache.sidecar if cache is not None else sidecar):
         # Not even a time is new. What was too young to be believed is old enough now, or is looked at once more.
         return mark_captured(locked, captured, commit=commit)
-    if captured.update.count and (cache is None or cache.commit != commit):
+    if diff_sidecars(source, sidecar, captured.sidecar):
+        return []  # git's commit is not all of it, and nothing else has been stored
+    if cache is None or cache.commit != commit:
         cache = cache or StatCache(opened.layout.statcache)
         # What has new times is looked at again, so that they are recorded with the next commit.
         refused = cache.commit_update(captured.update.doubted(), tree=captured.tree, sidecar=sidecar, commit=commit)

@@ -48,7 +48,7 @@ def save_aside(locked: LockedWorkspace, description: str, *, marks: bool = True)
         if compared.is_unchanged:
             if compared.head is not None and marks:
                 warnings += mark_recorded(
-                    locked, captured, compared.head, recorded_sidecar(locked, compared.head, compared.commit)
+                    locked, captured, compared.head, recorded_sidecar(locked, compared.head, compared.commit), pack
                 )
             return Saved(None, compared.was, tuple(warnings))
         trees, held = (captured.tree, captured.sidecar), vault.read_sidecar_ref(locked.fork)
