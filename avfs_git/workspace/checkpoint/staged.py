@@ -79,11 +79,8 @@ def list_removed(
     known = worktree.read_cached_tree()
     if since is None or (known is not None and known.oid == vault.store.read_commit(since).tree):
         return frozenset()
-    # What another commit lacks that avfs has had since is no removal by git: that index will follow, but for what an
-    # undone checkpoint put beside history.
-    passed = list_passed(vault, fork, since) if has_moved else ()
-    trees = [vault.store.read_commit(commit).tree for commit in dict.fromkeys((head, *passed, since))]
-    found = _list_files(vault, trees[0], known)
+    tree = vault.store.read_commit(head).tree
+    found = _list_files(vault, tree, known)
     if known is not None:
         found = (path for path in found if rules.is_ignored(path, is_dir=False))
     removed = frozenset(found)
@@ -91,9 +88,15 @@ def list_removed(
         index = worktree.read_entries(vault.store.read_tree) if removed else None
     except BadIndex:
         return frozenset()
-    lacking = removed.difference(map(TreePath, index.paths)) if index is not None else ()
+    lacking = removed.difference(map(TreePath, index.paths)) if index is not None else frozenset[TreePath]()
+    if not lacking:
+        return lacking
+    # What another commit lacks that avfs has had since is no removal by git: that index will follow, but for what an
+    # undone checkpoint put beside history.
+    passed = (*list_passed(vault, fork, since), since) if has_moved else ()
+    trees = {vault.store.read_commit(commit).tree for commit in passed}
     return frozenset(
-        path for path in lacking if is_beside(path) or all(find_entry(vault.store, tree, path) for tree in trees)
+        path for path in lacking if is_beside(path) or all(find_entry(vault.store, there, path) for there in trees)
     )
 
 
