@@ -286,10 +286,10 @@ def _list_told(source: PackWriter, was: Trees, now: Trees) -> list[ChangedFile]:
 
 
 def list_work(source: PackWriter, changed: Sequence[ChangedFile]) -> list[ChangedFile]:
-    """Give all of some changes, or none, if none is work to take back: git does it again, and undo gets no further.
+    """Give all of some changes, or none if none is work to take back: it comes again, and undo would get no further.
 
-    So are files that are in history no more, or are so by now, as git's index and commits have it; and where git has
-    only looked at the files of repositories inside.
+    Such are files that came into history or left it as they are, by git's index and commits; and where git has only
+    looked at the files of repositories inside, the next `git status` does it again.
     """
     gone = {(change.path, change.old_mode, change.old_oid) for change in changed if change.kind is ChangeKind.DELETED}
     came = {(change.path, change.new_mode, change.new_oid) for change in changed if change.kind is ChangeKind.ADDED}

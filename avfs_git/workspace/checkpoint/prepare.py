@@ -109,7 +109,7 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
     recorded = (
         locked.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
     )
-    taken, left = _list_moved_by_git(locked, sink, before) if request.index is None else (frozenset(), frozenset())
+    taken, left = _list_placed(locked, sink, before) if request.index is None else (frozenset(), frozenset())
     standing = Standing(
         tuple(dict.fromkeys(oid for oid in (recorded, request.beside) if oid is not None)),
         request.added | taken,
@@ -158,13 +158,13 @@ def _warn_of_lists(layers: Sequence[Layer]) -> list[Warning]:
     return warnings
 
 
-def _list_moved_by_git(
+def _list_placed(
     locked: LockedWorkspace, sink: ObjectSink, before: Oid | None
 ) -> tuple[frozenset[TreePath], frozenset[TreePath]]:
     """List the paths that came into history since a tree's capture, and what git in the live tree took out.
 
-    Tracked are the first, also where an ignore rule names them, and not the others. A commit that another process has
-    put on the branch says nothing of the files here. What is only staged counts where git took it out.
+    The first are tracked, also where an ignore rule names them, and the others are not. A commit that another process
+    has put on the branch says nothing of the files here. What is only staged counts where git took it out.
     """
     oid, head = locked.head()
     if oid is None or head is None:
@@ -174,9 +174,11 @@ def _list_moved_by_git(
         return locked.opened.is_beside(path) and is_taken_back(locked.vault, locked.fork)
 
     removed = list_removed(locked.vault, locked.fork, oid, read_rules(locked), is_beside)
-    is_of_git = head.tree != (before or EMPTY_TREE) and is_made_inside(locked.vault, locked.fork, oid)
+    if head.tree == (before or EMPTY_TREE):
+        return frozenset(), removed
+    is_of_git = is_made_inside(locked.vault, locked.fork, oid)
     # else avfs has brought the branch there, as by undo, after which files beside history stay there
-    if head.tree == (before or EMPTY_TREE) or not (is_of_git or oid in find_came_from(locked)[0][:1]):
+    if not (is_of_git or oid in find_came_from(locked)[0][:1]):
         return frozenset(), removed
     found = find_differences(sink, before, head.tree).items()
     taken = frozenset(path for path, (was, now) in found if was is None and now is not None and now[0] != MODE_GITLINK)
