@@ -50,6 +50,7 @@ from avfs_git.gitstore.formats.index import (
 )
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
+from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.worktree import IndexBusy
@@ -67,7 +68,7 @@ from avfs_git.vfs.tree.mounted import MountedTree
 from avfs_git.workspace.gitlinks import prepare_tree
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import GIT_LINK, is_link_removed, is_taken_back, list_passed, open_worktree
+from avfs_git.workspace.vault.gitmoves import GIT_LINK, is_link_removed, list_passed, open_worktree
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3
@@ -208,19 +209,20 @@ class GitDir:
 
         What was staged in them stays staged; without what has come to the branch, the next commit takes that back. As a
         commit in between has it, a file is not staged: git put it there, by a commit, reset or checkout. What is beside
-        history after an undo stays out of the index: it is where the undone checkpoint had it.
+        history stays out of the index where an undone commit had it so.
         """
-        moves = {change.path: _as_move(change) for change in changes}
+        moves: dict[bytes, Move] = {change.path: _as_move(change) for change in changes}
+        self._leave_beside(moves, basis, head)
         there = self._tree(head)
-        passed = map(self._tree, list_passed(self.opened.vault, self.opened.fork, basis))
-        for tree in dict.fromkeys(passed):
-            for path, (old, new) in find_differences(self.opened.vault.store, tree, there).items():
-                if _is_as(index, path, old) and not (path in moves and _is_as(index, path, moves[path].old)):
-                    moves[path] = Move(path, old, new)
-        if is_taken_back(self.opened.vault, self.opened.fork):
-            came = [path for path, move in moves.items() if move.old is None and move.new is not None]
-            for path in filter(self.opened.is_beside, map(TreePath, came)):
-                del moves[path]
+        for commit in list_passed(self.opened.vault, self.opened.fork, basis):
+            passed: dict[bytes, Move] = {
+                path: Move(path, *entries)
+                for path, entries in find_differences(self.opened.vault.store, self._tree(commit), there).items()
+            }
+            self._leave_beside(passed, commit, head)
+            for path, move in passed.items():
+                if _is_as(index, path, move.old) and not (path in moves and _is_as(index, path, moves[path].old)):
+                    moves[path] = move
         changes = [change for change in changes if change.path in moves]
         held = {path: (found.mode, found.oid) for path in moves if (found := _find_staged(index, path)) is not None}
         staged = {path for path, entry in held.items() if entry not in (moves[path].old, moves[path].new)}
@@ -237,6 +239,15 @@ class GitDir:
             self._follow_staged(pack, followed, held, staged, changes)
             pack.finish()
         return list(followed.values())
+
+    def _leave_beside(self, moves: dict[bytes, Move], commit: Oid | None, head: Oid | None) -> None:
+        """Leave out what comes back to history from a commit that was undone, and is beside it still."""
+        store = self.opened.vault.store
+        if commit is None or head is None or is_ancestor(store, commit, head):
+            return
+        for path in [path for path, move in moves.items() if move.old is None and move.new is not None]:
+            if self.opened.is_beside(TreePath(path)):
+                del moves[path]
 
     def _follow_moved(
         self,

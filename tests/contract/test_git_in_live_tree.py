@@ -1066,6 +1066,49 @@ def test_undo_goes_on_past_what_git_has_taken_in(how: str, goes_on: bool, mounte
     assert work.status().changed_files == ()
 
 
+def test_a_removal_outlasts_undo_and_redo_of_a_commit_before_it(mounted: tuple[Workspace, Path]) -> None:
+    """What git committed before is redone without what the checkpoint after it took out of history."""
+    work, tree = mounted
+    (tree / "secret.env").write_bytes(b"KEY=1\n")
+    work.checkpoint("with it")
+    (tree / ".gitignore").write_text("*.env\n")
+    work.checkpoint("rule")
+    (tree / "file").write_bytes(b"9\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "edit")
+    git_in(tree, "rm", "-q", "--cached", "secret.env")
+    (tree / "secret.env").write_bytes(b"KEY=2\n")
+    work.checkpoint("without it")
+    for turn in (work.undo, work.redo):
+        for _ in range(3):
+            turn()
+            git_in(tree, "status")
+
+    assert work.status().changed_files == ()
+    work.checkpoint("next")
+    assert "secret.env" not in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+    assert git_in(tree, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("how", [("restore", "--staged"), ("reset", "-q"), ("add", "-f")])
+def test_a_removal_that_is_staged_no_more_counts_no_more(how: tuple[str, str], mounted: tuple[Workspace, Path]) -> None:
+    """After the undo of its checkpoint, which leaves it staged."""
+    work, tree = mounted
+    (tree / "secret.env").write_bytes(b"KEY=1\n")
+    work.checkpoint("with it")
+    (tree / ".gitignore").write_text("*.env\n")
+    work.checkpoint("rule")
+    git_in(tree, "rm", "-q", "--cached", "secret.env")
+    work.checkpoint("without it")
+    work.undo()
+    assert [change.path for change in work.status().changed_files] == [b"secret.env"]
+    git_in(tree, *how, "secret.env")
+
+    assert work.status().changed_files == ()
+    (tree / "more").write_bytes(b"3\n")
+    work.checkpoint("three")
+    assert "secret.env" in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+
+
 @pytest.mark.parametrize("how", ["save", "command"])
 def test_what_an_undone_checkpoint_lacked_is_in_history_again(how: str, mounted: tuple[Workspace, Path]) -> None:
     """A file that was removed, or taken out of git's index, and that a rule ignores; git brings the first one back."""

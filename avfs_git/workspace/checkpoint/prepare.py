@@ -32,7 +32,7 @@ from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_fil
 from avfs_git.workspace.checkpoint.staged import StagedPaths, list_removed
 from avfs_git.workspace.checkpoint.unseen import find_came_from
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
-from avfs_git.workspace.vault.gitmoves import is_link_removed, is_made_inside, is_taken_back, open_worktree
+from avfs_git.workspace.vault.gitmoves import is_link_removed, is_made_inside, open_worktree
 from avfs_git.workspace.vault.vault import OpenVault
 
 _LIMITS = ("sidecar.max_file_bytes", "sidecar.exclude")
@@ -169,23 +169,16 @@ def _list_placed(
     oid, head = locked.head()
     if oid is None or head is None:
         return frozenset(), frozenset()
-
-    def is_beside(path: TreePath) -> bool:
-        return locked.opened.is_beside(path) and is_taken_back(locked.vault, locked.fork)
-
-    removed = list_removed(locked.vault, locked.fork, oid, read_rules(locked), is_beside)
+    removed = list_removed(locked.vault, locked.fork, oid, read_rules(locked), locked.opened.is_beside)
     if head.tree == (before or EMPTY_TREE):
         return frozenset(), removed
     is_of_git = is_made_inside(locked.vault, locked.fork, oid)
-    # else avfs has brought the branch there, as by undo, after which files beside history stay there
-    if not (is_of_git or oid in find_came_from(locked)[0][:1]):
+    if not (is_of_git or oid in find_came_from(locked)[0][:1]):  # else avfs has brought the branch there
         return frozenset(), removed
     found = find_differences(sink, before, head.tree).items()
     taken = frozenset(path for path, (was, now) in found if was is None and now is not None and now[0] != MODE_GITLINK)
     left = frozenset(path for path, (was, now) in found if was is not None and now is None and was[0] != MODE_GITLINK)
-    if is_of_git:
-        return taken - removed, left | removed
-    return frozenset(path for path in taken - removed if not is_beside(path)), removed
+    return taken - removed, left | removed if is_of_git else removed
 
 
 def read_basis(locked: LockedWorkspace) -> Basis:

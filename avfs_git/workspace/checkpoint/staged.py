@@ -92,11 +92,14 @@ def list_removed(
     if not lacking:
         return lacking
     # What another commit lacks that avfs has had since is no removal by git: that index will follow, but for what an
-    # undone checkpoint put beside history.
-    passed = (*list_passed(vault, fork, since), since) if has_moved else ()
-    trees = {vault.store.read_commit(commit).tree for commit in passed}
+    # undone one put beside history.
+    store = vault.store
+    passed = dict.fromkeys((*list_passed(vault, fork, since), since)) if has_moved else {}
+    trees = [(store.read_commit(commit).tree, is_ancestor(store, commit, head)) for commit in passed]
     return frozenset(
-        path for path in lacking if is_beside(path) or all(find_entry(vault.store, there, path) for there in trees)
+        path
+        for path in lacking
+        if all(find_entry(store, there, path) or (not is_held and is_beside(path)) for there, is_held in trees)
     )
 
 

@@ -43,7 +43,6 @@ from avfs_git.workspace.vault.log.oprecord import (
     GIT_LOG,
     IN_COMMAND,
     JOINS,
-    UNDO,
     UNSEEN,
     OpRecord,
     RefMoveRecord,
@@ -372,12 +371,6 @@ def list_passed(vault: OpenVault, fork: str, since: Oid | None) -> list[Oid]:
                 count = len(moved) if old == maybe_hex(since) else count
     found += [oid_of(at) for at in dict.fromkeys(moved[:count]) if at not in (None, maybe_hex(since))]
     return [oid for oid in dict.fromkeys(found) if store.exists(oid)]
-
-
-def is_taken_back(vault: OpenVault, fork: str) -> bool:
-    """Tell whether the last operation that moved a fork's branch was an undo, which may have left the files."""
-    last = _find_last(vault, fork)
-    return last is not None and last.kind == UNDO
 
 
 def is_commit(logged: Logged) -> bool:
