@@ -1,4 +1,4 @@
-"""What git was told to add in a fork's live tree.
+"""What git was told to take into history, and out of it, in a fork's live tree.
 
 Decided here: a path in git's index was added, staged or committed, and is no longer beside history; what git took out
 of it (`git rm --cached`) leaves history with the next capture, if an ignore rule names it. A capture asks about the

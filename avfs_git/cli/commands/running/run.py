@@ -206,7 +206,7 @@ def _attempt(
     begun: list[Run] = []
     try:
         for number in range(1, count + 1):
-            begun.append(_begin(state, stack, argv[0], name=f"{chosen}-{number}", resume=None))  # noqa: PERF401 - what has begun is ended below
+            begun.append(_begin(state, stack, argv[0], name=f"{chosen}-{number}", resume=None))  # noqa: PERF401 - an error ends those before it
         vault = begun[0].vault
         made_ns = [attempts.find_made(vault, run.fork) or 0 for run in begun]  # without one, the fork is gone already
         output = attempts.output_directory(state.avfs, vault, chosen)
@@ -225,7 +225,7 @@ def _attempt(
             for number, run in enumerate(begun, 1)
         ]
         record = attempts.Attempts(chosen, os.fspath(vault.path), argv, made)
-        attempts.write_record(state.avfs, vault, record)  # what is killed in the middle is found again
+        attempts.write_record(state.avfs, vault, record)  # a later command finds what a kill cuts short
     except BaseException as error:  # Ctrl-C, too
         for run in begun:
             run.end()

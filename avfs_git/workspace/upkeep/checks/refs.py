@@ -160,7 +160,7 @@ def _take_refs_away(vault: OpenVault, fork: str, changes: list[RefChange]) -> No
 
 
 def has_fork(vault: OpenVault, fork: str) -> bool:
-    """Tell whether a fork is there, or may be: what is damaged of its branch is told by itself."""
+    """Tell whether a fork is there, or may be: another check tells what is damaged of its branch."""
     try:
         return vault.has_fork(fork) or vault.refs.find_bad_packed() is not None
     except RefDamaged:  # told by itself, as what is left of `packed-refs` is: the branch may be there
