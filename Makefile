@@ -15,8 +15,10 @@ PYTEST := $(BIN)/python -m pytest
 SPREAD := --maxschedchunk=8
 # Tests run side by side; `make test-cli JOBS=0 ARGS='-k version -x'` runs a few in one process.
 ARGS ?=
+# Where the environment says that no bytecode is written, each worker would compile all tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup check lint types imports fmt unit test test-unit test-contract test-compat test-property test-faults test-cli \
+.PHONY: help setup check lint types imports compiled fmt unit test test-unit test-contract test-compat test-property test-faults test-cli \
 	again demo dist bench power soak frameworks harnesses docs docs-check sweep clean
 
 help: ## List the targets
@@ -54,8 +56,14 @@ fmt: $(STAMP) ## Format the code and mend what ruff can mend
 # One more than processors: now and then a test waits for the disk or for a process.
 test test-contract test-compat test-property test-faults test-cli: JOBS = $(shell expr $$(nproc) + 1)
 
-test: lint types imports ## Everything that this machine can run
+test: lint imports ## Everything that this machine can run
+	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 types compiled
 	$(PYTEST) $(SPREAD) -n $(JOBS) tests $(ARGS) || { [[ $$? == 1 && -n "$${CI:-}" ]] && $(MAKE) --no-print-directory again; }
+
+# What the workers would all do, and at the same time. What cannot be imported is told when the tests run.
+compiled: $(STAMP)
+	@$(BIN)/python -m compileall -q avfs_git tests/support
+	@$(PYTEST) --collect-only -qq tests > /dev/null || true
 
 # In CI a failure decides over work that cannot be run again; on a developer's machine it is looked into.
 again: $(STAMP) ## Run alone what failed in the last run, and fail with it; more than three failures are no moment's bad luck
