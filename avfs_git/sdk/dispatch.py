@@ -367,7 +367,7 @@ class Dispatch:
         by = self.core.default_fork() if by is None else check_fork_name(by)
         self.record_git_moves(name)
         if by != name and self.core.has_fork(name):  # a deletion that is refused records nothing
-            self.record_work(by)
+            self.record_work(by or self.core.default_fork(without=name))  # undo without a name means that one then
         return forks.delete_fork(self.core, name, open_workspace=self.open_workspace, by=by, only_if=only_if)
 
     @contextlib.contextmanager

@@ -98,6 +98,25 @@ def test_edits_before_a_deletion_are_taken_back_after_it(mounted: tuple[Workspac
     assert not (tree / "newer").exists()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_deletion_is_newer_than_work_in_the_one_fork_that_is_left(
+    tmp_path: Path, mount_dir: Path, backend: str
+) -> None:
+    """In a clone with two forks none is the default; after the deletion of one, undo without a name means the other."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_bytes(b"a\n")
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.fork_directory(tmp_path / "folder", mount_dir / "two").unmount()
+        with avfs.fork_directory(tmp_path / "folder", mount_dir / "one", backend=backend) as session:
+            vault = avfs.open_vault("folder")
+            (session.path / "newer").write_bytes(b"an hour of work\n")
+            vault.delete_fork("two")
+
+            assert vault.undo().operation.kind == "fork_delete"
+            assert (session.path / "newer").read_bytes() == b"an hour of work\n"
+            assert vault.has_fork("two")
+
+
 def test_another_fork_that_is_mounted_neither_blocks_undo_nor_goes(mounted: tuple[Workspace, Path]) -> None:
     """Undo takes back the fork's own operation while the other is mounted, and after programs changed files there."""
     work, tree = mounted

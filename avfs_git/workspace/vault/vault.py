@@ -334,18 +334,18 @@ class OpenVault:
         except RefDamaged:
             return True
 
-    def default_fork(self) -> str | None:
-        """Name the fork that is meant where none is named: the one of HEAD, else the only one.
+    def default_fork(self, *, without: str | None = None) -> str | None:
+        """Name the fork that is meant where none is named, once `without` is gone: the one of HEAD, else the only one.
 
         Return None if there is no such fork.
 
         A fork of a directory is the default only if it is the only fork: HEAD names the first that was made.
         """
         head = self.head_fork()
-        if head is not None and self.has_fork(head) and self.layout.read_origin() is None:
+        if head not in (None, without) and self.has_fork(head) and self.layout.read_origin() is None:
             return head
-        heads = self.list_heads()
-        return next(iter(heads)) if len(heads) == 1 else None
+        heads = [name for name in self.list_heads() if name != without]
+        return heads[0] if len(heads) == 1 else None
 
     def choose_fork(self, fork: str | None = None) -> str:
         """Give the named fork, else the default one.
