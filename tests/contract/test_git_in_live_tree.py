@@ -17,6 +17,7 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.errors import (
     CannotUndo,
+    ForkExists,
     GitUnderWay,
     GitUnmerged,
     HeadElsewhere,
@@ -461,6 +462,35 @@ def test_the_log_has_what_git_did_before_an_operation_before_it(
     assert [one.kind for one in work.vault.operations(limit=2)] == [kind, "git"]
     assert work.undo().operation.kind == kind
     assert work.undo().operation.kind == "git"
+
+
+def _fork_with_changes(work: Workspace) -> None:
+    work.vault.fork("task", source="main")
+
+
+def _fork_of_a_name_taken(work: Workspace) -> None:
+    with suppress(ForkExists):
+        work.vault.fork("spare", source="main")
+
+
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+@pytest.mark.parametrize("operate", [_fork_with_changes, _fork_of_a_name_taken])
+def test_what_git_committed_is_a_change_of_files_before_any_operation(
+    mounted: tuple[Workspace, Path], operate: Callable[[Workspace], None]
+) -> None:
+    """Undo of the commit leaves the file; the next one takes the change of the file back, and nothing older."""
+    work, tree = mounted
+    work.vault.fork("spare")
+    (tree / "file").write_bytes(b"3\n")
+    git_in(tree, "commit", "-q", "-m", "x", "file")
+    operate(work)
+
+    found = [one.description for one in work.operations() if one.kind in ("git", "files")]
+    assert found[:2] == ["git commit: x", "change 'file'"]
+    while (undone := work.undo().operation).kind != "git":
+        pass
+    assert (undone.description, work.read("file")) == ("git commit: x", b"3\n")
+    assert (work.undo().operation.description, work.read("file")) == ("change 'file'", b"2\n")
 
 
 def test_head_stays_in_the_middle_of_a_rebase(mounted: tuple[Workspace, Path]) -> None:

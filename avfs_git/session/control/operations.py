@@ -382,7 +382,7 @@ def turn(opened: OpenWorkspace, record: int, back: bool, alone: bool = False) ->
             return undo.turn(opened.vault, opened.fork, direction, only_this, alone=alone)
 
 
-@_repeatable
+@operation(repeatable=True, flushes=True)
 def adopt_git_moves(opened: OpenWorkspace) -> None:
     """Learn what git has done to the branch in the live tree since avfs last looked."""
     with opened.locked() as locked:

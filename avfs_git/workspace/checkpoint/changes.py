@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
-from avfs_git.errors import RefConflict, RefLocked, WorkspaceBusy, and_more, quote
+from avfs_git.errors import FileChanging, RefConflict, RefLocked, WorkspaceBusy, and_more, quote
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
 from avfs_git.gitstore.formats.index import differ_in_stat_only
 from avfs_git.gitstore.formats.reflog import Logged
@@ -150,13 +151,23 @@ def _find_seen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
 
 
 def record_moves(locked: LockedWorkspace) -> None:
-    """Record what git has done in the live tree without changes of files.
+    """Record what git has done in the live tree, with the changes of files that it committed, and no others.
 
-    While a command runs, its end records that.
+    While a command runs, its end records that. Costs a capture where git has moved the branch.
     """
-    if not has_command(locked.vault, locked.fork):
-        adopt_git_moves(locked.vault, locked.fork)
-        record_head_move(locked.vault, locked.fork)
+    vault = locked.vault
+    if has_command(vault, locked.fork):
+        return
+    if find_git_moves(vault, locked.fork)[0]:
+        with PackWriter(vault.store) as pack:
+            recorded = find_recorded(locked)
+            now = recorded[1]
+            with suppress(FileChanging):  # the branch may move next, after which the log gets none of git's moves
+                captured = capture_workspace(locked, pack, CaptureRequest(skips_unreadable=True))
+                now = (captured.tree, captured.sidecar)
+                locked.opened.mode.give_up_capture()
+            record_git_moves(locked, pack, recorded, now, None)
+    record_head_move(vault, locked.fork)
 
 
 def check_recorded(locked: LockedWorkspace) -> None:
