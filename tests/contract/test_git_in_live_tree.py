@@ -247,6 +247,28 @@ def test_the_log_has_a_commit_that_git_took_back(mounted: tuple[Workspace, Path]
     check_vault(work.vault)
 
 
+def test_the_log_has_a_commit_that_git_makes_again_in_the_same_second(mounted: tuple[Workspace, Path]) -> None:
+    """After an undo, and after a reset by git: its log has the same line twice then, and one object for the commits."""
+    work, tree = mounted
+    now = f"@{int(time.time())} +0000"
+    commit = f"GIT_AUTHOR_DATE='{now}' GIT_COMMITTER_DATE='{now}' git -c user.name=A -c user.email=a@b commit -qam x"
+
+    def commit_again(between: str = "true") -> str:
+        subprocess.run(["sh", "-c", f"{commit} && {between}"], cwd=tree, check=True)
+        return git_in(tree, "rev-parse", "HEAD")
+
+    (tree / "file").write_bytes(b"3\n")
+    made = commit_again()
+    assert work.undo().operation.description == "git commit: x"
+    assert commit_again() == made
+    assert work.undo().operation.description == "git commit: x"
+    assert commit_again(f"git reset -q --soft HEAD~ && {commit}") == made
+
+    undone = [work.undo().operation.description for _ in range(5)]
+    assert undone[0] == undone[2] == "git commit: x"
+    assert undone[3:] == ["change 'file'", "checkpoint two"]
+
+
 def _list_of_git(work: Workspace) -> list[str]:
     return [one.description for one in reversed(work.operations()) if one.kind == "git"]
 

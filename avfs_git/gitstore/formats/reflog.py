@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from avfs_git.paths import Oid, oid_of
@@ -27,14 +28,19 @@ class Logged(NamedTuple):
     new: Oid
     when_s: int
     message: str
+    repeats: int = 0
+    """How many lines before it have the same commits and second: git moved the branch there again."""
 
 
 def parse_log(data: bytes) -> list[Logged]:
     """Read the lines of a log, the oldest first; pass over damaged ones."""
     found: list[Logged] = []
+    told = Counter[tuple[bytes, ...]]()
     for match in _LINE.finditer(data):
         old, new = (oid_of(text) for text in match.group(1, 2))
-        found.append(Logged(old if any(old) else None, new, int(match[3]), match[4].decode("utf-8", "replace")))
+        move, message = match.group(1, 2, 3), match[4].decode("utf-8", "replace")
+        found.append(Logged(old if any(old) else None, new, int(match[3]), message, told[move]))
+        told[move] += 1
     return found
 
 

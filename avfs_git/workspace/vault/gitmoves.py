@@ -545,7 +545,7 @@ def _count_fresh(moves_of_git: Sequence[Logged], recorded: object, last: OpRecor
 
 
 def _identify(logged: Logged) -> list[object]:
-    return [maybe_hex(logged.old), logged.new.hex(), logged.when_s]
+    return [maybe_hex(logged.old), logged.new.hex(), logged.when_s, *([logged.repeats] if logged.repeats else [])]
 
 
 def facts_of_moves(moves: Sequence[Logged]) -> dict[str, object]:
