@@ -317,6 +317,7 @@ def test_a_conflict_in_the_workspace_leaves_the_push_on_the_branch(work: Workspa
     (merge,) = work.update(on_conflict="workspace")
 
     assert merge.in_workspace
+    assert work.status().warnings == ()  # the merge in the workspace is the update that a warning would name
     assert git("rev-parse", "main", cwd=work.vault.path) == theirs
     work.abort_merge()
 
@@ -333,6 +334,25 @@ def test_a_conflict_in_the_workspace_leaves_the_push_on_the_branch(work: Workspa
     assert git("rev-parse", "main", cwd=work.vault.path) == theirs
     assert (work.read("a"), work.read("b")) == (b"mine, too\n", b"mine\n")
     assert [warning.code for warning in work.status().warnings] == ["fork.moved_outside"]
+
+
+def test_a_push_beside_a_conflict_in_the_workspace_is_told_with_the_way_on(work: Workspace) -> None:
+    """The merge does not bring it in, and cannot end any more: it is given up first."""
+    work.write("a", b"mine, too\n")
+    work.update(on_conflict="workspace")
+    push_more(work, "later")
+    (warning,) = work.status().warnings
+    work.resolve("a", content=b"both\n")
+    with pytest.raises(RefConflict):
+        work.continue_merge()
+
+    assert warning.code == "fork.moved_outside"
+    assert "`avfs --fork main merge --abort` and then `avfs update main`" in warning.message
+    work.abort_merge()
+    work.update(on_conflict="workspace")
+    work.resolve("a", content=b"both\n")
+    work.continue_merge()
+    assert (work.read("a"), work.read("later")) == (b"both\n", b"more\n")
 
 
 @pytest.mark.needs("fuse")

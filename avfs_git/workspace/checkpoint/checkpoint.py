@@ -83,13 +83,21 @@ def read_status(locked: LockedWorkspace) -> Status:
 
 
 def _warn_of_unseen(locked: LockedWorkspace, compared: Compared, source: ObjectSink) -> tuple[Warning, ...]:
-    """Warn of commits that another process put on the branch, and whose changes the workspace does not have."""
+    """Warn of commits that another process put on the branch, and whose changes the workspace does not have.
+
+    A merge that brings them in is no reason to warn; one of something else has to be given up for them.
+    """
     unseen = find_unseen_head(locked)
     if unseen is None or not _lacks_updates(locked, compared, source, unseen):
         return ()
     head, came_from = unseen
-    fork = shlex.quote(locked.fork)
+    if merged_into(locked) == head.hex():
+        return ()
+    fork, merging = shlex.quote(locked.fork), locked.opened.state.merging
     moved, update = f"another process has moved '{locked.fork}'", f"`avfs update {fork}`"
+    if merging is not None:
+        verb = _verb_of(merging).replace("_", "-")
+        update = f"`avfs --fork {fork} {verb} --abort` and then {update}"
     if head != came_from and is_ancestor(locked.vault.store, head, came_from):
         drop = f"`avfs --fork {fork} checkpoint restore HEAD` drops it here, too"
         told = f"{moved} back to {head.hex()[:12]}; {update} puts on it again what came after that, {drop}"
@@ -241,7 +249,11 @@ def check_not_merging(locked: LockedWorkspace) -> None:
 
 def merge_in_progress(fork: str, merging: Merging) -> MergeInProgress:
     """Make the error that says in the middle of what a fork is."""
-    return MergeInProgress(fork, merging.source, merging.rewriting.kind if merging.rewriting is not None else "merge")
+    return MergeInProgress(fork, merging.source, _verb_of(merging))
+
+
+def _verb_of(merging: Merging) -> str:
+    return merging.rewriting.kind if merging.rewriting is not None else "merge"
 
 
 @contextlib.contextmanager

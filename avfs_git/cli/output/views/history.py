@@ -215,7 +215,9 @@ def status(text: TextOutput, state: Status) -> None:
         text.line(f"In the middle of {doing}", (state.merging.source, "bold"), f", {unresolved} in conflict")
         for conflict in state.merging.unresolved:
             text.line(("C", "red"), "\t", quote_path(conflict.path), f"\t{conflict.kind.value}")
-        text.hint(f"Resolve them, then run `avfs {verb} --continue`; or give it up with `avfs {verb} --abort`.")
+        if not any(warning.code == "fork.moved_outside" for warning in state.warnings):  # that names another way on
+            go_on = f"Resolve them, then run `avfs {verb} --continue`; or give it up with `avfs {verb} --abort`."
+            text.hint(go_on, is_needed=True)
     elif not state.clean:
         text.hint("Save it with `avfs checkpoint save [LABEL]`.")
 
