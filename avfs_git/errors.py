@@ -859,7 +859,7 @@ class ConflictsLeft(MergeError, code="merge.conflicts_left", exit_code=45):
     def __init__(self, paths: Sequence[bytes]) -> None:
         self._say(
             f"still in conflict: {name_some(paths)}",
-            "Edit the files, or run `avfs resolve PATH`, with `--ours`, `--theirs`, `--union` or `--from FILE`.",
+            "Edit the files, or run `avfs resolve PATH`, with `--ours`, `--theirs` or `--union`.",
             paths=[path.decode("utf-8", "replace") for path in paths],
         )
 

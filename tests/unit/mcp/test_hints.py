@@ -75,7 +75,7 @@ def test_a_tool_that_the_server_lacks_is_not_named() -> None:
 def test_every_option_in_a_hint_of_an_error_is_known() -> None:
     """An option that a new hint names gets an argument here, or is one that no tool can lead to."""
     text = Path(errors.__file__).read_text("utf-8")
-    elsewhere = {"--yes", "--lazy", "--from", "--backend"}
+    elsewhere = {"--yes", "--lazy", "--backend"}
 
     named = set(re.findall(r"`(--[a-z-]+)", text))
 
