@@ -325,7 +325,7 @@ def test_a_forked_directory_is_ended_by_the_name_a_person_types(
     """`avfs end ../DIR` means the directory also where it stands in a live tree, from which that path leads out."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "kept").write_bytes(b"1")
-    cli("fork", str(tmp_path / "folder"), str(at)).ok()
+    fork = cli("fork", "--branch", "f1", str(tmp_path / "folder"), str(at), "--json").ok().result["fork"]
     monkeypatch.chdir(at)
     beside = f"../{at.name}"
 
@@ -341,7 +341,11 @@ def test_a_forked_directory_is_ended_by_the_name_a_person_types(
     assert cli("rm", "../folder/kept").status == 2
     assert f"avfs end {beside}" in cli("rm", "-rf", beside).stderr
     assert cli("end", ".", "extra").status == 2
+    monkeypatch.chdir(tmp_path)
+    by_name = cli("end", fork)
+    assert (by_name.status, f"`avfs end {at}`" in by_name.stderr) == (2, True)
     assert (at / "kept").exists()
+    monkeypatch.chdir(at)
 
     assert cli("end", beside, "--json").ok().result["deleted"]
     monkeypatch.chdir("/")
