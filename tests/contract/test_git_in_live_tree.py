@@ -574,6 +574,20 @@ def test_what_is_saved_while_head_is_elsewhere_carries_a_warning(mounted: tuple[
     assert [[warning.code for warning in warnings] for warnings in told] == [["git.head_elsewhere"]] * 4
 
 
+def test_the_second_way_back_to_the_branch_works_where_git_refuses_the_first(mounted: tuple[Workspace, Path]) -> None:
+    """A checkpoint has a new file by then, which git does not write over."""
+    work, tree = mounted
+    git_in(tree, "switch", "-q", "--detach")
+    (tree / "new").write_bytes(b"new\n")
+    (warning,) = work.checkpoint("saved").warnings
+    told = re.search(r"`(git switch main)` \(or, if git refuses that, `([^`]+)`", warning.message)
+    assert told is not None
+    first, second = (subprocess.run(["sh", "-c", way], cwd=tree, check=False).returncode for way in told.groups())
+
+    assert (first != 0, second) == (True, 0)
+    assert git_in(tree, "status", "--short", "--branch") == "## main\n"
+
+
 def test_a_commit_of_a_git_that_makes_no_logs_is_an_operation(mounted: tuple[Workspace, Path]) -> None:
     """With `core.logAllRefUpdates = false` git adds to a log that is there."""
     work, tree = mounted

@@ -70,14 +70,15 @@ def busy(fork: str, lock: LockFile) -> WorkspaceBusy:
 
 
 def name_switch(fork: str) -> str:
-    """Name the commands to put HEAD on a fork's branch: git does not switch if uncommitted files differ from HEAD's.
+    """Name the commands to put HEAD on a fork's branch.
 
-    That is so after a checkpoint, also if the files are the branch's by then.
+    Git does not switch if uncommitted files differ from HEAD's, or stand where the branch has a file: so it is after a
+    checkpoint, also if the files are the branch's by then.
     """
     there = shlex.quote(fork)
     return (
-        f"`git switch {there}` (or `git symbolic-ref HEAD refs/heads/{there} && git reset`, which leaves the "
-        "files as they are)"
+        f"`git switch {there}` (or, if git refuses that, `git symbolic-ref HEAD refs/heads/{there} && git reset`, "
+        "which leaves the files as they are)"
     )
 
 
