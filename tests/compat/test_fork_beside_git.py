@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -125,10 +127,13 @@ def test_git_that_goes_on_is_told(vault: OpenVault, clone: Path, monkeypatch: py
 
 
 def test_a_lock_that_a_killed_git_left_is_told(vault: OpenVault, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It holds up no fork for long, and is named."""
-    monkeypatch.setattr(clones, "_GIT_WAIT_S", 0.1)
+    """It holds up no fork, and is named."""
+    monkeypatch.setattr(clones, "_GIT_WAIT_S", 30.0)
     (clone / ".git" / "index.lock").touch()
+    os.utime(clone / ".git" / "index.lock", (time.time() - 60,) * 2)
+    end = time.monotonic() + 30
     found = clones.fork_present(vault, "task", clone)
+    assert time.monotonic() < end
     assert [warning.code for warning in found] == ["fork.source_changing"]
     assert f"'{clone / '.git' / 'index.lock'}'" in found[0].message
 

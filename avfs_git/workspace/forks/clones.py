@@ -22,6 +22,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -83,6 +84,8 @@ _OF_HISTORY = compiled(
 _OF_LOOKING = compiled(rb"/\.git/index\Z")
 """What git writes in a repository inside a fork at a mere look."""
 _READS, _GIT_WAIT_S = 3, 5.0
+_LEFT_AFTER_S = 30.0
+"""A lock as old as that counts as left by a killed git, or as kept by git for longer than avfs waits."""
 """How often a clone is read in which git works meanwhile, and how long git is waited for."""
 
 
@@ -244,7 +247,7 @@ def _read_between(git_dir: Path, read: Callable[[], _Present]) -> tuple[_Present
     lock = git_dir / "index.lock"
     for tries_left in reversed(range(_READS)):
         end_s = time.monotonic() + _GIT_WAIT_S
-        while (is_locked := lock.exists()) and time.monotonic() < end_s:
+        while (is_locked := lock.exists()) and time.monotonic() < end_s and not _is_left(lock):
             time.sleep(0.02)
         before = look_at_git(git_dir)
         try:
@@ -258,6 +261,12 @@ def _read_between(git_dir: Path, read: Callable[[], _Present]) -> tuple[_Present
         if look_at_git(git_dir) == before and not lock.exists():
             return found, False
     return found, True
+
+
+def _is_left(lock: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return time.time() - lock.stat().st_mtime > _LEFT_AFTER_S
+    return False
 
 
 def _carry_author(source_git: Path, git_dir: Path, environment: Mapping[str, str]) -> None:
