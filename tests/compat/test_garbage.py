@@ -502,14 +502,14 @@ def test_a_damaged_stash_comes_back(vault: Vault, damage: Callable[[Vault, str],
     assert git(vault.path, "rev-parse", "refs/stash") == held
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xfftOc no index"])
-def test_the_doctor_says_how_a_damaged_index_of_a_pack_is_made_again(vault: Vault, damage: bytes) -> None:
+@pytest.mark.parametrize("damage", [b"", b"\xfftOc no index", None], ids=["empty", "damaged", "directory"])
+def test_the_doctor_says_how_a_damaged_index_of_a_pack_is_made_again(vault: Vault, damage: bytes | None) -> None:
     """What the pack holds is missing to everybody, and is there."""
     before = read_states(vault)
     indexes = sorted((vault.path / "objects" / "pack").glob("*.idx"))
     for index in indexes:
-        index.chmod(0o600)
-        index.write_bytes(damage)
+        index.unlink()
+        index.mkdir() if damage is None else index.write_bytes(damage)
     with Avfs(vault.path.parents[1]) as avfs:
         problems = avfs.open_vault("v").doctor(repair=True).problems
         told = [each.remedy for each in problems if each.code == "objects.pack_without_index"]

@@ -82,12 +82,13 @@ def remove_leftovers(store: ObjectStore, *, now_s: float) -> int:
 
 
 def is_index_damaged(pack: Path) -> bool:
-    """Tell whether the index of a pack is not what it was, by its checksum; False without an index that is a file."""
+    """Tell whether the index of a pack is not what it was, by its checksum, or not a file; False without an index."""
     index = pack.with_suffix(".idx")
     try:
         with suppress(FileNotFoundError):
-            if index.is_file():  # a pipe would wait
-                check_checksum(index)
+            if index.exists() and not index.is_file():  # a pipe would wait
+                return True
+            check_checksum(index)
     except BadPack:
         return True
     return False

@@ -106,10 +106,11 @@ def check_leftovers(vault: OpenVault) -> Iterator[Finding]:
         )
     for path in damaged:
         index, pack = (shlex.quote(str(path.with_suffix(suffix))) for suffix in (".idx", ".pack"))
+        remove = "rm -r" if path.with_suffix(".idx").is_dir() else "rm -f"
         yield finding(
             "objects.pack_without_index",
             f"'{path.name}' has a damaged index, so that nothing finds what it holds",
-            f"Make the index with `rm -f {index} && git index-pack {pack}`.",
+            f"Make the index with `{remove} {index} && git index-pack {pack}`.",
             severity="warning",
         )
     for path in list_no_loose(pack_dir.parent):
