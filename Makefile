@@ -99,7 +99,7 @@ bench: $(STAMP) ## Measure the bars and write docs/design/benchmarks.md
 power: $(STAMP) ## Cut the power 18 times on ext4 and on XFS, in loop-mounted images (root)
 	$(BIN)/python -m tests.soak $(ARGS)
 
-soak: $(STAMP) ## Fuzz all readers and the MCP server over HTTP, kill a session's server every 250 ms, each a minute, and writers of its hand-over 30,000 times; run what the policy calls reading; run all pairs of two actors as root and as an ordinary user (hours), 100 sequences of processes that take turns and 500 walks of a live tree beside pushes as each, each test that takes turns with all of its cases, and the state machines with 50 times as many examples (hours); then cut the power 200 times each
+soak: $(STAMP) ## Fuzz all readers and the MCP server over HTTP, kill a session's server every 250 ms, each a minute, and writers of its hand-over 30,000 times; run what the policy calls reading; run all pairs of two actors as root and as an ordinary user (hours), 100 sequences of processes that take turns and 500 walks of a live tree beside pushes as each, each test that takes turns with all of its cases, users and backends, and the state machines with 50 times as many examples (hours); then cut the power 200 times each
 	$(BIN)/python -m tests.support.fuzz 60
 	$(BIN)/python -m tests.support.fuzz_http 60
 	$(BIN)/python -m tests.support.killed_session 60 0.25
@@ -111,7 +111,7 @@ soak: $(STAMP) ## Fuzz all readers and the MCP server over HTTP, kill a session'
 	$(BIN)/python -m tests.support.turns --count 100 --ordinary
 	$(BIN)/python -m tests.support.walks --count 500 --steps 14 --jobs $$(nproc)
 	$(BIN)/python -m tests.support.walks --count 500 --steps 14 --jobs $$(nproc) --ordinary
-	AVFS_ALL=1 $(PYTEST) $(SPREAD) -n $(JOBS) $(shell grep -lE 'import (.*, )?(take_turns|take_points|one_in)$$' tests/*/test_*.py)
+	AVFS_ALL=1 $(PYTEST) $(SPREAD) -n $(JOBS) $(shell grep -rlE --include='test_*.py' 'import (.*, )?(take_turns|take_points|one_in)$$|\bperson\b|import .*\bbackends\b' tests)
 	$(PYTEST) -n $(JOBS) -o timeout=0 --hypothesis-profile=deep tests/property/test_merged* tests/property/test_redirected* tests/property/test_workspace*
 	$(BIN)/python -m tests.soak --rounds 200 $(ARGS)
 

@@ -12,12 +12,13 @@ import signal
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from avfs_git import faults
-from tests.support import as_ordinary, capabilities, sweep
+from tests.support import as_ordinary, capabilities, cells, seeds, sweep
 from tests.support.cli import Cli, Transcript
 
 _SCRUBBED = ("GIT_", "AVFS_", "XDG_", "LC_", "PYTHON", "MAKE", "MFLAGS")
@@ -35,6 +36,7 @@ _FIXED = {
 }
 
 _numbers = count()
+_SEED = pytest.StashKey[int]()
 _EXAMPLES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if not os.access(Path(__file__).parents[1], os.W_OK):
     _EXAMPLES = settings(_EXAMPLES, database=None)  # who may not write here remembers no examples that failed
@@ -60,7 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if hasattr(config, "workerinput"):
+        config.stash[_SEED] = config.workerinput["seed"]
         return  # a worker of pytest-xdist: its controller has looked already
+    config.stash[_SEED] = seeds.draw_seed()
     sweep.sweep()
     if os.environ.get("CI") and (missing := capabilities.missing_but_expected()):
         raise pytest.UsageError(f"CI: this machine should be able to, but is not: {', '.join(missing)}")
@@ -76,9 +80,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         sweep.sweep()
 
 
-def pytest_report_header() -> list[str]:
-    """Say what this machine can do."""
-    return capabilities.report()
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:  # pytest-xdist has no types
+    """Let all workers of pytest-xdist choose the same tests."""
+    node.workerinput["seed"] = node.config.stash[_SEED]
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what this machine can do, and how to choose the same users and backends again."""
+    return [*capabilities.report(), f"users and backends: AVFS_SEED={config.stash[_SEED]}"]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -96,9 +106,13 @@ def person(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what would be root's as an ordinary user: that is no claim, and nothing that a machine could lack."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what would be root's as an ordinary user: that is no claim, and nothing that a machine could lack.
+
+    Of the users and backends of each test, take those of this run.
+    """
     items[:] = [item for item in items if not (as_ordinary.is_wanted(item) and "root" in as_ordinary.wants(item))]
+    cells.take_part(config, items, config.stash[_SEED])
 
 
 def pytest_collection_finish() -> None:

@@ -22,9 +22,19 @@ _GIVEN = os.environ.get("AVFS_SEED")
 _IS_ALL = bool(os.environ.get("AVFS_ALL"))
 
 
+def is_all() -> bool:
+    """Whether each point of a matrix has all cases."""
+    return _IS_ALL
+
+
+def draw_seed() -> int:
+    """Choose a seed for who tells of it."""
+    return int(_GIVEN or (1 if os.environ.get("CI") else random.SystemRandom().randrange(1 << 30)))
+
+
 def choose_seed() -> int:
     """Choose a seed, and print it: pytest shows it where the test fails."""
-    seed = int(_GIVEN or (1 if os.environ.get("CI") else random.SystemRandom().randrange(1 << 30)))
+    seed = draw_seed()
     print(f"AVFS_SEED={seed}")
     return seed
 
