@@ -185,7 +185,7 @@ WARNINGS = {
     "run.left_in_git": "A fork without changed files is kept: git has put work on other branches, in the stash "
     "or index.",
     "attributes.not_applied": "Files are saved as they are; git would store them in another form, as "
-    "`.gitattributes` says.",
+    "`.gitattributes` or `core.autocrlf` says.",
     "attempts.remade": "A fork with the name of an attempt's is kept: it was made anew since, or git has moved "
     "its branch.",
     "run.gone": "The fork was deleted during the run. A fork that was made under its name since stays as it is.",

@@ -9,6 +9,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from avfs_git.model import Warning
 from avfs_git.sdk import Avfs
 
@@ -99,3 +101,25 @@ def test_an_import_names_them(tmp_path: Path) -> None:
         with home.create_vault("one", source=source) as vault:
             told = _told(vault.warnings)
             assert not any(f"'{name}'" in told for name in ("pointer.bin", "plain.txt", "a.raw", "none.id", "other"))
+
+
+@pytest.mark.parametrize("value", ["true", "input", "false"])
+def test_a_clone_that_converts_line_ends_says_so_when_it_is_taken_in(tmp_path: Path, value: str) -> None:
+    """By `core.autocrlf`, without any attribute: else the first checkpoint puts CRLF into history without a word."""
+    source = tmp_path / "source"
+    git = ["git", "-C", os.fspath(source), "-c", "user.name=A", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "-q", source], check=True)
+    for name, content in {"a.txt": b"one\n", "kept.txt": b"one\r\n", "binary": b"\0\n", "same.txt": b"one\n"}.items():
+        (source / name).write_bytes(content)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "one"], check=True)
+    subprocess.run([*git, "config", "core.autocrlf", value], check=True)
+    (source / "a.txt").write_bytes(b"one\r\ntwo\r\n")
+    (source / "kept.txt").write_bytes(b"one\r\ntwo\r\n")
+    (source / "binary").write_bytes(b"\0\r\n")
+    expected = [] if value == "false" else ["a.txt"]
+    with Avfs(tmp_path / "home", remote_environment=os.environ) as home:
+        with home.create_vault("v", source=source) as vault:
+            assert [name for name in os.listdir(source) if f"'{name}'" in _told(vault.warnings)] == expected
+        with home.fork_directory(source, tmp_path / "tree") as session:
+            assert [name for name in os.listdir(source) if f"'{name}'" in _told(session.vault.warnings)] == expected

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from avfs_git.gitstore.config.gitconfig import is_true
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
 from avfs_git.host.files.plainfile import NotAFile, open_plain
 from avfs_git.model import Identity
@@ -74,16 +75,19 @@ def read_user_ignore(place: Path, environment: Mapping[str, str]) -> bytes:
         return b""
 
 
-def read_shown_kinds(place: Path, environment: Mapping[str, str]) -> tuple[bool, bool]:
-    """Tell whether git believes the disk of a repository's working tree on the right to execute a file, and on links.
+def read_shown_kinds(place: Path, environment: Mapping[str, str]) -> tuple[bool, bool, bool]:
+    """Tell whether git believes the disk of a repository's working tree on the right to execute, links and line ends.
 
-    These are `core.fileMode` and `core.symlinks`; where git cannot be asked, both are on.
+    These are `core.fileMode`, `core.symlinks` and the opposite of `core.autocrlf`; where git cannot be asked, it does.
     """
     given = {name: value for name, value in environment.items() if value and _FOR_GIT.fullmatch(name)}
-    asked = ["config", "--type=bool", "--get-regexp", r"^core\.(filemode|symlinks)$"]
+    asked = ["config", "-z", "--get-regexp", r"^core\.(filemode|symlinks|autocrlf)$"]
     said = _ask(asked, {**given, "LC_ALL": "C"}, place) or b""
-    found = dict(line.rpartition(b" ")[::2] for line in said.splitlines())  # the last one counts
-    return found.get(b"core.filemode") != b"false", found.get(b"core.symlinks") != b"false"
+    found = {  # the last one counts
+        key: not is_set or value.lower() == b"input" or is_true(os.fsdecode(value))
+        for key, is_set, value in (entry.partition(b"\n") for entry in said.split(b"\0"))
+    }
+    return found.get(b"core.filemode", True), found.get(b"core.symlinks", True), not found.get(b"core.autocrlf", False)
 
 
 def read_authors(git_dir: Path, environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Which kind git takes a plain file of a clone for, where the clone's disk cannot show it.
 
-Decided here: the meaning of `core.fileMode=false` and `core.symlinks=false` (git-config(1)), of a clone or of its user.
+Decided here: the meaning of `core.fileMode=false` and `core.symlinks=false` (git-config(1)), of a clone or of its user;
+that it converts line ends (`core.autocrlf`) leads to a warning, no more.
 Then git has the mode of a tracked file from its index, and commits a new one without the right to execute it. Imports
 ask, and `apply`; avfs's own workspaces show every mode. The clone is only read. A value of this module may be used by
 any thread.
@@ -29,11 +30,13 @@ class FileModes:
     Attributes:
         shows_exec: Whether git believes the disk on the right to execute a file.
         shows_links: Whether git can have symbolic links there.
+        shows_lines: Whether git stores the line ends that the disk has, where no attribute says so.
         staged: The executable files and links of the index, by path; empty where the disk shows both.
     """
 
     shows_exec: bool = True
     shows_links: bool = True
+    shows_lines: bool = True
     staged: Mapping[bytes, int] = field(default_factory=dict)
 
     def of(self, path: TreePath, shown: int) -> int:
@@ -57,21 +60,21 @@ def read_file_modes(source: Path, git_dir: Path, environment: Mapping[str, str],
 
     Costs a process of git, and a look at the index where it matters.
     """
-    shows_exec, shows_links = read_shown_kinds(source, environment)
+    shows_exec, shows_links, shows_lines = read_shown_kinds(source, environment)
+    as_shown = FileModes(shows_lines=shows_lines)
     if shows_exec and shows_links:
-        return AS_SHOWN
+        return as_shown
     try:
         index = read_full_index(read_plain_file(git_dir / "index", limit=INDEX_MAX), git_dir, read_tree)
     except FileNotFoundError:  # nothing is tracked
-        return FileModes(shows_exec, shows_links)
+        return FileModes(shows_exec, shows_links, shows_lines)
     except (OSError, NotAVault, BadIndex, ObjectMissing):  # what is staged is not known: the disk is the best there is
-        return AS_SHOWN
+        return as_shown
     staged: dict[bytes, int] = {}
     for path, at in zip(index.paths, index.starts, strict=False):  # behind the last start there is the end
         mode = int.from_bytes(index.data[at + 24 : at + 28], "big")
         stage = index.data[at + 60] >> 4 & 3
         if stage == 2 or path not in staged:  # of a conflict, git asks our side first
             staged[path] = mode
-    return FileModes(
-        shows_exec, shows_links, {path: mode for path, mode in staged.items() if mode in (MODE_EXEC, MODE_SYMLINK)}
-    )
+    kept = {path: mode for path, mode in staged.items() if mode in (MODE_EXEC, MODE_SYMLINK)}
+    return FileModes(shows_exec, shows_links, shows_lines, kept)

@@ -1,11 +1,11 @@
 """What git would store of files in another form, by their attributes: avfs stores each file as it is, and warns.
 
 Decided here: for which changed files git's own `git add` would run a filter (`filter=lfs`, `filter=git-crypt`), convert
-line ends (`text`, `eol`), characters (`working-tree-encoding`) or keywords (`ident`). avfs runs no program that an
-attribute names, and its tree has the bytes of the file: with a clean filter that encrypts, that is the plain text.
-Called by a checkpoint and by a fork or import of a directory, with the trees before and after. Costs what changed:
-attributes are asked for changed paths only, and contents are read where an attribute says that git looks at them, up to
-`_READ_MAX` bytes a file and `_FILES_MAX` files.
+line ends (`text`, `eol`; in a clone also `core.autocrlf`), characters (`working-tree-encoding`) or keywords (`ident`).
+avfs runs no program that an attribute names, and its tree has the bytes of the file: with a clean filter that encrypts,
+that is the plain text. Called by a checkpoint and by a fork or import of a directory, with the trees before and after.
+Costs what changed: attributes are asked for changed paths only, and contents are read where an attribute says that git
+looks at them, up to `_READ_MAX` bytes a file and `_FILES_MAX` files.
 """
 
 from __future__ import annotations
@@ -39,11 +39,14 @@ def warn_of_conversions(
     after: Oid | None,
     git_dir: Path,
     changed: Sequence[ChangedFile] | None = None,
+    *,
+    by_default: bool = False,
 ) -> list[Warning]:
     """Warn of files of the tree `after`, new or changed since `before`, that git would store in another form.
 
-    `git_dir` has the repository's own `info/attributes`; `changed` is what differs, if the caller knows it. What cannot
-    be read now, as on a server that is away, is passed over: a warning is no reason to fail.
+    `git_dir` has the repository's own `info/attributes`; `changed` is what differs, if the caller knows it. Git
+    converts line ends `by_default` where `core.autocrlf` says so. What cannot be read now, as on a server that is away,
+    is passed over: a warning is no reason to fail.
     """
     if before == after or after is None:
         return []
@@ -57,6 +60,8 @@ def warn_of_conversions(
             if now is None or now[1] == old or now[0] not in (MODE_FILE, MODE_EXEC):
                 continue
             values = attributes.find(path, _ASKED)
+            if by_default and values[b"text"] is values[b"crlf"] is values[b"eol"] is None:
+                values = {**values, b"text": b"auto"}
             if left and any(value not in (None, False) for value in values.values()):
                 left -= 1
                 what = _find_conversion(source, values, old, now[1])
@@ -112,5 +117,5 @@ def _converts_lines(source: ObjectSource, values: Mapping[bytes, Value], old: Oi
 def _warn(what: str, paths: Sequence[TreePath]) -> Warning:
     named = name_some(list(map(show_path, paths)), _NAMED_MAX)
     made = "with LF line ends" if what == "text" else f"as the attribute {what} says"
-    text = f"{named}: saved as in the workspace; git would store {made}, and avfs applies no attributes of that kind"
+    text = f"{named}: saved as in the workspace; git would store {made}, and avfs converts no files"
     return Warning("attributes.not_applied", text, paths[0])

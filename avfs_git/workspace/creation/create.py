@@ -252,7 +252,10 @@ def import_first_state(
     )
     create_workspace(vault, vault.layout.workspace(fork), state)
     before = head_commit.tree if head_commit is not None else None
-    captured.warnings += warn_of_conversions(vault.store, before, captured.tree, find_git_dir(source) or vault.git_dir)
+    git_dir = find_git_dir(source) or vault.git_dir
+    captured.warnings += warn_of_conversions(
+        vault.store, before, captured.tree, git_dir, by_default=not modes.shows_lines
+    )
     return commit, captured.warnings
 
 

@@ -21,7 +21,8 @@ class Shown:
     """What one directory can show."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        exec_, links = read_shown_kinds(directory, environment) if find_git_dir(directory) is not None else (True, True)
+        in_git = find_git_dir(directory) is not None
+        exec_, links, _ = read_shown_kinds(directory, environment) if in_git else (True, True, True)
         self._has_links = links
         self._alike = {MODE_FILE} | (set() if exec_ else {MODE_EXEC}) | (set() if links else {MODE_SYMLINK})
 

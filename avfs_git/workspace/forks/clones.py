@@ -29,7 +29,7 @@ from pathlib import Path
 from avfs_git.errors import ForkExists, NotAVault, ObjectMissing
 from avfs_git.gitstore.config.gitconfig import edit_config, read_config
 from avfs_git.gitstore.config.userconfig import read_authors
-from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, read_file_modes
+from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes, read_file_modes
 from avfs_git.gitstore.foreign.takeover import import_as_remote
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.holding import objects_held
@@ -95,6 +95,7 @@ class _Present(NamedTuple):
     head: Oid | None
     upstream: str | None
     tracked: Oid | None
+    modes: FileModes
     captured: Captured
     lookback: Lookback | None
 
@@ -177,7 +178,7 @@ def _take_present(
         def read() -> _Present:
             return _read_present(vault, pack, source, git_dir, parent)
 
-        (head, upstream, tracked, captured, lookback), is_torn = (
+        (head, upstream, tracked, modes, captured, lookback), is_torn = (
             _read_between(git_dir, read) if git_dir is not None else (read(), False)
         )
         if lookback is not None:
@@ -208,7 +209,9 @@ def _take_present(
             vault.refs.set_head(HEADS + name)
         if lookback is not None:
             lookback.note(captured)
-    warnings = [*captured.warnings, *warn_of_conversions(vault.store, tracked, captured.tree, git_dir or vault.git_dir)]
+    place = git_dir or vault.git_dir
+    converted = warn_of_conversions(vault.store, tracked, captured.tree, place, by_default=not modes.shows_lines)
+    warnings = [*captured.warnings, *converted]
     if is_torn and git_dir is not None:
         warnings.append(Warning("fork.source_changing", describe_git(source, git_dir)))
     if git_dir is not None and (verb := _find_unfinished(git_dir)) is not None:
@@ -236,7 +239,7 @@ def _read_present(
     # What is known of the directory that the vault was made for says nothing of a fork, and is to stay.
     lookback = Lookback(vault, git_dir, tracked, modes) if parent is None else None
     captured = capture_directory(vault, pack, source, tracked, modes, lookback=lookback)
-    return _Present(head, upstream, tracked, captured, lookback)
+    return _Present(head, upstream, tracked, modes, captured, lookback)
 
 
 def _read_between(git_dir: Path, read: Callable[[], _Present]) -> tuple[_Present, bool]:
