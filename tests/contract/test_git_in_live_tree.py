@@ -1695,6 +1695,28 @@ def test_git_has_what_came_in_while_nothing_was_mounted(mounted: tuple[Workspace
         assert git_in(tree, "show", "HEAD:theirs") == "theirs\n"
 
 
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+@pytest.mark.parametrize("command", ["reset --soft HEAD~1", "commit --amend -m by-git"])
+def test_what_is_staged_as_an_earlier_checkpoint_has_it_stays_so(mounted: tuple[Workspace, Path], command: str) -> None:
+    """Over a mount, as git in the tree moved the branch itself: its index is not behind."""
+    work, tree = mounted
+    git_in(tree, *command.split())
+    if "amend" in command:
+        (tree / "file").write_bytes(b"3\n")
+        git_in(tree, "commit", "-q", "-a", "-m", "by git")
+        (tree / "file").write_bytes(b"2\n")
+        git_in(tree, "add", "file")
+    staged = git_in(tree, "status", "--short")
+    session = work.vault.find_session("main")
+    assert session is not None
+    backend = session.info().backend
+    session.unmount()
+
+    with work.mount(tree, backend=backend):
+        assert git_in(tree, "status", "--short") == staged
+        assert "M  file" in staged
+
+
 @pytest.mark.parametrize("how", ["restore", "undo"])
 @pytest.mark.parametrize("edits", [False, True])
 def test_a_move_that_git_has_staged_gets_what_others_pushed(

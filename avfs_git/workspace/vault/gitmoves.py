@@ -118,9 +118,12 @@ def prepare_worktree(vault: OpenVault, fork: str, directory: Path) -> bytes:
 def step_aside(vault: OpenVault, fork: str) -> None:
     """Let git outside move or delete a fork's branch, which no tree shows; note for which commit git's index is.
 
-    Else it is taken for that of the branch, also where others have moved that.
+    Else it is taken for that of the branch, also where others have moved that. What git in the tree has done, the index
+    has: as the commit before a `git reset --soft` has it, a file is staged.
     """
-    vault.note_seen(fork)
+    head = vault.read_head(fork)
+    if head is None or not list_moves_inside(vault, fork, vault.find_followed(fork, head), head):
+        vault.note_seen(fork)
     open_worktree(vault, fork).step_aside()
 
 
