@@ -269,6 +269,16 @@ def test_the_log_has_a_commit_that_git_makes_again_in_the_same_second(mounted: t
     assert undone[3:] == ["change 'file'", "checkpoint two"]
 
 
+def test_the_log_has_a_commit_whose_time_the_user_gave(mounted: tuple[Workspace, Path]) -> None:
+    """Git's log has that time, too, which may be older than the last operation."""
+    work, tree = mounted
+    (tree / "file").write_bytes(b"3\n")
+    dated = f"GIT_COMMITTER_DATE='@{int(time.time()) - 86400} +0000' git -c user.name=A -c user.email=a@b commit -qam x"
+    subprocess.run(["sh", "-c", dated], cwd=tree, check=True)
+
+    assert [work.undo().operation.description for _ in range(3)] == ["git commit: x", "change 'file'", "checkpoint two"]
+
+
 def _list_of_git(work: Workspace) -> list[str]:
     return [one.description for one in reversed(work.operations()) if one.kind == "git"]
 

@@ -506,7 +506,7 @@ def _list_moves(vault: OpenVault, fork: str) -> list[Logged]:
         return []  # before the log is read, whose length is what all forks ever did
     recorded, last = vault.oplog.find_last_fact(fork, GIT_LOG), _find_last(vault, fork)
     chain: list[Logged] = []
-    for logged in islice(reversed(moves_of_git), _count_fresh(moves_of_git, recorded, last)):
+    for logged in islice(reversed(moves_of_git), _count_fresh(ref, moves_of_git, recorded, last)):
         if logged.new != (chain[-1].old if chain else head):
             break  # avfs has moved it between: that is not in git's log
         chain.append(logged)
@@ -533,18 +533,23 @@ def _find_unseen(vault: OpenVault, fork: str, moves: Sequence[Logged]) -> dict[s
     return {UNSEEN: came_from} if is_unseen else {}
 
 
-def _count_fresh(moves_of_git: Sequence[Logged], recorded: object, last: OpRecord | None) -> int:
+def _count_fresh(ref: str, moves_of_git: Sequence[Logged], recorded: object, last: OpRecord | None) -> int:
     """Count the lines at the end of git's log that are newer than what the operation log has of it.
 
-    Before any of them is in the operation log, these are the lines since the last operation that moved the branch.
+    Before any of them is in the operation log, these are the lines since the last operation that moved the branch: by
+    their time, and lines that lead on from it, which may have any time that the user gave (`GIT_COMMITTER_DATE`).
     """
     for count, logged in enumerate(reversed(moves_of_git)):
         if _identify(logged) == recorded:
             return count
     if last is None or last.kind == FORK_CREATE:  # git's log begins with the branch
         return len(moves_of_git)
-    since_s = last.created_at_ns // 1_000_000_000
-    return sum(logged.when_s >= since_s for logged in moves_of_git)
+    since_s, left = last.created_at_ns // 1_000_000_000, last.head(ref)
+    fresh = sum(logged.when_s >= since_s for logged in moves_of_git)
+    if left == moves_of_git[-1].new.hex():
+        return fresh
+    led = (count for count, logged in enumerate(reversed(moves_of_git), 1) if maybe_hex(logged.old) == left)
+    return max(fresh, next(led, 0))
 
 
 def _identify(logged: Logged) -> list[object]:
