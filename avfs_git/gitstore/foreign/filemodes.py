@@ -1,10 +1,9 @@
 """Which kind git takes a plain file of a clone for, where the clone's disk cannot show it.
 
-Decided here: the meaning of `core.fileMode=false` and `core.symlinks=false` (git-config(1)), of a clone or of its user;
-that it converts line ends (`core.autocrlf`) leads to a warning, no more.
+Decided here: the meaning of `core.fileMode=false` and `core.symlinks=false` (git-config(1)), of a clone or of its user.
 Then git has the mode of a tracked file from its index, and commits a new one without the right to execute it. Imports
-ask, and `apply`; avfs's own workspaces show every mode. The clone is only read. A value of this module may be used by
-any thread.
+ask, and `apply`; avfs's own workspaces show every mode. That git converts line ends (`core.autocrlf`) leads to a
+warning, no more. The clone is only read. A value of this module may be used by any thread.
 """
 
 from __future__ import annotations
