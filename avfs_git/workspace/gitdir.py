@@ -49,7 +49,7 @@ from avfs_git.gitstore.formats.index import (
     move_entries,
 )
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.source import Tree
@@ -58,7 +58,7 @@ from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import ChangedFile, ChangeKind, MergeStrategy
-from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of
+from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of, split
 from avfs_git.values import replace
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, Stored, find_redirected
 from avfs_git.vfs.layer.readers import UpperReader
@@ -183,9 +183,9 @@ class GitDir:
             changes = diff_trees(vault.store, self._tree(basis), self._tree(head))
             try:
                 index = worktree.read_entries(vault.store.read_tree, found[0])
-                data = (
-                    move_entries(index, self._with_staged(index, changes, basis, head)) if index is not None else None
-                )
+                data = None
+                if index is not None:
+                    data = move_entries(index, self._with_stats(self._with_staged(index, changes, basis, head)))
             except ForeignIndex:
                 _LOG.warning("the index of '%s' has an unknown extension: it stays as it is", opened.fork)
                 return
@@ -201,6 +201,29 @@ class GitDir:
             worktree.clear_basis()
         elif has_moved or has_none:
             worktree.note_basis(head)
+
+    def _with_stats(self, moves: Sequence[Move]) -> Iterator[Move]:
+        """Add the stat data of files that are as the last capture found them, with what their entries get.
+
+        Without, commands of git's that do not look at files themselves (`git diff-index`) take them for changed.
+        """
+        opened = self.opened
+        tree, cache, upper = opened.synced_trees()[0], opened.cache, UpperReader(opened.upper)
+        for move in moves:
+            directory, name = split(TreePath(move.path))
+            held = (cache.directory(directory) or {}).get(name) if cache is not None and move.new is not None else None
+            found = upper.find(directory, name) if held is not None else None
+            if (
+                tree is not None
+                and move.new is not None
+                and found is not None
+                and found.kind in (FILE, SYMLINK)
+                and is_same_entry(held, take_fingerprint(found.stat))
+                and find_entry(opened.vault.store, tree, TreePath(move.path)) == move.new
+            ):
+                yield move._replace(stat=make_stat(move.new[0], found.stat.st_size, found.stat.st_mtime_ns))
+            else:
+                yield move
 
     def _with_staged(
         self, index: GitIndex, changes: Sequence[ChangedFile], basis: Oid | None, head: Oid | None

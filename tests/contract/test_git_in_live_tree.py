@@ -1706,6 +1706,27 @@ def test_git_has_what_came_in_while_nothing_was_mounted(mounted: tuple[Workspace
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_what_a_checkpoint_saved_is_not_dirty_for_git_that_does_not_look(mounted: tuple[Workspace, Path]) -> None:
+    """As scripts ask (`git diff-index`) that tell whether a build is of a commit; what is changed since, is."""
+    work, tree = mounted
+    git_in(tree, "status")
+    (tree / "file").write_bytes(b"3\n")
+    (tree / "d").mkdir()
+    (tree / "d" / "run").write_bytes(b"run\n")
+    (tree / "d" / "run").chmod(0o755)
+    (tree / "link").symlink_to("file")
+    (tree / "more").unlink()
+    time.sleep(0.1)  # what is saved in the moment of its change, git has to look at
+    work.checkpoint("three")
+
+    assert git_in(tree, "diff-index", "HEAD") == ""
+    (tree / "file").write_bytes(b"4\n")
+    assert git_in(tree, "diff-index", "--name-only", "HEAD") == "file\n"
+    work.undo()
+    assert git_in(tree, "status", "--short") == ""
+
+
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
 @pytest.mark.parametrize("command", ["reset --soft HEAD~1", "commit --amend -m by-git"])
 def test_what_is_staged_as_an_earlier_checkpoint_has_it_stays_so(mounted: tuple[Workspace, Path], command: str) -> None:
     """Over a mount, as git in the tree moved the branch itself: its index is not behind."""
