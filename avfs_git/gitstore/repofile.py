@@ -13,6 +13,7 @@ from avfs_git.errors import NotAVault
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.plainfile import NotAFile, open_plain
 
+_END_BYTES = 1 << 20
 _PIECE = 1 << 16
 """A request takes memory for all that it asks for, and most of these files hold a line."""
 
@@ -29,6 +30,16 @@ def read_plain_file(path: Path, *, limit: int = 64 << 20) -> bytes:
             pieces.append(piece)
             limit -= len(piece)
         return b"".join(pieces)
+
+
+def read_end(path: Path) -> bytes:
+    """Read the last MiB of a file of a repository; empty where that cannot be read."""
+    try:
+        with open_plain_file(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _END_BYTES))
+            return file.read()
+    except (OSError, NotAVault):  # without the file nothing is known
+        return b""
 
 
 def open_plain_file(path: Path) -> BinaryIO:

@@ -30,10 +30,11 @@ from avfs_git.errors import HostError, NotAVault
 from avfs_git.gitstore.config.gitconfig import is_true, read_config
 from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, find_cached_tree
-from avfs_git.gitstore.formats.reflog import Logged, format_move, is_made_inside, parse_log
+from avfs_git.gitstore.formats.reflog import Logged, is_made_inside
 from avfs_git.gitstore.indexmarks import look_for_marks
+from avfs_git.gitstore.refs.logs import append_to, read_log
 from avfs_git.gitstore.refs.refs import RefStore
-from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file, read_plain_file
+from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file, read_end, read_plain_file
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all, write_file_atomically
 from avfs_git.host.files.modes import make_dir, make_private_dirs, mode_below, open_file
@@ -68,7 +69,6 @@ _NOT_ASIDE = compiled(rb"refs/[^\n]+\n")
 _WHOLE_MARK = compiled(rb"refs/[^\n]+\n(aside\n)?")
 _OID = compiled(rb"[0-9a-f]{40}")
 _LOCK_WAIT_S = 1.0
-_END_BYTES = 1 << 20
 
 
 class IndexBusy(Exception):
@@ -129,7 +129,7 @@ class Worktree:
             # Git adds to a log that is there, also where `core.logAllRefUpdates` is off: avfs learns from both what git
             # has done.
             for top, name in ((self.git_dir, f"logs/{ref}"), (self.path, "logs/HEAD")):
-                _append(top, name, b"")
+                append_to(top, name, b"")
         return b"gitdir: " + os.fsencode(self.path.absolute()) + b"\n"
 
     def _fill(self, place: Path, ref: str, directory: Path) -> None:
@@ -331,7 +331,7 @@ class Worktree:
 
     def read_cached_tree(self) -> CachedTree | None:
         """Read which tree the index says that its entries make up; None if its last MiB does not tell."""
-        return find_cached_tree(_read_end(self.index))
+        return find_cached_tree(read_end(self.index))
 
     def read_entries(self, read_tree: ReadTree, data: bytes | None = None) -> GitIndex | None:
         """Read all entries of the index, or of what `read_index` gave of it; None without an index.
@@ -554,37 +554,6 @@ def list_half_made(git_dir: Path) -> list[Path]:
             and _WHOLE_MARK.fullmatch(_read(place / _MARK))
         )
     ]
-
-
-def read_log(path: Path) -> list[Logged]:
-    """List the lines of a git log file, the oldest first; empty without a file."""
-    return parse_log(_read_end(path))
-
-
-def _read_end(path: Path) -> bytes:
-    try:
-        with open_plain_file(path) as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _END_BYTES))
-            return file.read()
-    except (OSError, NotAVault):  # without the file nothing is known
-        return b""
-
-
-def append_log(git_dir: Path, ref: str, old: Oid | None, new: Oid, message: str) -> None:
-    """Add a line to git's log of a ref, which git's `--fork-point` reads. Durable with the next sync of the disk.
-
-    A log that cannot be written is no reason to leave the ref where it is.
-    """
-    _append(git_dir, f"logs/{ref}", format_move(old, new, message))
-
-
-def _append(git_dir: Path, name: str, data: bytes) -> None:
-    with suppress(OSError):
-        for above in reversed(Path(name).parents):
-            make_dir(git_dir / above, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with closing_fd(open_file(git_dir / name, flags)) as fd:
-            os.write(fd, data)
 
 
 def _is_same(path: Path, known: os.stat_result | None) -> bool:

@@ -41,6 +41,7 @@ from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.store import ObjectStore
+from avfs_git.gitstore.refs.logs import append_log
 from avfs_git.gitstore.refs.names import check_ref_name
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.remote import remotes, transport
@@ -48,7 +49,6 @@ from avfs_git.gitstore.remote.partial import PartialObjectStore
 from avfs_git.gitstore.remote.runner import NO_ACCESS, SHOWING_UPLOAD_PACK, Access
 from avfs_git.gitstore.remote.transport import Exchange
 from avfs_git.gitstore.repository import is_partial, read_shallow
-from avfs_git.gitstore.worktree import append_log
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.model import (
     FetchResult,

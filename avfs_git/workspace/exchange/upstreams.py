@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from avfs_git.errors import NoUpstream
 from avfs_git.gitstore.merge.bases import find_merge_bases
+from avfs_git.gitstore.refs.logs import read_log
 from avfs_git.gitstore.remote.remotes import find_remote, list_remotes
-from avfs_git.gitstore.worktree import read_log
 from avfs_git.paths import Oid
 from avfs_git.workspace.exchange.remotes import ORIGIN, choose_remote
 from avfs_git.workspace.vault.format import REMOTES

@@ -10,7 +10,7 @@ the fork's name locked.
 from __future__ import annotations
 
 from avfs_git.gitstore.merge.bases import is_ancestor
-from avfs_git.gitstore.worktree import read_log
+from avfs_git.gitstore.refs.logs import read_log
 from avfs_git.paths import Oid, maybe_hex, maybe_oid
 from avfs_git.values import value_class
 from avfs_git.workspace.vault.format import HEADS

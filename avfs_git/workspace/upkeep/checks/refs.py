@@ -13,8 +13,8 @@ from contextlib import suppress
 from avfs_git.errors import AvfsError, RefDamaged
 from avfs_git.gitstore.formats.packedrefs import read_packed
 from avfs_git.gitstore.merge.bases import is_ancestor
+from avfs_git.gitstore.refs.logs import read_log
 from avfs_git.gitstore.refs.refs import BAD_NAME, OWN_REFS, RefChange
-from avfs_git.gitstore.worktree import read_log
 from avfs_git.paths import Oid, fork_of_dir_name, maybe_hex, oid_of
 from avfs_git.patterns import compiled
 from avfs_git.workspace.upkeep.checks.findings import Finding, finding, fixable
