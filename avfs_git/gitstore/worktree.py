@@ -11,6 +11,7 @@ at a time writes there; git may read and write at any moment.
     index                  made when git first asks for it
     avfs                   says that the directory is ours; holds the name of the branch
     avfs-basis             the commit for which the index was made, while avfs or others have moved the branch past it
+    avfs-forced            the files that are in history because the index has them: one after the other, ended by NUL
 
 A new one is made elsewhere and renamed: git and avfs find all of these files or none. Where a power cut took some of
 them, the next mount makes them again; the doctor puts the directory into the trash. Only `avfs-basis` is forced to
@@ -22,6 +23,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -40,7 +42,7 @@ from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_
 from avfs_git.host.files.modes import make_dir, make_private_dirs, mode_below, open_file
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.host.files.removal import remove_tree
-from avfs_git.paths import Oid, oid_of
+from avfs_git.paths import Oid, TreePath, oid_of
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 
@@ -49,7 +51,7 @@ _STAGING = "avfs/worktrees"
 """Where one is made before it gets its name."""
 _ASIDE = b"\naside\n"
 """Ends the mark while nothing shows the tree and HEAD does not name its branch."""
-_BASIS = "avfs-basis"
+_BASIS, _FORCED = "avfs-basis", "avfs-forced"
 _REBASES = ("rebase-merge", "rebase-apply")
 _UNDER_WAY = {
     "rebase-merge": "rebase",
@@ -306,6 +308,21 @@ class Worktree:
         """Note that the index is that of the branch's commit."""
         with host_errors(f"write '{self.path}'"):
             (self.path / _BASIS).unlink(missing_ok=True)
+
+    # --- what is in history by the index alone ------------------------------------------------------------------
+
+    def read_forced(self) -> frozenset[TreePath]:
+        """List the files that were in history because the index had them, as `note_forced` had them."""
+        with host_errors(f"read '{self.path}'"):
+            return frozenset(TreePath(path) for path in self._read(_FORCED).split(b"\0") if path)
+
+    def note_forced(self, paths: AbstractSet[TreePath]) -> None:
+        """Remember which files are in history because the index has them."""
+        if paths == self.read_forced():
+            return
+        with host_errors(f"write '{self.path}'"):
+            data = b"".join(path + b"\0" for path in sorted(paths))
+            write_file_atomically(self.path / _FORCED, data, mode=self._mode() & 0o666, durable=False)
 
     # --- the index ---------------------------------------------------------------------------------------------
 

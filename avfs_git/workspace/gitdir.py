@@ -232,17 +232,17 @@ class GitDir:
 
         What was staged in them stays staged; without what has come to the branch, the next commit takes that back. As a
         commit in between has it, a file is not staged: git put it there, by a commit, reset or checkout. What is beside
-        history stays out of the index where an undone commit had it so.
+        history stays out of the index where an undone commit had it so, and what git was told to add stays in it.
         """
         moves: dict[bytes, Move] = {change.path: _as_move(change) for change in changes}
-        self._leave_beside(moves, basis, head)
+        self._leave_placed(moves, basis, head)
         there = self._tree(head)
         for commit in list_passed(self.opened.vault, self.opened.fork, basis):
             passed: dict[bytes, Move] = {
                 path: Move(path, *entries)
                 for path, entries in find_differences(self.opened.vault.store, self._tree(commit), there).items()
             }
-            self._leave_beside(passed, commit, head)
+            self._leave_placed(passed, commit, head)
             for path, move in passed.items():
                 if _is_as(index, path, move.old) and not (path in moves and _is_as(index, path, moves[path].old)):
                     moves[path] = move
@@ -263,13 +263,22 @@ class GitDir:
             pack.finish()
         return list(followed.values())
 
-    def _leave_beside(self, moves: dict[bytes, Move], commit: Oid | None, head: Oid | None) -> None:
-        """Leave out what comes back to history from a commit that was undone, and is beside it still."""
-        store = self.opened.vault.store
+    def _leave_placed(self, moves: dict[bytes, Move], commit: Oid | None, head: Oid | None) -> None:
+        """Leave out what comes back to history from a commit that was undone, and is beside it still.
+
+        So stays what leaves the branch's commit, and is in history still because the index has it.
+        """
+        store, opened = self.opened.vault.store, self.opened
         if commit is None or head is None or is_ancestor(store, commit, head):
             return
-        for path in [path for path, move in moves.items() if move.old is None and move.new is not None]:
-            if self.opened.is_beside(TreePath(path)):
+        forced, tracked = self.worktree.read_forced(), opened.synced_trees()[0] or EMPTY_TREE
+        for path, move in [(TreePath(path), move) for path, move in moves.items()]:
+            if move.new is None and path in forced:
+                if find_entry(store, tracked, path) is not None:
+                    del moves[path]
+                else:
+                    self.worktree.note_forced(forced := forced - {path})
+            elif move.old is None and move.new is not None and opened.is_beside(path):
                 del moves[path]
 
     def _follow_moved(

@@ -1185,6 +1185,93 @@ def test_a_removal_that_is_staged_no_more_counts_no_more(how: tuple[str, str], m
     assert "secret.env" in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
 
 
+@pytest.mark.parametrize("is_seen", [False, True])
+@pytest.mark.parametrize("is_mounted", [False, True])
+def test_what_git_has_added_to_its_index_comes_into_history(
+    is_seen: bool, is_mounted: bool, mounted: tuple[Workspace, Path]
+) -> None:
+    """Also an ignored file, new or beside history before; only what was added; undo of the checkpoint leaves it so."""
+    work, tree = mounted
+    (tree / ".gitignore").write_text("dist/\n")
+    (tree / "dist/deep").mkdir(parents=True)
+    for name in ("dist/deep/new.js", "dist/deep/other.js", "dist/promised.js"):
+        (tree / name).write_bytes(b"1\n")
+    if is_seen:
+        work.checkpoint("beside")
+    git_in(tree, "add", "-f", "dist/deep/new.js")
+    session = work.vault.find_session("main")
+    assert session is not None
+    if not is_mounted:
+        session.unmount()
+
+    before = work.status()
+    assert b"dist/deep/new.js" in {change.path for change in before.changed_files}
+    work.checkpoint("added")
+    held = git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+    assert set(held) == {".gitignore", "dist/deep/new.js", "file", "more"}
+    assert work.status().clean
+    work.undo()
+    assert work.status().changed_files == before.changed_files
+    if is_mounted:
+        assert "A  dist/deep/new.js" in git_in(tree, "status", "--porcelain").splitlines()
+    work.redo()
+    assert git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split() == held
+    if is_mounted:
+        assert git_in(tree, "status", "--porcelain", "-uno") == ""
+
+
+@pytest.mark.parametrize("case", ["staged", "recorded", "undone", "undone, seen", "committed, undone"])
+@pytest.mark.parametrize("is_seen", [False, True])
+def test_what_git_has_taken_out_of_its_index_again_is_beside_history(
+    case: str, is_seen: bool, mounted: tuple[Workspace, Path]
+) -> None:
+    """No commit of the branch has it: what was added by mistake is not published."""
+    work, tree = mounted
+    (tree / ".gitignore").write_text(".env\n")
+    (tree / ".env").write_bytes(b"SECRET\n")
+    if is_seen:
+        work.checkpoint("beside")
+    git_in(tree, "add", "-f", ".env")
+    if case == "recorded":
+        work.write("other", b"1\n")
+        work.vault.fork("side", source="main")
+    elif case != "staged":
+        if case == "committed, undone":
+            git_in(tree, "add", ".gitignore")
+            git_in(tree, "commit", "-q", "-m", "too much")
+        else:
+            work.checkpoint("too much")
+        assert ".env" in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+        work.undo()
+        if case == "undone, seen":
+            assert b".env" in {change.path for change in work.status().changed_files}
+        # A commit of git's that was the first thing to have it is undone with what it was made from.
+        is_staged = "A  .env" in git_in(tree, "status", "--porcelain").splitlines()
+        assert is_staged or (case == "committed, undone" and not is_seen)
+    git_in(tree, "rm", "-q", "--cached", "--ignore-unmatch", ".env")
+    work.checkpoint("without")
+    assert ".env" not in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+    assert work.read(".env") == b"SECRET\n"
+    assert work.status().clean
+    work.write("other", b"2\n")
+    work.checkpoint("later")
+    assert ".env" not in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+
+
+def test_a_file_renamed_to_an_ignored_name_stays_in_history(mounted: tuple[Workspace, Path]) -> None:
+    """As git says: it is in its index by that name."""
+    work, tree = mounted
+    (tree / ".gitignore").write_text("*.log\n")
+    work.checkpoint("rule")
+    git_in(tree, "mv", "file", "file.log")
+    work.checkpoint("renamed")
+    assert set(git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()) == {
+        ".gitignore",
+        "file.log",
+        "more",
+    }
+
+
 @pytest.mark.parametrize("how", ["save", "command"])
 def test_what_an_undone_checkpoint_lacked_is_in_history_again(how: str, mounted: tuple[Workspace, Path]) -> None:
     """A file that was removed, or taken out of git's index, and that a rule ignores; git brings the first one back."""

@@ -90,7 +90,11 @@ class _Walk:
         self._save()
         path = self._choose(self._list_files() - self._tracked)
         if path is not None:
-            self._work.add(path, force=True)
+            if self._random.random() < 0.5:
+                self._work.add(path, force=True)
+            else:
+                result = self._work.exec(shell=f"git add -f {path}")
+                assert result.exit_code == 0, result
             assert self._list_tracked() == self._tracked | {path}, self.log
             self._take()
         return path

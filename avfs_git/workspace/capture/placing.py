@@ -50,8 +50,6 @@ class Standing:
     """Files that a user has just added, ignored or not."""
     left: AbstractSet[TreePath] = frozenset()
     """Files that git has taken out of history since the previous state: not tracked, whatever the index holds."""
-    is_staged: Callable[[TreePath], bool] | None = None
-    """Tells whether git, in the live tree, was told to add a file; None where there is no such git."""
 
 
 class Frame:
@@ -283,8 +281,7 @@ class Placing:
             return True
         if self._ignore.is_ignored(path, is_dir=False):
             return True
-        is_staged = self._standing.is_staged
-        if not self._is_beside(frame, name) or (is_staged is not None and is_staged(path)):
+        if not self._is_beside(frame, name):
             return False
         frame.stays.add(path)
         return True

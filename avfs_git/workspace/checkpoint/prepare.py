@@ -29,10 +29,9 @@ from avfs_git.workspace.capture.looked import Basis
 from avfs_git.workspace.capture.placing import GIT, Standing
 from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest, SidecarLimits
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
-from avfs_git.workspace.checkpoint.staged import StagedPaths, list_removed
-from avfs_git.workspace.checkpoint.unseen import find_came_from
+from avfs_git.workspace.checkpoint.staged import Heard, hear_git
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
-from avfs_git.workspace.vault.gitmoves import is_link_removed, is_made_inside, open_worktree
+from avfs_git.workspace.vault.gitmoves import is_link_removed, open_worktree
 from avfs_git.workspace.vault.vault import OpenVault
 
 _LIMITS = ("sidecar.max_file_bytes", "sidecar.exclude")
@@ -109,12 +108,11 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
     recorded = (
         locked.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
     )
-    taken, left = _list_placed(locked, sink, before) if request.index is None else (frozenset(), frozenset())
+    heard = hear_git(locked, tracked, read_rules(locked)) if request.index is None else Heard()
     standing = Standing(
         tuple(dict.fromkeys(oid for oid in (recorded, request.beside) if oid is not None)),
-        request.added | taken,
-        left,
-        StagedPaths(locked.vault, locked.fork).holds,
+        request.added | heard.added,
+        heard.removed,
     )
     limits = _read_limits(locked.vault)
     layers: list[Layer] = []
@@ -140,6 +138,8 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
     captured = opened.mode.capture(rounds, lasts=not isinstance(sink, DryWriter), flush=opened.flush_pages)
     if request.before is not None and rounds.has_new_rules:
         return _capture(locked, sink, replace(request, before=None))
+    if heard.forced is not None and not isinstance(sink, DryWriter):
+        open_worktree(locked.vault, locked.fork).note_forced(heard.forced - request.added)
     captured.warnings += _warn_of_lists(layers)
     captured.warnings += warn_of_state(opened)
     return captured
@@ -156,29 +156,6 @@ def _warn_of_lists(layers: Sequence[Layer]) -> list[Warning]:
         text = f"{len(found) - _NAMED_MAX} more paths have access control lists, which no checkpoint holds"
         warnings.append(Warning("capture.access_list", text))
     return warnings
-
-
-def _list_placed(
-    locked: LockedWorkspace, sink: ObjectSink, before: Oid | None
-) -> tuple[frozenset[TreePath], frozenset[TreePath]]:
-    """List the paths that came into history since a tree's capture, and what git in the live tree took out.
-
-    The first are tracked, also where an ignore rule names them, and the others are not. A commit that another process
-    has put on the branch says nothing of the files here. What is only staged counts where git took it out.
-    """
-    oid, head = locked.head()
-    if oid is None or head is None:
-        return frozenset(), frozenset()
-    removed = list_removed(locked.vault, locked.fork, oid, read_rules(locked), locked.opened.is_beside)
-    if head.tree == (before or EMPTY_TREE):
-        return frozenset(), removed
-    is_of_git = is_made_inside(locked.vault, locked.fork, oid)
-    if not (is_of_git or oid in find_came_from(locked)[0][:1]):  # else avfs has brought the branch there
-        return frozenset(), removed
-    found = find_differences(sink, before, head.tree).items()
-    taken = frozenset(path for path, (was, now) in found if was is None and now is not None and now[0] != MODE_GITLINK)
-    left = frozenset(path for path, (was, now) in found if was is not None and now is None and was[0] != MODE_GITLINK)
-    return taken - removed, left | removed if is_of_git else removed
 
 
 def read_basis(locked: LockedWorkspace) -> Basis:

@@ -1,106 +1,118 @@
 """What git was told to take into history, and out of it, in a fork's live tree.
 
 Decided here: a path in git's index was added, staged or committed, and is no longer beside history; what git took out
-of it (`git rm --cached`) leaves history with the next capture, if an ignore rule names it. A capture asks about the
-first only for files that are beside history and that no rule ignores. The first such question reads the index, whose
-length is that of the tree; it is in memory for one capture. Called with the workspace locked; only reads. `list_staged`
-finds what only the index has, for the end of a fork.
+of it (`git rm --cached`, or without it `git reset` of what was only staged) leaves history with the next capture, if an
+ignore rule names it. What is in history by the index alone is remembered beside that: where git takes it out again, no
+commit has ever had it. Called with the workspace locked; only reads. `list_staged` finds what only the index has, for
+the end of a fork.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from avfs_git.errors import MarkedUnchanged, SparseCheckout
-from avfs_git.gitstore.compare.treediff import Entry
+from avfs_git.gitstore.compare.treediff import Entry, find_differences
 from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, parse_cached_tree
-from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.indexmarks import look_for_marks
-from avfs_git.gitstore.merge.bases import is_ancestor
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import Oid, TreePath
+from avfs_git.values import NamedTuple
 from avfs_git.workspace.capture.placing import IgnoreRules
-from avfs_git.workspace.vault.gitmoves import list_passed, open_worktree
+from avfs_git.workspace.checkpoint.unseen import find_came_from
+from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.vault.gitmoves import is_made_inside, list_passed, open_worktree
 from avfs_git.workspace.vault.vault import OpenVault
 
 
-class StagedPaths:
-    """The paths in the index of one fork."""
+class Heard(NamedTuple):
+    """What git in a fork's live tree was told of history since the last capture."""
 
-    def __init__(self, vault: OpenVault, fork: str) -> None:
-        self._vault = vault
-        self._fork = fork
-        self._paths: frozenset[bytes] | None = None
-        self._held: list[Oid] | None = None
-
-    def holds(self, path: TreePath) -> bool:
-        """Whether git was told to add a path."""
-        if self._paths is None:
-            self._paths = self._read()
-        if path not in self._paths:
-            return False
-        # An index that avfs has yet to bring up also says what the branch held before, which may have been undone.
-        return all(find_entry(self._vault.store, tree, path) is None for tree in self._list_held())
-
-    def _list_held(self) -> list[Oid]:
-        """List the trees of commits that an index has which avfs has yet to bring up."""
-        if self._held is None:
-            store, worktree = self._vault.store, open_worktree(self._vault, self._fork)
-            has_moved, basis = worktree.basis()
-            commits = [basis] if has_moved and basis is not None else []
-            for logged in worktree.read_heads()[-1:] if commits else ():  # git may have committed there since
-                if store.exists(logged.new) and is_ancestor(store, commits[0], logged.new):
-                    commits.append(logged.new)
-            self._held = [store.read_commit(commit).tree for commit in commits]
-        return self._held
-
-    def _read(self) -> frozenset[bytes]:
-        try:
-            index = open_worktree(self._vault, self._fork).read_entries(self._vault.store.read_tree)
-            return frozenset(index.paths) if index is not None else frozenset()
-        except BadIndex:  # git itself will say so, and a file that stays out of history is not lost
-            return frozenset()
+    added: frozenset[TreePath] = frozenset()
+    """Files that are in history now."""
+    removed: frozenset[TreePath] = frozenset()
+    """Files that are not any more; an ignore rule names them."""
+    forced: frozenset[TreePath] | None = None
+    """Files that are in history because the index had them: ignored, or beside it before. None if it does not tell."""
 
 
-def list_removed(
-    vault: OpenVault, fork: str, head: Oid, rules: IgnoreRules, is_beside: Callable[[TreePath], bool]
-) -> frozenset[TreePath]:
-    """List the files of the branch's commit that git was told to take out of history in a fork's live tree.
+def hear_git(locked: LockedWorkspace, tracked: Oid, rules: IgnoreRules) -> Heard:
+    """Find what git's index and its commits in a fork's live tree say otherwise than a tree of what is in history.
 
-    Only ignored files: `git add -A` adds others again. Costs reading the end of the index, and trees in which something
-    is staged; all of both where the index does not say in which.
+    Where avfs has moved the branch, and has yet to bring the index there, neither is git's word: what the last capture
+    had beside history stays there, and the index says nothing by what it has as a commit in between. Costs reading the
+    end of the index; where something is staged, all of it, and trees in which that is.
     """
-    worktree = open_worktree(vault, fork)
-    if not worktree.has_index or worktree.find_head() is not None:
-        return frozenset()
+    vault, store = locked.vault, locked.vault.store
+    oid, head = locked.head()
+    if oid is None or head is None:
+        return Heard()
+    is_beside = locked.opened.is_beside
+    worktree = open_worktree(vault, locked.fork)
     has_moved, basis = worktree.basis()
-    since = basis if has_moved else head
-    known = worktree.read_cached_tree()
-    if since is None or (known is not None and known.oid == vault.store.read_commit(since).tree):
-        return frozenset()
-    tree = vault.store.read_commit(head).tree
-    found = _list_files(vault, tree, known)
-    if known is not None:
-        found = (path for path in found if rules.is_ignored(path, is_dir=False))
-    removed = frozenset(found)
-    try:
-        index = worktree.read_entries(vault.store.read_tree) if removed else None
-    except BadIndex:
-        return frozenset()
-    lacking = removed.difference(map(TreePath, index.paths)) if index is not None else frozenset[TreePath]()
-    if not lacking:
-        return lacking
-    # What another commit lacks that avfs has had since is no removal by git: that index will follow, but for what an
-    # undone one put beside history.
-    store = vault.store
-    passed = dict.fromkeys((*list_passed(vault, fork, since), since)) if has_moved else {}
-    trees = [(store.read_commit(commit).tree, is_ancestor(store, commit, head)) for commit in passed]
-    return frozenset(
-        path
-        for path in lacking
-        if all(find_entry(store, there, path) or (not is_held and is_beside(path)) for there, is_held in trees)
-    )
+    since = basis if has_moved else oid
+    is_told = since is not None and worktree.has_index and worktree.find_head() is None
+    came, gone = _compare_head(locked, oid, head.tree, tracked)
+    if has_moved or not is_told:
+        came, gone = {path for path in came if not is_beside(path)}, set()
+    known = worktree.read_cached_tree() if is_told else None
+    if since is None or not is_told:
+        return Heard(frozenset(came))
+    forced = worktree.read_forced()
+    last, here = _Files(store, locked.opened.synced_trees()[0] or EMPTY_TREE), _Files(store, tracked)
+    added = came
+    if known is not None and known.oid == store.read_commit(since).tree:
+        held: Container[bytes] = _Files(store, known.oid)
+    else:
+        try:
+            index = worktree.read_entries(store.read_tree)
+        except BadIndex:  # git itself will say so, and a file that stays out of history is not lost
+            index = None
+        if index is None:
+            return Heard(frozenset(came))
+        held = frozenset(index.paths)
+        passed = [*list_passed(vault, locked.fork, since), since] if has_moved else []
+        trees = [_Files(store, store.read_commit(commit).tree) for commit in dict.fromkeys(passed)]
+        new = list_new_paths(vault, index, tracked)
+        added = {path for path in came if has_moved or path in held}
+        added |= {path for path in new if not any(path in tree for tree in trees)}
+        lacking = (path for path in _list_files(vault, head.tree, known) if path not in held)
+        gone = {path for path in gone if path not in held}
+        gone |= {path for path in lacking if all(path in tree for tree in trees)}
+    at_head = _Files(store, head.tree)  # what avfs has put there comes into the index yet
+    gone |= {path for path in forced if path not in held and path not in at_head}
+    removed = frozenset(path for path in gone if path in here and rules.is_ignored(path, is_dir=False))
+    came = {path for path in added if is_beside(path) or rules.is_ignored(path, is_dir=False)}
+    added |= {path for path in forced if path in held and path in last}
+    return Heard(frozenset(added), removed, frozenset(path for path in forced if path in held or path in last) | came)
+
+
+class _Files:
+    """The paths of a tree, as a set."""
+
+    def __init__(self, store: ObjectSource, tree: Oid) -> None:
+        self._store = store
+        self._tree = tree
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, bytes) and find_entry(self._store, self._tree, TreePath(path)) is not None
+
+
+def _compare_head(locked: LockedWorkspace, oid: Oid, tree: Oid, tracked: Oid) -> tuple[set[TreePath], set[TreePath]]:
+    """List the files that only the branch's commit has in history, and what git has taken out with that commit.
+
+    A commit that another process has put on the branch says nothing of the files here.
+    """
+    is_of_git = tree != tracked and is_made_inside(locked.vault, locked.fork, oid)
+    if tree == tracked or not (is_of_git or oid in find_came_from(locked)[0][:1]):  # else avfs has brought it there
+        return set(), set()
+    found = find_differences(locked.vault.store, tracked, tree).items()
+    came = {path for path, (was, now) in found if was is None and now is not None and now[0] != MODE_GITLINK}
+    gone = {path for path, (was, now) in found if was is not None and now is None and was[0] != MODE_GITLINK}
+    return came, gone if is_of_git else set()
 
 
 def _list_files(vault: OpenVault, tree: Oid, known: CachedTree | None) -> Iterator[TreePath]:

@@ -36,7 +36,7 @@ _FILES = (
     *(f"avfs/{place}/*/{name}" for place in _PLACES for name in ("applied", "checkout", "commands", "config.json")),
     *(f"avfs/{place}/*/{name}" for place in _PLACES for name in ("lock", "marked", "statcache", "state")),
     "avfs/workspaces/*/gitlink/.git",
-    *(f"worktrees/*/{name}" for name in ("HEAD", "avfs", "avfs-basis", "commondir", "gitdir", "locked")),
+    *(f"worktrees/*/{name}" for name in ("HEAD", "avfs", "avfs-basis", "avfs-forced", "commondir", "gitdir", "locked")),
 )
 _DIRECTORIES = (
     *(f"avfs/{name}" for name in ("approvals", "cache", "cache/blobs", "cache/indexes", "cache/output", "exchange")),
