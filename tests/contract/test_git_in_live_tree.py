@@ -1258,6 +1258,31 @@ def test_what_git_has_taken_out_of_its_index_again_is_beside_history(
     assert ".env" not in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
 
 
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_what_a_checkpoint_took_out_of_history_is_out_of_it_when_that_is_done_again(
+    mounted: tuple[Workspace, Path],
+) -> None:
+    """Also where undos before brought it back, and git has looked at each state."""
+    work, tree = mounted
+    (tree / "secret.env").write_bytes(b"KEY=1\n")
+    (tree / ".gitignore").write_text("*.env\n")
+    git_in(tree, "add", "-f", ".")
+    git_in(tree, "commit", "-q", "-m", "with")
+    (tree / "file").write_bytes(b"9\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "edit")
+    git_in(tree, "rm", "-q", "--cached", "secret.env")
+    (tree / "secret.env").write_bytes(b"KEY=2\n")
+    work.checkpoint("without")
+    for turn in (work.undo,) * 3 + (work.redo,) * 3:
+        git_in(tree, "status")
+        turn()
+    assert work.status().changed_files == ()
+    assert work.read("secret.env") == b"KEY=2\n"
+    work.write("other", b"1\n")
+    work.checkpoint("later")
+    assert "secret.env" not in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+
+
 def test_a_file_renamed_to_an_ignored_name_stays_in_history(mounted: tuple[Workspace, Path]) -> None:
     """As git says: it is in its index by that name."""
     work, tree = mounted

@@ -27,6 +27,7 @@ from avfs_git.gitstore.formats.reflog import Logged
 from avfs_git.gitstore.formats.trees import MODE_TREE, edit_tree, find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, oid_of, show_path, split
 from avfs_git.vfs.layer.sidecar import Record, edit_sidecar, find_attributes
@@ -287,7 +288,7 @@ def _are_alike(left: Entry | None, right: Entry | None) -> bool:
     return left is not None and right is not None and stat.S_IFMT(left[0]) == stat.S_IFMT(right[0])
 
 
-def list_changed(source: PackWriter | DryWriter, was: Trees, now: Trees) -> list[ChangedFile]:
+def list_changed(source: ObjectSource, was: Trees, now: Trees) -> list[ChangedFile]:
     """List what differs between two states, untracked files included; sizes stay unknown."""
     return [*diff_trees(source, was[0], now[0]), *diff_sidecars(source, was[1], now[1])]
 
@@ -296,7 +297,7 @@ def _list_told(source: PackWriter, was: Trees, now: Trees) -> list[ChangedFile]:
     return list_work(source, list_changed(source, was, now))
 
 
-def list_work(source: PackWriter, changed: Sequence[ChangedFile]) -> list[ChangedFile]:
+def list_work(source: ObjectSource, changed: Sequence[ChangedFile]) -> list[ChangedFile]:
     """Give all of some changes, or none if none is work to take back: it comes again, and undo would get no further.
 
     Such are files that came into history or left it as they are, by git's index and commits; and where git has only
@@ -308,7 +309,7 @@ def list_work(source: PackWriter, changed: Sequence[ChangedFile]) -> list[Change
     return [] if all(change.path in placed or _is_look(source, change) for change in changed) else list(changed)
 
 
-def _is_look(source: PackWriter, change: ChangedFile) -> bool:
+def _is_look(source: ObjectSource, change: ChangedFile) -> bool:
     old, new = change.old_oid, change.new_oid
     if change.kind is not ChangeKind.MODIFIED or not change.path.endswith(b"/.git/index") or None in (old, new):
         return False

@@ -355,6 +355,7 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
         state=maybe_oid(state) if record.before is not None else None,
         sidecar=maybe_oid(reached),
         is_exact=bool(record.more.get(EXACT)),
+        placed=maybe_oid(record.after) if not back and record.before is None else None,
     )
     head_was, head_at = record.more.get(GIT_HEAD, (None, None))
     if back and head_was is None:

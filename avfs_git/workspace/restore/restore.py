@@ -39,7 +39,7 @@ from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
-from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, record_changes
+from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, list_changed, list_work, record_changes
 from avfs_git.workspace.checkpoint.checkpoint import (
     check_not_merging,
     save_checkpoint,
@@ -59,6 +59,7 @@ from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, GIT_HEAD, SAVED, STATE_BEFORE, OpRecord
 from avfs_git.workspace.vault.states import Trees, tree_of
+from avfs_git.workspace.vault.vault import OpenVault
 
 Barrier = Callable[[Collection[TreePath]], AbstractContextManager[object]]
 """Keeps the programs in a live tree waiting for as long as its block runs, given the paths that will change."""
@@ -361,6 +362,9 @@ class Replay:
     """Where git has put HEAD in the live tree, if it is to go back to the fork's branch from there."""
     is_exact: bool = False
     """Whether the commit tells all of the state: one without a sidecar had nothing beside it."""
+    placed: Oid | None = None
+    """The checkpoint that is done again; it says which files are in history and which beside it, if all are as it has
+    them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,6 +395,8 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     if moves_branch or replay.state:
         with saving_first():
             saved, now, left_out = save_aside(locked, f"save before {replay.record.description}")
+    if replay.placed is not None and _is_only_placed(vault, now, replay.placed):
+        replay.state = replay.placed
     if replay.state is None:
         if saved is not None:
             replay.record.after = saved  # what the files hold, for `recovery`
@@ -434,6 +440,13 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
                 intent.warnings.extend(mark_captured(locked, captured, commit=replay.state))
     told = dict.fromkeys((*left_out, *change.warnings, *intent.warnings, *_bring_head_back(locked, replay)))
     return Replayed(tuple(changed), saved, tuple(told), tuple(sidecar_changed))
+
+
+def _is_only_placed(vault: OpenVault, now: Trees, oid: Oid) -> bool:
+    """Tell whether a state has the files of a commit, and others of them beside history."""
+    commit = vault.store.read_commit(oid)
+    wanted = tree_of(commit), vault.sidecar_tree(commit)
+    return now[0] != wanted[0] and not list_work(vault.store, list_changed(vault.store, now, wanted))
 
 
 def _open_conflicts(locked: LockedWorkspace, changed: Sequence[ChangedFile]) -> None:
