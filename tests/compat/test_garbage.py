@@ -480,18 +480,6 @@ def test_the_doctor_gives_a_damaged_ref_its_last_value(
         check_vault(again)
 
 
-def test_a_damaged_branch_gets_what_git_has_packed_since_the_last_operation(vault: Vault) -> None:
-    """A push into a vault in which git keeps no logs is newer than what avfs's own log has."""
-    pushed = git(vault.path, "commit-tree", "work^{tree}", "-p", "work", "-m", "by git").strip()
-    git(vault.path, "-c", "core.logAllRefUpdates=false", "update-ref", "refs/heads/work", pushed)
-    git(vault.path, "pack-refs", "--all")
-    _empty(vault, "refs/heads/work")
-    (problem,) = (each for each in vault.doctor(repair=True).problems if each.code == "ref.damaged")
-
-    assert problem.fixed
-    assert git(vault.path, "rev-parse", "work").strip() == pushed
-
-
 def test_a_kept_ref_says_itself_what_it_held(vault: Vault) -> None:
     """A damaged ref that keeps something for undo is mended from its name."""
     ref = git(vault.path, "for-each-ref", "--format=%(refname)", "refs/avfs/keep").split()[0]

@@ -5,14 +5,11 @@ Decided here: which last value counts, and what mends a ref that has none. Calle
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from avfs_git.errors import AvfsError, RefDamaged
-from avfs_git.gitstore.formats.packedrefs import read_packed
-from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.refs.logs import read_log
 from avfs_git.gitstore.refs.refs import BAD_NAME, OWN_REFS, RefChange
 from avfs_git.paths import Oid, fork_of_dir_name, maybe_hex, oid_of
@@ -34,7 +31,7 @@ def check_refs(vault: OpenVault) -> Iterator[Finding]:
             yield fixable(
                 "ref.damaged",
                 error.message,
-                f"Give it {last.hex()[:12]} again, its last known value.",
+                f"Give it {last.hex()[:12]} again, its last value in the log.",
                 lambda name=name, last=last: _give_back(vault, name, last),  # type: ignore[misc]  # a default binds the loop's value
                 lambda name=name: _is_whole(vault, name),  # type: ignore[misc]  # as above
                 severity="error",
@@ -91,7 +88,7 @@ def _is_out_of_place(name: str) -> bool:
 def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
     """Tell what a ref stood for: as its name says, or as the log of avfs or that of git has it.
 
-    Where git keeps no log, `packed-refs` may have a later value. Return None if that is not here.
+    Return None if that is not here.
     """
     said: str | None = None
     if name.startswith(KEPT):
@@ -108,10 +105,6 @@ def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
         logged = read_log(vault.git_dir / "logs" / name)
         if logged and logged[-1].when_s * 1_000_000_000 > when_ns:
             said = logged[-1].new.hex()
-        with suppress(AvfsError):
-            packed = read_packed(os.fsencode(vault.git_dir / "packed-refs")).get(name)
-            if said is not None and packed is not None and is_ancestor(vault.store, oid_of(said), packed):
-                said = packed.hex()
     if said is None or not _OID.fullmatch(said):
         return None
     last = oid_of(said)
