@@ -881,21 +881,25 @@ def test_update_of_a_branch_that_git_made_adds_one_commit_of_ours(tmp_path: Path
         check_vault(vault)
 
 
-def test_a_push_while_conflicts_are_resolved_names_a_way_on(work: Workspace) -> None:
-    """The merge cannot be concluded over the push: the way that is named keeps the resolution, and works."""
+@pytest.mark.parametrize("verb", ["merge", "cherry-pick"])
+def test_a_push_while_conflicts_are_resolved_names_a_way_on(verb: str, work: Workspace) -> None:
+    """Neither can be concluded over the push: the way that is named keeps the resolution, and works."""
     work.update()
     other = work.vault.fork("other", source="main")
     for each, text in ((work, b"ours\n"), (other, b"others\n")):
         each.write("a", text)
         each.checkpoint("changed")
-    work.merge("other", on_conflict="workspace")
+    if verb == "merge":
+        work.merge("other", on_conflict="workspace")
+    else:
+        work.cherry_pick(["other"], on_conflict="workspace")
     work.write("a", b"resolved\n")
     work.resolve("a")
     pushed = push_more(work, "pushed")
 
     with pytest.raises(RefConflict) as refused:
-        work.continue_merge()
-    assert "`avfs merge --abort`" in str(refused.value.hint)
+        (work.continue_merge if verb == "merge" else work.continue_rewrite)()
+    assert f"`avfs {verb} --abort`" in str(refused.value.hint)
     kept = work.abort_merge().saved
     work.update()
 

@@ -49,7 +49,7 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import AdvanceRequest, OtherSide, advance
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.format import HEADS, Merging, Rewriting
-from avfs_git.workspace.vault.gitmoves import check_head
+from avfs_git.workspace.vault.gitmoves import check_head, list_moves_inside
 from avfs_git.workspace.vault.log.oprecord import OpRecord
 
 _LONGEST = 10_000
@@ -200,13 +200,13 @@ def _list_committed_since(locked: LockedWorkspace, merging: Merging, head: Oid) 
     """List the commits that git has made on the branch since a rewrite stopped, the oldest first: they are put on, too.
 
     Raises:
-        RefConflict: If the branch does not go on from where it was.
+        RefConflict: If others have put commits there, or the branch does not go on from where it was.
     """
-    source = locked.vault.store
-    if head.hex() == merging.head:
+    source, was = locked.vault.store, oid_of(merging.head)
+    if head == was:
         return []
-    if is_ancestor(source, oid_of(merging.head), head):
-        return _own_commits(source, head, oid_of(merging.head), None)
+    if list_moves_inside(locked.vault, locked.fork, was, head) and is_ancestor(source, was, head):
+        return _own_commits(source, head, was, None)
     moved = RefConflict(HEADS + locked.fork, merging.head, head.hex())
     verb = (merging.rewriting.kind if merging.rewriting is not None else REBASE).replace("_", "-")
     moved.hint = f"Give it up with `avfs {verb} --abort`, which keeps what is resolved in a commit beside the branch."
