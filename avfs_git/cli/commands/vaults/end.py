@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import HOST_PATH, verb
-from avfs_git.errors import DirectoryGone, InvalidInput, MountInPart, SessionNotFound, quote
+from avfs_git.errors import DirectoryGone, MountInPart, SessionNotFound
 
 if TYPE_CHECKING:
     from avfs_git.model import RemoveResult
@@ -31,12 +30,11 @@ def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveR
     """
     session = state.avfs.session_at(directory) if directory.is_dir() else None
     if session is None or session.path != directory.resolve():
-        for mounted in state.avfs.sessions():
-            if mounted.fork == os.fspath(directory):
-                hint = f"End it with `avfs end {shlex.quote(os.fspath(mounted.directory))}`."
-                raise InvalidInput(f"{quote(mounted.fork)} is a fork, and `avfs end` takes a directory", hint=hint)
         error = SessionNotFound(os.fspath(directory))
-        error.hint = f"{error.hint} A fork that is not mounted is deleted by `avfs fork delete NAME`."
+        error.hint = (
+            "`avfs end` takes the directory where a fork is mounted: `avfs sessions` has it. A fork that is not "
+            "mounted is deleted by `avfs fork delete NAME`."
+        )
         raise error
     state.check_mount(session.vault.path, session.fork, session.path)
     if not session.is_of_directory():
