@@ -1185,10 +1185,11 @@ def test_a_removal_that_is_staged_no_more_counts_no_more(how: tuple[str, str], m
     assert "secret.env" in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
 
 
+@pytest.mark.parametrize("option", ["-f", "-fN"])
 @pytest.mark.parametrize("is_seen", [False, True])
 @pytest.mark.parametrize("is_mounted", [False, True])
 def test_what_git_has_added_to_its_index_comes_into_history(
-    is_seen: bool, is_mounted: bool, mounted: tuple[Workspace, Path]
+    is_seen: bool, is_mounted: bool, option: str, mounted: tuple[Workspace, Path]
 ) -> None:
     """Also an ignored file, new or beside history before; only what was added; undo of the checkpoint leaves it so."""
     work, tree = mounted
@@ -1198,7 +1199,7 @@ def test_what_git_has_added_to_its_index_comes_into_history(
         (tree / name).write_bytes(b"1\n")
     if is_seen:
         work.checkpoint("beside")
-    git_in(tree, "add", "-f", "dist/deep/new.js")
+    git_in(tree, "add", option, "dist/deep/new.js")
     session = work.vault.find_session("main")
     assert session is not None
     if not is_mounted:
@@ -1213,7 +1214,8 @@ def test_what_git_has_added_to_its_index_comes_into_history(
     work.undo()
     assert work.status().changed_files == before.changed_files
     if is_mounted:
-        assert "A  dist/deep/new.js" in git_in(tree, "status", "--porcelain").splitlines()
+        left = " A" if option == "-fN" else "A "
+        assert f"{left} dist/deep/new.js" in git_in(tree, "status", "--porcelain").splitlines()
     work.redo()
     assert git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split() == held
     if is_mounted:

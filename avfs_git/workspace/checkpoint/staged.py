@@ -76,7 +76,7 @@ def hear_git(locked: LockedWorkspace, tracked: Oid, rules: IgnoreRules) -> Heard
         held = frozenset(index.paths)
         passed = [*list_passed(vault, locked.fork, since), since] if has_moved else []
         trees = [_Files(store, store.read_commit(commit).tree) for commit in dict.fromkeys(passed)]
-        new = list_new_paths(vault, index, tracked)
+        new = (path for path, _ in _list_entries(vault, index, [tracked], with_promised=True) if path not in here)
         added = {path for path in came if has_moved or path in held}
         added |= {path for path in new if not any(path in tree for tree in trees)}
         lacking = (path for path in _list_files(vault, head.tree, known) if path not in held)
@@ -158,12 +158,14 @@ def list_new_paths(vault: OpenVault, index: GitIndex, tree: Oid) -> Mapping[Tree
     return {path: held for path, held in found if find_entry(vault.store, tree, path) is None}
 
 
-def _list_entries(vault: OpenVault, index: GitIndex, trees: Sequence[Oid]) -> Iterator[tuple[TreePath, Entry]]:
-    """Yield the files of an index in directories that may not be as in a tree."""
+def _list_entries(
+    vault: OpenVault, index: GitIndex, trees: Sequence[Oid], *, with_promised: bool = False
+) -> Iterator[tuple[TreePath, Entry]]:
+    """Yield the files of an index in directories that may not be as in a tree, and what is only promised, if wanted."""
     known = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else None
     for first, last in _list_other(vault, index.paths, known, trees):
         for entry in map(index.entry, range(first, last)):
-            if not entry.stage and entry.mode != MODE_GITLINK and not entry.is_promised:
+            if not entry.stage and entry.mode != MODE_GITLINK and (with_promised or not entry.is_promised):
                 yield TreePath(entry.path), (entry.mode, entry.oid)
 
 
