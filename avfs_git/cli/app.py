@@ -102,7 +102,8 @@ def run(arguments: list[str]) -> int:
         suggest(state, error)
         state.close()
     if isinstance(error, Interrupted | Terminated) and not state.looks and state.output.named.opened is not None:
-        error.hint = "What was done by then is in `avfs op log`."  # such as the checkpoint of what was uncommitted
+        # such as the checkpoint of what was uncommitted
+        error.hint = "What it did to forks and their files by then is in `avfs op log`."
     state.output.failure(error, trace=trace)
     failed = error.exit_code if isinstance(error, Interrupted | Terminated) else state.failure_status
     return _finish(state, error.exit_code if failed is None else failed)

@@ -82,7 +82,7 @@ def test_nothing_half_made_stays(tmp_path: Path, number: signal.Signals, status:
             check_vault(vault)
         shutil.rmtree(home)
     assert 5 < ended < MANY - 1
-    hint = "hint: What was done by then is in `avfs --vault v --fork work op log`.\n"
+    hint = "hint: What it did to forks and their files by then is in `avfs --vault v --fork work op log`.\n"
     assert told <= {f"error: {word}\n", f"error: {word}\n{hint}"}
     assert f"error: {word}\n{hint}" in told
 
