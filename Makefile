@@ -53,8 +53,8 @@ fmt: $(STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
 
-# One more than processors: now and then a test waits for the disk or for a process.
-test test-contract test-compat test-property test-faults test-cli: JOBS = $(shell expr $$(nproc) + 1)
+# Two more than processors: a test waits for the disk or for a process a fifth of its time.
+test test-contract test-compat test-property test-faults test-cli: JOBS = $(shell expr $$(nproc) + 2)
 
 test: lint imports ## Everything that this machine can run
 	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 types compiled
