@@ -63,9 +63,9 @@ def hear_git(locked: LockedWorkspace, tracked: Oid, rules: IgnoreRules) -> Heard
         return Heard(frozenset(came))
     forced = worktree.read_forced()
     last, here = _Files(store, locked.opened.synced_trees()[0] or EMPTY_TREE), _Files(store, tracked)
-    added = came
     if known is not None and known.oid == store.read_commit(since).tree:
         held: Container[bytes] = _Files(store, known.oid)
+        added = came
     else:
         try:
             index = worktree.read_entries(store.read_tree)
@@ -85,9 +85,10 @@ def hear_git(locked: LockedWorkspace, tracked: Oid, rules: IgnoreRules) -> Heard
     at_head = _Files(store, head.tree)  # what avfs has put there comes into the index yet
     gone |= {path for path in forced if path not in held and path not in at_head}
     removed = frozenset(path for path in gone if path in here and rules.is_ignored(path, is_dir=False))
-    came = {path for path in added if is_beside(path) or rules.is_ignored(path, is_dir=False)}
+    still = {path for path in forced if path in held or path in last}
+    still |= {path for path in added if is_beside(path) or rules.is_ignored(path, is_dir=False)}
     added |= {path for path in forced if path in held and path in last}
-    return Heard(frozenset(added), removed, frozenset(path for path in forced if path in held or path in last) | came)
+    return Heard(frozenset(added), removed, frozenset(still))
 
 
 class _Files:
