@@ -57,7 +57,7 @@ from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.intent import announced, put_back
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
-from avfs_git.workspace.vault.gitmoves import is_made_inside
+from avfs_git.workspace.vault.gitmoves import find_made_since
 from avfs_git.workspace.vault.log.oprecord import EXACT, OURS, SIDECAR, SIDECAR_BEFORE, STATE_BEFORE, OpRecord
 from avfs_git.workspace.vault.states import Trees, add_state
 
@@ -456,14 +456,12 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
     That stays on the branch: without it in the files, the next checkpoint would take it back.
     """
     vault, head = locked.vault, locked.vault.read_head(locked.fork)
-    if (
-        head is None
-        or head == began
-        or not is_made_inside(vault, locked.fork, head)
-        or not is_ancestor(vault.store, began, head)
-    ):
+    made = find_made_since(vault, locked.fork, began)  # others may have pushed on top
+    if head is None or made is None or not is_ancestor(vault.store, began, made):
         return None
-    state, was, now = (vault.store.read_commit(oid) for oid in (before, began, head))
+    if not is_ancestor(vault.store, made, head):
+        return None
+    state, was, now = (vault.store.read_commit(oid) for oid in (before, began, made))
     edits = {
         path: after
         for path, (there, after) in find_differences(vault.store, was.tree, now.tree).items()

@@ -376,6 +376,18 @@ def list_passed(vault: OpenVault, fork: str, since: Oid | None) -> list[Oid]:
     return [oid for oid in dict.fromkeys(found) if store.exists(oid)]
 
 
+def find_made_since(vault: OpenVault, fork: str, since: Oid) -> Oid | None:
+    """Find the last of the commits that git in the fork's own live tree has put on top of a commit, one by one."""
+    worktree, at = open_worktree(vault, fork), since
+    is_inside = find_inside(worktree.read_heads())
+    for logged in worktree.read_moves(HEADS + fork):
+        if logged.new == since:
+            at = since
+        elif logged.old == at and is_inside(logged):
+            at = logged.new
+    return at if at != since else None
+
+
 def is_commit(logged: Logged) -> bool:
     """Tell whether git made the commit to which it moved the branch, from the files that were staged."""
     return _GOING.match(logged.message) is None
