@@ -266,16 +266,19 @@ class GitDir:
     def _leave_placed(self, moves: dict[bytes, Move], commit: Oid | None, head: Oid | None) -> None:
         """Leave out what comes back to history from a commit that was undone, and is beside it still.
 
-        So stays what leaves the branch's commit, and is in history still because the index has it.
+        So stays what leaves the branch's commit by an undo, and is in history still because the index has it.
         """
         store, opened = self.opened.vault.store, self.opened
         if commit is None or head is None or is_ancestor(store, commit, head):
             return
+        from avfs_git.workspace.checkpoint.staged import is_left_by_redo  # noqa: PLC0415 - not before the tree can be used
+
         forced, tracked = self.worktree.read_forced(), opened.synced_trees()[0] or EMPTY_TREE
         for path, move in [(TreePath(path), move) for path, move in moves.items()]:
             if move.new is None and path in forced:
                 if find_entry(store, tracked, path) is not None:
-                    del moves[path]
+                    if not is_left_by_redo(opened.vault, opened.fork, commit):
+                        del moves[path]
                 else:
                     self.worktree.note_forced(forced := forced - {path})
             elif move.old is None and move.new is not None and opened.is_beside(path):

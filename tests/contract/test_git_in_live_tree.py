@@ -989,6 +989,33 @@ def test_what_git_has_committed_despite_an_ignore_rule_stays_in_history(mounted:
     assert git_in(tree, "show", "--name-only", "--format=", "HEAD").split() == ["more"]
 
 
+@pytest.mark.parametrize("verb", ["merge", "cherry-pick"])
+def test_what_git_committed_stays_where_a_merge_is_given_up_over_a_push(
+    verb: str, mounted: tuple[Workspace, Path]
+) -> None:
+    """The way on over a push keeps git's own commit in the files, though the push is on top of it."""
+    work, tree = mounted
+    side = work.vault.fork("side", source="main")
+    for each, text in ((side, b"side\n"), (work, b"main\n")):
+        each.write("file", text)
+        each.checkpoint("changed")
+    if verb == "merge":
+        work.merge("side", on_conflict="workspace")
+    else:
+        work.cherry_pick(["side"], on_conflict="workspace")
+    (tree / "own").write_bytes(b"own\n")
+    git_in(tree, "add", "own")
+    git_in(tree, "commit", "-q", "-m", "own")
+    pushed = git(work.vault.path, "commit-tree", "main^{tree}", "-p", "main", "-m", "pushed").strip()
+    git(work.vault.path, "update-ref", "refs/heads/main", pushed)
+
+    work.abort_merge()
+    assert (tree / "own").read_bytes() == b"own\n"
+    work.update()
+    assert git(work.vault.path, "show", "main:own").strip() == "own"
+    assert git(work.vault.path, "merge-base", "main", pushed).strip() == pushed
+
+
 def test_a_rebase_takes_along_what_git_has_committed_since_it_stopped(mounted: tuple[Workspace, Path]) -> None:
     """The commit stands on the others, with its own changes; undo brings the branch back to it."""
     work, tree = mounted
@@ -1282,6 +1309,31 @@ def test_what_a_checkpoint_took_out_of_history_is_out_of_it_when_that_is_done_ag
     assert work.read("secret.env") == b"KEY=2\n"
     work.write("other", b"1\n")
     work.checkpoint("later")
+    assert "secret.env" not in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
+
+
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+@pytest.mark.parametrize("is_seen", [False, True])
+def test_what_a_reset_took_out_of_history_is_out_of_it_when_that_is_done_again(
+    is_seen: bool, mounted: tuple[Workspace, Path]
+) -> None:
+    """Undo of the checkpoint that had it leaves it staged; the redo of git's reset does not."""
+    work, tree = mounted
+    (tree / ".gitignore").write_text("*.env\n")
+    work.checkpoint("rule")
+    (tree / "secret.env").write_bytes(b"KEY=1\n")
+    if is_seen:
+        work.checkpoint("beside")
+    git_in(tree, "add", "-f", "secret.env")
+    work.checkpoint("too much")
+    git_in(tree, "reset", "-q", "HEAD~1")
+    (tree / "file").write_bytes(b"9\n")
+    work.checkpoint("later")
+    for turn in (work.undo,) * 4 + (work.redo,) * 3:
+        turn()
+        git_in(tree, "status")
+    (tree / "secret.env").write_bytes(b"KEY=2\n")
+    work.checkpoint("last")
     assert "secret.env" not in git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split()
 
 

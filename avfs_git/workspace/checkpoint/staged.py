@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import islice
 
 from avfs_git.errors import MarkedUnchanged, SparseCheckout
 from avfs_git.gitstore.compare.treediff import Entry, find_differences
@@ -24,8 +25,13 @@ from avfs_git.values import NamedTuple
 from avfs_git.workspace.capture.placing import IgnoreRules
 from avfs_git.workspace.checkpoint.unseen import find_came_from
 from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import is_made_inside, list_passed, open_worktree
+from avfs_git.workspace.vault.log.oprecord import REDO
 from avfs_git.workspace.vault.vault import OpenVault
+
+_LOOKED_AT = 100
+"""So many of a fork's last operations tell how its branch went from a commit."""
 
 
 class Heard(NamedTuple):
@@ -83,12 +89,23 @@ def hear_git(locked: LockedWorkspace, tracked: Oid, rules: IgnoreRules) -> Heard
         gone = {path for path in gone if path not in held}
         gone |= {path for path in lacking if all(path in tree for tree in trees)}
     at_head = _Files(store, head.tree)  # what avfs has put there comes into the index yet
-    gone |= {path for path in forced if path not in held and path not in at_head}
+    left = {path for path in forced if path not in held and path not in at_head}
+    if has_moved and forced and is_left_by_redo(vault, locked.fork, since):
+        left |= {path for path in forced if path not in at_head}  # as when git moved the branch the first time
+    gone |= left
     removed = frozenset(path for path in gone if path in here and rules.is_ignored(path, is_dir=False))
     still = {path for path in forced if path in held or path in last}
     still |= {path for path in added if is_beside(path) or rules.is_ignored(path, is_dir=False)}
-    added |= {path for path in forced if path in held and path in last}
+    added |= {path for path in forced if path in held and path in last and path not in left}
     return Heard(frozenset(added), removed, frozenset(still))
+
+
+def is_left_by_redo(vault: OpenVault, fork: str, commit: Oid) -> bool:
+    """Tell whether a fork's branch went from a commit by a redo the last time: an undo leaves what was staged."""
+    for record in islice(vault.oplog.read_fork(fork), _LOOKED_AT):
+        if any(name == HEADS + fork and old == commit.hex() for name, old, _ in record.moves):
+            return record.kind == REDO
+    return False
 
 
 class _Files:
