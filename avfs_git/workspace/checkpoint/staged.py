@@ -1,10 +1,10 @@
 """What git was told to take into history, and out of it, in a fork's live tree.
 
 Decided here: a path in git's index was added, staged or committed, and is no longer beside history; what git took out
-of it (`git rm --cached`, or without it `git reset` of what was only staged) leaves history with the next capture, if an
-ignore rule names it. What is in history by the index alone is remembered beside that: where git takes it out again, no
-commit has ever had it. Called with the workspace locked; only reads. `list_staged` finds what only the index has, for
-the end of a fork.
+of it (`git rm --cached`, or `git reset` of what was only staged) leaves history with the next capture, if an ignore
+rule names it. The fork's git directory keeps which files are in history by the index alone (`avfs-forced`), for git may
+take them out again though no commit ever had them. Called with the workspace locked; only reads: each capture notes
+`Heard.forced`. `list_staged` finds what only the index has, for the end of a fork.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def hear_git(locked: LockedWorkspace, tracked: Oid, rules: IgnoreRules) -> Heard
         held = frozenset(index.paths)
         passed = [*list_passed(vault, locked.fork, since), since] if has_moved else []
         trees = [_Files(store, store.read_commit(commit).tree) for commit in dict.fromkeys(passed)]
-        new = (path for path, _ in _list_entries(vault, index, [tracked], with_promised=True) if path not in here)
+        new = list_new_paths(vault, index, tracked, with_promised=True)
         added = {path for path in came if has_moved or path in held}
         added |= {path for path in new if not any(path in tree for tree in trees)}
         lacking = (path for path in _list_files(vault, head.tree, known) if path not in held)
@@ -170,9 +170,14 @@ def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, Entry]:
         return {}
 
 
-def list_new_paths(vault: OpenVault, index: GitIndex, tree: Oid) -> Mapping[TreePath, Entry]:
-    """List the files of an index at paths where a tree has nothing; costs and leaves out what `list_staged` does."""
-    found = _list_entries(vault, index, [tree])
+def list_new_paths(
+    vault: OpenVault, index: GitIndex, tree: Oid, *, with_promised: bool = False
+) -> Mapping[TreePath, Entry]:
+    """List the files of an index at paths where a tree has nothing; costs what `list_staged` does.
+
+    It leaves out what that does, too, but for what is only promised, if wanted.
+    """
+    found = _list_entries(vault, index, [tree], with_promised=with_promised)
     return {path: held for path, held in found if find_entry(vault.store, tree, path) is None}
 
 

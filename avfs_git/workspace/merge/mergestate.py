@@ -457,9 +457,9 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
     """
     vault, head = locked.vault, locked.vault.read_head(locked.fork)
     made = find_made_since(vault, locked.fork, began)  # others may have pushed on top
-    if head is None or made is None or not is_ancestor(vault.store, began, made):
+    if head is None or made is None:
         return None
-    if not is_ancestor(vault.store, made, head):
+    if not (is_ancestor(vault.store, began, made) and is_ancestor(vault.store, made, head)):
         return None
     state, was, now = (vault.store.read_commit(oid) for oid in (before, began, made))
     edits = {
