@@ -506,16 +506,16 @@ class NoForkChosen(WorkspaceError, code="fork.not_chosen", exit_code=21):
 
 
 class NoForks(WorkspaceError, code="fork.none", exit_code=21):
-    """No fork was named, and the vault has none any more."""
+    """No fork was named, and the vault has none."""
 
     def __init__(self, vault: str, origin: str | None = None) -> None:
         if origin is None:
-            make = "make one of a commit with `avfs fork create NAME --at COMMIT`"
+            make = "Make one of a commit with `avfs fork create NAME --at COMMIT`"
         else:
-            make = f"make one with `avfs fork {shlex.quote(origin)} DIR`"
+            make = f"Make one with `avfs fork {shlex.quote(origin)} DIR`"
         self._say(
-            f"vault {quote(vault)} has no fork any more",
-            f"Bring the last one back with `avfs undo`, or {make}.",
+            f"vault {quote(vault)} has no fork",
+            f"{make}; if it had one, `avfs undo` brings that back.",
             vault=vault,
         )
 

@@ -142,6 +142,7 @@ WARNINGS = {
     "cache.not_written": "The stat cache could not be written; the next checkpoint reads more files.",
     "capture.access_list": "An access control list is not in the checkpoint; the mode's group bits are its mask.",
     "capture.kept_beside": "A path stays out of history, as before, though no rule ignores it.",
+    "capture.closed": "This user may not read it in the directory that is copied: it is left out, a directory empty.",
     "capture.left_out": "A device, socket or pipe is not in the checkpoint.",
     "capture.per_file": "Programs changed files without a pause, and were not held: not all files are of one moment.",
     "capture.unreadable": "A directory could not be read; the checkpoint has it as the last one did.",

@@ -309,15 +309,51 @@ def test_shallow_repository(home: Avfs, source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.ordinary
 def test_what_cannot_be_read_is_named(home: Avfs, source: Path) -> None:
-    """A file or directory that is closed to the user: its path in the source is in the error, and no vault is made."""
-    (source / "closed").mkdir()
-    (source / "closed" / "file").write_bytes(b"x")
-    for place, named in ((source / "closed" / "file", "'closed/file'"), (source / "closed", "'closed'")):
+    """What history has, or would get, and is closed to the user: its path is in the error, and no vault is made."""
+    (source / "tracked").mkdir()
+    (source / "tracked" / "file").write_bytes(b"x")
+    git("add", "tracked", cwd=source)
+    git("commit", "-q", "-m", "tracked", cwd=source)
+    (source / "open").mkdir()
+    (source / "open" / "file").write_bytes(b"x")
+    for place, named in ((source / "open" / "file", "'open/file'"), (source / "tracked", "'tracked'")):
         place.chmod(0)
-        with pytest.raises(HostError, match=f"cannot read {named}"):
+        with pytest.raises(HostError, match=f"cannot read {named}") as refused:
             home.create_vault("v", source=source)
         place.chmod(0o700)
+        assert "chmod u+rw" in str(refused.value.hint)
     assert home.list_vaults() == []
+
+
+@pytest.mark.ordinary
+@pytest.mark.parametrize("ignored", [False, True])
+def test_what_is_not_tracked_and_cannot_be_read_is_left_out(source: Path, tmp_path: Path, ignored: bool) -> None:
+    """As a volume of a container's user: git, too, goes on without it. Each fork tells it, until it can be read."""
+    (source / ".gitignore").write_bytes(b"*.key\n" + b"data/\n" * ignored)
+    git("add", ".gitignore", cwd=source)
+    git("commit", "-q", "-m", "rules", cwd=source)
+    (source / "data" / "volume").mkdir(parents=True)
+    (source / "data" / "volume" / "file").write_bytes(b"x")
+    (source / "data" / "volume").chmod(0)
+    (source / "a.key").write_bytes(b"y")
+    (source / "a.key").chmod(0)
+    with Avfs(tmp_path / "home") as home:
+        for name in ("one", "two"):
+            fork = home.fork_directory(source, tmp_path / name)
+            assert [(each.code, each.path) for each in fork.vault.warnings] == [
+                ("capture.closed", b"a.key"),
+                ("capture.closed", b"data/volume"),
+            ]
+            assert not (tmp_path / name / "a.key").exists()
+            assert list((tmp_path / name / "data" / "volume").iterdir()) == []
+            fork.unmount()
+        (source / "data" / "volume").chmod(0o700)
+        (source / "a.key").chmod(0o600)
+        fork = home.fork_directory(source, tmp_path / "three")
+        assert not fork.vault.warnings
+        assert (tmp_path / "three" / "data" / "volume" / "file").read_bytes() == b"x"
+        assert (tmp_path / "three" / "a.key").read_bytes() == b"y"
+        fork.unmount()
 
 
 def test_submodule_keeps_its_place_and_its_files(home: Avfs, source: Path, tmp_path: Path) -> None:

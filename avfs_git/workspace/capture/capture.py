@@ -105,6 +105,7 @@ class Capture:
         racy_ns: int = RACY_NS,
         postponed: DirtySet | None = None,
         skips_unreadable: bool = False,
+        copies: bool = False,
         mode_of: Callable[[TreePath, int], int] | None = None,
     ) -> None:
         """Prepare a capture.
@@ -127,6 +128,8 @@ class Capture:
             skips_unreadable: Leave a directory as it was at the previous state if its mode keeps its owner out, and
                 warn of it. For captures that only record: an operation that replaces or removes files has to know all
                 of them.
+            copies: The layer is a directory of the host that stays as it is: leave out, with a warning, a directory
+                that this user may not read, if nothing in it is tracked, as git does, and files beside history.
             mode_of: Tells as what git takes a file, from the mode that it shows; that mode if not given.
         """
         self._layer = layer
@@ -141,6 +144,7 @@ class Capture:
         self._learn = learn
         self._postponed = postponed
         self._skips_unreadable = skips_unreadable
+        self._copies = copies
         self._mode_of = mode_of
         self._racy_after_ns = time.time_ns() - racy_ns
         self._looks_left = _LOOKS_MAX
@@ -262,18 +266,19 @@ class Capture:
             self._placing.set_meta(parent, frame.name, self._record_of(status, DIRECTORY_MODE, xattrs))
 
     def _skip_unreadable(self, frame: Frame, error: PermissionError) -> None:
-        """Leave a directory as it was at the previous state, because its mode keeps its owner out.
+        """Leave a directory that this user may not read as it was at the previous state; a new one of a copy is empty.
 
         Raises:
             HostError: If that is not wanted, or the previous state is not known.
         """
-        shown = show_path(frame.path)
-        if not self._skips_unreadable or self._cache is None or frame.parent is None:
-            refused = HostError(f"read '{shown}'", error)
-            refused.hint = f"Let its owner in: `chmod u+rwx` on '{shown}'."
-            raise refused from error
+        is_new = self._copies and frame.prev_tree is None and frame.index is None
+        if frame.parent is None or not (is_new or (self._skips_unreadable and self._cache is not None)):
+            raise self._refuse(frame.path, frame.own_stat, error) from error
         frame.own_stat = None
         frame.parent.fresh_prints.pop(frame.name, None)
+        if is_new:
+            self._result.warn("capture.closed", frame.path, "cannot be read by this user, and is empty in the copy")
+            return
         if not self._result.is_partial or all(told.path != frame.path for told in self._result.warnings):
             what = (
                 "cannot be read by its owner, and is saved as it was in the last checkpoint; let avfs in with "
@@ -281,6 +286,16 @@ class Capture:
             )
             self._result.warn("capture.unreadable", frame.path, what)
         self._result.is_partial = True
+
+    @staticmethod
+    def _refuse(path: TreePath, status: os.stat_result | None, error: PermissionError) -> HostError:
+        """Say that this user may not read a file or directory, and what lets it in."""
+        refused = HostError(f"read '{show_path(path)}'", error)
+        mode = "u+rw" if status is None or not stat.S_ISDIR(status.st_mode) else "u+rwx"
+        refused.hint = f"Let its owner in: `chmod {mode}` on '{show_path(path)}'."
+        if status is not None and status.st_uid != os.geteuid():
+            refused.hint = "It belongs to another user: have that one, or root, let this one read it."
+        return refused
 
     def _drop(self, stack: list[Frame], gone: _GoneError) -> None:
         """Forget what was found of a directory, and take its name for what it is now."""
@@ -509,6 +524,13 @@ class Capture:
                 raise
             self._postponed.add(path)
             del frame.fresh_prints[name]
+            return
+        except PermissionError as error:
+            if not (self._copies and to_sidecar):
+                raise self._refuse(path, found.stat, error) from error
+            self._placing.set_absent(frame, name)
+            del frame.fresh_prints[name]
+            self._result.warn("capture.closed", path, "cannot be read by this user, and is left out of the copy")
             return
         if self._learn:
             self._result.sizes[oid] = final.st_size

@@ -284,7 +284,8 @@ def capture_directory(
 
     Its submodules are given repositories of their own, see `workspace.creation.submodules`. `index` is the tree whose
     paths are tracked, where no index says it. `modes` says as what git takes the files. `lookback` is what is known of
-    the directory from its last fork. `place` is where the vault will be, if it is being made.
+    the directory from its last fork. `place` is where the vault will be, if it is being made. What is not tracked and
+    this user may not read is left out, with a warning.
 
     Raises:
         FileChanging: If a file cannot be read without it changing.
@@ -335,7 +336,15 @@ def _capture(
             # Of a directory without history nothing is tracked.
             cache, tracked, learn = lookback.cache, index or EMPTY_TREE, True
         return Capture(
-            shown, pack, rules, cache=cache, index=tracked, learn=learn, racy_ns=COARSE_NS, mode_of=modes.of
+            shown,
+            pack,
+            rules,
+            cache=cache,
+            index=tracked,
+            learn=learn,
+            racy_ns=COARSE_NS,
+            copies=True,
+            mode_of=modes.of,
         ).run()
 
     if lookback is not None and known is not None:

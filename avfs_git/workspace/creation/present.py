@@ -322,9 +322,10 @@ class _Reading:
             directory = self._clone.directory_fd(path)
             listing = open_at(directory, b".", OPEN_LIST)
         except OSError as error:
-            if path == ROOT or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            if path == ROOT or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES):
                 raise
-            # It went, or something else has its name: the one above shows that. A sparse checkout leaves it out.
+            # It went, is closed, or something else has its name: the one above shows that. A sparse checkout leaves it
+            # out.
             self._need_marked(path, place)
             return left
         place.status = os.fstat(directory)

@@ -65,7 +65,7 @@ def test_a_vault_whose_forks_are_gone_says_so(vault: Vault) -> None:
     git(vault, "update-ref", "-d", "refs/heads/main")
 
     for call in (vault.workspace, lambda: vault.show("HEAD"), lambda: vault.fork("next"), vault.push_to_origin):
-        with pytest.raises(NoForks, match="vault 'work' has no fork any more"):
+        with pytest.raises(NoForks, match="vault 'work' has no fork"):
             call()
     with pytest.raises(ForkNotFound, match="no fork 'main' in vault 'work'"):
         vault.workspace("main")
