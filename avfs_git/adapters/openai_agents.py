@@ -10,6 +10,7 @@ its command.
 from __future__ import annotations
 
 import asyncio
+import posixpath
 import shlex
 import threading
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from agents import (
 from agents.editor import ApplyPatchResult
 
 from avfs_git.cli.environment import open_home
-from avfs_git.errors import ApprovalNeeded, ApprovalRefused, AvfsError
+from avfs_git.errors import ApprovalNeeded, ApprovalRefused, AvfsError, ContentChanged
 from avfs_git.proxy.exec.envelope import ExecResult
 from avfs_git.sdk import Home, Workspace
 from avfs_git.sdk.workspace.commands import Running
@@ -160,8 +161,15 @@ class ForkEditor(_Fork):
             if to is None or to == path:
                 work.write_text(path, text, expect=info.oid)
                 return
-            work.write_text(to, text, expect="")
-            work.remove(path, expect=info.oid)
+            if work.exists(to):
+                raise ContentChanged(to, "", work.stat(to).oid)
+            work.make_dir(posixpath.dirname(to), parents=True)
+            work.move(path, to)
+            try:
+                work.write_text(to, text, expect=info.oid)
+            except AvfsError:
+                work.move(to, path)
+                raise
 
         return await self._edit(operation, update)
 
@@ -173,8 +181,10 @@ class ForkEditor(_Fork):
         self, operation: ApplyPatchOperation, change: Callable[[Workspace, str, str | None], object]
     ) -> ApplyPatchResult:
         def edit(work: Workspace) -> None:
-            path, to = find_path(self._home, work, operation.path), operation.move_to
-            change(work, path, find_path(self._home, work, to) if to is not None else None)
+            with self._home.open_vault(work.vault.path) as vault:  # what is done until it is closed is one operation
+                own = vault.workspace(work.fork)
+                path, to = find_path(self._home, own, operation.path), operation.move_to
+                change(own, path, find_path(self._home, own, to) if to is not None else None)
 
         try:
             await self._do(edit)

@@ -191,3 +191,52 @@ def test_edits(place: Path, editor: ForkEditor) -> None:
         assert not work.exists("new/a.txt")
         assert work.undo().operation.kind == "files"
         assert work.read_text("README") == "one\ntwo\n"
+
+
+def test_an_edit_is_one_operation(place: Path, editor: ForkEditor) -> None:
+    """Undo takes back the last one only."""
+
+    async def make() -> None:
+        for name in ("x", "y"):
+            await editor.create_file(ApplyPatchOperation("create_file", name, f"+{name}"))
+
+    asyncio.run(make())
+    with Home(place) as home:
+        work = home.open_vault("shop").workspace()
+        work.undo()
+        assert (work.exists("x"), work.exists("y")) == (True, False)
+
+
+@pytest.mark.parametrize("to", ["bin/run.sh", "README"])
+def test_a_file_that_is_moved_keeps_what_it_is(place: Path, editor: ForkEditor, to: str) -> None:
+    """Its mode and what is noted of it come along; where something is at the new path, nothing changes."""
+    with Home(place) as home:
+        work = home.open_vault("shop").workspace()
+        work.write_text("run.sh", "one\n")
+        work.chmod("run.sh", 0o755)
+        work.set_meta("run.sh", "owner", b"ada")
+    operation = ApplyPatchOperation("update_file", "run.sh", "@@\n-one\n+two\n", move_to=to)
+    result = asyncio.run(editor.update_file(operation))
+    with Home(place) as home:
+        work = home.open_vault("shop").workspace()
+        at = "run.sh" if to == "README" else to
+        assert result.status == ("failed" if to == "README" else "completed")
+        assert work.read_text(at) == ("one\n" if to == "README" else "two\n")
+        assert (work.stat(at).mode & 0o777, [each.value for each in work.read_meta(at).entries]) == (0o755, [b"ada"])
+        assert work.exists("run.sh") == (to == "README")
+
+
+@pytest.mark.parametrize("file", ["file", "../file"])
+def test_a_link_that_is_moved_leads_to_what_is_changed(place: Path, editor: ForkEditor, file: str) -> None:
+    """Where it would lead to nothing at its new place, nothing changes."""
+    with Home(place) as home:
+        work = home.open_vault("shop").workspace()
+        work.make_dir("d")
+        work.write_text("file", "one\n")
+        work.symlink("d/link" if file.startswith("..") else "link", file)
+    path, to = ("d/link", "e/new") if file.startswith("..") else ("link", "e/new")
+    operation = ApplyPatchOperation("update_file", path, "@@\n-one\n+two\n", move_to=to)
+    result = asyncio.run(editor.update_file(operation))
+    leads = file.startswith("..")
+    assert (result.status, read(place, "file")) == (("completed", "two\n") if leads else ("failed", "one\n"))
+    assert read(place, to if leads else path) == read(place, "file")
