@@ -1758,14 +1758,40 @@ def test_nothing_is_merged_in_the_middle_of_a_command_of_gits(mounted: tuple[Wor
     head = git(work.vault.path, "rev-parse", "main")
 
     picking, rebasing = partial(work.cherry_pick, ["side"]), partial(work.rebase, "side")
-    for merging in (work.update, partial(work.merge, "side"), picking, rebasing):
+    restoring, adding = partial(work.restore, "side", paths=["file"]), partial(work.add, "file")
+    for moving in (work.update, partial(work.merge, "side"), picking, rebasing, restoring, adding):
         with pytest.raises(GitUnderWay, match=command):
-            merging()
+            moving()
 
     assert git(work.vault.path, "rev-parse", "main") == head
     git_in(tree, "reset", "-q", "--hard")
     work.update()
     assert ((tree / "file").read_bytes(), (tree / "theirs").read_bytes()) == (b"mine\n", b"theirs\n")
+
+
+@pytest.mark.parametrize("command", ["merge", "cherry-pick", "revert", "rebase"])
+def test_a_fork_in_the_middle_of_a_command_of_gits_leaves_the_branch(
+    mounted: tuple[Workspace, Path], command: str
+) -> None:
+    """It has the files as they are; git goes back as if there were no fork."""
+    work, tree = mounted
+    with work.vault.fork("side") as side:
+        side.write("file", b"side\n")
+        side.checkpoint("side")
+    (tree / "file").write_bytes(b"mine\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "by git")
+    head = git(work.vault.path, "rev-parse", "main")
+    with pytest.raises(subprocess.CalledProcessError):
+        git_in(tree, command, "HEAD~1" if command == "revert" else "side")
+    (tree / "file").write_bytes(b"half resolved\n")
+
+    with work.vault.fork("other", source="main") as other:
+        assert other.read("file") == b"half resolved\n"
+
+    assert git(work.vault.path, "rev-parse", "main") == head
+    git_in(tree, command, "--abort")
+    assert (tree / "file").read_bytes() == b"mine\n"
+    assert git(work.vault.path, "rev-parse", "main") == head
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)

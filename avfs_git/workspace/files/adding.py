@@ -27,6 +27,7 @@ from avfs_git.workspace.checkpoint.prepare import read_rules
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import saved_trees
 from avfs_git.workspace.restore.restore import is_there
+from avfs_git.workspace.vault.gitmoves import check_not_under_way
 
 
 def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool = False) -> CheckpointResult:
@@ -38,6 +39,7 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
         PathNotFound: If nothing is at a path.
         PathUnsuitable: If a path names a file that is ignored, without `force`, or a file that git takes into no tree.
         TooManyFiles: If more than avfs walks through is below a path.
+        GitUnderWay: If git is in the middle of a rebase, merge, cherry-pick or revert there.
         MergeInProgress, FileChanging, RefConflict, LeftInForce, HostError: As `save_checkpoint`.
     """
     shown = quote(show_path(paths[0])) if len(paths) == 1 else f"{len(paths)} paths"
@@ -45,6 +47,7 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
     for path in paths:
         if not is_there(locked, path):
             raise PathNotFound(path)
+    check_not_under_way(locked.vault, locked.fork)
     with saving_first():
         saved = save_checkpoint(locked, CheckpointRequest(message=text, description=text))
     made = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None

@@ -46,7 +46,7 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.forkinfo import fork_info
 from avfs_git.workspace.vault.format import HEADS, REMOTES, SIDECARS, WorkspaceState, label_ref
-from avfs_git.workspace.vault.gitmoves import has_command
+from avfs_git.workspace.vault.gitmoves import find_under_way, has_command
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, FORK_DELETE, WAS_DEFAULT, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
 from avfs_git.workspace.vault.revisions import resolve_revision
@@ -62,11 +62,12 @@ def save_source(opened: OpenWorkspace, message: str, description: str) -> Oid | 
     """Save a workspace's uncommitted work, with a commit message and a description for the log; return the commit.
 
     While a command runs there, the commit is beside the branch: a checkpoint would split the operation that the command
-    is.
+    is. So it is in the middle of a command of git's, which could not be ended or given up then.
     """
     vault, fork = opened.vault, opened.fork
     with opened.locked() as locked:
-        if not has_command(vault, fork) or vault.read_head(fork) is None:
+        is_at_rest = not has_command(vault, fork) and find_under_way(vault, fork) is None
+        if is_at_rest or vault.read_head(fork) is None:
             save_checkpoint(locked, CheckpointRequest(message=message, description=description))
         elif (aside := save_aside(locked, description, marks=False).commit) is not None:
             return oid_of(aside)

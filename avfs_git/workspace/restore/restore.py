@@ -56,7 +56,7 @@ from avfs_git.workspace.restore.application import CHANGED_MEANWHILE, Applicatio
 from avfs_git.workspace.restore.aside import Saved, save_aside, saved_trees
 from avfs_git.workspace.restore.intent import announced
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import open_worktree
+from avfs_git.workspace.vault.gitmoves import check_not_under_way, open_worktree
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, GIT_HEAD, SAVED, STATE_BEFORE, OpRecord
 from avfs_git.workspace.vault.states import Trees, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
@@ -81,6 +81,7 @@ def restore_state(
 
     Raises:
         PathNotFound: If a path is neither in the workspace nor in the target.
+        GitUnderWay: If git is in the middle of a rebase, merge, cherry-pick or revert there.
         HostError: If the disk is full or fails; the state is the old one.
     """
     vault = locked.vault
@@ -136,6 +137,7 @@ def _restore(
         if not is_there(locked, path):
             raise PathNotFound(path)
     check_not_merging(locked)
+    check_not_under_way(vault, locked.fork)
     if (
         not locked.opened.is_recorded_by(vault.read_head(locked.fork))
         and (paths or not _is_heads(locked, target, commit))

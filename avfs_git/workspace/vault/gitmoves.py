@@ -173,9 +173,7 @@ def check_head(vault: OpenVault, fork: str) -> None:
     where = find_head_elsewhere(vault, fork)
     if where is not None:
         raise HeadElsewhere(fork, where, way_back=_way_back(vault, fork))
-    command = find_under_way(vault, fork)
-    if command is not None:  # the conflicts that it left would become a commit, and the branch would not go back
-        raise GitUnderWay(fork, command)
+    check_not_under_way(vault, fork)
     if unmerged := open_worktree(vault, fork).list_unmerged(vault.store.read_tree):  # as of `git stash pop`
         raise GitUnmerged(fork, [show_path(path) for path in unmerged])
 
@@ -208,6 +206,19 @@ def find_under_way(vault: OpenVault, fork: str) -> str | None:
         return "rebase"
     command = worktree.under_way
     return command if command in ("merge", "cherry-pick", "revert") and worktree.find_head() is None else None
+
+
+def check_not_under_way(vault: OpenVault, fork: str) -> None:
+    """Refuse to move a branch in the middle of a command of git's.
+
+    The conflicts that it left would become a commit, and the branch would not go back.
+
+    Raises:
+        GitUnderWay: If git is in the middle of one.
+    """
+    command = find_under_way(vault, fork)
+    if command is not None:
+        raise GitUnderWay(fork, command)
 
 
 def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
