@@ -90,6 +90,35 @@ def test_members_work_in_turn(member: Callable[..., str]) -> None:
     assert forks == "['f0', 'f1', 'f2', 'main']"
 
 
+@pytest.mark.parametrize("fork", ["main", "k"])
+def test_a_fork_is_its_makers_whoever_looks_first(member: Callable[..., str], fork: str) -> None:
+    """Also where somebody else makes a fork of it, or runs a command, before anything is written."""
+
+    def make(vault: Vault) -> str:
+        if fork != "main":
+            vault.fork(fork)
+        return "done"
+
+    def look(vault: Vault) -> str:
+        work = vault.workspace(fork)
+        assert not work.status().changed_files
+        assert work.list_dir() == []
+        vault.fork("mine", source=fork).exec("true")
+        return "done"
+
+    def use(vault: Vault) -> str:
+        work = vault.workspace(fork)
+        work.write("a", b"1\n")
+        assert work.exec("sh", "-c", "echo 2 > b").exit_code == 0
+        work.checkpoint("one")
+        assert [found for found in vault.doctor().problems if found.severity == "error"] == []
+        return "done"
+
+    for uid, do in ((ALICE, make), (MALLORY, look), (ALICE, use)):
+        said = member(uid, do)
+        assert said == "done", said
+
+
 def test_a_member_who_may_not_change_anothers_files_is_told_what_to_do(member: Callable[..., str]) -> None:
     """Whose files they are, and the command that makes a fork of one's own."""
 

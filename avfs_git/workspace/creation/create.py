@@ -35,9 +35,10 @@ from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.creation.present import read_known
 from avfs_git.workspace.creation.submodules import WithModules
+from avfs_git.workspace.opened.layers import make_workspace
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState, find_own
 from avfs_git.workspace.vault.log.oprecord import OpRecord
-from avfs_git.workspace.vault.origin import create_workspace, facts_of
+from avfs_git.workspace.vault.origin import create_workspace, facts_of, fresh_state, read_own_state
 from avfs_git.workspace.vault.states import add_sidecar, add_state
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
@@ -82,7 +83,20 @@ def create_vault(
     if source is not None:
         check_directory(source)
     with vault_made(git_dir) as making:
-        return _fill(making, git_dir, source, branch, identity, clock_ns, environment or {}, shared=shared)
+        created = _fill(making, git_dir, source, branch, identity, clock_ns, environment or {}, shared=shared)
+        if shared:
+            _own(making, created.fork, clock_ns)
+        return created
+
+
+def _own(git_dir: Path, fork: str, clock_ns: Callable[[], int]) -> None:
+    """Make at once what would be another member's who comes first: the first fork's files, and what git obeys."""
+    with host_errors(f"make '{git_dir}'"):
+        for name in ("hooks", "logs", "worktrees"):
+            make_dirs_durably(git_dir / name)
+    with contextlib.closing(OpenVault(git_dir, clock_ns=clock_ns)) as vault:
+        state = read_own_state(vault, fork)
+        make_workspace(vault, state or fresh_state(vault, fork, vault.read_head(fork)))
 
 
 def _fill(

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from avfs_git.errors import (
+    AvfsError,
     CheckpointNotFound,
     ForkExists,
     ForkNotFound,
@@ -28,6 +30,7 @@ from avfs_git.errors import (
     quote,
 )
 from avfs_git.faults import reach
+from avfs_git.gitstore.config.trust import is_shared
 from avfs_git.gitstore.formats.trees import edit_tree
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -41,6 +44,7 @@ from avfs_git.workspace.checkpoint.changes import find_last_sidecar, find_sideca
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash, note_deletion
+from avfs_git.workspace.opened.layers import make_workspace
 from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.aside import save_aside
@@ -164,6 +168,9 @@ def record_fork(
             0, name, FORK_CREATE, text, state.created_at_ns, moves=moves, more={**facts_of(state), **more}
         )
         vault.move_refs(changes, record)
+        if is_shared(vault.git_dir):
+            with suppress(AvfsError):  # the fork is there; who opens it first makes the rest
+                make_workspace(vault, state)
 
 
 def _find_state(vault: OpenVault, source: str | None, at: str) -> tuple[Oid, Oid | None]:

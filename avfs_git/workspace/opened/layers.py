@@ -21,6 +21,7 @@ import os
 import stat
 
 from avfs_git.errors import LayerNotUnderstood, WorkspaceDamaged, WorkspaceMounted
+from avfs_git.host.files.durable import host_errors, make_dirs_durably
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.files.xattrs import entry_of, read_xattr, remove_xattr, write_xattr
 from avfs_git.host.locks.locks import LockFile
@@ -29,6 +30,7 @@ from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.marks import TRUSTED, USER, Marks
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.workspace.vault.format import WorkspaceLayout, WorkspaceState
+from avfs_git.workspace.vault.origin import create_workspace
 from avfs_git.workspace.vault.vault import OpenVault
 
 _SPELLED = b"user.avfs.marks"
@@ -207,6 +209,22 @@ class Layers:
         commit = store.read_commit(oid_of(state.base))
         sidecar = store.read_commit(oid_of(state.sidecar)).tree if state.sidecar else None
         return LowerTree(store, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+
+
+def make_workspace(vault: OpenVault, state: WorkspaceState) -> None:
+    """Make the workspace of a new fork whole: else the files are those of the user who looks at it first.
+
+    Called with the lock of the fork's name.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    layout = vault.layout.workspace(state.fork)
+    vault.prepare()
+    with host_errors(f"make the workspace of '{state.fork}'"):
+        make_dirs_durably(layout.root)
+        Layers(vault, layout, state, is_writable=True).adopt_root()
+    create_workspace(vault, layout, state)  # last: who opens a workspace without a state waits for that lock
 
 
 def has_lost_upper(layout: WorkspaceLayout) -> bool:
