@@ -10,8 +10,8 @@
 
 Decided here: a small interface whose values are ready for a model: text, lists and dictionaries as `--json` gives them.
 It calls `avfs_git.sdk` in this process. A command that fails, or that the policy refuses, is an answer and no error.
-Errors are those of `avfs_git.errors`. Callers may use several threads; nothing is printed, and no environment variable
-is read.
+Errors are those of `avfs_git.errors`. Callers may use several threads; nothing is printed. Home, author and the user's
+policy are those of the command line.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Unpack
 
+from avfs_git.cli.environment import open_home
 from avfs_git.errors import AvfsError, VaultNotFound
 from avfs_git.host.files.closing import Closing
 from avfs_git.model import Identity, Kind, TreeNode
 from avfs_git.records import to_error, to_record, to_warning
-from avfs_git.sdk import Avfs, ExecOptions, GrepOptions, PathLike, Vault, Workspace
+from avfs_git.sdk import ExecOptions, GrepOptions, PathLike, Vault, Workspace
 
 AVFSError = AvfsError
 """The base of all errors; `code` identifies the failure, `hint` says what to do."""
@@ -51,11 +52,11 @@ class AVFS(Closing):
         Args:
             vault: The vault's name, or a path; the current vault of the home by default.
             fork: The fork; the default fork by default.
-            home: The directory of the vaults; `~/.local/share/avfs` by default.
-            identity: Author of commits.
-            policy: The user's policy file for commands.
+            home: The directory of the vaults; that of the command line by default.
+            identity: Author of commits; the user by default.
+            policy: The user's policy file for commands; the user's own by default.
         """
-        self._avfs = Avfs(home, identity=identity, policy=policy)
+        self._avfs = open_home(home, identity=identity, policy=policy)
         self._name = vault
         self._fork = fork
         self._vault: Vault | None = None

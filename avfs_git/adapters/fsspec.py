@@ -34,7 +34,7 @@ from avfs_git.errors import (
     VaultNotFound,
 )
 from avfs_git.model import FileInfo, Kind
-from avfs_git.sdk import Home, Workspace
+from avfs_git.sdk import Workspace
 
 _PROTOCOL = "avfs://"
 _IN_MEMORY = 8 << 20
@@ -73,7 +73,7 @@ class AvfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
             options: Those of every filesystem of fsspec.
         """
         super().__init__(**options)
-        self._home = Home(Path(home)) if home is not None else open_home()
+        self._home = open_home(Path(home) if home is not None else None)
         with _translated():
             opened = self._home.open_vault(vault)
             self.workspace: Workspace = opened.workspace(fork)

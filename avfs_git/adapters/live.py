@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from avfs_git.cli.environment import open_home
-from avfs_git.sdk import Home, Workspace
+from avfs_git.sdk import Workspace
 
 
 class LiveFork:
@@ -28,7 +28,7 @@ class LiveFork:
             home: The directory of the vaults; that of the command line by default.
             checkpoints: Save a checkpoint after each command that changed files.
         """
-        self._home = Home(home) if home is not None else open_home()
+        self._home = open_home(home)
         self._named = vault, fork
         self._checkpoints = checkpoints
         self._workspace: Workspace | None = None

@@ -30,7 +30,7 @@ from agents.editor import ApplyPatchResult
 from avfs_git.cli.environment import open_home
 from avfs_git.errors import ApprovalNeeded, ApprovalRefused, AvfsError, ContentChanged
 from avfs_git.proxy.exec.envelope import ExecResult
-from avfs_git.sdk import Home, Workspace
+from avfs_git.sdk import Workspace
 from avfs_git.sdk.workspace.commands import Running
 from avfs_git.sdk.workspace.modelpaths import find_path
 
@@ -42,7 +42,7 @@ class _Fork:
     """A workspace that one call at a time uses."""
 
     def __init__(self, vault: str | None, fork: str | None, home: Path | None) -> None:
-        self._home = Home(home) if home is not None else open_home()
+        self._home = open_home(home)
         self._workspace: Workspace = self._home.open_vault(vault).workspace(fork)
         self._guard = threading.Lock()
 

@@ -210,7 +210,7 @@ class ForkSandboxClient(BaseSandboxClient[ForkSandboxOptions | None]):
         return self._wrap_session(inner, instrumentation=self._instrumentation)
 
     def _home(self) -> Home:
-        return Home(self._directory) if self._directory is not None else open_home()
+        return open_home(self._directory)
 
     def _fork(self, vault: str | None, fork: str, at: str | None) -> str:
         """Make a fork; give the name of its vault."""

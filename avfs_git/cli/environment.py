@@ -100,7 +100,10 @@ def find_identity(git_dir: Path) -> Identity:
 
 
 def open_home(
+    directory: Path | None = None,
     *,
+    identity: Identity | None = None,
+    policy: Path | None = None,
     asks: bool = False,
     on_wait: Callable[[str, Holder | None], object] | None = None,
     on_warnings: Callable[[Sequence[Warning]], object] | None = None,
@@ -108,6 +111,9 @@ def open_home(
     """Open the command line's home with all that the environment says; programs call it as `avfs_git.open_home`.
 
     Args:
+        directory: The directory of the vaults, instead of the command line's.
+        identity: Author of commits, instead of the user.
+        policy: The user's policy file for commands, instead of the user's own.
         asks: Let git ask for passwords on the terminal.
         on_wait: As for `Home`.
         on_warnings: As for `Home`.
@@ -119,11 +125,11 @@ def open_home(
 
         be_inside()
     return Home(
-        find_home(),
-        identity=find_identity,
+        directory if directory is not None else find_home(),
+        identity=identity or find_identity,
         remote_environment=remote_environment(asks=asks),
         runs_hooks=not is_in_hook(),  # a hook that makes a checkpoint must not run itself again
-        policy=find_user_policy(),
+        policy=policy or find_user_policy(),
         on_wait=on_wait,
         on_warnings=on_warnings,
     )

@@ -86,3 +86,22 @@ def test_the_guides_example_works(
     assert "try-1 fails its check:" in printed
     with AVFS("shop", home=mount_dir / "h") as fs:
         assert fs.cat("app.txt") == "fixed\n"
+
+
+def test_the_users_policy_holds_and_the_user_is_the_author(
+    mount_dir: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the vaults are in another directory than the command line's."""
+    (tmp_path / "config" / "avfs").mkdir(parents=True)
+    rule = '[[rule]]\nname = "no-touch"\ncommands = ["touch"]\naction = "deny"\n'
+    (tmp_path / "config" / "avfs" / "policy.toml").write_text(f"version = 1\n{rule}")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("AVFS_AUTHOR_NAME", "Ada")
+    monkeypatch.setenv("AVFS_AUTHOR_EMAIL", "ada@example.org")
+    with AVFS(home=mount_dir / "other") as fs:
+        fs.create_vault("shop", source=project)
+        refused = fs.proxy_exec("touch", "new")
+        assert (refused["success"], refused["error"]["code"]) == (False, "policy.denied")
+        fs.write("app.txt", "fixed\n")
+        fs.checkpoint_save("one")
+        assert next(iter(fs.workspace.log())).checkpoint.author.name == "Ada"

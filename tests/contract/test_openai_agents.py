@@ -99,6 +99,17 @@ def test_an_agent_works_in_a_fork(place: Path, shell: ForkShell, editor: ForkEdi
     assert (read(place, "made"), read(place, "README")) == ("x\n", "one\n2\n")
 
 
+def test_the_users_policy_holds(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the vaults are in another directory than the command line's."""
+    (tmp_path / "config" / "avfs").mkdir(parents=True)
+    rule = '[[rule]]\nname = "no-touch"\ncommands = ["touch"]\naction = "deny"\n'
+    (tmp_path / "config" / "avfs" / "policy.toml").write_text(f"version = 1\n{rule}")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    shell = ForkShell("shop", "main", home=place)
+    assert (run(shell, "touch new")[0].stderr or "").startswith("policy.denied")
+    shell.close()
+
+
 def test_commands_are_commits(place: Path, shell: ForkShell) -> None:
     """Each has its status and output; what it changed is a commit; a time limit ends the call."""
     first, second, third = run(shell, "cat README; exit 3", "echo x > made", "cat none")
