@@ -152,6 +152,26 @@ def test_what_takes_out_uncommitted_work_is_a_change(clone: Path) -> None:
     assert [file["change"]["path"] for file in found["diff"]["files"]] == ["src/main"]
 
 
+@pytest.mark.parametrize("saving", ["git commit -q -a -m words", f"{sys.executable} -m avfs_git checkpoint save good"])
+def test_what_was_uncommitted_and_is_committed_is_a_change(clone: Path, saving: str) -> None:
+    """The files are as they were; the commit, its words and its label are not."""
+    found = spawn("run", "--json", "--name", "saved", "--", "sh", "-c", saving).ok().result
+    assert (found["outcome"], _forks(clone)) == ("kept", {"saved"})
+
+    spawn("fork", str(clone), str(clone.parent / "t")).ok()
+    subprocess.run(["sh", "-c", saving], cwd=clone.parent / "t", check=True)
+    assert b"Deleted" not in spawn("end", str(clone.parent / "t")).ok().stdout
+    assert _forks(clone) == {"saved", "t"}
+
+
+def test_a_label_is_a_change(clone: Path) -> None:
+    """Also of a commit that was there."""
+    _git(clone, "commit", "-q", "-a", "-m", "all")
+    saving = f"{sys.executable} -m avfs_git checkpoint save good"
+    found = spawn("run", "--json", "--name", "labelled", "--", "sh", "-c", saving).ok().result
+    assert (found["outcome"], _forks(clone)) == ("kept", {"labelled"})
+
+
 def test_changes_of_ignored_files_are_told_where_git_made_the_first_commit(clone: Path) -> None:
     """Such a commit does not say what was beside it; what the fork had is known, in a clean clone and a second run."""
     _git(clone, "commit", "-q", "-a", "-m", "all")

@@ -302,6 +302,7 @@ def _is_own_place(state: State, session: Session) -> bool:
 def _remove_tree(state: State, event: Event) -> None:
     """End a fork: push its branch to the clone if something changed, and keep the fork if that is not possible."""
     from avfs_git.sdk.running import runs  # noqa: PLC0415 - only here
+    from avfs_git.workspace.checkpoint.bookkeeping import END_OF_TREE  # noqa: PLC0415 - the same
 
     session = state.avfs.session_at(event.worktree) if event.worktree else None
     if session is None or os.fspath(session.path) != os.path.realpath(event.worktree):
@@ -315,7 +316,7 @@ def _remove_tree(state: State, event: Event) -> None:
         return
     os.chdir("/")  # this process must not use the mount
     workspace = vault.workspace(fork)
-    workspace.checkpoint(description=f"end of the working tree {fork}", step=True)
+    workspace.checkpoint(description=END_OF_TREE + fork, step=True)
     workspace.close()
     is_new = not session.is_untouched() and not session.is_pushed()
     try:

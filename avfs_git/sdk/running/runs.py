@@ -30,11 +30,11 @@ from avfs_git.paths import is_fork_name
 from avfs_git.sdk.home import Home
 from avfs_git.sdk.vault import Session, Vault
 from avfs_git.values import NamedTuple, replace
+from avfs_git.workspace.checkpoint.bookkeeping import END_OF_RUN
 from avfs_git.workspace.forks import clones
 
 _TRIES = 20
 _MOST_LISTED = 1000
-_LAST = "save at the end of a run"
 
 
 class RunEnd(NamedTuple):
@@ -175,7 +175,7 @@ class Run:
 
     def _save(self) -> tuple[bool, tuple[Warning, ...]]:
         """Save what is not saved, and unmount; tell whether the fork is mounted still."""
-        warnings = self.session.checkpoint(_LAST, step=True).warnings
+        warnings = self.session.checkpoint(END_OF_RUN, step=True).warnings
         if self._stays_mounted:
             return True, warnings
         try:
@@ -186,7 +186,7 @@ class Run:
         except MountError as error:  # another mount is in it, or the same tree is mounted elsewhere, too
             return True, (*warnings, Warning("run.still_mounted", error.message))
         # what a program wrote between the two
-        return False, warnings + self.session.checkpoint(_LAST, step=True).warnings
+        return False, warnings + self.session.checkpoint(END_OF_RUN, step=True).warnings
 
     def _compare(self, head: str | None) -> Diff:
         if head is None or not self.start:

@@ -16,14 +16,13 @@ from avfs_git.sdk.handle import ForkHandle
 from avfs_git.sdk.parts import checkpoint, clones, forkinfo, identity, record, requests, stop
 from avfs_git.sdk.workspace.states import WorkspaceStates
 from avfs_git.values import replace
+from avfs_git.workspace.checkpoint.bookkeeping import END_OF_SESSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from avfs_git.session.life.record import FoundSession
     from avfs_git.workspace.opened.workspace import LockedWorkspace
-
-_LAST = "save at the end of a session"
 
 
 class Mount:
@@ -91,7 +90,11 @@ class Mount:
 
     def _save_last(self) -> CheckpointResult:
         """Save what has changed, if anything has: the description is no reason for a commit."""
-        return self._save(lambda at: WorkspaceStates(at)._save(None, _LAST, keeps_message=False, with_files=False))  # noqa: SLF001 - the two are one interface
+
+        def save(at: ForkHandle) -> CheckpointResult:
+            return WorkspaceStates(at)._save(None, END_OF_SESSION, keeps_message=False, with_files=False)  # noqa: SLF001 - the two are one interface
+
+        return self._save(save)
 
     def is_untouched(self) -> bool:
         """Tell whether its fork, which the caller saved just now, holds exactly what it held when it was made."""
@@ -139,7 +142,7 @@ class Mount:
                 if discard:
                     return True
                 # of changes since
-                saved = checkpoint.save_checkpoint(locked, requests.CheckpointRequest(description=_LAST))
+                saved = checkpoint.save_checkpoint(locked, requests.CheckpointRequest(description=END_OF_SESSION))
                 told = tuple(dict.fromkeys((*told, *saved.warnings)))
                 pushed = clones.is_pushed(core, self.fork)
                 left = clones.list_left_in_git(core, self.fork)

@@ -2,12 +2,14 @@
 
 Decided here: how such a commit is told from a commit that a person or an agent asked for. Its message ends in a trailer
 (git-interpret-trailers(1)), so that plain git can leave it out, too: `git log --invert-grep --grep='^Avfs-Bookkeeping:
-'`. Pure functions.
+'`. A commit that saves work unasked is told by its words. Pure functions.
 """
 
 from __future__ import annotations
 
-_SESSION = "Avfs-Session: "
+END_OF_SESSION, END_OF_RUN = "save at the end of a session", "save at the end of a run"
+END_OF_TREE = "end of the working tree "
+_HARNESS, _SESSION = "Avfs-Harness: ", "Avfs-Session: "
 TRAILER = "Avfs-Bookkeeping: yes"
 
 
@@ -25,6 +27,14 @@ def find_session(message: str) -> str | None:
     """Tell for which session of a coding agent a commit with that message was made; None for any other commit."""
     lines = message.rpartition("\n\n")[2].splitlines()
     return next((line[len(_SESSION) :] for line in lines if line.startswith(_SESSION)), None)
+
+
+def is_unasked(message: str) -> bool:
+    """Whether avfs made a commit with that message unasked: at the end, or at a call of a tool."""
+    headline = message.partition("\n")[0]
+    is_of_end = headline in (END_OF_SESSION, END_OF_RUN) or headline.startswith(END_OF_TREE)
+    trailers = message.rpartition("\n\n")[2].splitlines()
+    return is_of_end or is_bookkeeping(message) or any(line.startswith(_HARNESS) for line in trailers)
 
 
 def is_bookkeeping(message: str) -> bool:

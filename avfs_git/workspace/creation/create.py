@@ -90,7 +90,7 @@ def create_vault(
 
 
 def _own(git_dir: Path, fork: str, clock_ns: Callable[[], int]) -> None:
-    """Make at once what would be another member's who comes first: the first fork's files, and what git obeys."""
+    """Make what git obeys, and the first fork's files: the first other member there would own them."""
     with host_errors(f"make '{git_dir}'"):
         for name in ("hooks", "logs", "worktrees"):
             make_dirs_durably(git_dir / name)

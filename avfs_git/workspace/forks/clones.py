@@ -44,6 +44,7 @@ from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
+from avfs_git.workspace.checkpoint.bookkeeping import is_unasked
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.creation.atomic import vault_made
@@ -328,10 +329,13 @@ def find_maker(vault: OpenVault, fork: str) -> str | None:
 
 
 def is_untouched(vault: OpenVault, fork: str) -> bool:
-    """Tell whether a fork saved just now holds what the directory held when it was forked, and nothing else."""
+    """Tell whether a fork saved just now holds what the directory held when it was forked, and nothing else.
+
+    A commit that was asked for, or a label, is something else.
+    """
     state = peek_state(vault, fork)
     head = vault.read_head(fork)
-    if state is None or state.forked_at is None or head is None:
+    if state is None or state.forked_at is None or head is None or vault.list_labels(fork):
         return False
     here, base = vault.store.read_commit(head), _read_first_base(vault, fork)
     # also where the head stands: what was not committed there can have been taken out
@@ -339,6 +343,7 @@ def is_untouched(vault: OpenVault, fork: str) -> bool:
         return False
     return head.hex() == state.forked_at or (
         [parent.hex() for parent in here.parents] == [state.forked_at]
+        and is_unasked(here.message)
         and all(
             _OF_LOOKING.search(one.path) for one in diff_sidecars(vault.store, *map(vault.sidecar_tree, (base, here)))
         )

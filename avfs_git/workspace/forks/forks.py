@@ -169,7 +169,7 @@ def record_fork(
         )
         vault.move_refs(changes, record)
         if is_shared(vault.git_dir):
-            with suppress(AvfsError):  # the fork is there; who opens it first makes the rest
+            with suppress(AvfsError):  # the fork is there; the first process that opens it makes the rest
                 make_workspace(vault, state)
 
 

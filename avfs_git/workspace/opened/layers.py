@@ -224,7 +224,7 @@ def make_workspace(vault: OpenVault, state: WorkspaceState) -> None:
     with host_errors(f"make the workspace of '{state.fork}'"):
         make_dirs_durably(layout.root)
         Layers(vault, layout, state, is_writable=True).adopt_root()
-    create_workspace(vault, layout, state)  # last: who opens a workspace without a state waits for that lock
+    create_workspace(vault, layout, state)  # last: without a state, another process waits for that lock
 
 
 def has_lost_upper(layout: WorkspaceLayout) -> bool:

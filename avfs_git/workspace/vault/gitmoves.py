@@ -14,15 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from avfs_git.errors import (
-    CheckpointNotFound,
-    GitUnderWay,
-    GitUnmerged,
-    HeadElsewhere,
-    HostError,
-    and_more,
-    name_some,
-)
+from avfs_git.errors import CheckpointNotFound, GitUnderWay, GitUnmerged, HeadElsewhere, HostError, and_more, name_some
 from avfs_git.gitstore.formats.reflog import Logged, find_inside
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
