@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import zlib
@@ -163,6 +164,49 @@ def test_root_by_sudo_leaves_nothing_in_the_vault_of_who_called_it(vault: Path, 
         assert error["code"] == "vault.untrusted", verb
         assert "without sudo" in error["hint"]
     assert {path.lstat().st_uid for path in vault.rglob("*")} == {ALICE}
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("is_used", [False, True])
+@pytest.mark.parametrize("verb", ["fork", "create", "clone", "trust"])
+def test_root_leaves_nothing_in_the_home_of_another_user(
+    verb: str, is_used: bool, vault: Path, tmp_path: Path, cli: Cli
+) -> None:
+    """`su` and `sudo -E` keep HOME: directories of root in it would keep its user out of avfs, and of all beside it."""
+    home = tmp_path / "user"
+    (home / ".local/share/avfs" if is_used else home).mkdir(parents=True)
+    give(home, pwd.getpwnam("daemon").pw_uid)
+    before = sorted(home.rglob("*"))
+    words = {
+        "fork": ["fork", str(tmp_path / "source"), str(tmp_path / "tree")],
+        "create": ["vault", "create", "mine"],
+        "clone": ["clone", str(vault), "mine"],
+        "trust": ["vault", "trust", str(vault)],
+    }
+
+    error = cli("--json", *words[verb], env={"HOME": str(home), "AVFS_HOME": ""}).document["error"]
+
+    assert error["code"] == "host.failed"
+    assert "Run avfs as 'daemon', without sudo" in error["hint"]
+    assert sorted(home.rglob("*")) == before
+    assert not (tmp_path / "tree").exists()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("owner", ["root", "nobody here", "named"])
+def test_root_makes_its_vaults_where_no_other_user_is_kept_out(owner: str, tmp_path: Path, cli: Cli) -> None:
+    """In a directory of its own, in one that a container got from its host, and where AVFS_HOME says so."""
+    home = tmp_path / "user"
+    (home / "volume").mkdir(parents=True)
+    give(home, MALLORY if owner == "nobody here" else pwd.getpwnam("daemon").pw_uid)
+    if owner == "root":
+        os.chown(home / "volume", 0, 0)
+    places = {
+        "root": {"HOME": str(home), "AVFS_HOME": str(home / "volume/avfs")},
+        "nobody here": {"HOME": str(home), "AVFS_HOME": ""},
+        "named": {"HOME": str(tmp_path / "roots"), "AVFS_HOME": str(home / "avfs")},
+    }
+    cli("vault", "create", "mine", env=places[owner]).ok()
 
 
 @pytest.mark.needs("root")

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from avfs_git.errors import VaultUntrusted
+from avfs_git.errors import HostError, InvalidInput, VaultUntrusted
 from avfs_git.gitstore.config import nested
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.config.githooks import UPDATE
@@ -26,6 +26,7 @@ from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import is_open, make_private, mode_below
 from avfs_git.host.files.xattrs import list_xattrs
+from avfs_git.host.userhome import find_user_home
 from avfs_git.patterns import compiled
 
 _ROOT = 0
@@ -76,6 +77,33 @@ def check_owner(git_dir: Path) -> None:
                     raise VaultUntrusted(top, f"its '{part}' belongs to {name_user(status.st_uid)}")
 
 
+def check_user(directory: Path) -> None:
+    """Refuse to make a directory in the home of another user, as root: what root makes there keeps that user out.
+
+    `su` and `sudo -E` keep HOME. The nearest directory that exists counts. An owner without a name here is no user of
+    this machine: a container may get its HOME from the host.
+
+    Raises:
+        HostError: If it is refused.
+    """
+    if os.geteuid() != _ROOT:
+        return
+    with host_errors(f"make '{directory}'"):
+        place = directory.resolve()
+        while not place.exists():
+            place = place.parent
+        owner = place.stat().st_uid
+    with suppress(InvalidInput):  # root has no home at all
+        home = find_user_home().resolve()
+        if place.is_relative_to(home) and owner not in (_ROOT, _UNMAPPED) and (name := _find_name(owner)) is not None:
+            error = HostError(f"make '{directory}'", PermissionError(errno.EPERM, f"'{place}' belongs to '{name}'"))
+            error.hint = (
+                f"Run avfs as '{name}', without sudo: what root makes there keeps '{name}' out. Or set AVFS_HOME to a"
+                f" directory outside of '{home}'."
+            )
+            raise error
+
+
 def check_way(git_dir: Path) -> None:
     """Refuse a repository that a third user can exchange for another one by renaming a directory above it.
 
@@ -120,12 +148,17 @@ def _missing_passed() -> Iterator[None]:
 
 def name_user(uid: int) -> str:
     """Name a user, for messages."""
-    import pwd  # noqa: PLC0415 - only for the message
+    name = _find_name(uid)
+    return f"'{name}'" if name is not None else f"user {uid}"
+
+
+def _find_name(uid: int) -> str | None:
+    import pwd  # noqa: PLC0415 - only for messages
 
     try:
-        return f"'{pwd.getpwuid(uid).pw_name}'"
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"user {uid}"
+        return None
 
 
 def is_private(git_dir: Path) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from avfs_git.errors import HostError, LeftInForce, VaultExists
 from avfs_git.faults import reach
+from avfs_git.gitstore.config.trust import check_user
 from avfs_git.host.files.durable import find_refusal, fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.locks.making import directory_filled, remove_abandoned
@@ -35,6 +36,7 @@ def vault_made(git_dir: Path) -> Iterator[Path]:
 
     Raises:
         VaultExists: If something is there.
+        HostError: If the disk refuses, or root would make it in the home of another user.
         LeftInForce: If it refuses so late that the vault stays.
     """
     name = git_dir.name.removesuffix(".git")
@@ -65,6 +67,7 @@ def vault_made(git_dir: Path) -> Iterator[Path]:
 
 def _make_place(directory: Path) -> None:
     """Make the directory of a home's vaults, or say what to set where the disk refuses."""
+    check_user(directory)
     try:
         make_dirs_durably(directory, private=True)
         if (refused := find_refusal(directory)) is not None:

@@ -139,10 +139,12 @@ def change_trusted(home: Path, git_dir: Path, *, trusted: bool) -> tuple[Path, .
 
     Raises:
         InvalidInput: If the path holds a line break.
+        HostError: If the disk refuses, or root would write in the home of another user.
     """
     if "\n" in os.fspath(git_dir) or "\r" in os.fspath(git_dir):
         raise InvalidInput(f"{quote(os.fspath(git_dir))} cannot be trusted: its path holds a line break")
     if trusted:
+        trust.check_user(home)
         make_dirs_durably(home, private=True)
     elif not home.is_dir():
         return ()
