@@ -1421,6 +1421,73 @@ def test_what_git_has_committed_in_a_merge_stays_in_the_files(mounted: tuple[Wor
     assert ((tree / "file").read_bytes(), (tree / "more").read_bytes()) == (b"mine\n", b"by git\n")
 
 
+@pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
+@pytest.mark.parametrize("how", ["amend", "squash", "commit and reset"])
+def test_what_git_has_put_in_place_of_a_commit_stays_where_a_merge_is_given_up(
+    mounted: tuple[Workspace, Path], verb: str, how: str
+) -> None:
+    """It is of the branch as a commit on it is; a commit that git took back is not."""
+    work, tree = mounted
+    side = work.vault.fork("side", source="main")
+    for each, text in ((side, b"side\n"), (work, b"main\n")):
+        each.write("file", text)
+        each.checkpoint("changed")
+    if verb == "merge":
+        work.merge("side", on_conflict="workspace")
+    else:
+        work.cherry_pick(["side"], on_conflict="workspace")
+    (tree / "own").write_bytes(b"own\n")
+    git_in(tree, "add", "own")
+    if how == "amend":
+        git_in(tree, "commit", "-q", "--amend", "-m", "amended")
+    else:
+        git_in(tree, "commit", "-q", "-m", "own")
+    if how == "squash":
+        git_in(tree, "reset", "-q", "--soft", "HEAD~2")
+        git_in(tree, "commit", "-q", "-m", "both")
+    elif how == "commit and reset":
+        git_in(tree, "reset", "-q", "HEAD~1")
+
+    if verb == "cherry_pick" and how == "amend":
+        with pytest.raises(RefConflict, match="git in this tree has replaced the commit"):
+            work.continue_rewrite()
+    work.abort_merge()
+
+    assert (tree / "own").exists() == (how != "commit and reset")
+    assert (tree / "file").read_bytes() == b"main\n"
+    if how != "commit and reset":
+        assert not work.status().changed_files
+
+
+@pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
+def test_what_git_took_out_of_history_stays_in_the_files_where_a_merge_is_given_up(
+    mounted: tuple[Workspace, Path], verb: str
+) -> None:
+    """`git rm --cached` of an ignored file leaves it in the tree, and so does giving up; it is not in history again."""
+    work, tree = mounted
+    side = work.vault.fork("side", source="main")
+    side.write("file", b"side\n")
+    side.checkpoint("changed")
+    (tree / ".gitignore").write_bytes(b".env\n")
+    (tree / ".env").write_bytes(b"secret\n")
+    (tree / "file").write_bytes(b"main\n")
+    git_in(tree, "add", "-f", ".env")
+    git_in(tree, "commit", "-q", "-a", "-m", "with .env")
+    if verb == "merge":
+        work.merge("side", on_conflict="workspace")
+    else:
+        work.cherry_pick(["side"], on_conflict="workspace")
+    git_in(tree, "rm", "-q", "--cached", ".env")
+    git_in(tree, "commit", "-q", "-m", "without .env")
+
+    work.abort_merge()
+
+    assert (tree / ".env").read_bytes() == b"secret\n"
+    (tree / "more").write_bytes(b"more\n")
+    work.checkpoint("more")
+    assert git(work.vault.path, "ls-tree", "--name-only", "main").split() == [".gitignore", "file", "more"]
+
+
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
 @pytest.mark.parametrize("first", ["restored", "reset", "stashed", "reset and saved", "updated"])
 @pytest.mark.parametrize("commits", [False, True])

@@ -46,7 +46,7 @@ from avfs_git.workspace.capture.requests import Applied, CaptureRequest, Checkpo
 from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, tell_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import merge_in_progress, save_checkpoint
 from avfs_git.workspace.checkpoint.mark import mark_captured
-from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace
+from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace, read_rules
 from avfs_git.workspace.files.asked import ask_before
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.preview import Preview
@@ -55,7 +55,7 @@ from avfs_git.workspace.restore.advance import AdvancePlan, NotIgnoredHere, Othe
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.intent import announced, put_back
-from avfs_git.workspace.restore.restore import Replay, replay_operation
+from avfs_git.workspace.restore.restore import Replay, is_there, replay_operation
 from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
 from avfs_git.workspace.vault.gitmoves import find_made_since
 from avfs_git.workspace.vault.log.oprecord import EXACT, OURS, SIDECAR, SIDECAR_BEFORE, STATE_BEFORE, OpRecord
@@ -453,19 +453,22 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
 
     Return None if it has committed nothing.
 
-    That stays on the branch: without it in the files, the next checkpoint would take it back.
+    That stays on the branch: without it in the files, the next checkpoint would take it back. An ignored file that git
+    only took out of history stays in the files, too.
     """
     vault, head = locked.vault, locked.vault.read_head(locked.fork)
     made = find_made_since(vault, locked.fork, began)  # others may have pushed on top
     if head is None or made is None:
         return None
-    if not (is_ancestor(vault.store, began, made) and is_ancestor(vault.store, made, head)):
+    if not is_ancestor(vault.store, made, head):
         return None
+    rules = read_rules(locked)
     state, was, now = (vault.store.read_commit(oid) for oid in (before, began, made))
     edits = {
         path: after
         for path, (there, after) in find_differences(vault.store, was.tree, now.tree).items()
         if find_entry(vault.store, state.tree, path) == there
+        and not (after is None and rules.is_ignored(path, is_dir=False) and is_there(locked, path))
     }
     beside = vault.store.read_commit(sidecar).tree if sidecar is not None else vault.sidecar_tree(state)
     with PackWriter(vault.store) as pack:

@@ -208,6 +208,9 @@ def _list_committed_since(locked: LockedWorkspace, merging: Merging, head: Oid) 
     if list_moves_inside(locked.vault, locked.fork, was, head) and is_ancestor(source, was, head):
         return _own_commits(source, head, was, None)
     moved = RefConflict(HEADS + locked.fork, merging.head, head.hex())
+    if list_moves_inside(locked.vault, locked.fork, was, head):
+        moved.message = f"git in this tree has replaced the commit at which this stopped on '{locked.fork}'"
+        moved.args = (moved.message,)
     verb = (merging.rewriting.kind if merging.rewriting is not None else REBASE).replace("_", "-")
     moved.hint = f"Give it up with `avfs {verb} --abort`, which keeps what is resolved in a commit beside the branch."
     raise moved

@@ -45,10 +45,7 @@ from avfs_git.workspace.vault.vault import OpenVault, name_switch
 PUT_AWAY = "git"
 """Where in the workspace of a deleted fork its git directory is."""
 GIT_LINK = Path("gitlink", ".git")
-"""Where in a workspace the file is that the kernel shows as the `.git` of its tree.
-
-Nothing else is in its directory.
-"""
+"""Where in a workspace the file is that the kernel shows as the `.git` of its tree; nothing else is beside it."""
 _TAGS, _STASH = "refs/tags/", "refs/stash"
 _STASHED_ON = compiled(r"(?:WIP on|On) ([^:]+): ")
 """How git's log of the stash names the branch that an entry was made on."""
@@ -380,15 +377,17 @@ def list_passed(vault: OpenVault, fork: str, since: Oid | None) -> list[Oid]:
 
 
 def find_made_since(vault: OpenVault, fork: str, since: Oid) -> Oid | None:
-    """Find the last of the commits that git in the fork's own live tree has put on top of a commit, one by one."""
-    worktree, at = open_worktree(vault, fork), since
+    """Find the last of the commits that git in the fork's own live tree has put on or in place of one, one by one."""
+    worktree, at, made = open_worktree(vault, fork), since, since
     is_inside = find_inside(worktree.read_heads())
     for logged in worktree.read_moves(HEADS + fork):
         if logged.new == since:
-            at = since
+            at = made = since
         elif logged.old == at and is_inside(logged):
             at = logged.new
-    return at if at != since else None
+            if not _LEAVING.match(logged.message) or is_ancestor(vault.store, since, at):
+                made = at
+    return made if made != since else None
 
 
 def is_commit(logged: Logged) -> bool:
