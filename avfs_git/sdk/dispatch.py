@@ -354,10 +354,14 @@ class Dispatch:
             ephemeral=ephemeral,
             with_changes=with_changes,
             author=author,
-            save=lambda opened, message, text: self.run(opened, operations.save_source, message, text),
+            save=self._save_source,
         )
         for key, value in (config or {}).items():
             self.set_config(key, value, name)
+
+    def _save_source(self, opened: workspaces.OpenWorkspace, message: str, text: str) -> Oid | None:
+        self.tell(gitmoves.warn_of_git(self.core, opened.fork))
+        return self.run(opened, operations.save_source, message, text)
 
     def delete_fork(
         self, name: str, only_if: Callable[[workspaces.LockedWorkspace], bool] | None = None, *, by: str | None = None

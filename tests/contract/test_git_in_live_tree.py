@@ -27,6 +27,7 @@ from avfs_git.errors import (
     SparseCheckout,
     WorkspaceBusy,
 )
+from avfs_git.model import Warning
 from avfs_git.sdk import Workspace
 from tests.support.faults import check_vault, git
 
@@ -1834,6 +1835,17 @@ def test_nothing_is_merged_in_the_middle_of_a_command_of_gits(mounted: tuple[Wor
     git_in(tree, "reset", "-q", "--hard")
     work.update()
     assert ((tree / "file").read_bytes(), (tree / "theirs").read_bytes()) == (b"mine\n", b"theirs\n")
+
+
+def test_a_fork_of_a_tree_on_another_branch_warns_of_it(mounted: tuple[Workspace, Path]) -> None:
+    """What is saved first goes to the fork's own branch."""
+    work, tree = mounted
+    git_in(tree, "switch", "-q", "-c", "feature")
+    (tree / "file").write_bytes(b"feature\n")
+    told: list[Warning] = []
+    with Avfs(work.vault.path.parents[1], on_warnings=told.extend) as home:
+        home.open_vault(work.vault.name).fork("other", source="main").close()
+    assert [warning.code for warning in told] == ["git.head_elsewhere"]
 
 
 @pytest.mark.parametrize("command", ["merge", "cherry-pick", "revert", "rebase"])
