@@ -23,6 +23,7 @@ from avfs_git.host.processes.processes import start_time
 from avfs_git.sdk import Vault
 from avfs_git.session.life.record import begin, list_sessions
 from avfs_git.session.life.stop import end_session
+from tests.support.oracle import git
 from tests.support.users import ALICE, MALLORY, as_user, open_way
 
 pytestmark = pytest.mark.needs("root", "user-xattrs", "whiteout")
@@ -88,6 +89,39 @@ def test_members_work_in_turn(member: Callable[..., str]) -> None:
 
     forks = member(ALICE, lambda vault: str(sorted(fork.name for fork in vault.list_forks())))
     assert forks == "['f0', 'f1', 'f2', 'main']"
+
+
+@pytest.mark.parametrize("umask", [0o027, 0o077])
+def test_a_clone_that_is_closed_to_others_comes_into_a_shared_vault_open(
+    member: Callable[..., str], tmp_path: Path, umask: int
+) -> None:
+    """Its objects and packs, which are linked elsewhere, and the root of its files."""
+
+    def clone() -> str:
+        os.umask(umask)
+        source = tmp_path / str(ALICE) / "clone"
+        for command in ("init -q -b main", "add -A", "commit -q -m one", "gc -q", "commit -q --allow-empty -m two"):
+            source.mkdir(exist_ok=True)
+            (source / "a").write_bytes(b"1\n")
+            git(*command.split(), cwd=source)
+        subprocess.run(["chgrp", "-R", str(ALICE), source], check=True)  # the group of their own, as on many hosts
+        with Avfs(tmp_path / str(ALICE) / "home") as avfs:
+            avfs.create_vault("v", source=source, shared=True)
+        return "done"
+
+    def use(vault: Vault) -> str:
+        assert len(list(vault.workspace("main").log())) == 2
+        assert vault.workspace("main").read("a") == b"1\n"
+        with vault.fork("mine", source="main") as mine:
+            mine.write("b", b"2\n")
+            mine.checkpoint("mine")
+        assert [found for found in vault.doctor().problems if found.severity == "error"] == []
+        return "done"
+
+    said = as_user(ALICE, clone, groups=[TEAM, ALICE], gid=TEAM)
+    assert said == "done", said
+    said = member(MALLORY, use)
+    assert said == "done", said
 
 
 @pytest.mark.parametrize("fork", ["main", "k"])

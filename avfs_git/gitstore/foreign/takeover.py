@@ -31,7 +31,7 @@ from avfs_git.gitstore.repository import (
     read_shallow,
 )
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file_system, sync_path, write_file_atomically
-from avfs_git.host.files.modes import make_dir
+from avfs_git.host.files.modes import make_dir, mode_below, open_file
 from avfs_git.host.locks.making import directory_filled, remove_abandoned
 from avfs_git.lazy import LazyModule
 from avfs_git.paths import Oid
@@ -162,6 +162,7 @@ def _take_objects(common: Path, objects_dir: Path) -> None:
     """
     remove_abandoned(objects_dir, _STAGING)
     with directory_filled(objects_dir, _STAGING) as staging:
+        staging.chmod(mode_below(objects_dir))
         taken: list[str] = []
         for found in _all_object_dirs(common / "objects"):
             _import_objects(found, objects_dir, staging, taken)
@@ -242,7 +243,7 @@ def _import_objects(source: Path, target: Path, staging: Path, taken: list[str])
 
     def take(name: str) -> None:
         if name not in known:
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            make_dir((staging / name).parent, exist_ok=True)
             _take_file(f"{source}/{name}", f"{staging}/{name}")
             known.add(name)
             taken.append(name)
@@ -280,12 +281,15 @@ def _listed(directory: Path, pattern: re.Pattern[bytes]) -> list[bytes]:
 def _take_file(source: str, target: str) -> None:
     """Have a file of objects here too; they never change, so that one file can serve both.
 
-    A file that another user owns or may write is copied: it could be changed under the vault.
+    A file that another user owns or may write is copied: it could be changed under the vault. So is a file that is
+    closed to users for whom the vault is open.
     """
     status = os.lstat(source)
     if not stat.S_ISREG(status.st_mode):
         raise NotAVault(source, "it is no file")
-    if status.st_uid == os.geteuid() and not status.st_mode & 0o022:
+    above = os.stat(os.path.dirname(target))
+    is_closed = above.st_mode & 0o020 and (status.st_gid != above.st_gid or above.st_mode & 0o044 & ~status.st_mode)
+    if status.st_uid == os.geteuid() and not status.st_mode & 0o022 and not is_closed:
         try:
             os.link(source, target, follow_symlinks=False)
         except OSError as error:
@@ -296,7 +300,7 @@ def _take_file(source: str, target: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with (
         os.fdopen(os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file,
-        os.fdopen(os.open(target, flags, 0o444), "wb") as copy,
+        os.fdopen(open_file(target, flags, 0o444), "wb") as copy,
     ):
         try:  # by sharing its extents, where the file system can
             fcntl.ioctl(copy, _FICLONE, file.fileno())

@@ -21,8 +21,9 @@ import os
 import stat
 
 from avfs_git.errors import LayerNotUnderstood, WorkspaceDamaged, WorkspaceMounted
+from avfs_git.gitstore.config.trust import is_shared
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
-from avfs_git.host.files.modes import make_dir
+from avfs_git.host.files.modes import make_dir, mode_below
 from avfs_git.host.files.xattrs import entry_of, read_xattr, remove_xattr, write_xattr
 from avfs_git.host.locks.locks import LockFile
 from avfs_git.paths import oid_of
@@ -129,7 +130,8 @@ class Layers:
         """Give the root of an unused upper layer the attributes of the lower one, which it hides."""
         entry = self.lower.root
         with contextlib.suppress(OSError):  # they are a comfort: a capture reads what is there
-            os.chmod(self._layout.upper, stat.S_IMODE(entry.mode))
+            passing = mode_below(self._layout.root) & 0o070 if is_shared(self.vault.git_dir) else 0
+            os.chmod(self._layout.upper, stat.S_IMODE(entry.mode) | passing & 0o050)
             os.utime(self._layout.upper, ns=(entry.mtime_ns, entry.mtime_ns))
             self.upper.write_user_xattrs(entry_of(self.upper.root.fd, b"."), entry.xattrs)
 
