@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 
 from avfs_git.errors import PathNotFound, PathUnsuitable, quote
 from avfs_git.gitstore.formats.trees import is_forbidden_name
+from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.rules.ignore import Ignorer
 from avfs_git.model import CheckpointResult, Warning
 from avfs_git.paths import ROOT, TreePath, components, join, show_path
@@ -23,9 +24,9 @@ from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.workspace.capture.placing import GIT
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
+from avfs_git.workspace.checkpoint.compared import capture
 from avfs_git.workspace.checkpoint.prepare import read_rules
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.restore.aside import saved_trees
 from avfs_git.workspace.restore.restore import is_there
 from avfs_git.workspace.vault.gitmoves import check_not_under_way
 
@@ -48,10 +49,9 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
         if not is_there(locked, path):
             raise PathNotFound(path)
     check_not_under_way(locked.vault, locked.fork)
-    with saving_first():
-        saved = save_checkpoint(locked, CheckpointRequest(message=text, description=text))
-    made = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
-    state = LowerTree(locked.vault.store, *saved_trees(locked, made), default_mtime_ns=0)
+    dry = DryWriter(locked.vault.store)  # what is refused saves nothing
+    captured = capture(locked, dry)
+    state = LowerTree(dry, captured.tree, captured.sidecar, default_mtime_ns=0)
     rules = read_rules(locked)
     added: set[TreePath] = set()
     for path in paths:
@@ -62,6 +62,8 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
             )
             raise PathUnsuitable(b"/" + path, what)
         added |= _find_files(state, rules, path, force=force)
+    with saving_first():
+        saved = save_checkpoint(locked, CheckpointRequest(message=text, description=text))
     text = f"add {shown}"
     request = CheckpointRequest(kind="add", message=text, description=text, added=added, with_files=True)
     result = save_checkpoint(locked, request)

@@ -210,12 +210,15 @@ def test_adding_saves_what_else_changed_before_it(vault: Vault) -> None:
 
 
 def test_adding_what_is_ignored_needs_force(vault: Vault) -> None:
-    """As in git."""
+    """As in git. What is refused saves nothing."""
     work = vault.workspace("main")
+    work.write("a", b"changed\n")
+    head = vault.fork_info("main").head
     with pytest.raises(PathUnsuitable):
         work.add(".env")
     with pytest.raises(PathNotFound):
         work.add("nothing")
+    assert vault.fork_info("main").head == head
     assert work.add("node_modules").outcome == "unchanged"
     work.add("node_modules", force=True)
     assert files_of(vault) == [".gitignore", "a", "node_modules/one.js", "node_modules/two/three.js"]
