@@ -323,9 +323,9 @@ def test_a_program_in_a_mount_namespace_of_its_own_keeps_the_fork_mounted(clone:
                 assert [warning.code for warning in ended.warnings] == ["run.in_use"]
                 assert words == "--vault shop unmount --force task"
                 spawn(*shlex.split(words)).ok()
-                run.session.wait()
             finally:
                 other.kill()
+            run.session.wait()
 
 
 _TAG = "git tag -a -m t old; git tag tree HEAD^{tree}; git tag -a -m b file HEAD:src/main"
