@@ -74,11 +74,23 @@ def _rebase_and_resolve_twice(vault: Vault) -> None:
     vault.workspace("work").write("a", b"resolved again\n")
 
 
+def _give_up(vault: Vault) -> None:
+    _begin_and_resolve(vault)
+    vault.workspace("work").abort_merge()
+
+
+def _give_up_and_go_on(vault: Vault) -> None:
+    _give_up(vault)
+    vault.workspace("work").undo()
+
+
 CASES: dict[str, tuple[Run, Run]] = {
     "begin": (_begin_after_parting, _begin),
     "begin, and leave out": (_begin_where_less_is_ignored, _begin),
     "continue": (_begin_and_resolve, lambda vault: vault.workspace("work").continue_merge()),
     "abort": (_begin_and_resolve, lambda vault: vault.workspace("work").abort_merge()),
+    "go on after all": (_give_up, lambda vault: vault.workspace("work").undo()),
+    "abort again": (_give_up_and_go_on, lambda vault: vault.workspace("work").redo()),
     "rebase": (_begin_after_parting, _rebase),
     "rebase to the next conflict": (_rebase_and_resolve, _go_on),
     "leave a commit out": (_rebase_and_resolve, lambda vault: vault.workspace("work").continue_rewrite(skip=True)),

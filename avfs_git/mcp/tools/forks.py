@@ -135,7 +135,7 @@ def merge_continue(
 
 @tools.tool("Give up a merge", CHANGES, reach=Reach.VAULT)
 def merge_abort(workspace: Workspace) -> UndoResult:
-    """Bring the files back from before the merge in progress; changes since then are saved as a commit."""
+    """Bring the files back from before the merge in progress; `undo` takes it up again."""
     return workspace.abort_merge()
 
 

@@ -386,7 +386,7 @@ class WorkspaceMerging:
     def abort_merge(self) -> UndoResult:
         """Abort the merge, rebase or cherry-pick: restore the files from before.
 
-        Changes since then are saved as a commit.
+        Changes since then are saved as a commit, and `undo` brings the merge back with them.
 
         Raises:
             NoMergeInProgress: If none is in progress.

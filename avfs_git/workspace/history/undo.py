@@ -42,7 +42,7 @@ from avfs_git.workspace.history.asleft import is_as_left, is_as_made, read_count
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import check_was_there, find_deleted
-from avfs_git.workspace.vault.format import HEADS, Merging
+from avfs_git.workspace.vault.format import HEADS, Merging, parse_merging
 from avfs_git.workspace.vault.gitmoves import find_git_moves, open_worktree
 from avfs_git.workspace.vault.log.lives import find_name_today
 from avfs_git.workspace.vault.log.oprecord import (
@@ -55,11 +55,13 @@ from avfs_git.workspace.vault.log.oprecord import (
     IN_MERGE,
     JOINS,
     LEFT_AT,
+    MERGING,
     OF_FORKS,
     OURS,
     REDO,
     SIDECAR,
     SIDECAR_BEFORE,
+    STATE_BEFORE,
     UNDO,
     UNSEEN,
     UPSTREAM,
@@ -304,7 +306,8 @@ def _check_turn(
     Refuse what a merge in the workspace, or a rebase of git's, forbids.
     """
     found = _find_changes(vault, record, direction)
-    if merging is not None and IN_MERGE not in record.more:
+    gives_up = direction == REDO and MERGING in record.more
+    if merging is not None and IN_MERGE not in record.more and not gives_up:
         raise merge_in_progress(record.fork, merging)
     ref = HEADS + record.fork
     began = open_worktree(vault, record.fork).find_rebased(ref)
@@ -337,7 +340,9 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     sidecars = (record.more.get(SIDECAR), record.more.get(SIDECAR_BEFORE))
     left, reached = sidecars if back else sidecars[::-1]
     kept = {fact: record.more.get(fact) for fact in (OURS, UNSEEN)}
-    facts = {**kept, SIDECAR: reached, SIDECAR_BEFORE: left}
+    given_up = record.more.get(MERGING)  # a merge: undo goes on with it
+    began = record.after if back and given_up is not None else None
+    facts = {**kept, SIDECAR: reached, SIDECAR_BEFORE: left, STATE_BEFORE: began}
     replay = Replay(
         record=OpRecord(
             0,
@@ -354,6 +359,8 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
         changes=still,
         state=maybe_oid(state) if record.before is not None else None,
         sidecar=maybe_oid(reached),
+        begins=parse_merging(given_up) if back else None,
+        ends_merge=given_up is not None and not back,
         is_exact=bool(record.more.get(EXACT)),
         placed=maybe_oid(record.after) if not back and record.before is None else None,
     )

@@ -56,9 +56,17 @@ from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.intent import announced, put_back
 from avfs_git.workspace.restore.restore import Replay, is_there, replay_operation
-from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
+from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord, spell
 from avfs_git.workspace.vault.gitmoves import find_made_since
-from avfs_git.workspace.vault.log.oprecord import EXACT, OURS, SIDECAR, SIDECAR_BEFORE, STATE_BEFORE, OpRecord
+from avfs_git.workspace.vault.log.oprecord import (
+    EXACT,
+    MERGING,
+    OURS,
+    SIDECAR,
+    SIDECAR_BEFORE,
+    STATE_BEFORE,
+    OpRecord,
+)
 from avfs_git.workspace.vault.states import Trees, add_state
 
 REBASE, CHERRY_PICK = "rebase", "cherry_pick"
@@ -437,7 +445,8 @@ def _find_state_before(
     vault, head = locked.vault, oid_of(merging.head)
     # of a rebase or cherry-pick it is that of the head: what was put on by then is no longer it
     if merging.rewriting is None:
-        began = next((each for each in vault.oplog.read_fork(locked.fork) if each.kind == "merge_begin"), None)
+        log = vault.oplog.read_fork(locked.fork)
+        began = next((each for each in log if each.kind == "merge_begin" or STATE_BEFORE in each.more), None)
         if began is not None and STATE_BEFORE in began.more:
             before = oid_of(began.more[STATE_BEFORE])
             return _add_committed_since(locked, before, None, head) or before, None, {EXACT: True}
@@ -484,7 +493,7 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
 def abort_merge(locked: LockedWorkspace) -> UndoResult:
     """Give a merge, rebase or cherry-pick up: the files are what they were before it.
 
-    What was done since is kept beside.
+    What was done since is kept beside; undo brings it back, and the merge.
 
     Raises:
         NoMergeInProgress: If there is no merge.
@@ -496,6 +505,7 @@ def abort_merge(locked: LockedWorkspace) -> UndoResult:
         else f"give up: {merging.rewriting.description}"
     )
     state, sidecar, more = _find_state_before(locked, merging, SIDECAR)
+    more[MERGING] = spell(merging)
     record = OpRecord(0, locked.fork, "merge_abort", text, locked.vault.clock_ns(), after=state.hex(), more=more)
     done = replay_operation(locked, Replay(record, [], state, sidecar, ends_merge=True, is_exact=EXACT in more))
     return UndoResult(record.to_operation(), done.changed_files, done.saved, done.warnings, done.sidecar_changed)

@@ -32,7 +32,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, RestoreResult, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, maybe_hex, oid_of, show_path
+from avfs_git.paths import ROOT, Oid, TreePath, oid_of, show_path
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Plan, Step, list_contents, plan_steps
 from avfs_git.workspace.capture.captured import Captured
@@ -55,9 +55,9 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import CHANGED_MEANWHILE, Application
 from avfs_git.workspace.restore.aside import Saved, save_aside, saved_trees
 from avfs_git.workspace.restore.intent import announced
-from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.format import HEADS, Merging
 from avfs_git.workspace.vault.gitmoves import check_not_under_way, open_worktree
-from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, GIT_HEAD, SAVED, STATE_BEFORE, OpRecord
+from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, GIT_HEAD, SAVED, OpRecord
 from avfs_git.workspace.vault.states import Trees, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -171,8 +171,7 @@ def _replace_files(
     wanted, plan = found
     vault.store.expect(list_contents(plan.steps))
     unseen = find_unseen_head(locked)
-    came_from = unseen[1] if unseen is not None else vault.read_head(locked.fork)
-    before = keep_state(locked, came_from if saved is None else oid_of(saved), now)
+    before = _keep_present(locked, unseen, saved, now)
     with announced(locked, kind, now, plan) as intent:
         change = Application(locked, plan.now, plan.target, asks=True)
         change.apply(plan.steps)
@@ -227,6 +226,12 @@ def _replace_files(
         checkpoint=result.checkpoint,
         warnings=tuple(dict.fromkeys((*left_out, *result.warnings, *change.warnings, *intent.warnings))),
     )
+
+
+def _keep_present(locked: LockedWorkspace, unseen: tuple[Oid, Oid] | None, saved: str | None, now: Trees) -> Oid:
+    """Give the commit that says all of what a workspace holds, when what was uncommitted has been saved."""
+    came_from = unseen[1] if unseen is not None else locked.vault.read_head(locked.fork)
+    return keep_state(locked, came_from if saved is None else oid_of(saved), now)
 
 
 def _is_heads(locked: LockedWorkspace, target: Oid, commit: Commit) -> bool:
@@ -358,6 +363,8 @@ class Replay:
     """The commit whose state the workspace is brought to; None if files stay as they are."""
     sidecar: Oid | None = None
     """The sidecar commit of that state, where the commit names another."""
+    begins: Merging | None = None
+    """The merge in which the workspace is afterwards."""
     ends_merge: bool = False
     """Whether a merge in the workspace ends with it."""
     head_at: str | None = None
@@ -419,15 +426,17 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     sidecar_changed = diff_sidecars(vault.store, now[1], wanted[1])
     if not replay.ends_merge:
         _open_conflicts(locked, changed)
-    with announced(locked, replay.record.kind, now, plan, ends_merge=replay.ends_merge) as intent:
+    if replay.record.before is None:  # of a merge that is given up
+        replay.record.before = _keep_present(locked, find_unseen_head(locked), saved, now).hex()
+    kind, begins = replay.record.kind, replay.begins
+    with announced(locked, kind, now, plan, begins=begins, ends_merge=replay.ends_merge) as intent:
         change = Application(locked, plan.now, plan.target)
         change.apply(plan.steps)
         reach("undo.applied")
         writer = DryWriter(vault.store)
         request = CaptureRequest(known=change.known, index=wanted[0] or EMPTY_TREE, beside=wanted[1])
         captured = capture_workspace(locked, writer, request)
-        facts = {STATE_BEFORE: saved or maybe_hex(vault.read_head(locked.fork))} if replay.ends_merge else {}
-        replay.record.more = {**replay.record.more, SAVED: saved, **facts, **intent.facts, CAPTURED: captured.began_ns}
+        replay.record.more = {**replay.record.more, SAVED: saved, **intent.facts, CAPTURED: captured.began_ns}
         vault.move_refs([*kept, *replay.changes], replay.record)
         with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):
             # The sidecar that was captured is stored nowhere: what differs from the target's is times alone.

@@ -373,20 +373,21 @@ def _check_ids(state: WorkspaceState) -> None:
 
 def serialize_state(state: WorkspaceState) -> bytes:
     """Write a state as JSON."""
-    return json.dumps(_spell(state)).encode() + b"\n"
+    return json.dumps(spell(state)).encode() + b"\n"
 
 
-def _spell(value: object) -> object:
+def spell(value: object) -> object:
     """Make what JSON takes of a part of a state."""
     if isinstance(value, list):
-        return [_spell(item) for item in value]
+        return [spell(item) for item in value]
     if not isinstance(value, WorkspaceState | Pending | Following | Merging | OpenConflict | Rewriting):
         return value
     fields = {name: getattr(value, name) for name in type(value).__annotations__}
-    return {name: _spell(held) for name, held in fields.items() if held or name not in _OPTIONAL}
+    return {name: spell(held) for name, held in fields.items() if held or name not in _OPTIONAL}
 
 
-def _parse_merging(values: dict[str, Any] | None) -> Merging | None:
+def parse_merging(values: dict[str, Any] | None) -> Merging | None:
+    """Read what `spell` made of a merge."""
     if values is None:
         return None
     merging = Merging(**values)
@@ -406,8 +407,8 @@ def parse_state(data: bytes, fork: str) -> WorkspaceState:
         state = WorkspaceState(**{key: value for key, value in values.items() if key in _STATE_FIELDS})
         if pending is not None:
             state.pending = Pending(**pending)
-            state.pending.before = _parse_merging(pending.get("before"))
-        state.merging = _parse_merging(merging)
+            state.pending.before = parse_merging(pending.get("before"))
+        state.merging = parse_merging(merging)
         state.following = Following(**following) if following is not None else None
         _check_ids(state)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

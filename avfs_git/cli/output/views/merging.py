@@ -43,6 +43,7 @@ def _gave_up(text: TextOutput, result: MergeAborted, what: str) -> None:
     list_changes(text, done.changed_files)
     if done.saved:
         text.line(f"Saved the unfinished {what} as ", text.id(done.saved))
+    text.hint("Take it up again with `avfs undo`.")
 
 
 def _say_saved(text: TextOutput, result: MergeResult | RewriteResult) -> None:

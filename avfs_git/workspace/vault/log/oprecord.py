@@ -30,7 +30,7 @@ SIDECAR = "sidecar_after"
 SIDECAR_BEFORE = "sidecar_before"
 """Likewise of the state before."""
 STATE_BEFORE = "state_before"
-"""The name, in `more`, of the commit with all that a workspace held when conflicts were put into it or given up."""
+"""The name, in `more`, of the commit with all that a workspace held before a merge in progress began."""
 SAVED = "saved"
 """The name, in `more`, of the commit that an undo or redo made of what was uncommitted."""
 EXPIRED = "expired"
@@ -67,6 +67,8 @@ GIT_LOG = "git_log"
 """The name, in `more`, of the last line of git's branch log that an operation has in it: old, new, time in seconds."""
 IN_MERGE = "in_merge"
 """The name, in `more`, of whether files changed while in conflict: that can be undone until the merge ends."""
+MERGING = "merging"
+"""The name, in `more`, of the merge that was given up, as the state of a workspace has it: undo puts it back there."""
 OURS = "ours"
 """The name, in `more`, of the commit that the workspace held where others moved the branch: undo leaves it there."""
 UNSEEN = "unseen_since"
@@ -84,7 +86,7 @@ UPSTREAM = "followed"
 Null where there was none.
 """
 
-_OF_UNDO = (FROM, SAVED, SIDECAR_BEFORE, STATE_BEFORE)
+_OF_UNDO = (FROM, MERGING, SAVED, SIDECAR_BEFORE, STATE_BEFORE)
 """What a line says of the state before it."""
 FACTS = (BASE, SINCE, GIT_HEAD, GIT_LOG)
 """The names of facts by which lines can be found: see `OpLog.find_last_fact`."""

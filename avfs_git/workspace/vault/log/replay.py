@@ -13,6 +13,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     EXPIRED,
     GIT_HEAD,
     IN_MERGE,
+    MERGING,
     REDO,
     TAKEN_BACK,
     UNDO,
@@ -33,7 +34,7 @@ def replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord]
             by_id[record.id] = record
         if record.kind in _OF_MERGES:
             done = [other for other in done if other.fork != record.fork or IN_MERGE not in other.more]
-            undone = [other for other in undone if other.fork != record.fork or IN_MERGE not in other.more]
+            undone = [each for each in undone if each.fork != record.fork or {IN_MERGE, MERGING}.isdisjoint(each.more)]
         if record.kind == UNDO and record.target in by_id:
             target = by_id[record.target]
             done = [other for other in done if other.id != target.id]
