@@ -18,8 +18,8 @@ import stat
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from avfs_git.host.files.closing import closing_fd
@@ -132,10 +132,7 @@ def open_at(directory: int | None, name: bytes, flags: int, mode: int = 0o666) -
 
 
 def reopen_at(directory: int, name: bytes, flags: int) -> int:
-    """Open a file for a program that has it open, with any mode.
-
-    Root may do that. For another user, the mode of the user's own file is changed for a moment, and put back: a kill in
-    between leaves it open to its owner.
+    """Open a file for a program that has it open, with any mode, see `lending`.
 
     Raises:
         PermissionError: If the file is another user's, or not a regular file.
@@ -153,15 +150,29 @@ def reopen(place: int, flags: int) -> int:
     try:
         return os.open(path, flags)
     except PermissionError:
-        status = os.fstat(place)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        if not stat.S_ISREG(os.fstat(place).st_mode):
             raise
-        mode = stat.S_IMODE(status.st_mode)
-        os.chmod(path, mode | 0o600)
-        try:
+        with lending(place, 0o600):
             return os.open(path, flags)
-        finally:
-            os.chmod(path, mode)
+
+
+@contextmanager
+def lending(place: int, bits: int) -> Iterator[None]:
+    """Give this user rights on an own file or directory for a moment, if its mode keeps its owner out.
+
+    Root needs none. The mode is put back; a kill in between leaves the rights to the owner.
+    """
+    status = os.fstat(place)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & bits == bits or status.st_uid != os.geteuid():
+        yield
+        return
+    path = b"/proc/self/fd/%d" % place
+    os.chmod(path, mode | bits)
+    try:
+        yield
+    finally:
+        os.chmod(path, mode)
 
 
 def let_owner_in(directory: int) -> None:

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from avfs_git.host.files.beneath import lending, open_at
+from avfs_git.host.files.closing import closing_fd
 
 Target = int | bytes
 """An open descriptor, or a path; a symbolic link at the end of a path is not followed."""
@@ -68,11 +74,28 @@ def remove_xattr(target: Target, name: bytes) -> None:
     os.removexattr(target, name, follow_symlinks=isinstance(target, int))
 
 
-def read_xattrs(target: Target) -> dict[bytes, bytes]:
-    """Read all attributes; one that vanishes meanwhile is left out."""
-    found: dict[bytes, bytes] = {}
-    for name in list_xattrs(target):
-        value = read_xattr(target, name)
-        if value is not None:
-            found[name] = value
-    return found
+def read_xattrs(target: Target, names: Iterable[bytes] | None = None) -> dict[bytes, bytes]:
+    """Read attributes, all if they are not named; one that vanishes meanwhile is left out.
+
+    Those of an own file that is closed to its owner are read, too.
+    """
+    names = list_xattrs(target) if names is None else names
+    try:
+        found = [(name, read_xattr(target, name)) for name in names]
+    except PermissionError:
+        if not stat.S_ISREG(os.stat(target, follow_symlinks=isinstance(target, int)).st_mode):
+            raise
+        with lending_entry(target, 0o600):
+            found = [(name, read_xattr(target, name)) for name in names]
+    return {name: value for name, value in found if value is not None}
+
+
+@contextmanager
+def lending_entry(target: Target, bits: int) -> Iterator[None]:
+    """Give this user rights on an own entry for a moment, see `lending`."""
+    if isinstance(target, int):
+        with lending(target, bits):
+            yield
+    else:
+        with closing_fd(open_at(None, target, os.O_PATH)) as place, lending(place, bits):
+            yield

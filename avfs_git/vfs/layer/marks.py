@@ -164,13 +164,8 @@ class Marks:
             os.stat(target, follow_symlinks=isinstance(target, int)).st_mode
         )
         self._check(names, path, self._known_of_dirs if is_dir else self._known)
-        found: dict[bytes, bytes] = {}
-        for name in names:
-            shown = self.show_xattr_name(name)
-            value = None if shown is None else read_xattr(target, name)
-            if shown is not None and value is not None:
-                found[shown] = value
-        return found
+        shown = {name: known for name in names if (known := self.show_xattr_name(name)) is not None}
+        return {shown[name]: value for name, value in read_xattrs(target, shown).items()}
 
     def show_xattr_name(self, name: bytes) -> bytes | None:
         """Give the name under which programs see an attribute of the upper layer; None for a mark of overlayfs."""

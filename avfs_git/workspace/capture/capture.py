@@ -351,6 +351,7 @@ class Capture:
                     self._take_entry(frame, suspect)
             except OSError as error:
                 if error.errno not in _GONE:
+                    error.filename = join(frame.path, suspect.name)  # not a descriptor, or the last name alone
                     raise
                 suspect = self._look_again(frame, suspect.name)
             else:
@@ -369,6 +370,9 @@ class Capture:
             except PermissionError as error:
                 self._skip_unreadable(frame, error)
                 return
+            except OSError as error:
+                error.filename = frame.path
+                raise
         if frame.takes_lower and frame.lower is not None and self._lower is not None:
             held = {suspect.name for suspect in suspects}
             names = self._lower.children(frame.lower).keys() - held

@@ -463,16 +463,20 @@ class Application:
         self.warnings.append(Warning(KEPT_IN_PLACE, f"'{show_path(path)}' is in no checkpoint and stays", path))
 
     def _set_attributes(self, node: Node, entry: LowerEntry) -> None:
-        merged = self._tree
-        if stat.S_IMODE(merged.attributes.getattr(node).mode) != stat.S_IMODE(entry.mode):
-            merged.attributes.chmod(node, stat.S_IMODE(entry.mode))
+        attributes = self._tree.attributes
+        mode = stat.S_IMODE(attributes.getattr(node).mode)
         wanted = dict(entry.xattrs)
-        there = {key: value for key, value in merged.attributes.read_xattrs(node).items() if key.startswith(b"user.")}
+        there = {key: value for key, value in attributes.read_xattrs(node).items() if key.startswith(b"user.")}
+        if there != wanted and mode & 0o600 != 0o600:  # without write permission, the kernel sets none
+            mode |= 0o600
+            attributes.chmod(node, mode)
         for key in there.keys() - wanted.keys():
-            merged.attributes.remove_xattr(node, key)
+            attributes.remove_xattr(node, key)
         for key, value in wanted.items():
             if there.get(key) != value:
-                merged.attributes.set_xattr(node, key, value)
+                attributes.set_xattr(node, key, value)
+        if mode != stat.S_IMODE(entry.mode):
+            attributes.chmod(node, stat.S_IMODE(entry.mode))
 
 
 def _group_new_directories(steps: Sequence[Step]) -> list[list[Step]]:

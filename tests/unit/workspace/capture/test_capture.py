@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 import pytest
 
+from avfs_git.errors import HostError
 from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.model import ChangeKind, CheckpointResult
 from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Avfs, Workspace
+from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint
 
@@ -42,6 +45,26 @@ def save(work: Workspace) -> CheckpointResult:
     result = work.checkpoint()
     assert work.status().clean
     return result
+
+
+@pytest.mark.parametrize(
+    ("method", "named"), [("list_dir", "'d/e'"), ("open_listed", "'d/e/a'"), ("file_xattrs", "'d/e/a'")]
+)
+def test_what_the_disk_does_not_give_is_named(
+    work: Workspace, monkeypatch: pytest.MonkeyPatch, method: str, named: str
+) -> None:
+    """By its path, whatever the system's error names."""
+    work.write("d/e/a", b"1")
+    real = getattr(UpperReader, method)
+
+    def fail(reader: UpperReader, *given: object) -> object:
+        if given[0] in (b"", b"d"):
+            return real(reader, *given)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), 7)
+
+    monkeypatch.setattr(UpperReader, method, fail)
+    with pytest.raises(HostError, match=f"cannot read {named}: Input/output error"):
+        work.checkpoint()
 
 
 def test_ignored_gitignore_still_rules(work: Workspace) -> None:
