@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -47,6 +49,15 @@ def mode_of(work: Workspace, path: str) -> int:
     return stat.S_IMODE(work.stat(path).mode)
 
 
+def end(here: Workspace) -> None:
+    """Check that what programs see is saved as it is, with its modes, and shown so without a mount, too."""
+    shown = {entry.path: (entry.mode, entry.kind) for entry in here.walk("/")}
+    here.checkpoint("end")
+    assert here.status().clean
+    again = here.vault.fork("again", source="work")
+    assert {entry.path: (entry.mode, entry.kind) for entry in again.walk("/")} == shown
+
+
 @pytest.mark.parametrize("mode", [0, 0o200])
 def test_a_tagged_file(here: Workspace, vault: Vault, tmp_path: Path, mode: int) -> None:
     """It is saved, taken over, restored and exported as any file, and stays closed."""
@@ -88,3 +99,86 @@ def test_attributes_come_back(here: Workspace, path: str, mode: int) -> None:
     here.undo()
     assert here.read_meta(path).tags[-1] == "after"
     assert mode_of(here, path) == mode
+
+
+@pytest.mark.needs("fuse")
+def test_a_directory_in_the_place_of_a_removed_one(work: Workspace, tree: Path) -> None:
+    """It is made with its mode, and hides what was there."""
+    with work.mount(tree, backend="fuse"):
+        (tree / "fixed").chmod(0o755)
+        (tree / "fixed" / "sub").chmod(0o755)
+        shutil.rmtree(tree / "fixed")
+        (tree / "fixed").mkdir(0o555)
+        assert os.listdir(tree / "fixed") == []
+        assert stat.S_IMODE((tree / "fixed").stat().st_mode) == 0o555
+        (tree / "d").rmdir()
+        umask = os.umask(0o222)
+        try:
+            (tree / "d").mkdir()
+        finally:
+            os.umask(umask)
+        assert stat.S_IMODE((tree / "d").stat().st_mode) == 0o555
+    end(work)
+
+
+def test_a_directory_is_renamed(here: Workspace, tree: Path) -> None:
+    """One of the base, whatever was removed from it, one in another's place, and a new one."""
+    here.chmod("fixed", 0o755)
+    here.remove("fixed/b")
+    here.chmod("fixed", 0o555)
+    here.write("new/a", b"a")
+    here.chmod("new", 0o555)
+    rename = os.rename if tree.exists() else lambda old, new: here.move(old.name, new.name)
+
+    rename(tree / "fixed", tree / "moved")
+    rename(tree / "new", tree / "fixed")
+    assert [mode_of(here, path) for path in ("moved", "moved/sub", "fixed")] == [0o555] * 3
+    assert {entry.path for entry in here.walk("/")} == {
+        b"a", b"d", b"fixed", b"fixed/a", b"key", b"moved", b"moved/a", b"moved/sub", b"moved/sub/c"
+    }  # fmt: skip
+    end(here)
+
+
+@pytest.mark.needs("fuse")
+def test_a_directory_takes_the_place_of_an_empty_one(work: Workspace, tree: Path) -> None:
+    """Of the base, from which all was removed."""
+    with work.mount(tree, backend="fuse"):
+        (tree / "fixed").chmod(0o755)
+        (tree / "fixed" / "sub").chmod(0o755)
+        for path in ("sub/c", "a", "b"):
+            (tree / "fixed" / path).unlink()
+        (tree / "fixed" / "sub").rmdir()
+        (tree / "fixed").chmod(0o555)
+        (tree / "d" / "file").write_bytes(b"x")
+        os.rename(tree / "d", tree / "fixed")
+        assert os.listdir(tree / "fixed") == ["file"]
+    end(work)
+
+
+def test_a_removed_directory_comes_back(here: Workspace) -> None:
+    """With what was in it, also in the place of another one."""
+    here.remove("fixed", recursive=True)
+    here.checkpoint("removed")
+    here.make_dir("fixed")
+    here.chmod("fixed", 0o555)
+    here.restore("main")
+    assert mode_of(here, "fixed/sub") == mode_of(here, "fixed") == 0o555
+    here.undo()
+    assert mode_of(here, "fixed") == 0o555
+    assert here.list_dir("fixed") == []
+    end(here)
+
+
+def test_a_fold(work: Workspace) -> None:
+    """It drops what the base shows as well from read-only directories, those with a mark among them."""
+    work.write("new/a", b"a")
+    work.move("fixed", "moved")
+    work.chmod("new", 0o555)
+    work.checkpoint("changed")
+    shown = [(entry.path, entry.mode) for entry in work.walk("/")]
+
+    assert work.fold()
+    assert [(entry.path, entry.mode) for entry in work.walk("/")] == shown
+    assert work.status().clean
+    upper = work.vault.path / "avfs" / "workspaces" / "work" / "upper"
+    assert not [path for path in upper.rglob("*") if path.is_file()]

@@ -175,6 +175,15 @@ def lending(place: int, bits: int) -> Iterator[None]:
         os.chmod(path, mode)
 
 
+def change_in(directory: int, change: Callable[[], None]) -> None:
+    """Change the names in a directory with any mode, see `lending`."""
+    try:
+        change()
+    except PermissionError:
+        with lending(directory, 0o300):
+            change()
+
+
 def let_owner_in(directory: int) -> None:
     """Let this user list and enter an own directory, which a program has closed; root may do that with any mode.
 

@@ -18,6 +18,7 @@ import operator
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from avfs_git import faults
@@ -27,7 +28,9 @@ from avfs_git.host.files.beneath import (
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
     Descriptor,
+    change_in,
     chmod_at,
+    lending,
     open_at,
     open_beneath,
     open_dir,
@@ -411,7 +414,7 @@ class UpperLayer:
         try:
             # A device cannot be renamed over a directory, so the two change places.
             if is_dir:
-                self._move_dir(self.work.fd, temporary, directory, name, RENAME_EXCHANGE)
+                _rename(self.work.fd, temporary, directory, name, RENAME_EXCHANGE)
             else:
                 rename_at(self.work.fd, temporary, directory, name)
         except OSError:
@@ -424,23 +427,9 @@ class UpperLayer:
     def remove_dir(self, directory: int, name: bytes) -> None:
         """Remove a directory with everything below it in one step, where the lower layer has nothing to hide."""
         temporary = self.new_name()
-        self._move_dir(self.work.fd, temporary, directory, name, RENAME_NOREPLACE)
+        _rename(directory, name, self.work.fd, temporary, RENAME_NOREPLACE)
         faults.reach("upper.dir_taken")
         self.discard(temporary)
-
-    def _move_dir(self, work: int, temporary: bytes, directory: int, name: bytes, flags: int) -> None:
-        """Move a directory that is to be removed to `work`, or exchange it with an entry there."""
-        for attempt in range(2):
-            try:
-                rename_at(directory, name, work, temporary, flags)
-            except PermissionError:
-                mode = stat.S_IMODE(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
-                if attempt or mode & 0o200:
-                    raise
-                # Moving it writes its `..`, which an ordinary user's own closed directory refuses.
-                chmod_at(directory, name, mode | 0o200)
-            else:
-                return
 
     def set_opaque(self, target: Target) -> None:
         """Make a directory hide the lower directory of the same name."""
@@ -481,7 +470,7 @@ class UpperLayer:
         Raises:
             FileExistsError: If it is not.
         """
-        rename_at(self.work.fd, temporary, directory, name, RENAME_NOREPLACE)
+        _rename(self.work.fd, temporary, directory, name, RENAME_NOREPLACE)
 
     def show_instead(self, temporary: bytes, directory: int, name: bytes) -> None:
         """Move an entry from `work` to a name, and remove the old entry with everything below it.
@@ -489,7 +478,7 @@ class UpperLayer:
         The two are exchanged, then the old one is removed. That is faster than a rename over it: ext4 writes the data
         of a file out at once when it replaces another by rename (`auto_da_alloc`).
         """
-        rename_at(self.work.fd, temporary, directory, name, RENAME_EXCHANGE)
+        _rename(self.work.fd, temporary, directory, name, RENAME_EXCHANGE)
         faults.reach("upper.exchanged")
         try:
             unlink_last(self.work.fd, temporary)
@@ -530,6 +519,19 @@ class UpperLayer:
                     raise
 
 
+def _rename(source: int, old: bytes, target: int, new: bytes, flags: int) -> None:
+    """Rename an entry. Moving a directory writes its `..`, which the mode of an own one does not forbid."""
+    try:
+        rename_at(source, old, target, new, flags)
+    except PermissionError:
+        with contextlib.ExitStack() as stack:
+            for directory, name in ((source, old), (target, new)):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    place = stack.enter_context(closing_fd(open_at(directory, name, OPEN_DIR)))
+                    stack.enter_context(lending(place, 0o200))
+            rename_at(source, old, target, new, flags)
+
+
 def put_times(directory: int, before: os.stat_result) -> None:
     """Restore the times of a directory, as the kernel does after a copy-up, if that can be done."""
     try:
@@ -540,7 +542,5 @@ def put_times(directory: int, before: os.stat_result) -> None:
 
 def remove_stray(directory: int, name: bytes) -> None:
     """Remove a whiteout that hides nothing, if that can be done; it is harmless."""
-    try:
-        os.unlink(name, dir_fd=directory)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        change_in(directory, partial(os.unlink, name, dir_fd=directory))

@@ -34,7 +34,7 @@ from typing import Protocol
 from avfs_git import faults
 from avfs_git.errors import QuotaExceeded
 from avfs_git.gitstore.source import NotYetHere
-from avfs_git.host.files.beneath import RENAME_EXCHANGE, RENAME_WHITEOUT, chmod_at, rename_at
+from avfs_git.host.files.beneath import RENAME_EXCHANGE, RENAME_WHITEOUT, change_in, chmod_at, rename_at
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.freeing import unlink_last
 from avfs_git.host.files.xattrs import entry_of
@@ -198,7 +198,7 @@ class UpperSteps:
         else:
             temporary = self._make_copy(node, entry, with_data=with_data)
         faults.reach("copy_up.made")
-        self._show_copy(temporary, directory.fd, node, entry.mode & 0o7777, before.st_mode)
+        self._show_copy(temporary, directory.fd, node)
         faults.reach("copy_up.shown")
         self._quota.add(grows=grows, files=1)
         put_times(directory.fd, before)
@@ -285,32 +285,10 @@ class UpperSteps:
         os.utime(temporary, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=work, follow_symlinks=False)
         return temporary
 
-    def _show_copy(self, temporary: bytes, directory: int, node: Node, mode: int, above: int) -> None:
-        """Give a copy in `work` its name.
-
-        `mode` is that of the copy, `above` that of the directory.
-        """
+    def _show_copy(self, temporary: bytes, directory: int, node: Node) -> None:
+        """Give a copy in `work` its name, also in a closed directory: no mode forbids a copy-up."""
         try:
-            try:
-                self._upper.show(temporary, directory, node.name)
-            except PermissionError:
-                # No mode forbids a copy-up. A closed directory is opened for a moment: the one that gets the copy, and
-                # one that is moved, whose `..` is written. Only here a kill leaves a mode that was not there before.
-                is_shut = above & 0o300 != 0o300
-                is_fixed = node.is_dir and not mode & 0o200
-                if not is_shut and not is_fixed:
-                    raise
-                if is_shut:
-                    os.chmod(b"/proc/self/fd/%d" % directory, above & 0o7777 | 0o300)
-                try:
-                    if is_fixed:
-                        chmod_at(self._upper.work.fd, temporary, mode | 0o200)
-                    self._upper.show(temporary, directory, node.name)
-                    if is_fixed:
-                        chmod_at(directory, node.name, mode)
-                finally:
-                    if is_shut:
-                        os.chmod(b"/proc/self/fd/%d" % directory, above & 0o7777)
+            change_in(directory, partial(self._upper.show, temporary, directory, node.name))
         except BaseException:
             self._upper.discard(temporary)
             raise

@@ -16,9 +16,11 @@ import errno
 import math
 import os
 import time
+from functools import partial
 
 from avfs_git.errors import AvfsError, HostError, LeftInForce
 from avfs_git.faults import reach
+from avfs_git.host.files.beneath import change_in
 from avfs_git.host.files.xattrs import entry_of, list_xattrs
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
@@ -190,7 +192,7 @@ class _Dropping:
                             self._uncovered.setdefault(path, []).append(found.name)
                         stack.append((join(path, found.name), there, None))
                 elif is_repeated(found.kind, found.stat.st_mtime_ns, there) and not self._has_more(found, directory):
-                    os.unlink(found.name, dir_fd=directory)
+                    change_in(directory, partial(os.unlink, found.name, dir_fd=directory))
                     self._note(path, found.name)
                 reach("fold.entry")
                 if self._is_over():
@@ -222,8 +224,9 @@ class _Dropping:
             and not self._has_other_access(before, entry_of(here, b"."))
         ):
             above, name = split(path)
+            directory = self._directories.get(above)
             try:
-                os.rmdir(name, dir_fd=self._directories.get(above))
+                change_in(directory, partial(os.rmdir, name, dir_fd=directory))
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
