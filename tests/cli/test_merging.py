@@ -124,6 +124,24 @@ def test_rewriting_with_conflicts_in_the_workspace(avfs: Transcript, work: str, 
     snapshot("rewriting_conflicts.txt", avfs.text)
 
 
+@pytest.mark.parametrize("begun", ["merge rival", "rebase --onto rival", "cherry-pick rival"])
+def test_only_the_command_that_stopped_goes_on(cli: Cli, work: str, begun: str) -> None:
+    """Another one would answer of something that did not happen; the hint names the right one."""
+    cli("fork", "create", "rival").ok()
+    for fork in ("main", "rival"):
+        cli("--fork", fork, "write", "src/main.py", fork).ok()
+        cli("--fork", fork, "checkpoint", "save").ok()
+    assert cli(*begun.split(), "--on-conflict", "workspace").status == 1
+    verb = begun.split(maxsplit=1)[0]
+    cli("resolve", "src/main.py", "--theirs").ok()
+    for other in {"merge", "rebase", "cherry-pick"} - {verb}:
+        for option in ("--continue", "--abort", "--skip")[: 2 if other == "merge" else 3]:
+            refused = cli(other, option, "--json")
+            assert refused.status == 43, (other, option)
+            assert f"`avfs {verb} --continue`" in refused.document["error"]["hint"]
+    cli(verb, "--continue").ok()
+
+
 def test_what_merge_refuses(cli: Cli, work: str) -> None:
     """Arguments that mean nothing together."""
     for line in (

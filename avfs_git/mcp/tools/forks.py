@@ -136,7 +136,7 @@ def merge_continue(
 @tools.tool("Give up a merge", CHANGES, reach=Reach.VAULT)
 def merge_abort(workspace: Workspace) -> UndoResult:
     """Bring the files back from before the merge in progress; `undo` takes it up again."""
-    return workspace.abort_merge()
+    return workspace.abort_merge(operation="merge")
 
 
 @tools.tool("Compare forks", READS, reach=Reach.VAULT)

@@ -367,31 +367,36 @@ class WorkspaceMerging:
         return self._at.run(operations.conclude_merge, message)
 
     @noted("rebase")
-    def continue_rewrite(self, *, skip: bool = False) -> RewriteResult:
+    def continue_rewrite(self, *, skip: bool = False, operation: str | None = None) -> RewriteResult:
         """Continue the rebase or cherry-pick in progress, to its end or the next conflict.
 
         Args:
             skip: Skip the commit in conflict, resolved or not. Changes since the conflict are saved as a commit outside
                 of the branch, which the result names as `saved`.
+            operation: `rebase` or `cherry_pick`, to continue nothing else; None for either.
 
         Raises:
             NoMergeInProgress: If none is in progress.
-            MergeInProgress: If it is a merge, which `continue_merge` commits.
+            MergeInProgress: If it is a merge, which `continue_merge` commits, or not that operation.
             HeadElsewhere: As `merge`.
             ConflictsLeft: If a conflict is not resolved.
         """
-        return self._at.run(operations.continue_rewrite, skip)
+        return self._at.run(operations.continue_rewrite, skip, operation)
 
     @noted("merge_abort")
-    def abort_merge(self) -> UndoResult:
+    def abort_merge(self, *, operation: str | None = None) -> UndoResult:
         """Abort the merge, rebase or cherry-pick: restore the files from before.
 
         Changes since then are saved as a commit, and `undo` brings the merge back with them.
 
+        Args:
+            operation: `merge`, `rebase` or `cherry_pick`, to abort nothing else; None for any.
+
         Raises:
             NoMergeInProgress: If none is in progress.
+            MergeInProgress: If it is not that operation.
         """
-        return self._at.run(operations.abort_merge)
+        return self._at.run(operations.abort_merge, operation)
 
     def _find_upstreams(
         self, upstream: str | None, progress: Callable[[str, int, int], None] | None, *, is_needed: bool

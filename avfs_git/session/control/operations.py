@@ -497,9 +497,9 @@ def rebase(
 
 
 @operation(flushes=True)
-def continue_rewrite(opened: OpenWorkspace, skip: bool) -> RewriteResult:
+def continue_rewrite(opened: OpenWorkspace, skip: bool, kind: str | None = None) -> RewriteResult:
     """Go on with a rebase or cherry-pick, the conflicts of one commit being resolved, or the commit being left out."""
-    return _replace(opened, lambda locked: rewrite.continue_rewrite(locked, skip=skip))
+    return _replace(opened, lambda locked: rewrite.continue_rewrite(locked, kind, skip=skip))
 
 
 @operation(flushes=True)
@@ -536,9 +536,10 @@ def conclude_merge(opened: OpenWorkspace, message: str | None) -> MergeResult:
 
 
 @operation(flushes=True)
-def abort_merge(opened: OpenWorkspace) -> UndoResult:
+def abort_merge(opened: OpenWorkspace, kind: str | None = None) -> UndoResult:
     """Give a merge, rebase or cherry-pick up."""
-    return _replace(opened, mergestate.abort_merge, others=[opened.vault.read_head(opened.fork)])
+    others = [opened.vault.read_head(opened.fork)]
+    return _replace(opened, lambda locked: mergestate.abort_merge(locked, kind), others=others)
 
 
 # --- in and out -------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def _warn_of_unseen(locked: LockedWorkspace, compared: Compared, source: ObjectS
     fork, merging = shlex.quote(locked.fork), locked.opened.state.merging
     moved, update = f"another process has moved '{locked.fork}'", f"`avfs update {fork}`"
     if merging is not None:
-        verb = _verb_of(merging).replace("_", "-")
+        verb = merging.kind.replace("_", "-")
         update = f"`avfs --fork {fork} {verb} --abort` and then {update}"
     if head != came_from and is_ancestor(locked.vault.store, head, came_from):
         drop = f"`avfs --fork {fork} checkpoint restore HEAD` drops it here, too"
@@ -249,11 +249,7 @@ def check_not_merging(locked: LockedWorkspace) -> None:
 
 def merge_in_progress(fork: str, merging: Merging) -> MergeInProgress:
     """Make the error that says in the middle of what a fork is."""
-    return MergeInProgress(fork, merging.source, _verb_of(merging))
-
-
-def _verb_of(merging: Merging) -> str:
-    return merging.rewriting.kind if merging.rewriting is not None else "merge"
+    return MergeInProgress(fork, merging.source, merging.kind)
 
 
 @contextlib.contextmanager

@@ -160,10 +160,18 @@ def _stage(side: SideRecord | None) -> Stage | None:
     return Stage(os.fsencode(side[0]), side[1], oid_of(side[2])) if side is not None else None
 
 
-def _merging(locked: LockedWorkspace) -> Merging:
+def require_merging(locked: LockedWorkspace, kind: str | None = None) -> Merging:
+    """Give the merge in a workspace; `kind` is what the caller takes it for, as in `Merging.kind`.
+
+    Raises:
+        NoMergeInProgress: If there is no merge.
+        MergeInProgress: If it is of another kind.
+    """
     merging = locked.opened.state.merging
     if merging is None:
         raise NoMergeInProgress(locked.fork)
+    if kind not in (None, merging.kind):
+        raise merge_in_progress(locked.fork, merging)
     return merging
 
 
@@ -194,8 +202,7 @@ def read_progress(locked: LockedWorkspace) -> MergeProgress | None:
         return None
     preview = Preview(locked)
     left = list_unresolved(locked, preview, preview.captured.tree)
-    kind = merging.rewriting.kind if merging.rewriting is not None else "merge"
-    return MergeProgress(merging.source, merging.theirs, left, len(merging.conflicts) - len(left), kind)
+    return MergeProgress(merging.source, merging.theirs, left, len(merging.conflicts) - len(left), merging.kind)
 
 
 def _is_resolved(source: ObjectSource, tree: Oid | None, conflict: OpenConflict) -> bool:
@@ -232,7 +239,7 @@ def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None,
         PluginRefused, PluginFailed: If a plug-in does not want the change.
         PathUnsuitable: If the path is not in conflict, or not text on both sides where the lines of both are asked for.
     """
-    merging = _merging(locked)
+    merging = require_merging(locked)
     found = next((one for one in merging.conflicts if os.fsencode(one.path) == path), None)
     if found is None:
         raise PathUnsuitable(b"/" + path, "is not in conflict")
@@ -275,9 +282,9 @@ def _find_wanted(
         return None
     if side[1] == MODE_GITLINK:
         error = PathUnsuitable(b"/" + path, f"is a submodule, which only git moves to {quote(side[2])}")
-        name = shlex.quote(os.fsdecode(path))
+        name, verb = shlex.quote(os.fsdecode(path)), require_merging(locked).kind.replace("_", "-")
         error.hint = (
-            f"Run `avfs resolve {name}`, which leaves it as it is, and `avfs merge --continue`; then in the live tree "
+            f"Run `avfs resolve {name}`, which leaves it as it is, and `avfs {verb} --continue`; then in the live tree "
             f"`git update-index --add --cacheinfo 160000,{side[2]},{name}` and `git commit`."
         )
         raise error
@@ -382,7 +389,7 @@ def settle_conflicts(locked: LockedWorkspace) -> None:
     left = list_unresolved(locked, preview, preview.captured.tree)
     if left:
         raise ConflictsLeft([conflict.path for conflict in left])
-    for conflict in _merging(locked).conflicts:
+    for conflict in require_merging(locked).conflicts:
         _remove_aside(locked, conflict)
 
 
@@ -395,9 +402,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
         ConflictsLeft: If something is not resolved.
         RefConflict: If the branch holds changes that the workspace has not seen.
     """
-    merging = _merging(locked)
-    if merging.rewriting is not None:
-        raise merge_in_progress(locked.fork, merging)
+    merging = require_merging(locked, "merge")
     settle_conflicts(locked)
     head = locked.vault.read_head(locked.fork)
     # Where others had moved the branch, it stands at their commit, and ours is the other parent.
@@ -490,15 +495,16 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
     return made
 
 
-def abort_merge(locked: LockedWorkspace) -> UndoResult:
+def abort_merge(locked: LockedWorkspace, kind: str | None = None) -> UndoResult:
     """Give a merge, rebase or cherry-pick up: the files are what they were before it.
 
     What was done since is kept beside; undo brings it back, and the merge.
 
     Raises:
         NoMergeInProgress: If there is no merge.
+        MergeInProgress: If it is of another kind.
     """
-    merging = _merging(locked)
+    merging = require_merging(locked, kind)
     text = (
         f"give up merging {merging.source}"
         if merging.rewriting is None

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from avfs_git.errors import CommitConflicts, FileChanging, InvalidInput, NoMergeInProgress, RefConflict, quote
+from avfs_git.errors import CommitConflicts, FileChanging, InvalidInput, RefConflict, quote
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, edit_tree, find_entry
@@ -43,7 +43,14 @@ from avfs_git.workspace.checkpoint.changes import (
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_in_progress
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.merge import MERGED, Start, join_warnings, open_engine, save_target
-from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, settle_conflicts
+from avfs_git.workspace.merge.mergestate import (
+    CHERRY_PICK,
+    REBASE,
+    abort_merge,
+    begin_merge,
+    require_merging,
+    settle_conflicts,
+)
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import AdvanceRequest, OtherSide, advance
@@ -157,29 +164,27 @@ def check_rebase(
         _foresee(locked, onto, None, _Plan(REBASE, "", strategy, in_workspace=False), also_saved=True, was=was)
 
 
-def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteResult:
+def continue_rewrite(locked: LockedWorkspace, kind: str | None = None, *, skip: bool = False) -> RewriteResult:
     """Continue a rebase or cherry-pick with conflicts resolved: to its end, or to the next commit that does not fit.
 
     `skip` leaves out the commit that does not fit; what was resolved of it is kept beside.
 
     Raises:
         NoMergeInProgress: If there is no rebase or cherry-pick.
-        MergeInProgress: If what the workspace is in the middle of is a merge.
+        MergeInProgress: If what the workspace is in the middle of is a merge, or of another kind.
         HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         RefConflict: If the branch was moved since it stopped.
         ConflictsLeft: If something is not resolved.
     """
-    merging = locked.opened.state.merging
-    if merging is None:
-        raise NoMergeInProgress(locked.fork)
-    if merging.rewriting is None:
+    merging = require_merging(locked, kind)
+    rewriting = merging.rewriting
+    if rewriting is None:
         raise merge_in_progress(locked.fork, merging)
     check_head(locked.vault, locked.fork)
     head = locked.vault.read_head(locked.fork) or oid_of(merging.head)
     since = _list_committed_since(locked, merging, head)
     if not skip:
         settle_conflicts(locked)
-    rewriting = merging.rewriting
     # What would be put back after a crash, and what becomes a commit, has to be stored.
     saved, now, left_out = save_aside(locked, f"{'skipped' if skip else 'resolved'} {merging.source}")
     start = Start(head, now, saved if skip else None, warnings=left_out)

@@ -137,6 +137,11 @@ class Merging:
     rewriting: Rewriting | None = None
     """Of what it is a part, where single commits are put on."""
 
+    @property
+    def kind(self) -> str:
+        """Say what it is: `merge`, or the `rebase` or `cherry_pick` of which it is a part."""
+        return self.rewriting.kind if self.rewriting is not None else "merge"
+
 
 @record_class
 class Pending:

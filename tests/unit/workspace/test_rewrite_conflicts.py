@@ -72,6 +72,10 @@ def test_a_rebase_stops_at_each_commit_that_does_not_fit(vault: Vault, side: Wor
         side.continue_merge()
     assert "avfs rebase --continue" in str(raised.value.hint)
     with pytest.raises(MergeInProgress):
+        side.abort_merge(operation="merge")
+    with pytest.raises(MergeInProgress):
+        side.continue_rewrite(operation="cherry_pick")
+    with pytest.raises(MergeInProgress):
         side.checkpoint()
 
     side.write("text", lines(line1="both"))

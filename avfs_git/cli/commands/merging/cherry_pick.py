@@ -38,7 +38,7 @@ def command(
         raise BadUsage("name a checkpoint")
     with state.open_workspace() as workspace:
         if continues:
-            result = go_on(workspace, skips=skips, gives_up=gives_up)
+            result = go_on(workspace, "cherry_pick", skips=skips, gives_up=gives_up)
         else:
             result = workspace.cherry_pick(checkpoints, strategy=strategy, on_conflict=on_conflict)
     return tell(state, result)

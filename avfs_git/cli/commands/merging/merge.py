@@ -59,7 +59,7 @@ def command(
     state.name_fork(into)
     with state.open_workspace() as workspace:
         if gives_up:
-            return {"aborted": workspace.abort_merge()}
+            return {"aborted": workspace.abort_merge(operation="merge")}
         if goes_on:
             return workspace.continue_merge(message=message)
         how = mode or "normal"

@@ -34,9 +34,11 @@ def rewriting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def go_on(workspace: Workspace, *, skips: bool, gives_up: bool) -> RewriteResult | MergeAborted:
-    """Go on with what the workspace is in the middle of, or give it up."""
-    return {"aborted": workspace.abort_merge()} if gives_up else workspace.continue_rewrite(skip=skips)
+def go_on(workspace: Workspace, operation: str, *, skips: bool, gives_up: bool) -> RewriteResult | MergeAborted:
+    """Go on with the operation that the workspace is in the middle of, or give it up."""
+    if gives_up:
+        return {"aborted": workspace.abort_merge(operation=operation)}
+    return workspace.continue_rewrite(skip=skips, operation=operation)
 
 
 def tell(state: State, result: RewriteResult | MergeAborted) -> RewriteResult | MergeAborted:
@@ -84,7 +86,7 @@ def command(
     state.name_fork(name)
     with state.open_workspace() as workspace:
         if continues or onto is None:
-            result = go_on(workspace, skips=skips, gives_up=gives_up)
+            result = go_on(workspace, "rebase", skips=skips, gives_up=gives_up)
         else:
             result = workspace.rebase(onto, strategy=strategy, on_conflict=on_conflict)
     return tell(state, result)
