@@ -102,6 +102,20 @@ def test_attributes_come_back(here: Workspace, path: str, mode: int) -> None:
 
 
 @pytest.mark.needs("fuse")
+@pytest.mark.parametrize("mode", [0o200, 0o300])
+def test_attributes_of_what_may_not_be_read_are_changed(work: Workspace, tree: Path, mode: int) -> None:
+    """Programs list and remove them, as on any file system."""
+    work.tag("d", "one")
+    with work.mount(tree, backend="fuse"):
+        for place in (tree / "d", tree / "key"):
+            place.chmod(mode)
+            assert os.listxattr(place) == ["user.xdg.tags"]
+            os.removexattr(place, "user.xdg.tags")
+            assert os.listxattr(place) == []
+            place.chmod(0o755)
+
+
+@pytest.mark.needs("fuse")
 def test_a_directory_in_the_place_of_a_removed_one(work: Workspace, tree: Path) -> None:
     """It is made with its mode, and hides what was there."""
     with work.mount(tree, backend="fuse"):

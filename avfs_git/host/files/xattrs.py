@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -77,15 +76,13 @@ def remove_xattr(target: Target, name: bytes) -> None:
 def read_xattrs(target: Target, names: Iterable[bytes] | None = None) -> dict[bytes, bytes]:
     """Read attributes, all if they are not named; one that vanishes meanwhile is left out.
 
-    Those of an own file that is closed to its owner are read, too.
+    Those of an own file or directory that is closed to its owner are read, too.
     """
     names = list_xattrs(target) if names is None else names
     try:
         found = [(name, read_xattr(target, name)) for name in names]
     except PermissionError:
-        if not stat.S_ISREG(os.stat(target, follow_symlinks=isinstance(target, int)).st_mode):
-            raise
-        with lending_entry(target, 0o600):
+        with lending_entry(target, 0o400):
             found = [(name, read_xattr(target, name)) for name in names]
     return {name: value for name, value in found if value is not None}
 
