@@ -391,8 +391,12 @@ def test_a_working_tree_of_claude_code_is_a_fork(cli: Cli, mount_dir: Path, monk
     assert cli("hook", "claude", stdin=create).ok().text.splitlines()[-1] == str(place)  # it is there already
 
     (place / "made").write_text("1")
+    (place / "node_modules" / "built").write_text("1")
     removed = cli("hook", "claude", stdin=_event("claude", "worktree_remove", clone, worktree=str(place))).ok()
     assert "the branch bright-fox" in removed.stderr
+    assert (
+        "1 ignored file that no push holds: 'node_modules/built'; `avfs --vault shop@bright-fox undo`" in removed.stderr
+    )
     assert not (place / "made").exists()
     assert _git(clone, "show", "bright-fox:made") == "1"
     assert _git(clone, "branch", "--show-current") == "main"

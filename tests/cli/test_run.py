@@ -400,6 +400,93 @@ def test_end_of_a_fork_in_which_nothing_changed_makes_no_commit(clone: Path) -> 
         assert "end of a session" not in _git(opened.path, "log", "--all", "--format=%s")
 
 
+def _push_from_side(clone: Path) -> Path:
+    place = clone.parent / "side"
+    spawn("fork", str(clone), str(place)).ok()
+    (place / "code").write_text("x")
+    _git(place, "add", "-A")
+    _git(place, "commit", "-q", "-m", "code")
+    _git(place, "push", "-q", "origin", "side")
+    return place
+
+
+def test_end_names_the_ignored_files_that_go_with_a_pushed_fork(clone: Path) -> None:
+    """Those made or changed in it, also after the push; not those that the clone has. `undo` brings them back."""
+    for name in ("old/1", "old/2", "own"):
+        (clone / name).parent.mkdir(exist_ok=True)
+        (clone / name).write_text("1")
+    (clone / ".gitignore").write_text(".env\nout/\n*.log\n")
+    (clone / "same.log").write_text("1")
+    place = _push_from_side(clone)
+    (place / ".env").write_text("KEY=2\n")
+    (place / "out").mkdir()
+    for number in range(6):
+        (place / "out" / str(number)).write_text("1")
+    (place / "same.log").unlink()
+    (place / "same.log").write_text("1")
+
+    ended = spawn("end", "--json", str(place)).ok()
+
+    assert (ended.result["deleted"], ended.result["pushed"]) == (True, True)
+    (told,) = ended.document["warnings"]
+    assert told["code"] == "fork.ignored_deleted"
+    assert told["message"] == (
+        "deleted with fork 'side': 7 ignored files that no push holds: '.env', 'out/0', 'out/1', 'out/2', 'out/3' "
+        "and 2 more; `avfs --vault shop@side undo` restores the fork"
+    )
+    spawn(*shlex.split(told["message"].split("`")[1])[1:]).ok()
+    assert spawn("--vault", "shop@side", "cat", "/out/5", "/.env").ok().text == "1KEY=2\n"
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_what_the_clone_has_and_the_fork_ignores_is_not_gone(clone: Path, is_edited: bool) -> None:
+    """A file that was neither committed nor ignored there, and that the fork ignores."""
+    for name in ("data/1", "data/2", "secret"):
+        (clone / name).parent.mkdir(exist_ok=True)
+        (clone / name).write_text("1")
+    place = clone.parent / "side"
+    spawn("fork", str(clone), str(place)).ok()
+    (place / ".gitignore").write_text(".env\ndata\nsecret\n")
+    if is_edited:
+        (place / "data" / "2").write_text("2")
+        (place / "secret").write_text("2")
+    _git(place, "commit", "-q", "-a", "-m", "code")
+    _git(place, "push", "-q", "origin", "side")
+
+    ended = spawn("end", str(place)).ok()
+
+    assert "Deleted fork side" in ended.text
+    assert ("2 ignored files that no push holds: 'data/2', 'secret'; `" in ended.stderr) == is_edited
+    assert ("ignored" in ended.stderr) == is_edited
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_a_repository_inside_that_the_clone_has_too_keeps_no_fork(clone: Path, is_edited: bool) -> None:
+    """Also where nothing is uncommitted in the clone; what was edited in it and is not committed is named."""
+    (clone / ".gitignore").write_text(".env\nlib/\n")
+    _git(clone, "commit", "-q", "-a", "-m", "all")
+    (clone / "lib").mkdir()
+    (clone / "lib" / "one").write_text("1")
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "one"]):
+        _git(clone / "lib", *words)
+    place = _push_from_side(clone)
+    if is_edited:
+        (place / "lib" / "one").write_text("2")
+        _git(place / "lib", "status")
+    ended = spawn("end", str(place)).ok()
+    assert "Deleted fork side" in ended.text
+    assert ("1 ignored file that no push holds: 'lib/one'" in ended.stderr) == is_edited
+    assert ("ignored" in ended.stderr) == is_edited
+
+
+@pytest.mark.parametrize("saving", [["-m", "Release words"], ["v1"]])
+def test_end_keeps_a_checkpoint_that_was_asked_for_after_the_push(clone: Path, saving: list[str]) -> None:
+    """It changes no file, and has words or a label that the clone lacks."""
+    place = _push_from_side(clone)
+    spawn("checkpoint", "save", *saving, cwd=place).ok()
+    assert "Kept fork side: it holds work that was not pushed" in spawn("end", str(place)).ok().text
+
+
 def test_end_in_the_tree_of_another_fork_is_undone_there(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`undo` in that fork restores the deleted one, and takes back nothing else."""
     here, place = clone.parent / "here", clone.parent / "side"
@@ -409,7 +496,8 @@ def test_end_in_the_tree_of_another_fork_is_undone_there(clone: Path, monkeypatc
     with monkeypatch.context() as inside:
         inside.chdir(here)
         spawn("checkpoint", "save").ok()
-        assert spawn("end", "--json", str(place)).ok().result["deleted"]
+        ended = spawn("end", "--json", str(place)).ok()
+        assert ended.result["deleted"], ended.document
         spawn("undo").ok()
     assert {"here", "side"} <= set(_forks(clone))
     assert (here / "own").exists()

@@ -624,7 +624,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         store = self.vault._core.store
         read = store.read_commit(bytes.fromhex(commit))  # type: ignore[arg-type]
         changes = diff_sidecars(store, None, self.vault._core.sidecar_tree(read))
-        return {bytes(path) for change in changes if change.new_oid for path in list_added_files(store, change)}
+        return {one.path for change in changes if change.new_oid for one in list_added_files(store, change)}
 
     def tree_of(self, commit: str) -> str:
         return self.vault._core.store.read_commit(bytes.fromhex(commit)).tree.hex()  # type: ignore[arg-type]

@@ -325,6 +325,7 @@ def _remove_tree(state: State, event: Event) -> None:
             state.output.note(f"avfs: the commits of {fork} are the branch {fork} of '{vault.origin()}'")
     finally:
         ended = session.remove(lazy=True)
+    state.output.warn(ended.warnings)
     if not ended.deleted:
         mount = f"avfs --vault {shlex.quote(vault.name)} mount {shlex.quote(fork)} DIR"
         state.output.note(f"avfs: fork {fork} is kept: `{mount}` mounts it again")

@@ -7,9 +7,10 @@ a crash leaves of one (`avfs_git.session.life.record`).
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Self
 
-from avfs_git.errors import ForkNotFound, HookRefused, PluginFailed, PluginRefused
+from avfs_git.errors import ForkNotFound, HookRefused, PluginFailed, PluginRefused, name_some
 from avfs_git.model import CheckpointResult, RemoveResult, SessionInfo, SessionState, UnmountResult, Warning
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.handle import ForkHandle
@@ -110,8 +111,9 @@ class Mount:
         """End a fork of `Home.fork_directory`: save a last checkpoint, unmount, and delete it if it was pushed.
 
         A fork stays in the vault if it has commits that the clone lacks, a repository inside it is new or has new
-        commits, or git in it has put work on another branch, or into the stash or the index. `Vault.undo` restores a
-        deleted fork.
+        commits, or git in it has put work on another branch, or into the stash or the index. No push holds ignored
+        files: the warning `fork.ignored_deleted` names the new and changed ones of a deleted fork.
+        `Vault.undo` restores a deleted fork.
 
         Args:
             discard: Delete the fork in any case.
@@ -132,11 +134,12 @@ class Mount:
         deleted = False
         told = (*(ended.checkpoint.warnings if ended.checkpoint is not None else ()), *ended.warnings)
         left = clones.list_left_in_git(core, self.fork)
+        lost: tuple[bytes, ...] = ()
         if (discard or (not left and (pushed or clones.is_untouched(core, self.fork)))) and not in_use:
             self.wait()
 
             def may_go(locked: LockedWorkspace) -> bool:
-                nonlocal pushed, left, told
+                nonlocal pushed, left, told, lost
                 if not self.is_of_fork():
                     raise ForkNotFound(self.fork, vault=core.name)
                 if discard:
@@ -146,9 +149,15 @@ class Mount:
                 told = tuple(dict.fromkeys((*told, *saved.warnings)))
                 pushed = clones.is_pushed(core, self.fork)
                 left = clones.list_left_in_git(core, self.fork)
+                lost = clones.list_only_beside(core, self.fork)
                 return not left and (pushed or clones.is_untouched(core, self.fork))
 
             deleted = self._dispatch.delete_fork(self.fork, may_go, by=by if by != self.fork else None) is not None
+        if deleted and lost:
+            count = f"{len(lost)} ignored file{'s' if len(lost) > 1 else ''}"
+            restore = f"`avfs --vault {shlex.quote(f'{core.name}@{self.fork}')} undo` restores the fork"
+            text = f"deleted with fork '{self.fork}': {count} that no push holds: {name_some(lost)}; {restore}"
+            told = (*told, Warning("fork.ignored_deleted", text))
         inside = () if deleted or in_use else clones.list_moved_inside(core, self.fork)
         return RemoveResult(
             core.name,

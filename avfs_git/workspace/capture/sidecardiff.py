@@ -52,11 +52,11 @@ def diff_sidecars(source: ObjectSource, old: Oid | None, new: Oid | None) -> lis
     return [found[path] for path in sorted(found)]
 
 
-def list_added_files(source: ObjectSource, change: ChangedFile) -> list[TreePath]:
-    """List the files below a directory that a change added, which is one change; the path of any other change."""
+def list_added_files(source: ObjectSource, change: ChangedFile) -> list[ChangedFile]:
+    """List the files below a directory that a change added, which is one change; any other change alone."""
     if change.new_mode != MODE_TREE or change.new_oid is None or change.new_oid == change.old_oid:
-        return [TreePath(change.path)]
-    found: list[TreePath] = []
+        return [change]
+    found: list[ChangedFile] = []
     top = oid_of(change.new_oid)
     stack, bound = [(TreePath(change.path), top)], Bound(source, (None, top))
     while stack:
@@ -67,7 +67,8 @@ def list_added_files(source: ObjectSource, change: ChangedFile) -> list[TreePath
             if _is_dir(child):
                 stack.append((join(path, name), child.oid))
             else:
-                found.append(join(path, name))
+                there = join(path, name)
+                found.append(ChangedFile(there, ChangeKind.ADDED, new_oid=child.oid.hex(), new_mode=child.mode))
     return found
 
 

@@ -90,7 +90,7 @@ def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captur
     if not captured.sidecar_touched:
         return False
     changed = diff_sidecars(sink, cache.sidecar, captured.sidecar)
-    return any(_decides(path) for change in changed for path in (change.path, *list_added_files(sink, change)))
+    return any(_decides(one.path) for change in changed for one in (change, *list_added_files(sink, change)))
 
 
 def _decides(path: bytes) -> bool:

@@ -31,14 +31,14 @@ from avfs_git.gitstore.config.gitconfig import edit_config, read_config
 from avfs_git.gitstore.config.userconfig import read_authors
 from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes, read_file_modes
 from avfs_git.gitstore.foreign.takeover import import_as_remote
-from avfs_git.gitstore.formats.commits import Commit
+from avfs_git.gitstore.formats.trees import find_entry
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.model import Identity, Warning
+from avfs_git.model import ChangedFile, Identity, Warning
 from avfs_git.paths import Oid, TreePath, check_fork_name, maybe_hex, maybe_oid, show_path
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
@@ -337,16 +337,14 @@ def is_untouched(vault: OpenVault, fork: str) -> bool:
     head = vault.read_head(fork)
     if state is None or state.forked_at is None or head is None or vault.list_labels(fork):
         return False
-    here, base = vault.store.read_commit(head), _read_first_base(vault, fork)
+    here, first = vault.store.read_commit(head), _find_first_trees(vault, fork)
     # also where the head stands: what was not committed there can have been taken out
-    if base is None or here.tree != base.tree:
+    if first is None or here.tree != first[0]:
         return False
     return head.hex() == state.forked_at or (
         [parent.hex() for parent in here.parents] == [state.forked_at]
         and is_unasked(here.message)
-        and all(
-            _OF_LOOKING.search(one.path) for one in diff_sidecars(vault.store, *map(vault.sidecar_tree, (base, here)))
-        )
+        and all(_OF_LOOKING.search(one.path) for one in diff_sidecars(vault.store, first[1], vault.sidecar_tree(here)))
     )
 
 
@@ -357,19 +355,24 @@ def list_left_in_git(vault: OpenVault, fork: str) -> tuple[str, ...]:
     return (*found, *(f":{show_path(path)}" for path in list_staged(vault, fork)))
 
 
-def _read_first_base(vault: OpenVault, fork: str) -> Commit | None:
-    """Read the commit on which a fork was made: a fold moves that of its state. None if it is not known any more."""
+def _find_first_trees(vault: OpenVault, fork: str) -> tuple[Oid, Oid | None] | None:
+    """Find the tree on which a fork was made, and that of what was beside it; None if they are not known any more.
+
+    A fold moves the base of the fork's state.
+    """
     made = find_making(vault, fork, allow_newer=True)
-    base = maybe_oid(made.more.get("base")) if made is not None else None
-    return vault.store.read_commit(base) if base is not None and vault.store.exists(base) else None
+    base, sidecar = (maybe_oid(made.more.get(key)) if made is not None else None for key in ("base", "sidecar"))
+    if base is None or not all(vault.store.exists(oid) for oid in (base, sidecar) if oid is not None):
+        return None
+    return vault.store.read_commit(base).tree, vault.store.read_commit(sidecar).tree if sidecar is not None else None
 
 
 def is_pushed(vault: OpenVault, fork: str) -> bool:
     """Tell whether the clone a vault belongs to has a fork's commits: one of its refs holds the fork's head.
 
-    A checkpoint that adds nothing to the tree of the commit before it does not count: what it has is in its sidecar,
-    which is never pushed. But it is the only work of a fork that has no other commit, and where a repository in the
-    fork is new or has moved on, it is not known where its commits are.
+    A checkpoint that was not asked for and adds nothing to the tree of the commit before it does not count: what it has
+    is in its sidecar, which is never pushed (`list_only_beside`). But it is the only work of a fork that has no other
+    commit, and where a repository in the fork is new or has moved on, it is not known where its commits are.
     """
     source = vault.layout.read_origin()
     git_dir = find_git_dir(source) if source is not None else None
@@ -377,11 +380,13 @@ def is_pushed(vault: OpenVault, fork: str) -> bool:
     if git_dir is None or head is None:
         return False
     pushed = set(RefStore(common_dir(git_dir), recover=False).list("refs/").values())
-    state, last = peek_state(vault, fork), head
+    state, last, labelled = peek_state(vault, fork), head, set(vault.list_labels(fork).values())
     while head not in pushed:
         commit = vault.store.read_commit(head)
         if (
             commit.sidecar is None
+            or head in labelled
+            or not is_unasked(commit.message)
             or len(commit.parents) != 1
             or vault.store.read_commit(commit.parents[0]).tree != commit.tree
         ):
@@ -397,12 +402,36 @@ def list_moved_inside(vault: OpenVault, fork: str) -> tuple[TreePath, ...]:
 
     Called with the fork's last state saved. All of them count as new where that first state is not known any more.
     """
+    changes = _diff_beside(vault, fork)
+    found = (_OF_HISTORY.match(one.path) for change in changes for one in list_added_files(vault.store, change))
+    return tuple(TreePath(path) for path in sorted({match[1] for match in found if match is not None}))
+
+
+def list_only_beside(vault: OpenVault, fork: str) -> tuple[TreePath, ...]:
+    """List the files that git ignores or does not know, and that a fork has in another state than its directory had.
+
+    Those are in no push. Called with the fork's last state saved. What git itself writes is left out.
+    """
+    first, found = _find_first_trees(vault, fork), list[TreePath]()
+    for change in _diff_beside(vault, fork):
+        if change.new_oid is None or change.new_oid == change.old_oid:
+            continue
+        # what was neither ignored nor committed in the directory is in the first tree
+        tree = first[0] if first is not None and find_entry(vault.store, first[0], TreePath(change.path)) else None
+        for one in list_added_files(vault.store, change):
+            path = TreePath(one.path)
+            was = find_entry(vault.store, tree, path) if tree is not None else None
+            if (was is None or was[1].hex() != one.new_oid) and b".git" not in path.split(b"/")[:-1]:
+                found.append(path)
+    return tuple(found)
+
+
+def _diff_beside(vault: OpenVault, fork: str) -> list[ChangedFile]:
+    """Compare what a saved fork has beside its tree with what it had there when it was made."""
     head = vault.read_head(fork)
     if head is None:
-        return ()
+        return []
     sidecar = find_kept_sidecar(vault, fork, head)
-    was = vault.sidecar_tree(_read_first_base(vault, fork))
     now = vault.store.read_commit(sidecar).tree if sidecar is not None else None
-    changes = diff_sidecars(vault.store, was, now)
-    found = (_OF_HISTORY.match(path) for change in changes for path in list_added_files(vault.store, change))
-    return tuple(TreePath(path) for path in sorted({match[1] for match in found if match is not None}))
+    first = _find_first_trees(vault, fork)
+    return diff_sidecars(vault.store, first[1] if first is not None else None, now)

@@ -26,7 +26,8 @@ def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveR
     """End the fork of a directory that `avfs fork SOURCE DIR` made
 
     avfs saves a last checkpoint, unmounts DIR, and deletes the fork if the clone has all its commits or nothing has
-    changed. Otherwise the fork stays in its vault. `avfs undo` restores a deleted fork.
+    changed. Otherwise the fork stays in its vault. No push holds ignored files: a warning names the new and
+    changed ones of a deleted fork, which `avfs undo` restores.
     """
     session = state.avfs.session_at(directory) if directory.is_dir() else None
     if session is None or session.path != directory.resolve():
