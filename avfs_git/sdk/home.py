@@ -508,9 +508,9 @@ class Home(Closing):
         if shown is not None:
             top = shown.path
         if place == top or top in place.parents:
-            raise MountPointUnusable(
-                os.fspath(place), "it is in the directory that is forked", hint="Name one beside it."
-            )
+            outside = f"Work in the directory of a project; that of the vaults, '{self.home}', must lie outside of it."
+            hint = "Name one beside it." if directory is not None else outside
+            raise MountPointUnusable(os.fspath(place), "it is in the directory that is forked", hint=hint)
         try:
             name = check_fork_name(branch if branch is not None else place.name if directory is not None else "")
         except InvalidName as error:

@@ -144,6 +144,19 @@ def test_a_fork_in_which_nothing_changed_is_deleted(clone: Path) -> None:
     assert _forks(clone) == {"kept", "gone"}
 
 
+def test_where_a_run_cannot_be_mounted_the_hint_is_about_that(clone: Path) -> None:
+    """What is in the way in the home is no matter of where the project is."""
+    taken = clone.parent / "home" / "mounts" / "shop" / "task"
+    taken.mkdir(parents=True)
+    (taken / "file").write_text("x")
+    error = spawn("run", "--json", "--name", "task", "--", "true").document["error"]
+    assert (error["code"], "it is not empty" in error["message"]) == ("mount.point_unusable", True)
+    assert "project" not in error["hint"]
+
+    error = spawn("run", "--json", "--", "true", env={"AVFS_HOME": str(clone / "home")}).document["error"]
+    assert error["hint"].startswith("Work in the directory of a project; that of the vaults")
+
+
 def test_what_takes_out_uncommitted_work_is_a_change(clone: Path) -> None:
     """The clone has something that is not committed; a program makes it what the commit has, and its fork is kept."""
     found = spawn("run", "--json", "--name", "clean", "--", "git", "checkout", "-q", "--", ".").ok().result

@@ -21,7 +21,6 @@ from avfs_git.errors import (
     ForkNotFound,
     MountBusy,
     MountError,
-    MountPointUnusable,
     WorkspaceBusy,
     WorkspaceMounted,
 )
@@ -220,11 +219,6 @@ def begin_in_directory(home: Home, source: Path, *, name: str | None, program: s
             session = home.fork_directory(
                 source, None, branch=make_name(program) if name is None else name, made_for=made_for
             )
-        except MountPointUnusable as error:
-            error.hint = (
-                f"Run it in the directory of a project; that of the vaults, '{home.home}', must lie outside of it."
-            )
-            raise
         except ForkExists:
             if name is not None or not last:
                 raise
