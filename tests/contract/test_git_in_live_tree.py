@@ -1461,6 +1461,30 @@ def test_what_git_has_put_in_place_of_a_commit_stays_where_a_merge_is_given_up(
 
 
 @pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
+@pytest.mark.parametrize("how", ["--amend", "--allow-empty"])
+def test_a_merge_that_was_given_up_comes_back_first(mounted: tuple[Workspace, Path], verb: str, how: str) -> None:
+    """A commit by git in it that changes no file is older, and stays."""
+    work, tree = mounted
+    side = work.vault.fork("side", source="main")
+    for each, text in ((side, b"side\n"), (work, b"main\n")):
+        each.write("file", text)
+        each.checkpoint("changed")
+    if verb == "merge":
+        work.merge("side", on_conflict="workspace")
+    else:
+        work.cherry_pick(["side"], on_conflict="workspace")
+    git_in(tree, "commit", "-q", how, "-m", "words")
+    head = git(work.vault.path, "rev-parse", "main")
+
+    work.abort_merge()
+    assert work.undo().operation.kind == "merge_abort"
+
+    assert git(work.vault.path, "rev-parse", "main") == head
+    assert b"<<<<<<<" in (tree / "file").read_bytes()
+    assert work.status().merging is not None
+
+
+@pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
 def test_what_git_took_out_of_history_stays_in_the_files_where_a_merge_is_given_up(
     mounted: tuple[Workspace, Path], verb: str
 ) -> None:

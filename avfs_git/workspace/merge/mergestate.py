@@ -43,10 +43,10 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
 from avfs_git.paths import Oid, TreePath, climb, oid_of, split
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
-from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, tell_sidecar
+from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, record_moves, tell_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import merge_in_progress, save_checkpoint
 from avfs_git.workspace.checkpoint.mark import mark_captured
-from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace, read_rules
+from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace
 from avfs_git.workspace.files.asked import ask_before
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.preview import Preview
@@ -467,8 +467,8 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
 
     Return None if it has committed nothing.
 
-    That stays on the branch: without it in the files, the next checkpoint would take it back. An ignored file that git
-    only took out of history stays in the files, too.
+    That stays on the branch: without it in the files, the next checkpoint would take it back. A file that git only took
+    out of history stays in the files, too.
     """
     vault, head = locked.vault, locked.vault.read_head(locked.fork)
     made = find_made_since(vault, locked.fork, began)  # others may have pushed on top
@@ -476,13 +476,12 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
         return None
     if not is_ancestor(vault.store, made, head):
         return None
-    rules = read_rules(locked)
     state, was, now = (vault.store.read_commit(oid) for oid in (before, began, made))
     edits = {
         path: after
         for path, (there, after) in find_differences(vault.store, was.tree, now.tree).items()
         if find_entry(vault.store, state.tree, path) == there
-        and not (after is None and rules.is_ignored(path, is_dir=False) and is_there(locked, path))
+        and not (after is None and is_there(locked, path))
     }
     beside = vault.store.read_commit(sidecar).tree if sidecar is not None else vault.sidecar_tree(state)
     with PackWriter(vault.store) as pack:
@@ -510,6 +509,7 @@ def abort_merge(locked: LockedWorkspace, kind: str | None = None) -> UndoResult:
         if merging.rewriting is None
         else f"give up: {merging.rewriting.description}"
     )
+    record_moves(locked)  # else they would come after it in the log
     state, sidecar, more = _find_state_before(locked, merging, SIDECAR)
     more[MERGING] = spell(merging)
     record = OpRecord(0, locked.fork, "merge_abort", text, locked.vault.clock_ns(), after=state.hex(), more=more)
