@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -196,3 +198,33 @@ def test_a_fold(work: Workspace) -> None:
     assert work.status().clean
     upper = work.vault.path / "avfs" / "workspaces" / "work" / "upper"
     assert not [path for path in upper.rglob("*") if path.is_file()]
+
+
+def test_two_that_read_a_closed_file_at_once_leave_its_mode(vault: Vault, work: Workspace, tree: Path) -> None:
+    """A program that lists attributes, and a checkpoint: each lets itself in for a moment."""
+    for number in range(20):
+        work.write(f"s/{number}", b"x")
+        work.tag(f"s/{number}", "secret")
+        work.chmod(f"s/{number}", 0)
+    with work.mount(tree, backend="fuse"):
+        is_over = threading.Event()
+
+        def look() -> None:
+            while not is_over.is_set():
+                for number in range(20):
+                    os.listxattr(tree / "s" / str(number))
+
+        with ThreadPoolExecutor(2) as threads:
+            looking = [threads.submit(look) for _ in range(2)]
+            try:
+                for _ in range(15):
+                    for number in range(20):
+                        work.chmod(f"s/{number}", 0o640)
+                        work.write(f"s/{number}", b"x", append=True)
+                        work.chmod(f"s/{number}", 0)
+                    work.checkpoint()
+            finally:
+                is_over.set()
+            for each in looking:
+                each.result()
+    assert {mode_of(work, f"s/{number}") for number in range(20)} == {0}

@@ -109,6 +109,8 @@ class DescriptorPool:
             self._queue.clear()
 
 
+MODES = threading.RLock()
+"""Held while a mode is lent, and while a program's is set: else what is put back is not what was set last."""
 POOL = DescriptorPool()
 """The pool of this process: the limit on open files is the process's, too."""
 
@@ -160,19 +162,22 @@ def reopen(place: int, flags: int) -> int:
 def lending(place: int, bits: int) -> Iterator[None]:
     """Give this user rights on an own file or directory for a moment, if its mode keeps its owner out.
 
-    Root needs none. The mode is put back; a kill in between leaves the rights to the owner.
+    Root needs none. The mode is put back, unless a program has set another one; a kill in between leaves the rights to
+    the owner.
     """
-    status = os.fstat(place)
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & bits == bits or status.st_uid != os.geteuid():
-        yield
-        return
-    path = b"/proc/self/fd/%d" % place
-    os.chmod(path, mode | bits)
-    try:
-        yield
-    finally:
-        os.chmod(path, mode)
+    with MODES:
+        status = os.fstat(place)
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & bits == bits or status.st_uid != os.geteuid():
+            yield
+            return
+        path = b"/proc/self/fd/%d" % place
+        os.chmod(path, mode | bits)
+        try:
+            yield
+        finally:
+            if stat.S_IMODE(os.fstat(place).st_mode) == mode | bits:
+                os.chmod(path, mode)
 
 
 def change_in(directory: int, change: Callable[[], None]) -> None:

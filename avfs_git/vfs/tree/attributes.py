@@ -14,7 +14,7 @@ import os
 import stat
 
 from avfs_git.errors import ObjectCorrupt, ObjectMissing
-from avfs_git.host.files.beneath import Descriptor, chmod_at
+from avfs_git.host.files.beneath import MODES, Descriptor, chmod_at
 from avfs_git.host.files.xattrs import entry_of, remove_xattr, write_xattr
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.lower import LowerEntry
@@ -195,7 +195,8 @@ class Attributes:
                 if uid >= 0 or gid >= 0:
                     os.fchown(fd, uid, gid)
                 if mode is not None:
-                    os.fchmod(fd, mode)
+                    with MODES:
+                        os.fchmod(fd, mode)
                 if atime_ns is not None or mtime_ns is not None:
                     if atime_ns is None or mtime_ns is None:
                         now = os.stat(fd)
@@ -211,7 +212,7 @@ class Attributes:
 
     def chmod(self, node: Node, mode: int) -> None:
         """Set the permission bits."""
-        with self._lock:
+        with self._lock, MODES:
             if node.kind == stat.S_IFLNK:
                 raise fail(errno.ENOTSUP, node.name)
             self._bring_up(node)

@@ -480,8 +480,7 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
     edits = {
         path: after
         for path, (there, after) in find_differences(vault.store, was.tree, now.tree).items()
-        if find_entry(vault.store, state.tree, path) == there
-        and not (after is None and is_there(locked, path))
+        if find_entry(vault.store, state.tree, path) == there and not (after is None and is_there(locked, path))
     }
     beside = vault.store.read_commit(sidecar).tree if sidecar is not None else vault.sidecar_tree(state)
     with PackWriter(vault.store) as pack:
