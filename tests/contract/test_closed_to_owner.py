@@ -228,3 +228,27 @@ def test_two_that_read_a_closed_file_at_once_leave_its_mode(vault: Vault, work: 
             for each in looking:
                 each.result()
     assert {mode_of(work, f"s/{number}") for number in range(20)} == {0}
+
+
+def test_copies_of_what_is_read_only_have_its_attributes(vault: Vault, work: Workspace, tmp_path: Path) -> None:
+    """In the workspace and into it; an attribute of a read-only file can be set, as the file can be written."""
+    work.chmod("key", 0o444)
+    work.tag("fixed", "tagged")
+    work.set_meta("key", "owner", "ada")
+    work.copy("key", "copied")
+    work.copy("fixed", "again", recursive=True)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_bytes(b"x")
+    for place in (source / "file", source):
+        os.setxattr(place, "user.xdg.tags", b"marked")
+    (source / "file").chmod(0o444)
+    source.chmod(0o555)
+    work.import_path(source, "in")
+    source.chmod(0o755)
+
+    assert work.read_meta("copied").tags == ("secret",)
+    assert work.read_meta("again").tags == ("tagged",)
+    assert (work.read_meta("in").tags, work.read_meta("in/file").tags) == (("marked",), ("marked",))
+    assert [mode_of(work, path) for path in ("copied", "again", "in", "in/file")] == [0o444, 0o555, 0o555, 0o444]
+    assert vault.doctor().problems == ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from avfs_git.host.files.beneath import lending, open_at
@@ -85,6 +85,15 @@ def read_xattrs(target: Target, names: Iterable[bytes] | None = None) -> dict[by
         with lending_entry(target, 0o400):
             found = [(name, read_xattr(target, name)) for name in names]
     return {name: value for name, value in found if value is not None}
+
+
+def as_owner(target: Target, change: Callable[[], None]) -> None:
+    """Change attributes of an own file or directory with any mode, see `lending`."""
+    try:
+        change()
+    except PermissionError:
+        with lending_entry(target, 0o200):
+            change()
 
 
 @contextmanager

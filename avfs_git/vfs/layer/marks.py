@@ -27,14 +27,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
 from avfs_git.errors import LayerNotUnderstood
 from avfs_git.host.files.xattrs import (
     Target,
-    lending_entry,
+    as_owner,
     list_xattrs,
     read_xattr,
     read_xattrs,
@@ -121,12 +121,12 @@ class Marks:
 
     def mark_opaque(self, target: Target) -> None:
         """Make a directory, with any mode, hide what the lower layer has in its place, or where its redirect leads."""
-        _as_owner(target, lambda: write_xattr(target, self.opaque, b"y"))
+        as_owner(target, lambda: write_xattr(target, self.opaque, b"y"))
 
     def unmark_opaque(self, target: Target) -> None:
         """Let a directory, with any mode, show what the lower layer has in its place."""
         self.unmark_redirect(target)  # first: it counts again where nothing hides it
-        _as_owner(target, lambda: remove_xattr(target, self.opaque))
+        as_owner(target, lambda: remove_xattr(target, self.opaque))
 
     def unmark_redirect(self, target: Target) -> bool:
         """Let a directory show what the lower layer has in its place, not elsewhere; tell whether it showed that."""
@@ -190,14 +190,6 @@ class Marks:
         if name.startswith(_TRUSTED_PREFIX):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)
         return self._escaped + name[len(self._prefix) :] if name.startswith(self._prefix) else name
-
-
-def _as_owner(target: Target, change: Callable[[], None]) -> None:
-    try:
-        change()
-    except PermissionError:
-        with lending_entry(target, 0o200):
-            change()
 
 
 def _is_redirect(value: bytes) -> bool:

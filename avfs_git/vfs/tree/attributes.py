@@ -15,7 +15,7 @@ import stat
 
 from avfs_git.errors import ObjectCorrupt, ObjectMissing
 from avfs_git.host.files.beneath import MODES, Descriptor, chmod_at
-from avfs_git.host.files.xattrs import entry_of, remove_xattr, write_xattr
+from avfs_git.host.files.xattrs import as_owner, entry_of, remove_xattr, write_xattr
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.tree.changes import Changes
@@ -256,7 +256,7 @@ class Attributes:
             self._changes.of_node(node)
 
     def set_xattr(self, node: Node, name: bytes, value: bytes, *, flags: int = 0) -> None:
-        """Set an extended attribute.
+        """Set an extended attribute, with any mode: of programs, the kernel asks before.
 
         Raises:
             PermissionError: For a `user.` attribute of anything but a file or directory, and for marks of overlayfs.
@@ -277,7 +277,7 @@ class Attributes:
             self._bring_up(node)
             keep, target = self._target(node)
             self._pins.begin()
-            write_xattr(target, stored, value, flags=flags)
+            as_owner(target, lambda: write_xattr(target, stored, value, flags=flags))
             del keep
             node.has_xattrs = True
             self._changes.of_node(node)
@@ -292,7 +292,7 @@ class Attributes:
             self._bring_up(node)
             keep, target = self._target(node)
             self._pins.begin()
-            remove_xattr(target, stored)
+            as_owner(target, lambda: remove_xattr(target, stored))
             del keep
             self._changes.of_node(node)
 

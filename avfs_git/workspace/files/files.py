@@ -506,11 +506,15 @@ def _copy_entry(merged: MergedTree, source: TreePath, node: Node, target: TreePa
     pending = [(source, node, target)]
     bound = merged.nodes.bound_below(node)
     bound.ask()
+    closed: list[tuple[Node, int]] = []
     while pending:
         path, here, there = pending.pop()
         attr = merged.attributes.getattr(here)
         if here.is_dir:
-            made = merged.make_dir(there, mode=stat.S_IMODE(attr.mode))
+            mode = stat.S_IMODE(attr.mode)
+            made = merged.make_dir(there, mode=mode | 0o700)
+            if mode & 0o700 != 0o700:
+                closed.append((made, mode))
             names = merged.nodes.readdir(here)
             bound.meet(len(names))
             pending += [(join(path, name), merged.nodes.lookup(here, name), join(there, name)) for name, _ in names]
@@ -524,3 +528,5 @@ def _copy_entry(merged: MergedTree, source: TreePath, node: Node, target: TreePa
         for key, value in merged.attributes.read_xattrs(here).items():
             if key.startswith(b"user."):
                 merged.attributes.set_xattr(made, key, value)
+    for made, mode in reversed(closed):  # last: files come into them
+        merged.attributes.chmod(made, mode)

@@ -467,9 +467,6 @@ class Application:
         mode = stat.S_IMODE(attributes.getattr(node).mode)
         wanted = dict(entry.xattrs)
         there = {key: value for key, value in attributes.read_xattrs(node).items() if key.startswith(b"user.")}
-        if there != wanted and mode & 0o600 != 0o600:  # without write permission, the kernel sets none
-            mode |= 0o600
-            attributes.chmod(node, mode)
         for key in there.keys() - wanted.keys():
             attributes.remove_xattr(node, key)
         for key, value in wanted.items():
