@@ -322,6 +322,9 @@ def test_what_cannot_be_read_is_named(home: Avfs, source: Path) -> None:
             home.create_vault("v", source=source)
         place.chmod(0o700)
         assert "chmod u+rw" in str(refused.value.hint)
+    (source / ".git" / "index").chmod(0)
+    with pytest.raises(HostError, match="index'"):
+        home.create_vault("v", source=source)
     assert home.list_vaults() == []
 
 

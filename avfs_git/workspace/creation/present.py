@@ -168,7 +168,7 @@ def read_known(
         The rest, or None if nothing is known, as without an index, or with an unknown kind of index.
 
     Raises:
-        OSError: If the working tree cannot be read.
+        OSError: If the working tree or its index cannot be read.
         ObjectMissing: If a tree is missing that a sparse index names: what that leaves out would count as deleted.
     """
     try:
@@ -179,7 +179,7 @@ def read_known(
             written_ns = status.st_mtime_ns
             index = read_full_index(file.read(), git_dir, store.read_tree)
         cached = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else CachedTree()
-    except (OSError, NotAVault, BadIndex):
+    except (FileNotFoundError, NotAVault, BadIndex):
         return None
     top = _arrange(index)
     if top is None:
