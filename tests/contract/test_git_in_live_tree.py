@@ -1460,6 +1460,27 @@ def test_what_git_has_put_in_place_of_a_commit_stays_where_a_merge_is_given_up(
         assert not work.status().changed_files
 
 
+@pytest.mark.parametrize("how", ["--amend", "--allow-empty"])
+def test_a_commit_of_gits_that_was_undone_hides_no_later_one(mounted: tuple[Workspace, Path], how: str) -> None:
+    """Git's own log has no undo of avfs's: of two commits on one, the branch has the second."""
+    work, tree = mounted
+    side = work.vault.fork("side", source="main")
+    for each, text in ((side, b"side\n"), (work, b"main\n")):
+        each.write("file", text)
+        each.checkpoint("changed")
+    git_in(tree, "commit", "-q", how, "-m", "words")
+    work.undo()
+    work.merge("side", on_conflict="workspace")
+    (tree / "own").write_bytes(b"own\n")
+    git_in(tree, "add", "own")
+    git_in(tree, "commit", "-q", "-m", "own")
+
+    work.abort_merge()
+
+    assert (tree / "own").read_bytes() == b"own\n"
+    assert not work.status().changed_files
+
+
 @pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
 @pytest.mark.parametrize("how", ["--amend", "--allow-empty"])
 def test_a_merge_that_was_given_up_comes_back_first(mounted: tuple[Workspace, Path], verb: str, how: str) -> None:

@@ -34,7 +34,6 @@ from avfs_git.gitstore.formats.trees import (
     edit_tree,
     find_entry,
 )
-from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.merge.engine import Labels, Stage, TreeConflict
 from avfs_git.gitstore.merge.files import FileMerger
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -471,10 +470,8 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
     out of history stays in the files, too.
     """
     vault, head = locked.vault, locked.vault.read_head(locked.fork)
-    made = find_made_since(vault, locked.fork, began)  # others may have pushed on top
-    if head is None or made is None:
-        return None
-    if not is_ancestor(vault.store, made, head):
+    made = find_made_since(vault, locked.fork, began, head) if head is not None else None
+    if made is None:
         return None
     state, was, now = (vault.store.read_commit(oid) for oid in (before, began, made))
     edits = {

@@ -376,18 +376,18 @@ def list_passed(vault: OpenVault, fork: str, since: Oid | None) -> list[Oid]:
     return [oid for oid in dict.fromkeys(found) if store.exists(oid)]
 
 
-def find_made_since(vault: OpenVault, fork: str, since: Oid) -> Oid | None:
-    """Find the last of the commits that git in the fork's own live tree has put on or in place of one, one by one."""
-    worktree, at, made = open_worktree(vault, fork), since, since
+def find_made_since(vault: OpenVault, fork: str, since: Oid, head: Oid) -> Oid | None:
+    """Find the last of the commits that git in the fork's own live tree has put on or in place of one, and head has."""
+    worktree, reached, made = open_worktree(vault, fork), {since}, list[Oid]()
     is_inside = find_inside(worktree.read_heads())
-    for logged in worktree.read_moves(HEADS + fork):
+    for logged in worktree.read_moves(HEADS + fork):  # which has none of avfs's, such as an undo of one of these
         if logged.new == since:
-            at = made = since
-        elif logged.old == at and is_inside(logged):
-            at = logged.new
-            if not _LEAVING.match(logged.message) or is_ancestor(vault.store, since, at):
-                made = at
-    return made if made != since else None
+            reached, made = {since}, []
+        elif logged.old in reached and is_inside(logged):
+            reached.add(logged.new)
+            if not _LEAVING.match(logged.message) or is_ancestor(vault.store, since, logged.new):
+                made.append(logged.new)
+    return next((oid for oid in reversed(made) if is_ancestor(vault.store, oid, head)), None)
 
 
 def is_commit(logged: Logged) -> bool:
