@@ -1506,32 +1506,42 @@ def test_a_merge_that_was_given_up_comes_back_first(mounted: tuple[Workspace, Pa
 
 
 @pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
+@pytest.mark.parametrize("rule", ["before", "meanwhile"])
+@pytest.mark.parametrize("secret", [".env", "deep/in/.env"])
 def test_what_git_took_out_of_history_stays_in_the_files_where_a_merge_is_given_up(
-    mounted: tuple[Workspace, Path], verb: str
+    mounted: tuple[Workspace, Path], verb: str, rule: str, secret: str
 ) -> None:
-    """`git rm --cached` of an ignored file leaves it in the tree, and so does giving up; it is not in history again."""
+    """`git rm --cached` of an ignored file leaves it in the tree, and so does giving up; it is not in history again.
+
+    A rule that was made in the merge, and not committed, goes with it.
+    """
     work, tree = mounted
     side = work.vault.fork("side", source="main")
     side.write("file", b"side\n")
     side.checkpoint("changed")
-    (tree / ".gitignore").write_bytes(b".env\n")
-    (tree / ".env").write_bytes(b"secret\n")
+    (tree / ".gitignore").write_bytes(b".env\n" if rule == "before" else b"\n")
+    (tree / secret).parent.mkdir(parents=True, exist_ok=True)
+    (tree / secret).write_bytes(b"secret\n")
     (tree / "file").write_bytes(b"main\n")
-    git_in(tree, "add", "-f", ".env")
+    git_in(tree, "add", "-f", secret, ".gitignore")
     git_in(tree, "commit", "-q", "-a", "-m", "with .env")
     if verb == "merge":
         work.merge("side", on_conflict="workspace")
     else:
         work.cherry_pick(["side"], on_conflict="workspace")
-    git_in(tree, "rm", "-q", "--cached", ".env")
+    (tree / ".gitignore").write_bytes(b".env\n")
+    git_in(tree, "rm", "-q", "--cached", secret)
     git_in(tree, "commit", "-q", "-m", "without .env")
 
     work.abort_merge()
 
-    assert (tree / ".env").read_bytes() == b"secret\n"
+    assert (tree / secret).read_bytes() == b"secret\n"
+    assert (tree / ".gitignore").read_bytes() == (b".env\n" if rule == "before" else b"\n")
+    (tree / secret).write_bytes(b"another\n")
     (tree / "more").write_bytes(b"more\n")
     work.checkpoint("more")
-    assert git(work.vault.path, "ls-tree", "--name-only", "main").split() == [".gitignore", "file", "more"]
+    assert git(work.vault.path, "ls-tree", "-r", "--name-only", "main").split() == [".gitignore", "file", "more"]
+    check_vault(work.vault)
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)

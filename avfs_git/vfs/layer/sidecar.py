@@ -307,6 +307,24 @@ def edit_sidecar(
     raise InternalError("an edit of a sidecar did not reach its root")
 
 
+def add_untracked(sink: ObjectSink, sidecar: Oid | None, files: Mapping[TreePath, tuple[int, Oid]]) -> Oid:
+    """Put files into a sidecar that were in the git tree of a state; their attributes are there already."""
+    entries = dict(sink.read_tree(sidecar)) if sidecar is not None else {}
+    below: dict[bytes, dict[TreePath, tuple[int, Oid]]] = {}
+    for path, held in files.items():
+        name, _, rest = path.partition(b"/")
+        if rest:
+            below.setdefault(name, {})[TreePath(rest)] = held
+        else:
+            entries[UNTRACKED + _escape(name)] = held
+    for name, inside in below.items():
+        child = find_child(entries, name)
+        entries.pop(_TRACKED + _escape(name), None)
+        here = child.oid if child is not None and child.mode == MODE_TREE else None
+        entries[UNTRACKED + _escape(name)] = (MODE_TREE, add_untracked(sink, here, inside))
+    return sink.add_tree(entries)
+
+
 def _add_tree(sink: ObjectSink, entries: Mapping[bytes, tuple[int, Oid]], before: Tree) -> Oid:
     """Store an edited tree; one with the names and kinds that it had is in order."""
     if list(entries) == list(before) and all(before[name][0] == mode for name, (mode, _) in entries.items()):

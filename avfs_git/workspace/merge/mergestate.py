@@ -41,11 +41,12 @@ from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
 from avfs_git.paths import Oid, TreePath, climb, oid_of, split
+from avfs_git.vfs.layer.sidecar import add_untracked
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, record_moves, tell_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import merge_in_progress, save_checkpoint
 from avfs_git.workspace.checkpoint.mark import mark_captured
-from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace
+from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace, read_rules
 from avfs_git.workspace.files.asked import ask_before
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.preview import Preview
@@ -467,7 +468,7 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
     Return None if it has committed nothing.
 
     That stays on the branch: without it in the files, the next checkpoint would take it back. A file that git only took
-    out of history stays in the files, too.
+    out of history stays in the files, too, and beside history if a rule names it now: it may not by then.
     """
     vault, head = locked.vault, locked.vault.read_head(locked.fork)
     made = find_made_since(vault, locked.fork, began, head) if head is not None else None
@@ -477,11 +478,17 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
     edits = {
         path: after
         for path, (there, after) in find_differences(vault.store, was.tree, now.tree).items()
-        if find_entry(vault.store, state.tree, path) == there and not (after is None and is_there(locked, path))
+        if find_entry(vault.store, state.tree, path) == there
     }
+    rules, left = read_rules(locked), dict[TreePath, tuple[int, Oid]]()
+    for path in [path for path, after in edits.items() if after is None and is_there(locked, path)]:
+        if not rules.is_ignored(path, is_dir=False):
+            del edits[path]
+        elif (held := find_entry(vault.store, state.tree, path)) is not None:
+            left[path] = held
     beside = vault.store.read_commit(sidecar).tree if sidecar is not None else vault.sidecar_tree(state)
     with PackWriter(vault.store) as pack:
-        trees = edit_tree(pack, pack, state.tree, edits), beside
+        trees = edit_tree(pack, pack, state.tree, edits), add_untracked(pack, beside, left) if left else beside
         made, own = add_state(
             pack, locked.fork, locked.signature(), trees, "state before, with what git committed\n", before
         )
