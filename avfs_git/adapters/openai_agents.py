@@ -181,7 +181,7 @@ class ForkEditor(_Fork):
         self, operation: ApplyPatchOperation, change: Callable[[Workspace, str, str | None], object]
     ) -> ApplyPatchResult:
         def edit(work: Workspace) -> None:
-            with self._home.open_vault(work.vault.path) as vault:  # what is done until it is closed is one operation
+            with self._home.open_vault(work.vault.path) as vault:  # closing it ends the operation
                 own = vault.workspace(work.fork)
                 path, to = find_path(self._home, own, operation.path), operation.move_to
                 change(own, path, find_path(self._home, own, to) if to is not None else None)

@@ -110,7 +110,7 @@ class DescriptorPool:
 
 
 MODES = threading.RLock()
-"""Held while a mode is lent, and while a program's is set: else what is put back is not what was set last."""
+"""A thread holds it while it lends a mode, or sets one for a program: else it would put an older mode back."""
 POOL = DescriptorPool()
 """The pool of this process: the limit on open files is the process's, too."""
 

@@ -416,7 +416,7 @@ def list_only_beside(vault: OpenVault, fork: str) -> tuple[TreePath, ...]:
     for change in _diff_beside(vault, fork):
         if change.new_oid is None or change.new_oid == change.old_oid:
             continue
-        # what was neither ignored nor committed in the directory is in the first tree
+        # the first tree has what git neither ignored nor had committed in the directory
         tree = first[0] if first is not None and find_entry(vault.store, first[0], TreePath(change.path)) else None
         for one in list_added_files(vault.store, change):
             path = TreePath(one.path)

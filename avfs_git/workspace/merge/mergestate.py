@@ -500,7 +500,7 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
 def abort_merge(locked: LockedWorkspace, kind: str | None = None) -> UndoResult:
     """Give a merge, rebase or cherry-pick up: the files are what they were before it.
 
-    What was done since is kept beside; undo brings it back, and the merge.
+    A commit beside the branch keeps what programs did since; undo brings that back, and the merge.
 
     Raises:
         NoMergeInProgress: If there is no merge.

@@ -210,10 +210,11 @@ def _list_committed_since(locked: LockedWorkspace, merging: Merging, head: Oid) 
     source, was = locked.vault.store, oid_of(merging.head)
     if head == was:
         return []
-    if list_moves_inside(locked.vault, locked.fork, was, head) and is_ancestor(source, was, head):
+    is_own = bool(list_moves_inside(locked.vault, locked.fork, was, head))
+    if is_own and is_ancestor(source, was, head):
         return _own_commits(source, head, was, None)
     moved = RefConflict(HEADS + locked.fork, merging.head, head.hex())
-    if list_moves_inside(locked.vault, locked.fork, was, head):
+    if is_own:
         moved.message = f"git in this tree has replaced the commit at which this stopped on '{locked.fork}'"
         moved.args = (moved.message,)
     verb = (merging.rewriting.kind if merging.rewriting is not None else REBASE).replace("_", "-")
