@@ -210,6 +210,10 @@ def failing(session: Session, calls: str, number: str) -> Iterator[None]:
             yield
         finally:
             tracer.send_signal(signal.SIGINT)
+            try:
+                tracer.wait(10)
+            except subprocess.TimeoutExpired:  # now and then it waits for ever for a thread that it lets go
+                tracer.kill()  # the kernel lets them go, too
 
 
 @pytest.mark.needs("strace")
