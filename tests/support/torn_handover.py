@@ -3,7 +3,8 @@
 The writer derives every field of a record from one number that goes up by one with each record, and acknowledges a
 number in memory of its own after the record is written. Whenever it is killed, each record must be whole (all of its
 fields from one number), and its number must be the acknowledged one or the next. `python -m tests.support.torn_handover
-ROUNDS [SEED]` does it often enough to hit a gap of a few nanoseconds.
+ROUNDS [SEED [KIND...]]` does it often enough to hit a gap of a few nanoseconds; a process of its own, which keeps the
+memory of each round until it ends.
 """
 
 from __future__ import annotations
@@ -201,6 +202,7 @@ def check(kind: str, rounds: int, seed: int) -> None:
 
 if __name__ == "__main__":
     SEED = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 32)
-    for one in WRITERS:
-        check(one, int(sys.argv[1]) // len(WRITERS), SEED)
+    KINDS = sys.argv[3:] or list(WRITERS)
+    for one in KINDS:
+        check(one, int(sys.argv[1]) // len(KINDS), SEED)
         print(f"{one}: whole after every kill (seed {SEED})", flush=True)
