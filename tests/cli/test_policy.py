@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from avfs_git import Avfs
 from avfs_git.cli.commands.running.approvals import describe
 from avfs_git.cli.output.views.policy import audit_cells
 from avfs_git.errors import ApprovalNeeded
+from avfs_git.host.processes.descriptors import is_readable
 from avfs_git.proxy.policy.decision import Request
 from avfs_git.proxy.policy.gate import Gate
 from avfs_git.workspace.vault.log.audit import AuditEntry
@@ -217,7 +217,7 @@ def _answer(arguments: list[str], answer: bytes) -> tuple[int, str]:
     shown = b""
     answered = False
     try:
-        while select.select([master], [], [], 60)[0]:
+        while is_readable(master, 60):
             try:
                 chunk = os.read(master, 4096)
             except OSError:  # the other end is closed

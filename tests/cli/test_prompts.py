@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import select
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
+from avfs_git.host.processes.descriptors import is_readable
 from tests.support.servers import Server, make_bare, serve_http
 
 pytestmark = pytest.mark.needs("git")
@@ -69,8 +69,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def _read(self, end: float) -> bool:
-        ready, _, _ = select.select([self._fd], [], [], max(0.0, end - time.monotonic()))
-        assert ready, self.shown
+        assert is_readable(self._fd, end - time.monotonic()), self.shown
         try:
             data = os.read(self._fd, 65536)
         except OSError:  # EIO: nobody has the terminal open any more

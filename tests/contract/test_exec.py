@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -110,6 +111,20 @@ def test_a_time_out_ends_every_process_and_keeps_the_output(work: Workspace, bac
 
     assert (result.exit_code, result.timed_out, result.stdout) == (124, True, b"begun\n")
     assert not sleeping()
+
+
+def test_a_command_of_a_program_with_many_open_files(work: Workspace) -> None:
+    """Descriptors above 1,023, which select(2) does not know."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limits[1]), limits[1]))
+    held = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(1100)]
+    try:
+        assert work.exec(shell="echo x > made").changed_files
+        assert work.exec(shell=f"sleep {SLEEP}", timeout_ms=200, grace_ms=200).timed_out
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @EVERYBODY

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import select
 import signal
 import sys
 import termios
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from avfs_git.host.processes.descriptors import is_readable
 
 _PATIENCE_S = 10
 
@@ -32,7 +33,7 @@ class Terminal:
     def read_until(self, text: bytes) -> bytes:
         """Read up to a text, and give what stands before it; the next call looks behind it."""
         while text not in self.shown:
-            if not select.select([self.fd], [], [], _PATIENCE_S)[0]:
+            if not is_readable(self.fd, _PATIENCE_S):
                 self.fail(f"not shown: {text!r}")
             self.shown += os.read(self.fd, 1024)
         before, _, self.shown = self.shown.partition(text)
@@ -46,7 +47,7 @@ class Terminal:
                 if int(fields[3]) == self.pid:
                     os.kill(int(path.parent.name), signal.SIGKILL)
         with suppress(OSError):  # the last program has closed it
-            while select.select([self.fd], [], [], 0.1)[0] and (piece := os.read(self.fd, 1024)):
+            while is_readable(self.fd, 0.1) and (piece := os.read(self.fd, 1024)):
                 self.shown += piece
         pytest.fail(f"{reason}; after {self.shown!r}")
 

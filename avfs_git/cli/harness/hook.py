@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import select
 import shlex
 import signal
 import sys
@@ -24,6 +23,7 @@ from avfs_git.cli.context import State
 from avfs_git.cli.environment import find_command, find_home, find_user_policy
 from avfs_git.cli.harness.events import REFUSED, Event, Kind, may_be_before, read_event
 from avfs_git.errors import AvfsError, CloneReplaced, ForkExists, HostError, VaultHidden
+from avfs_git.host.processes.descriptors import is_readable
 from avfs_git.paths import show_path
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _try_in_time(find: Callable[[], bytes]) -> tuple[bytes, str, str]:
             os._exit(0)  # also after an exception: this process must not go on as its parent
     watch = os.pidfd_open(child)
     try:
-        if not select.select([watch], [], [], ANSWERS_AFTER_S)[0]:
+        if not is_readable(watch, ANSWERS_AFTER_S):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, os.WNOHANG)  # in a call into the kernel it may stay for long
             failure = f"avfs has found no answer within {ANSWERS_AFTER_S} s"

@@ -21,7 +21,6 @@ from __future__ import annotations
 import os
 import re
 import resource
-import select
 import shutil
 import signal
 import subprocess
@@ -49,6 +48,7 @@ from avfs_git.gitstore.config.gitconfig import format_config
 from avfs_git.gitstore.gitcommand import find_full
 from avfs_git.gitstore.remote.remotes import PROTOCOLS, hide_secret, local_path
 from avfs_git.host.files.durable import host_errors, write_all
+from avfs_git.host.processes.descriptors import is_readable
 from avfs_git.host.processes.processes import list_family, measure_work, send_signal, start_time
 from avfs_git.progress import Progress
 from avfs_git.values import value_class
@@ -384,9 +384,7 @@ class _Patience:
 
     def wait(self, fd: int) -> None:
         """Wait until something can be read."""
-        ready = select.poll()  # not select(2), which knows no descriptor above 1,023
-        ready.register(fd, select.POLLIN)
-        while not ready.poll(min(_LOOK_S, self._limit_s / 4) * 1000):
+        while not is_readable(fd, min(_LOOK_S, self._limit_s / 4)):
             done = [(pid, measure_work(pid)) for pid in list_family(self._pid)]
             work: list[object] = [each for each in done if each[1] is not None and each[1][0].startswith(b"git")]
             if not done or done[0][1] is None:  # a system that does not tell

@@ -1,7 +1,9 @@
-"""Descriptors: those that come over a socket, and the table of all.
+"""Descriptors: waiting for what can be read, those that come over a socket, and the table of all.
 
 Decided here: what comes is closed in programs that this one starts. `socket.recv_fds` takes the flag for that and does
 not pass it on. Called by both ends of the control socket; from any thread. Facts about the messages: unix(7), cmsg(3).
+
+One descriptor is waited for with poll(2): select(2) knows none above 1,023, and a program of many files has them.
 
 And when the kernel makes the table of a process larger, which it does whenever the number of descriptors passes the
 next power of two. With several threads, the one that opens it waits until every processor was idle once: for tens of
@@ -15,6 +17,7 @@ import array
 import fcntl
 import os
 import resource
+import select
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -23,7 +26,16 @@ from avfs_git.host.files.closing import closing_fd
 if TYPE_CHECKING:
     import socket
 
+    from _typeshed import FileDescriptorLike
+
 _ROOM = 4096
+
+
+def is_readable(source: FileDescriptorLike, timeout_s: float | None = 0) -> bool:
+    """Wait until something can be read, or the other end is closed; False if the time is up first. None: any time."""
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    return bool(poll.poll(None if timeout_s is None else max(timeout_s, 0) * 1000))
 
 
 def receive_descriptors(source: socket.socket, bytes_max: int, descriptors_max: int) -> tuple[bytes, list[int], bool]:

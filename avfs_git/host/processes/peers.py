@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import struct
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
+
+from avfs_git.host.processes.descriptors import is_readable
 
 _CREDENTIALS: Final = struct.Struct("=iII")  # ucred: pid, uid, gid; unix(7)
 _SO_PEERPIDFD: Final = 77  # asm-generic/socket.h
@@ -79,9 +80,7 @@ def _is_beside_us(connection: socket.socket, pid: int) -> bool:
         for name in _NAMESPACES:
             if not os.path.samestat(os.stat(f"/proc/{pid}/ns/{name}"), os.stat(f"/proc/self/ns/{name}")):
                 return False
-        alive = select.poll()
-        alive.register(pidfd, select.POLLIN)
-        return not alive.poll(0)  # readable once it has ended: then the number may have been another's
+        return not is_readable(pidfd)  # readable once it has ended: then the number may have been another's
     except OSError:
         return False
     finally:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
+from avfs_git.host.processes.descriptors import is_readable
 from avfs_git.host.processes.runner.handle import STUCK_S, CannotStart, Ended, Launch, LeaseRefused, Runner
 from avfs_git.proxy.exec.output import Captured
 from avfs_git.values import value_class
@@ -182,7 +183,7 @@ class _Watch:
 
     def check(self) -> None:
         """Go on, unless the time is up or the end was asked for."""
-        if self.is_late or (self.stop is not None and select.select([self.stop], [], [], 0)[0]):
+        if self.is_late or (self.stop is not None and is_readable(self.stop)):
             raise _TimeIsUp
 
     @property
@@ -352,7 +353,7 @@ class _Command:
         if self._ended is None:
             self._kill()
             while self._ended is None:
-                if select.select([self._runner.socket], [], [], STUCK_S)[0]:
+                if is_readable(self._runner.socket, STUCK_S):
                     self._ended = self._runner.ended(self._runner.receive())
                 else:
                     self._give_up()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +19,7 @@ from typing import Any
 from avfs_git.errors import RequestNotUnderstood, SessionEnding
 from avfs_git.host.files.flush import flush_file_system
 from avfs_git.host.files.umask import read_umask
-from avfs_git.host.processes.descriptors import receive_descriptors
+from avfs_git.host.processes.descriptors import is_readable, receive_descriptors
 from avfs_git.host.processes.peers import is_servers_own, read_peer_pid
 from avfs_git.host.processes.processes import list_stopped
 from avfs_git.session.control import wire
@@ -145,11 +144,6 @@ class Connection:
         pid = read_peer_pid(self.socket)
         return list_stopped(pid) if pid else []
 
-    def _comes_within(self, seconds: float) -> bool:
-        poll = select.poll()
-        poll.register(self.socket, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
-
     def receive(self, on_silence: OnSilence | None = None) -> tuple[bytes, list[int]]:
         """Wait for the next line, and the descriptors that come with it, which the caller closes.
 
@@ -161,7 +155,7 @@ class Connection:
         buffer = bytearray(self._rest)
         while b"\n" not in buffer:
             try:
-                while on_silence is not None and not self._comes_within(SILENCE_S):
+                while on_silence is not None and not is_readable(self.socket, SILENCE_S):
                     on_silence(self)
             except BaseException:
                 self.close()  # the answer may still come, and belongs to no other request

@@ -30,7 +30,6 @@ from __future__ import annotations
 import _socket
 import logging
 import os
-import select
 import socket
 import threading
 import time
@@ -54,6 +53,7 @@ from avfs_git.errors import (
 from avfs_git.faults import reach
 from avfs_git.host.files.umask import have_own_umask
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
+from avfs_git.host.processes.descriptors import is_readable
 from avfs_git.host.processes.ended import ended_when
 from avfs_git.model import CheckpointResult
 from avfs_git.session.control import wire
@@ -340,12 +340,10 @@ class ControlServer:
         """Have the client write out what programs have changed in memory, and wait for that, but not for ever."""
         try:
             client.socket.send(wire.FLUSH + b"\n", socket.MSG_DONTWAIT)
-            poll = select.poll()
-            poll.register(client.socket, select.POLLIN)
             end = time.monotonic() + _FLUSHED_WITHIN_S
             said = bytearray()
             while b"\n" not in said and len(said) <= len(wire.FLUSHED):
-                if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
+                if not is_readable(client.socket, end - time.monotonic()):
                     break
                 if not (data := client.socket.recv(len(wire.FLUSHED) + 1 - len(said))):
                     break

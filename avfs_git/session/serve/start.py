@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from typing import Any
 
 from avfs_git.errors import AvfsError, SessionEnding, SessionFailed
 from avfs_git.host.files.durable import host_errors
+from avfs_git.host.processes.descriptors import is_readable
 from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import FoundSession, read_record
 from avfs_git.session.life.request import REFUSED, Request
@@ -200,10 +200,8 @@ def _give_up(place: SessionPlace) -> None:
 def _read_answer(ready: int, timeout_s: float, data: bytearray) -> dict[str, Any] | None:
     """Read the rest of the answer, behind what `data` has of it; None as for `_wait`."""
     end = time.monotonic() + timeout_s
-    poll = select.poll()  # select has a limit on the number of the descriptor
-    poll.register(ready, select.POLLIN)
     while not data.endswith(b"\n") and len(data) < _ANSWER_MAX:
-        if not poll.poll(max(end - time.monotonic(), 0) * 1000):
+        if not is_readable(ready, end - time.monotonic()):
             return None
         piece = os.read(ready, 65536)
         if not piece:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import marshal
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from typing import Any
 from avfs_git.errors import HostError
 from avfs_git.host.files.closing import Closing
 from avfs_git.host.mounts.overlayfs import layer_options
+from avfs_git.host.processes.descriptors import is_readable
 from avfs_git.host.processes.processes import list_family
 from avfs_git.values import value_class
 
@@ -261,7 +261,7 @@ class Runner(Closing):
         socket.
         """
         try:
-            while self._on_silence is not None and not select.select([self.socket], [], [], _SILENCE_S)[0]:
+            while self._on_silence is not None and not is_readable(self.socket, _SILENCE_S):
                 self._on_silence()
             return self.receive()
         except BaseException:

@@ -28,6 +28,7 @@ from typing import Final
 from avfs_git.errors import NoFileEvents
 from avfs_git.host.fanotify import Access, Accesses, Changes
 from avfs_git.host.files.closing import closing_fd
+from avfs_git.host.processes.descriptors import is_readable
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import FileEvent
 from avfs_git.session.serve.overlay.upperchanges import QUEUED, UpperChanges
@@ -36,7 +37,7 @@ _LOG = LazyLogger(__name__)
 Listener = Callable[[FileEvent], object]
 _Write = tuple[int, bytes | None]
 """A process, and the handle or the path of what it wrote to."""
-_PAUSE_MS: Final = 1000
+_PAUSE_S: Final = 1.0
 """How long nothing is told after an error, which may come again at once."""
 
 
@@ -157,10 +158,8 @@ class _Watch:
         poll.poll()
 
     def pause(self) -> None:
-        """Wait for `_PAUSE_MS`, or until the watch is to end."""
-        poll = select.poll()
-        poll.register(self.stop, select.POLLIN)
-        poll.poll(_PAUSE_MS)
+        """Wait for `_PAUSE_S`, or until the watch is to end."""
+        is_readable(self.stop, _PAUSE_S)
 
     def read(self) -> Iterator[FileEvent]:
         """Give what waits, but for what the session itself does."""

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +34,7 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.host.mounts.mounts import Mounted, check_in_sight, find_mount, list_mounts
 from avfs_git.host.mounts.overlayfs import clear_volatile, layer_options, mark_options, mount_overlay, watch_end
 from avfs_git.host.processes.copies import is_copy, remove_copies
+from avfs_git.host.processes.descriptors import is_readable
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import SessionState
 from avfs_git.session.life.log import open_log
@@ -215,9 +215,7 @@ class OverlayTree:
         ending.start()  # not before, so that the record goes through its states in their order
         control.start()
         git.start()
-        poll = select.poll()
-        poll.register(self._watch, select.POLLIN)
-        poll.poll()
+        is_readable(self._watch, None)
         ending.close()
         control.close()
         git.close()

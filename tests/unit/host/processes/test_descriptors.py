@@ -1,12 +1,13 @@
-"""Descriptors that come over a socket."""
+"""Descriptors: waited for, that come over a socket, and room for them."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import socket
 
-from avfs_git.host.processes.descriptors import make_room, receive_descriptors
+from avfs_git.host.processes.descriptors import is_readable, make_room, receive_descriptors
 
 
 def test_what_comes_stays_in_this_process() -> None:
@@ -66,3 +67,14 @@ def test_room_is_made_before_it_is_needed() -> None:
 
     assert int(size) >= min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     assert is_same == "True"
+
+
+def test_a_descriptor_above_1023_is_waited_for() -> None:
+    """select(2) knows none of these, and programs of many files have them."""
+    reading, writing = os.pipe()
+    high = fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, 1100)
+    assert not is_readable(high)
+    os.write(writing, b"x")
+    assert is_readable(high, 60)
+    for fd in (reading, writing, high):
+        os.close(fd)
