@@ -2,9 +2,11 @@
 
 Decided here: what a path means to fsspec, and when written content is visible. A filesystem is one fork; a slash in its
 name is `%2F` in a URL. A file that is opened for reading is read as it was then. A file that is written is there,
-whole, when it is closed: before that, and after an error in its `with` block, nothing has changed. A transaction writes
-its files at its end, and saves a checkpoint. A whole address has to name this vault and fork. Nothing is cached, so
-that changes by other processes are seen. fsspec makes one filesystem a thread; threads may share one.
+whole, when it is closed: before that, and after an error in its own `with` block, nothing has changed. What wraps it
+(`fsspec.open`, text, compression) closes it after an error as after success, and cannot be told apart. A transaction
+writes its files at its end, one after the other, and saves a checkpoint. A whole address has to name this vault and
+fork. Nothing is cached, so that changes by other processes are seen. fsspec makes one filesystem a thread; threads may
+share one.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ _TYPES = {Kind.DIRECTORY: "directory", Kind.FILE: "file"}
 
 
 class CheckpointTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
-    """Writes that belong together: all files at its end, then one checkpoint."""
+    """Writes that belong together: the files at its end, one after the other, then one checkpoint."""
 
     def complete(self, commit: bool = True) -> None:
         """Write the files and save a checkpoint, or drop them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import posixpath
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,25 @@ def test_a_transaction_is_one_checkpoint(place: Path) -> None:
         _write_and_fail(fs)
     assert not fs.exists("three")
     assert fs.workspace.list_checkpoints(limit=1)[0] == newest
+
+
+def test_what_is_written_before_an_error_is_taken_back(place: Path) -> None:
+    """Where fsspec closes a file, or ends a transaction, without saying why: what the guide promises instead."""
+    fs = make(place)
+
+    with suppress(ZeroDivisionError), fs.open("data/a.csv", "w") as file:
+        file.write("half")
+        file.write(str(1 // 0))
+    assert fs.cat("data/a.csv") == b"half"
+    fs.workspace.undo()
+    assert fs.cat("data/a.csv") == b"n\n1\n"
+
+    with pytest.raises(OSError, match="below a path"), fs.transaction:
+        fs.pipe(dict.fromkeys(("one", "data/a.csv/below", "two"), b"new"))
+    assert (fs.exists("one"), fs.exists("two")) == (True, False)
+    assert not fs.workspace.status().clean
+    fs.workspace.undo()
+    assert not fs.exists("one")
 
 
 def _write_and_fail(fs: AvfsFileSystem) -> None:
