@@ -1460,6 +1460,64 @@ def test_what_git_has_put_in_place_of_a_commit_stays_where_a_merge_is_given_up(
         assert not work.status().changed_files
 
 
+@pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
+@pytest.mark.parametrize("was_file", [False, True])
+@pytest.mark.parametrize("ends", ["abort", "continue"])
+def test_a_directory_that_git_replaces_by_a_file_stays_so_when_a_merge_ends(
+    mounted: tuple[Workspace, Path], verb: str, ends: str, *, was_file: bool
+) -> None:
+    """Or a file by a directory: what stands at a path before and after is not of one kind."""
+    work, tree = mounted
+    first, then = ("x", "x/below") if was_file else ("x/below", "x")
+    work.write(first, b"first\n")
+    work.checkpoint("first")
+    side = work.vault.fork("side", source="main")
+    for each, text in ((side, b"side\n"), (work, b"main\n")):
+        each.write("file", text)
+        each.checkpoint("changed")
+    if verb == "merge":
+        work.merge("side", on_conflict="workspace")
+    else:
+        work.cherry_pick(["side"], on_conflict="workspace")
+    git_in(tree, "rm", "-q", "-r", "x")
+    (tree / then).parent.mkdir(exist_ok=True)
+    (tree / then).write_bytes(b"then\n")
+    git_in(tree, "add", then)
+    git_in(tree, "commit", "-q", "-m", "by git")
+
+    if ends == "abort":
+        work.abort_merge()
+    else:
+        work.resolve("file", "theirs")
+        (work.continue_merge if verb == "merge" else work.continue_rewrite)()
+
+    assert (tree / then).read_bytes() == b"then\n"
+    assert not work.status().changed_files
+    if verb == "cherry_pick" and ends == "continue":
+        assert git_in(tree, "show", "--format=", "--name-only", "HEAD~1") == "file\n"
+        assert git_in(tree, "log", "-1", "--format=%s") == "by git\n"
+
+
+def test_a_merge_that_is_given_up_twice_has_what_git_committed_since(mounted: tuple[Workspace, Path]) -> None:
+    """Also of a file that it had committed before the first time."""
+    work, tree = mounted
+    side = work.vault.fork("side", source="main")
+    for each, text in ((side, b"side\n"), (work, b"main\n")):
+        each.write("file", text)
+        each.checkpoint("changed")
+    work.merge("side", on_conflict="workspace")
+    for text in (b"first\n", b"second\n"):
+        (tree / "own").write_bytes(text)
+        git_in(tree, "add", "own")
+        git_in(tree, "commit", "-q", "-m", "own")
+        work.abort_merge()
+        if text == b"first\n":
+            work.undo()
+
+    assert (tree / "own").read_bytes() == b"second\n"
+    assert not work.status().changed_files
+
+
 @pytest.mark.parametrize("how", ["--amend", "--allow-empty"])
 def test_a_commit_of_gits_that_was_undone_hides_no_later_one(mounted: tuple[Workspace, Path], how: str) -> None:
     """Git's own log has no undo of avfs's: of two commits on one, the branch has the second."""

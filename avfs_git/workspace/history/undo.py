@@ -341,7 +341,7 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     left, reached = sidecars if back else sidecars[::-1]
     kept = {fact: record.more.get(fact) for fact in (OURS, UNSEEN)}
     given_up = record.more.get(MERGING)  # a merge: undo goes on with it
-    began = record.after if back and given_up is not None else None
+    began = record.more.get(STATE_BEFORE) if back and given_up is not None else None
     facts = {**kept, SIDECAR: reached, SIDECAR_BEFORE: left, STATE_BEFORE: began}
     replay = Replay(
         record=OpRecord(

@@ -454,7 +454,8 @@ def _find_state_before(
         began = next((each for each in log if each.kind == "merge_begin" or STATE_BEFORE in each.more), None)
         if began is not None and STATE_BEFORE in began.more:
             before = oid_of(began.more[STATE_BEFORE])
-            return _add_committed_since(locked, before, None, head) or before, None, {EXACT: True}
+            told: dict[str, object] = {EXACT: True, STATE_BEFORE: before.hex()}  # which counts again after an undo
+            return _add_committed_since(locked, before, None, head) or before, None, told
     sidecar = find_sidecar(vault, locked.fork, head)
     made = _add_committed_since(locked, head, sidecar, head)
     if made is not None:
@@ -477,8 +478,8 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
     state, was, now = (vault.store.read_commit(oid) for oid in (before, began, made))
     edits = {
         path: after
-        for path, (there, after) in find_differences(vault.store, was.tree, now.tree).items()
-        if find_entry(vault.store, state.tree, path) == there
+        for path, (_, after) in find_differences(vault.store, was.tree, now.tree).items()
+        if find_entry(vault.store, state.tree, path) == find_entry(vault.store, was.tree, path)  # also of a directory
     }
     rules, left = read_rules(locked), dict[TreePath, tuple[int, Oid]]()
     for path in [path for path, after in edits.items() if after is None and is_there(locked, path)]:

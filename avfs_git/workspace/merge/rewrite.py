@@ -225,11 +225,12 @@ def _list_committed_since(locked: LockedWorkspace, merging: Merging, head: Oid) 
 def _resolved_tree(pack: PackWriter, start: Start, stand: _Stand, stopped_at: Oid) -> Oid:
     """Return the tree of a resolved commit: what the workspace holds, without what git committed since the stop."""
     now = start.now[0] or pack.add_tree({})
-    was, head = (pack.read_commit(oid).tree for oid in (stopped_at, start.head))
-    edits = {
+    was, head = (pack.read_commit(oid).tree or pack.add_tree({}) for oid in (stopped_at, start.head))
+    edits = {  # what stands at a path may be a directory, which a file has replaced, or that has replaced one
         path: before
-        for path, (before, after) in find_differences(pack, was, head).items()
-        if find_entry(pack, stand.tree, path) == before and find_entry(pack, now, path) == after
+        for path, (before, _) in find_differences(pack, was, head).items()
+        if find_entry(pack, stand.tree, path) == find_entry(pack, was, path)
+        and find_entry(pack, now, path) == find_entry(pack, head, path)
     }
     return edit_tree(pack, pack, now, edits) or pack.add_tree({})
 
