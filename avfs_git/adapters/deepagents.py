@@ -8,6 +8,7 @@ several.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from deepagents.backends.sandbox import BaseSandbox
 from avfs_git.adapters.live import LiveFork
 from avfs_git.cli.environment import program_environment
 
+_LOG = logging.getLogger(__name__)
 _MAX_OUTPUT = 8 << 20
 """Bytes of a command's output that an answer has; of a longer one it says so."""
 _TIMED_OUT = 124
@@ -89,13 +91,16 @@ class ForkSandbox(BaseSandbox):  # type: ignore[misc]  # deepagents is not insta
     def execute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
         """Run a command in the live tree, then save what has changed.
 
-        At its time limit all its processes are killed.
+        At its time limit all its processes are killed. Where the checkpoint is refused, the log says why: an additional
+        line of output would break deepagents' file tools, which parse it.
         """
         try:
             return self._run(command, timeout or self._timeout_s)
         finally:
             with self._guard:
-                self._fork.save(getattr(self._called, "subject", command))
+                refused = self._fork.save(getattr(self._called, "subject", command))
+            if refused:
+                _LOG.warning("%s", refused.strip())
 
     def _run(self, command: str, timeout_s: int) -> ExecuteResponse:
         running = subprocess.Popen(

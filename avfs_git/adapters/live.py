@@ -3,7 +3,8 @@
 Decided here: when the fork is mounted, and what is saved. The first use mounts the fork, at its place in the home,
 unless it is mounted; the mount stays for other processes until `stop` or `avfs stop`. A command runs in the live tree
 as any program of the user does: the vault's policy is not asked. Its changes are a checkpoint when it ends, and so is
-what was written to files before. Several objects may share a fork; one thread at a time uses an object.
+what was written to files before. A checkpoint that is refused takes nothing from the command's result. Several objects
+may share a fork; one thread at a time uses an object.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from avfs_git.cli.environment import open_home
+from avfs_git.errors import AvfsError, ForkNotFound, VaultNotFound
 from avfs_git.sdk import Workspace
 
 
@@ -61,10 +63,29 @@ class LiveFork:
             session = work.mount()
         return session.path
 
-    def save(self, command: str) -> None:
-        """Save a checkpoint after a command, if something changed."""
-        if self._checkpoints and self._workspace is not None and not self._workspace.status().clean:
-            self._workspace.checkpoint(description=f"run: {command.splitlines()[0][:60] if command.strip() else ''}")
+    def save(self, command: str) -> str:
+        """Save a checkpoint after a command, if something changed. In a merge, its changes are a part of the merge.
+
+        The command has run: its result is the answer, also where the checkpoint is refused.
+
+        Returns:
+            Why nothing was saved, as a line; empty if nothing was refused.
+
+        Raises:
+            ForkNotFound, VaultNotFound: If another program has deleted the fork or the vault.
+        """
+        work = self._workspace
+        if not self._checkpoints or work is None:
+            return ""
+        try:
+            status = work.status()
+            if not status.clean and status.merging is None:
+                work.checkpoint(description=f"run: {command.splitlines()[0][:60] if command.strip() else ''}")
+        except (ForkNotFound, VaultNotFound):
+            raise
+        except AvfsError as error:
+            return f"\navfs: no checkpoint was saved: {error.message}. {error.hint or ''}".rstrip() + "\n"
+        return ""
 
     def stop(self) -> None:
         """Save a last checkpoint and unmount the fork. The next use mounts it again."""

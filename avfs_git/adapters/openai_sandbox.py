@@ -14,6 +14,7 @@ import io
 import os
 import uuid
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,15 +76,17 @@ class ForkSandboxSession(UnixLocalSandboxSession):
         timeout: float | None = None,  # noqa: ASYNC109 - the SDK's
     ) -> ExecResult:
         try:
-            return await super()._exec_internal(*command, timeout=timeout)
+            result = await super()._exec_internal(*command, timeout=timeout)
         finally:
-            await asyncio.to_thread(self._live.save, str(command[-1]))
+            refused = await asyncio.to_thread(self._live.save, str(command[-1]))
+        result.stderr += refused.encode()
+        return result
 
     async def pty_exec_start(self, *command: str | Path, **options: Any) -> PtyExecUpdate:
         """Start a command on a terminal, and save what it has changed when this returns."""
         update = await super().pty_exec_start(*command, **options)
-        await asyncio.to_thread(self._live.save, str(command[-1]))
-        return update
+        refused = await asyncio.to_thread(self._live.save, str(command[-1]))
+        return replace(update, output=update.output + refused.encode())
 
     async def _resolved_exec_context(self) -> tuple[dict[str, str], str]:
         env, cwd = await super()._resolved_exec_context()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic_ai.workspaces import (
@@ -113,14 +114,15 @@ class ForkBackend(WorkspaceBackend, SupportsCommands, SupportsFilesystem, Suppor
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the protocol's
     ) -> CommandResult:
-        """Run a command in the live tree, then save what has changed."""
+        """Run a command in the live tree, then save what has changed; a refusal is the last line of `stderr`."""
         tree = await self._tree()
         try:
-            return await tree.run(command, shell=shell, env=env, timeout=timeout)
+            result = await tree.run(command, shell=shell, env=env, timeout=timeout)
         finally:
             text = command if isinstance(command, str) else " ".join(command)
             with _telling():
-                await asyncio.shield(asyncio.to_thread(self._fork.save, text))
+                refused = await asyncio.shield(asyncio.to_thread(self._fork.save, text))
+        return replace(result, stderr=result.stderr + refused)
 
     async def read_bytes(self, path: str) -> bytes:
         """Read a file."""

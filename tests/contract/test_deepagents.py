@@ -84,3 +84,20 @@ def test_each_call_that_changes_files_is_a_checkpoint(tmp_path: Path) -> None:
         subjects = [entry.message for entry in reversed(work.list_checkpoints()) if entry.message.startswith("run: ")]
         assert subjects == ["run: echo 2 > by-command", f"run: edit {backend.root}/by-command"[:65]]
         assert (work.read("by-tool"), work.read("by-command")) == (b"1", b"3\n")
+
+
+def test_a_result_comes_back_where_a_checkpoint_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The command ran: its output and status are the answer, and the log has the refusal. File tools go on."""
+    backend = make(tmp_path / "home")
+    try:
+        with Home(tmp_path / "home") as home:
+            home.open_vault("shop").set_config("quota.vault_bytes", "1000")
+        full = backend.execute("echo out; echo x > x; exit 3")
+        assert (full.exit_code, full.output) == (3, "out\n")
+        assert caplog.messages[0].startswith("avfs: no checkpoint was saved: ")
+        assert backend.read(f"{backend.root}/README").error is None
+    finally:
+        with Home(tmp_path / "home") as home:
+            home.open_vault("shop").unset_config("quota.vault_bytes")
+        backend.stop()
+        backend.close()

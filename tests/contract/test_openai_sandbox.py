@@ -94,6 +94,26 @@ def test_a_session_is_a_fork(place: Path) -> None:
         assert vault.workspace(fork).read_text("moved") == "made\n"
 
 
+def test_a_result_comes_back_where_a_checkpoint_is_refused(place: Path) -> None:
+    """The command ran: its output and status are the answer, with the refusal behind them."""
+
+    async def work() -> None:
+        client = ForkSandboxClient(home=place)
+        session = await client.create(options=ForkSandboxOptions(vault="shop"), snapshot=NoopSnapshotSpec())
+        async with session:
+            with Home(place) as home:
+                home.open_vault("shop").set_config("quota.vault_bytes", "1000")
+            full = await session.exec("echo out; echo x > x; exit 3")
+            assert (full.exit_code, full.stdout) == (3, b"out\n")
+            assert full.stderr.startswith(b"\navfs: no checkpoint was saved: ")
+            assert b"no checkpoint was saved" in (await session.pty_exec_start("echo y > y", yield_time_s=2)).output
+            with Home(place) as home:
+                home.open_vault("shop").unset_config("quota.vault_bytes")
+        await client.delete(session)
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize("is_deleted", [False, True])
 def test_a_snapshot_is_a_commit(place: Path, tmp_path: Path, is_deleted: bool) -> None:
     """What a session left is there again in another process, also if the fork was changed or deleted since."""

@@ -134,3 +134,31 @@ async def test_each_command_that_changes_files_is_a_checkpoint(place: Path, make
         assert [message for message in messages if message.startswith("run: ")] == ["run: echo 2 > by-command"]
         assert (work.read("by-file"), work.read("by-command")) == (b"1", b"2\n")
         assert work.status().clean
+
+
+@pytest.mark.anyio
+async def test_a_result_comes_back_where_a_checkpoint_is_refused(place: Path, make: Callable[..., ForkBackend]) -> None:
+    """The command ran: its output and status are the answer, with the refusal behind them. In a merge nothing is saved.
+
+    The agent needs the output most in these two states: to resolve conflicts, and to free space.
+    """
+    backend = make("shop", "main")
+    with Home(place) as home:
+        vault = home.open_vault("shop")
+        vault.workspace().checkpoint()
+        other = vault.fork("other", source="main")
+        for work, text in ((vault.workspace("main"), "ours\n"), (other, "theirs\n")):
+            work.write_text("README", text)
+            work.checkpoint()
+        vault.workspace().merge("other", on_conflict="workspace")
+        saved = vault.workspace().list_checkpoints()
+
+        seen = await backend.run("echo out; echo err >&2; touch made; grep -c '<<<' README; exit 3", shell=True)
+        assert (seen.exit_code, seen.stdout, seen.stderr) == (3, "out\n1\n", "err\n")
+        assert vault.workspace().list_checkpoints() == saved
+
+        vault.workspace().abort_merge()
+        vault.set_config("quota.vault_bytes", "1000")
+        full = await backend.run("echo out; echo x > x", shell=True)
+        assert (full.exit_code, full.stdout) == (0, "out\n")
+        assert full.stderr.startswith("\navfs: no checkpoint was saved: ")
