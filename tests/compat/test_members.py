@@ -20,9 +20,12 @@ from avfs_git.errors import AvfsError, BackendUnavailable, HostError
 from avfs_git.host.locks.locks import LockFile
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.host.processes.processes import start_time
+from avfs_git.paths import oid_of
 from avfs_git.sdk import Vault
 from avfs_git.session.life.record import begin, list_sessions
 from avfs_git.session.life.stop import end_session
+from avfs_git.vfs.layer.blobcache import BlobCache
+from avfs_git.workspace.vault.format import VaultLayout
 from tests.support.oracle import git
 from tests.support.users import ALICE, MALLORY, as_user, open_way
 
@@ -122,6 +125,17 @@ def test_a_clone_that_is_closed_to_others_comes_into_a_shared_vault_open(
     assert said == "done", said
     said = member(MALLORY, use)
     assert said == "done", said
+
+
+def test_the_cache_of_contents_is_its_first_users_and_no_fault(member: Callable[..., str]) -> None:
+    """Its files are trusted, so that another member could give a false content; without it all goes on."""
+
+    def read(vault: Vault) -> str:
+        os.close(BlobCache(VaultLayout(vault.path).blob_cache).open(oid_of("12" * 20), 3, [b"big"]))
+        return str([found for found in vault.doctor().problems if found.severity == "error"])
+
+    assert member(ALICE, read) == "[]"
+    assert member(MALLORY, read) == "[]"
 
 
 @pytest.mark.parametrize("fork", ["main", "k"])

@@ -66,7 +66,8 @@ def find_no_directories(place: Path, names: Names) -> Iterator[Path]:
 def find_closed(place: Path, names: Names) -> Iterator[Path]:
     """Find files and directories that this user may not read and write, in a directory to which it may write.
 
-    The mode of `upper` is that of the tree's root, and `work/work` is the kernel's.
+    The mode of `upper` is that of the tree's root, and `work/work` is the kernel's. `cache/blobs` is its first user's
+    alone, and others read without it.
     """
     if not os.access(place, os.W_OK, effective_ids=True):
         return
@@ -74,7 +75,7 @@ def find_closed(place: Path, names: Names) -> Iterator[Path]:
     for path in (*_list_there(place, (*names.files, *names.directories)), *ways):
         wanted = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
         if (
-            path.name != "upper"
+            path.name not in {"upper", "blobs"}
             and path.parent.name != "work"
             and path.exists()
             and not os.access(path, wanted, effective_ids=True)
