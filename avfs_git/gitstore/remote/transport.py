@@ -129,6 +129,8 @@ class Push:
     """With `forced`: what it must hold for that; None: it must not exist."""
     forced: bool = False
     """Whether it may move to something that does not follow what it holds."""
+    after: str | None = None
+    """A ref of the same push that the other side has to take before."""
 
 
 @value_class

@@ -3,6 +3,9 @@
 Decided here: which refs a push moves there, and what is said where the other side does not take them. Called without a
 lock. The other side moves first, then what is remembered of it: a crash in between is made up for by the next fetch
 (`exchange.remotes`). What was pushed has a line in the audit log.
+
+Labels and sidecars belong to commits of their fork's branch, so they are pushed when the other side has taken that.
+Git's `--atomic` would do it in one step, but not every server has it, and one refused fork would hold up the others.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.remote import remotes, transport
 from avfs_git.gitstore.remote.runner import NO_ACCESS, QUIET_RECEIVE_PACK, Access
-from avfs_git.gitstore.remote.transport import Push
+from avfs_git.gitstore.remote.transport import Exchange, Push
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import (
@@ -98,26 +101,21 @@ def push_refs(
         PushRejected: If not all of them did.
     """
     with objects_held(vault.git_dir):  # what is sent, until what is remembered of the other side names it
-        before = {push.ref: vault.refs.read(tracking_ref(remote, push.ref)) for push in wanted}
         sent = {f"refs/avfs/exchange/{number}": push.new for number, push in enumerate(wanted) if push.new is not None}
         lazy = is_partial(vault.git_dir) and not _complete(vault, remote, url, wanted)
         with transport.open_exchange(vault.git_dir, url, sent, access=access, progress=progress, lazy=lazy) as exchange:
-            done, messages = exchange.push(wanted, receive_pack=receive_pack)
-        with host_errors("note what was pushed"):
-            reach("remotes.pushed")
-        new = {push.ref: push.new for push in wanted}
-        changes = []
-        for ref in done:
-            tracking = tracking_ref(remote, ref.ref)
-            if ref.outcome != "rejected" and before[ref.ref] != new[ref.ref]:
-                changes.append(RefChange(tracking, before[ref.ref], new[ref.ref]))
-        move_tracking(vault, changes)
-    refs = tuple(
-        PushedRef(ref.ref, ref.outcome, maybe_hex(before[ref.ref]), maybe_hex(new[ref.ref]), ref.reason or None)
-        for ref in done
-    )
+            first = [each for each in wanted if each.after is None]
+            refs, messages = _send(vault, remote, exchange, first, receive_pack)
+            taken = {ref.ref for ref in refs if ref.outcome != "rejected"}
+            if due := [each for each in wanted if each.after in taken]:
+                more, heard = _send(vault, remote, exchange, due, receive_pack)
+                refs, messages = refs + more, messages + heard
+    refs += [
+        PushedRef(each.ref, "rejected", None, maybe_hex(each.new), "its branch was not taken")
+        for each in wanted
+        if each.after is not None and each.after not in taken
+    ]
     said, shown = server_words(messages), remotes.hide_secret(url)
-    log_push(vault, remote, shown, refs)
     if rejected := [ref for ref in refs if ref.outcome == "rejected"]:
         raise PushRejected(
             remote,
@@ -126,7 +124,30 @@ def push_refs(
             hint=_advise(vault, remote, rejected, said),
             details={"messages": list(said)},
         )
-    return PushResult(remote, shown, refs, said)
+    return PushResult(remote, shown, tuple(refs), said)
+
+
+def _send(
+    vault: OpenVault, remote: str, exchange: Exchange, pushes: Sequence[Push], receive_pack: str | None
+) -> tuple[list[PushedRef], tuple[str, ...]]:
+    """Have refs moved in one step, and remember what moved; say what became of each, and what the server said."""
+    before = {push.ref: vault.refs.read(tracking_ref(remote, push.ref)) for push in pushes}
+    done, messages = exchange.push(pushes, receive_pack=receive_pack)
+    with host_errors("note what was pushed"):
+        reach("remotes.pushed")
+    new = {push.ref: push.new for push in pushes}
+    changes = []
+    for ref in done:
+        tracking = tracking_ref(remote, ref.ref)
+        if ref.outcome != "rejected" and before[ref.ref] != new[ref.ref]:
+            changes.append(RefChange(tracking, before[ref.ref], new[ref.ref]))
+    move_tracking(vault, changes)
+    refs = [
+        PushedRef(ref.ref, ref.outcome, maybe_hex(before[ref.ref]), maybe_hex(new[ref.ref]), ref.reason or None)
+        for ref in done
+    ]
+    log_push(vault, remote, remotes.hide_secret(exchange.url), refs)
+    return refs, messages
 
 
 def _complete(vault: OpenVault, remote: str, url: str, wanted: Sequence[Push]) -> bool:
@@ -167,11 +188,11 @@ def _plan_push(
     """List the refs that are to move; with a `pack`, those of the sidecars too, which are made in it."""
     wanted: list[Push] = []
 
-    def add(ref: str, new: Oid) -> None:
+    def add(ref: str, new: Oid, after: str | None = None) -> None:
         known = vault.refs.read(tracking_ref(remote, ref))
         # A label or a sidecar is no line of development: it moves wherever, if the other side has what was seen there.
-        aside = not ref.startswith(HEADS) and known is not None
-        wanted.append(Push(ref, new, known, forced=force or aside))
+        aside = after is not None and known is not None
+        wanted.append(Push(ref, new, known, forced=force or aside, after=after))
 
     for fork in dict.fromkeys(forks):
         head = vault.read_head(check_fork_name(fork))
@@ -183,10 +204,10 @@ def _plan_push(
         add(HEADS + fork, head)
         if with_checkpoints:
             for ref, oid in vault.refs.list(f"{LABELS}{fork}/").items():
-                add(ref, oid)
+                add(ref, oid, after=HEADS + fork)
         sidecar = pack_newest(vault, fork, head, pack) if pack is not None else None
         if sidecar is not None:
-            add(SIDECARS + fork, sidecar)
+            add(SIDECARS + fork, sidecar, after=HEADS + fork)
     return wanted
 
 

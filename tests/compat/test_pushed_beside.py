@@ -1,0 +1,90 @@
+"""Labels and ignored files that are pushed with a fork: what others have pushed there stays, unless it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avfs_git.errors import PushRejected
+from avfs_git.sdk import Avfs, Vault
+from tests.support.servers import git, make_bare
+
+LABEL, SIDECAR = "refs/avfs/checkpoints/main/good", "refs/avfs/sidecar/main"
+Machine = Callable[[str], Vault]
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A server with one commit, whose rules ignore `.env`."""
+    bare = make_bare(tmp_path / "served.git")
+    with Avfs(tmp_path / "maker") as avfs, avfs.create_vault("v") as vault:
+        vault.workspace().write(".gitignore", b".env\n")
+        vault.workspace().checkpoint()
+        vault.add_remote("origin", str(bare))
+        vault.push()
+    return bare
+
+
+@pytest.fixture
+def machine(bare: Path, tmp_path: Path) -> Iterator[Machine]:
+    """Makes machines: each with a home, and a vault cloned with its ignored files."""
+    opened: list[Avfs] = []
+
+    def make(name: str) -> Vault:
+        opened.append(Avfs(tmp_path / name))
+        opened[-1].clone_vault(str(bare), "v", with_sidecar=True)
+        return opened[-1].open_vault("v")
+
+    yield make
+    for avfs in opened:
+        avfs.close()
+
+
+def save(vault: Vault, name: str, label: str | None = None) -> str:
+    """Write a file and an ignored one, and make a checkpoint; return its commit."""
+    vault.workspace().write(name, name.encode())
+    vault.workspace().write(".env", name.encode())
+    saved = vault.workspace().checkpoint(label).checkpoint
+    assert saved is not None
+    return saved.id
+
+
+def refs_of(bare: Path) -> dict[str, str]:
+    """List the refs of the server."""
+    lines = git("for-each-ref", "--format=%(refname) %(objectname)", cwd=bare).splitlines()
+    return dict(line.split(" ") for line in lines)
+
+
+def test_what_goes_with_a_branch_waits_for_it(bare: Path, machine: Machine) -> None:
+    """Where the branch is refused, labels and ignored files of the other machine stay there; other forks go."""
+    desktop, laptop = machine("desktop"), machine("laptop")
+    save(desktop, "d1", "first")
+    desktop.push(with_sidecar=True, with_checkpoints=True)
+    laptop.fetch(with_sidecar=True, with_checkpoints=True)
+    laptop.pull()
+    save(laptop, "l1", "good")
+    laptop.push(with_sidecar=True, with_checkpoints=True)
+    there = refs_of(bare)
+    save(desktop, "d2", "good")
+    desktop.fork("topic")
+    desktop.fetch(with_sidecar=True, with_checkpoints=True)
+
+    with pytest.raises(PushRejected) as rejected:
+        desktop.push(["main", "topic"], with_sidecar=True, with_checkpoints=True)
+
+    after = refs_of(bare)
+    assert {ref: oid for ref, oid in after.items() if "/main" in ref} == there
+    assert {ref for ref in after if ref not in there} == {"refs/heads/topic", "refs/avfs/sidecar/topic"}
+    details: dict[str, Any] = rejected.value.details
+    assert {each["ref"]: each["reason"] for each in details["rejected"]} == {
+        "main": "non-fast-forward",
+        LABEL: "its branch was not taken",
+        "refs/avfs/checkpoints/main/first": "its branch was not taken",
+        SIDECAR: "its branch was not taken",
+    }
+    assert set(details["pushed"]) == set(after) - set(there)
+    assert "avfs pull main" in (rejected.value.hint or "")
+    assert machine("third").workspace().read(".env") == b"l1"
