@@ -12,7 +12,7 @@ from avfs_git import Avfs
 from avfs_git.errors import NotAVault, RemoteAccessDenied
 from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
 from tests.support.servers import git
-from tests.support.users import MALLORY, give, make_traces
+from tests.support.users import ALICE, MALLORY, as_user, give, make_traces, open_way
 
 
 @pytest.fixture
@@ -273,3 +273,32 @@ def test_a_nested_repository_of_another_user_brings_nothing_that_runs(
             "fork.foreign_repository" if kind == "directory" else "fork.submodule"
         ]
     assert os.listdir(traces) == []
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize(
+    "closed", [("objects",), ("config",), ("objects/pack", "index"), ("index",), ("refs/heads",), ()]
+)
+def test_a_nested_repository_that_another_user_has_half_closed_is_left_out(
+    closed: tuple[str, ...], project: Path, tmp_path: Path
+) -> None:
+    """As one that is closed as a whole: the files are there, and a warning names the repository; so of each of two."""
+    top = tmp_path / "top"
+    for name in ("one", "two"):
+        shutil.copytree(project, top / name)
+        give(top / name, MALLORY)
+        for inside in closed:
+            (top / name / ".git" / inside).chmod(0)
+    open_way(tmp_path)
+    (tmp_path / "alice").mkdir()
+    os.chown(tmp_path / "alice", ALICE, ALICE)
+
+    def make() -> str:
+        with Avfs(tmp_path / "alice" / "home") as avfs, avfs.create_vault("v", source=top) as vault:
+            work = vault.workspace()
+            assert work.exists("one/a")
+            assert work.exists("one/.git") == work.exists("two/.git") == (not closed)
+            return str(sorted((each.code, each.path) for each in vault.warnings if each.code.startswith("fork.")))
+
+    code = "fork.submodule" if closed else "fork.foreign_repository"
+    assert as_user(ALICE, make) == str([(code, b"one"), (code, b"two")])

@@ -329,6 +329,25 @@ def test_what_cannot_be_read_is_named(home: Avfs, source: Path) -> None:
 
 
 @pytest.mark.ordinary
+@pytest.mark.parametrize("closed", ["index", "refs/heads/work", "refs/heads", "."])
+def test_what_cannot_be_read_of_a_submodule_is_named(home: Avfs, source: Path, tmp_path: Path, closed: str) -> None:
+    """As of the clone itself: without it, git in the fork would have all files staged as deleted, or as new."""
+    outer = tmp_path / "outer"
+    git("init", "-q", "-b", "main", outer)
+    git("-c", "protocol.file.allow=always", "submodule", "add", "-q", source, "sub", cwd=outer)
+    git("commit", "-q", "-m", "one", cwd=outer)
+    place = outer / ".git" / "modules" / "sub" / closed
+    mode = place.stat().st_mode
+    place.chmod(0)
+    try:
+        with pytest.raises(HostError, match=r"Permission denied at '.*/modules/sub/"):
+            home.create_vault("v", source=outer)
+    finally:
+        place.chmod(mode)
+    assert home.list_vaults() == []
+
+
+@pytest.mark.ordinary
 @pytest.mark.parametrize("ignored", [False, True])
 def test_what_is_not_tracked_and_cannot_be_read_is_left_out(source: Path, tmp_path: Path, ignored: bool) -> None:
     """As a volume of a container's user: git, too, goes on without it. Each fork tells it, until it can be read."""

@@ -9,6 +9,7 @@ stay behind, and so do a rebase in progress, which may hold commands, and symbol
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -58,6 +59,7 @@ def rebuild_git_dir(source: Path, target: Path, borrowed: Path) -> None:
 
     Raises:
         NotAVault: If the configuration cannot be read, or a file is of absurd size.
+        OSError: If a file cannot be read: without its index or a branch, git would take all files as deleted, or new.
     """
     for name in (".", "info", "objects", "objects/info", "objects/pack", "refs"):
         (target / name).mkdir()
@@ -66,7 +68,7 @@ def rebuild_git_dir(source: Path, target: Path, borrowed: Path) -> None:
     for name in sorted(_FILES) + sorted(path.name for path in source.glob("sharedindex.*")):
         _copy_file(source / name, target / name)
     for name in _DIRECTORIES:
-        for directory, _, files in os.walk(source / name):
+        for directory, _, files in os.walk(source / name, onerror=_raise_unless_gone):
             place = target / Path(directory).relative_to(source)
             place.mkdir(exist_ok=True)
             for file in files:
@@ -98,11 +100,18 @@ def _choose_settings(source: Path) -> list[tuple[str, str]]:
     return chosen + [(key, value) for key, value in found if _BRANCH.fullmatch(key) and value in {".", *remotes}]
 
 
+def _raise_unless_gone(error: OSError) -> None:
+    """Raise what keeps a file or directory from being read, unless it is not there, or is a link or a socket."""
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+        raise error
+
+
 def _copy_file(source: Path, target: Path) -> None:
     """Copy a plain file with its mode and time; anything else stays behind."""
     try:
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:  # it is not there, or a link
+    except OSError as error:
+        _raise_unless_gone(error)
         return
     with os.fdopen(fd, "rb") as file:
         status = os.fstat(fd)

@@ -21,12 +21,13 @@ thread uses it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from avfs_git.errors import FormatUnsupported, NotAVault
+from avfs_git.errors import FormatUnsupported, HostError, NotAVault
 from avfs_git.gitstore.config.outside import (
     POINTER_MAX,
     leads_inside,
@@ -143,6 +144,9 @@ class WithModules:
 
         None where it cannot be made anew: another user's would become the caller's own, and git would obey it; with a
         pointer, git in the fork would write to what that names.
+
+        Raises:
+            HostError: If a submodule cannot be read, which is tracked; another repository is left out.
         """
         place = join(path, _GIT)
         shown = self._inside.get(place)
@@ -150,6 +154,7 @@ class WithModules:
         if shown is None:
             target = self._read_pointer(path, found.kind)
             repository = self._find_module(path, target) if target is not None and found.kind == FILE else None
+            is_module = repository is not None
             other = elsewhere = False
             if repository is None and (target is None or leads_inside(self._source, os.fsdecode(path), target)):
                 inside = os.path.normpath(os.path.join(os.fsdecode(path), target or ".git"))
@@ -164,7 +169,9 @@ class WithModules:
                 if repository is None or other:
                     raise NotAVault(os.fsdecode(place), "it leads elsewhere")
                 shown = PlainDirectory(self._copy(repository))
-            except (OSError, NotAVault, FormatUnsupported) as error:
+            except (HostError, NotAVault, FormatUnsupported) as error:
+                if isinstance(error, HostError) and (is_module or error.errno != errno.EACCES):
+                    raise
                 what = (
                     "has a repository that cannot be taken along: its '.git' is left out, so that git does not "
                     "work in it"
@@ -197,7 +204,8 @@ class WithModules:
             return None
         found = Path(os.path.realpath(self._source / os.fsdecode(path) / target))
         is_module = found.is_relative_to(self._common) and "modules" in found.relative_to(self._common).parts
-        return found if is_module and (found / "HEAD").is_file() else None
+        with host_errors(f"read '{found}'"):
+            return found if is_module and (found / "HEAD").is_file() else None
 
     def _copy(self, repository: Path) -> Path:
         """Make a git directory with what a repository holds, and link its objects."""
@@ -207,8 +215,9 @@ class WithModules:
         link_objects(repository, objects)
         if self._scratch is None:
             self._scratch = self._make_scratch()
-        made = self._scratch / str(len(self._inside))
-        rebuild_git_dir(repository, made, self._borrowed)
+        with host_errors(f"copy '{repository}'"):
+            made = self._scratch / str(len(os.listdir(self._scratch)))
+            rebuild_git_dir(repository, made, self._borrowed)
         return made
 
     def _make_scratch(self) -> Path:
