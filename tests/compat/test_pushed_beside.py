@@ -88,3 +88,44 @@ def test_what_goes_with_a_branch_waits_for_it(bare: Path, machine: Machine) -> N
     assert set(details["pushed"]) == set(after) - set(there)
     assert "avfs pull main" in (rejected.value.hint or "")
     assert machine("third").workspace().read(".env") == b"l1"
+
+
+@pytest.mark.parametrize("way", ["unseen", "fetched", "pulled"])
+def test_a_label_of_another_vault_stays(bare: Path, machine: Machine, way: str) -> None:
+    """Also where it was fetched, and where ours follows its commit; a label of our own moves on, and a lease moves any.
+
+    The hint leads on.
+    """
+    theirs, ours = machine("theirs"), machine("ours")
+    good = save(theirs, "t", "good")
+    theirs.push(with_checkpoints=True)
+    if way == "pulled":
+        ours.pull()
+    mine = save(ours, "o", "good")
+    own = save(ours, "o2", "own")
+    if way == "fetched":
+        ours.fetch(with_checkpoints=True)
+    ours.pull()
+
+    with pytest.raises(PushRejected) as rejected:
+        ours.push(with_checkpoints=True)
+
+    assert (refs_of(bare)[LABEL], refs_of(bare)["refs/avfs/checkpoints/main/own"]) == (good, own)
+    assert rejected.value.hint == (
+        "It names another commit there: `avfs fetch origin --with-checkpoints` brings it as 'origin/main@good'. "
+        "Choose another label, or replace it there with "
+        "`avfs push main --remote origin --with-checkpoints --force-with-lease`."
+    )
+    ours.fetch(with_checkpoints=True)
+    with pytest.raises(PushRejected):
+        ours.push(with_checkpoints=True)
+    with ours.fork("look", at="origin/main@good") as look:
+        assert look.read("t") == b"t"
+    ours.push(with_checkpoints=True, force_with_lease=True)
+    assert refs_of(bare)[LABEL] == mine
+    with pytest.raises(PushRejected):
+        theirs.push(["main"], with_checkpoints=True, force_with_lease=True)
+    ours.workspace().delete_checkpoint("good")
+    moved = save(ours, "o3", "good")
+    ours.push(with_checkpoints=True)
+    assert refs_of(bare)[LABEL] == moved

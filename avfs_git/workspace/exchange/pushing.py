@@ -6,6 +6,8 @@ lock. The other side moves first, then what is remembered of it: a crash in betw
 
 Labels and sidecars belong to commits of their fork's branch, so they are pushed when the other side has taken that.
 Git's `--atomic` would do it in one step, but not every server has it, and one refused fork would hold up the others.
+A sidecar then replaces what was fetched, which is of a commit before. A label replaces only what it named here before:
+what another vault labelled so stays, also after a fetch.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from avfs_git.model import (
     PushedRef,
     PushResult,
 )
-from avfs_git.paths import Oid, check_fork_name, maybe_hex, maybe_oid
+from avfs_git.paths import Oid, check_fork_name, label_of_ref_name, maybe_hex, maybe_oid
 from avfs_git.progress import Progress
 from avfs_git.workspace.exchange.fetchedsidecars import pack_newest
 from avfs_git.workspace.exchange.outgoing import log_push
@@ -188,11 +190,8 @@ def _plan_push(
     """List the refs that are to move; with a `pack`, those of the sidecars too, which are made in it."""
     wanted: list[Push] = []
 
-    def add(ref: str, new: Oid, after: str | None = None) -> None:
-        known = vault.refs.read(tracking_ref(remote, ref))
-        # A label or a sidecar is no line of development: it moves wherever, if the other side has what was seen there.
-        aside = after is not None and known is not None
-        wanted.append(Push(ref, new, known, forced=force or aside, after=after))
+    def find_known(ref: str) -> Oid | None:
+        return vault.refs.read(tracking_ref(remote, ref))
 
     for fork in dict.fromkeys(forks):
         head = vault.read_head(check_fork_name(fork))
@@ -201,14 +200,23 @@ def _plan_push(
             raise InvalidInput(f"fork {quote(fork)} has no checkpoint yet", hint=hint)
         if head is None:
             raise ForkNotFound(fork, vault=vault.name)
-        add(HEADS + fork, head)
-        if with_checkpoints:
-            for ref, oid in vault.refs.list(f"{LABELS}{fork}/").items():
-                add(ref, oid, after=HEADS + fork)
+        branch, aside = HEADS + fork, SIDECARS + fork
+        wanted.append(Push(branch, head, find_known(branch), forced=force))
+        for ref, oid in vault.refs.list(f"{LABELS}{fork}/").items() if with_checkpoints else ():
+            known = find_known(ref)
+            named = known if force or known == oid or _has_left(vault, fork, ref, known) else None
+            wanted.append(Push(ref, oid, named, forced=True, after=branch))  # git would let it follow another's commit
         sidecar = pack_newest(vault, fork, head, pack) if pack is not None else None
         if sidecar is not None:
-            add(SIDECARS + fork, sidecar, after=HEADS + fork)
+            known = find_known(aside)  # it follows nothing
+            wanted.append(Push(aside, sidecar, known, forced=force or known is not None, after=branch))
     return wanted
+
+
+def _has_left(vault: OpenVault, fork: str, ref: str, commit: Oid | None) -> bool:
+    """Whether a ref of a fork named a commit before, as far as the log tells."""
+    moves = (move for record in vault.oplog.read_life(fork) for move in record.moves) if commit is not None else ()
+    return any(name == ref and was == maybe_hex(commit) for name, was, _ in moves)
 
 
 def _short(ref: str) -> str:
@@ -220,6 +228,14 @@ def _advise(vault: OpenVault, remote: str, rejected: Sequence[PushedRef], said: 
     first = rejected[0]
     reason = (first.reason or "").lower()
     fork, place = shlex.quote(_short(first.ref)), shlex.quote(remote)
+    if "stale info" in reason and first.ref.startswith(LABELS):
+        of, _, label = first.ref.removeprefix(LABELS).rpartition("/")
+        theirs = quote(f"{remote}/{of}@{label_of_ref_name(label)}")
+        again = f"`avfs push {shlex.quote(of)} --remote {place} --with-checkpoints --force-with-lease`"
+        return (
+            f"It names another commit there: `avfs fetch {place} --with-checkpoints` brings it as {theirs}. Choose "
+            f"another label, or replace it there with {again}."
+        )
     if "non-fast-forward" in reason or "fetch first" in reason or "needs force" in reason:
         pull = f"`avfs pull {fork} --remote {place}`"
         if _took_back(vault, first):

@@ -43,7 +43,7 @@ def command(
     """Push forks to a remote, as branches
 
     Pushes plain branches, without ignored files. A push never overwrites commits: if the remote has commits that the
-    fork does not have, the remote rejects the push, and avfs says what to do.
+    fork does not have, the remote rejects the push, and avfs says what to do. Labels of other vaults stay, too.
     """
     if every and forks:
         raise BadUsage("--all takes no forks")
