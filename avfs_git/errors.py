@@ -148,7 +148,8 @@ class HostError(AvfsError, code="host.failed"):
     def __init__(self, action: str, error: OSError) -> None:
         reason = error.strerror or str(error)
         place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-        if error.errno in _OF_PLACES and place.startswith("/") and quote(place) not in action:
+        is_name = place.startswith("/") and not place.startswith("/proc/self/fd/")
+        if error.errno in _OF_PLACES and is_name and quote(place) not in action:
             reason += f" at {quote(place)}"
         self._say(f"cannot {action}: {reason}", _REMEDIES.get(error.errno or 0), errno=error.errno or 0)
         self.errno = error.errno or 0

@@ -14,8 +14,8 @@ from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend
 from avfs_git.backends.shown import Backend, BackendName, Passed, Served
 from avfs_git.errors import BackendUnavailable
+from avfs_git.workspace.opened.refusal import find_other_owner
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
-from avfs_git.workspace.restore.refusal import find_other_owner
 
 if TYPE_CHECKING:
     from avfs_git.backends.fuse import Mount

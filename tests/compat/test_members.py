@@ -200,6 +200,32 @@ def test_a_member_who_may_not_change_anothers_files_is_told_what_to_do(member: C
     assert member(MALLORY, refuse) == "done"
 
 
+def test_a_fork_that_its_member_has_closed_is_no_fault(member: Callable[..., str]) -> None:
+    """Others are told whose files they are, and their doctor has nothing to mend."""
+
+    def close(vault: Vault) -> str:
+        assert vault.fork("of-alice").exec("sh", "-c", "echo 1 > a; chmod 700 .").exit_code == 0
+        return str(vault.workspace("of-alice").read("a"))
+
+    def look(vault: Vault) -> str:
+        looks: list[Callable[[], object]] = [
+            lambda: vault.workspace("of-alice").read("a"),
+            lambda: vault.fork("mine", source="of-alice"),
+            lambda: vault.workspace().merge("of-alice"),
+            lambda: vault.workspace("of-alice").exec("true"),
+        ]
+        for each in looks:
+            with pytest.raises(HostError) as caught:
+                each()
+            assert caught.value.message == "cannot open workspace 'of-alice': Permission denied"
+            assert f"belong to user {ALICE}" in str(caught.value.hint)
+        assert vault.doctor().healthy
+        return "done"
+
+    assert member(ALICE, close) == "b'1\\n'"
+    assert member(MALLORY, look) == "done"
+
+
 def test_what_a_member_does_in_anothers_fork_keeps_nobody_out(member: Callable[..., str]) -> None:
     """Commands are refused where they would leave files of that member in it, and maintenance leaves the fork alone."""
 

@@ -33,8 +33,8 @@ from avfs_git.vfs.tree.writing import Content, pieces_of
 from avfs_git.workspace.files.asked import ask_before
 from avfs_git.workspace.files.describing import describe, describe_listed, describe_tree
 from avfs_git.workspace.files.expected import check_expected, content_oid
+from avfs_git.workspace.opened.refusal import refusal_explained
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
-from avfs_git.workspace.restore.refusal import refusal_explained
 
 if TYPE_CHECKING:
     from avfs_git.workspace.files import metadata

@@ -31,8 +31,8 @@ from avfs_git.vfs.scan.scan import WHITEOUT, Found
 from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate, show_lower
 from avfs_git.vfs.values import ACCESS_LISTS
 from avfs_git.workspace.checkpoint.checkpoint import save_first
+from avfs_git.workspace.opened.refusal import find_other_owner, refusal_explained
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.restore.refusal import find_other_owner, refusal_explained
 from avfs_git.workspace.vault.log.oprecord import OpRecord
 from avfs_git.workspace.vault.origin import facts_of
 

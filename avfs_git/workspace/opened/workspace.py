@@ -21,7 +21,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +40,7 @@ from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.workspace.opened.layers import Layers, check_unshown
 from avfs_git.workspace.opened.plain import Flush, Plain
 from avfs_git.workspace.opened.readonly import ReadOnly
+from avfs_git.workspace.opened.refusal import refusal_explained
 from avfs_git.workspace.opened.served import Served, serve, stop_serving
 from avfs_git.workspace.opened.standstill import Standstill
 from avfs_git.workspace.vault.format import WorkspaceLayout
@@ -118,7 +118,7 @@ class OpenWorkspace:
         self.looked: Looked | None = None
         """What the last status found, from which the next one goes on; it is as old as the stat cache at most."""
         try:
-            with host_errors(f"open workspace '{fork}'"):
+            with refusal_explained(self.layout), host_errors(f"open workspace '{fork}'"):
                 is_writable = self.refused is None
                 self.layers = Layers(vault, self.layout, self.state, is_writable=is_writable)
                 self.mode: Plain | Shown = Plain(self.layers) if is_writable else ReadOnly(self.layers)
@@ -243,7 +243,7 @@ class OpenWorkspace:
 
     # --- the lock --------------------------------------------------------------------------------
 
-    @contextmanager
+    @contextlib.contextmanager
     def locked(self, *, to_read: bool = False, is_patient: bool = True) -> Iterator[LockedWorkspace]:
         """Hold the workspace against other processes, with everything in memory up to date.
 
@@ -560,7 +560,7 @@ class LockedWorkspace:
         """The merged view, for reading; `changing` gives that for writing."""
         return self.opened.merged
 
-    @contextmanager
+    @contextlib.contextmanager
     def changing(self) -> Iterator[MergedTree]:
         """Change files: other processes see that something moved, also if this one dies in between."""
         self.begin()

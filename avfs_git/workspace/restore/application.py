@@ -41,8 +41,8 @@ from avfs_git.vfs.layer.readers import Directories
 from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.workspace.opened.refusal import refusal_explained
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.restore.refusal import refusal_explained
 from avfs_git.workspace.restore.takenout import keep_taken
 
 KEPT_IN_PLACE = "restore.kept"

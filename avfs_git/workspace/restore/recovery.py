@@ -39,12 +39,12 @@ from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint import following
 from avfs_git.workspace.checkpoint.checkpoint import complete_moves
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.opened.refusal import refusal_explained
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.intent import is_complete, put_back
 from avfs_git.workspace.restore.plaincopy import take_in_left
-from avfs_git.workspace.restore.refusal import refusal_explained
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, SIDECAR, SINCE
 from avfs_git.workspace.vault.states import tree_of

@@ -24,9 +24,9 @@ from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.scan.scan import WHITEOUT, WHITEOUT_PRINT, kind_of_mode
 from avfs_git.vfs.scan.statcache import StatCache, read_mode_and_time
 from avfs_git.workspace.forks.fold import fold_some, is_repeated
+from avfs_git.workspace.opened.refusal import find_other_owner
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.restore.recovery import recover
-from avfs_git.workspace.restore.refusal import find_other_owner
 from avfs_git.workspace.vault.vault import OpenVault
 
 MANY_ENTRIES = 2_000

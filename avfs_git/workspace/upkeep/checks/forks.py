@@ -6,13 +6,14 @@ workspace in use is noted as such. Called by the doctor.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from avfs_git.errors import AvfsError, WorkspaceBusy
+from avfs_git.errors import AvfsError, HostError, WorkspaceBusy
 from avfs_git.gitstore.formats.fullindex import read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, ForeignIndex
 from avfs_git.gitstore.objects.drywriter import DryWriter
@@ -25,6 +26,7 @@ from avfs_git.workspace.checkpoint.compared import compare_workspace
 from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, is_lost, note_deletion, put_away
 from avfs_git.workspace.opened.layers import has_lost_upper
+from avfs_git.workspace.opened.refusal import find_other_owner
 from avfs_git.workspace.upkeep.checks.findings import Finding, finding, fixable, removable
 from avfs_git.workspace.upkeep.checks.refs import find_tree_problem, has_fork
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceLayout
@@ -176,6 +178,9 @@ def check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: bo
             unseen = f"{error.message}, and was not looked at"
             yield finding("workspace.busy", unseen, "Examine it again when it is free.", severity="note")
         except AvfsError as error:
+            is_closed = isinstance(error, HostError) and error.errno == errno.EACCES
+            if is_closed and find_other_owner(layout) is not None:
+                continue  # each works in their own, and may close it
             yield finding(
                 error.code,
                 f"the workspace of '{fork}' cannot be captured: {error.message}",

@@ -1,7 +1,7 @@
 """The owners of a workspace's files: in a shared vault, another member may own them, and the system refuses changes.
 
-Decided here: which user may change them, and what to do otherwise. Called around each change of files, in the process
-that makes it, and before what would leave files of the caller's among them.
+Decided here: which user may change them, and what to do otherwise. Called where a workspace is opened, around each
+change of files, in the process that makes it, and before what would leave files of the caller's among them.
 """
 
 from __future__ import annotations
