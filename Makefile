@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-check: $(STAMP) ## What a commit must pass: lint, types, layers, unit tests (under a minute)
+check: $(STAMP) ## What a commit must pass: lint, types, layers, the unit tests that are not slow (a minute)
 	@$(MAKE) --no-print-directory --output-sync=target --jobs=4 lint types imports unit
 
 lint: $(STAMP)
@@ -47,14 +47,14 @@ imports: $(STAMP)
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	$(PYTEST) -q $(SPREAD) -n $(JOBS) tests/unit $(ARGS)
+	$(PYTEST) -q $(SPREAD) -n $(JOBS) -m "not slow" tests/unit $(ARGS)
 
 fmt: $(STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
 
 # Two more than processors: a test waits for the disk or for a process a fifth of its time.
-test test-contract test-compat test-property test-faults test-cli: JOBS = $(shell expr $$(nproc) + 2)
+test test-unit test-contract test-compat test-property test-faults test-cli: JOBS = $(shell expr $$(nproc) + 2)
 
 test: lint imports ## Everything that this machine can run
 	@$(MAKE) --no-print-directory --output-sync=target --jobs=2 types compiled
@@ -70,14 +70,14 @@ again: $(STAMP) ## Run alone what failed in the last run, and fail with it; more
 	$(BIN)/python -m tests.support.failed 3
 	$(PYTEST) -n 0 --last-failed --last-failed-no-failures=none tests
 
-test-unit: unit ## Unit tests: no mount, no git command
+test-unit: $(STAMP) ## Unit tests: no mount, no git command
 test-contract: $(STAMP) ## The promises that each part makes to the ones above it
 test-compat: $(STAMP) ## Against git itself
 test-property: $(STAMP) ## Hypothesis: round trips and the state machine
 test-faults: $(STAMP) ## Failing, killed and full disks at each named step
 test-cli: $(STAMP) ## The command line: text, JSON, exit codes, help
 
-test-contract test-compat test-property test-faults test-cli:
+test-unit test-contract test-compat test-property test-faults test-cli:
 	$(PYTEST) $(SPREAD) -n $(JOBS) tests/$(patsubst test-%,%,$@) $(ARGS)
 
 demo: $(STAMP) ## The main job on real input: vault, forks, checkpoints, restore, undo

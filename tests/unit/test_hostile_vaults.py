@@ -421,6 +421,7 @@ def test_a_tree_that_is_cut_short_is_refused(data: bytes, home: Path) -> None:
         avfs.open_vault("v").workspace().restore(commit)
 
 
+@pytest.mark.slow
 def test_four_thousand_nested_directories_are_no_problem(home: Path) -> None:
     """A tree deeper than any path is listed, forked, compared and captured without recursion."""
     git_dir = _git_dir(home)
@@ -441,6 +442,7 @@ def test_four_thousand_nested_directories_are_no_problem(home: Path) -> None:
         assert [change.path for change in work.checkpoint().changed_files] == [b"d/d/new"]
 
 
+@pytest.mark.slow
 def test_fifty_thousand_entries_in_one_tree_are_no_problem(home: Path) -> None:
     """A very wide directory is listed and changed."""
     blob = write_loose(_git_dir(home), KIND_BLOB, b"wide\n")

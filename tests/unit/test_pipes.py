@@ -56,6 +56,7 @@ def use(home: Path) -> None:
                 step()
 
 
+@pytest.mark.slow
 def test_no_pipe_keeps_avfs_waiting(tmp_path: Path) -> None:
     """Whatever file of a vault a pipe replaces, every operation ends: without that file, or with the problem named."""
     home = tmp_path / "home"

@@ -109,6 +109,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
+@pytest.mark.slow
 def test_every_record_is_json_in_utf8(value: object) -> None:
     """Whatever bytes and surrogates are inside, the document can be written."""
     json.dumps(to_record({"value": value}), ensure_ascii=False).encode("utf-8")

@@ -97,6 +97,7 @@ def allowances() -> dict[str, int]:
     return {folder: int(count) for folder, count in rows}
 
 
+@pytest.mark.slow
 def test_no_folder_gains_words_to_avoid(request: pytest.FixtureRequest) -> None:
     """A text that is written now uses none of them; a folder that has fewer keeps the lower number."""
     allowed, found = allowances(), findings()

@@ -383,6 +383,7 @@ def test_what_is_imported_is_synced_before_it_has_its_name(
 
 
 @pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.slow
 def test_an_import_that_dies_is_done_again(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
 ) -> None:
@@ -466,6 +467,7 @@ def test_imports_at_once_do_not_disturb_each_other(source: Source, git_dir: Path
     check_repository(git_dir)
 
 
+@pytest.mark.slow
 def test_an_import_does_not_try_for_ever(source: Source, git_dir: Path) -> None:
     """Where the source moves each time, and another import is always first, it is a conflict at last."""
     with pytest.raises(RefConflict):

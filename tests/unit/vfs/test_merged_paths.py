@@ -176,6 +176,7 @@ def test_names_may_have_255_bytes_and_no_more(fill: Fill) -> None:
             call()
 
 
+@pytest.mark.slow
 def test_trees_deeper_than_a_path_can_say(layers: Layers) -> None:
     """Depth is bounded neither by the longest path nor by recursion."""
     tree = layers.open()

@@ -147,6 +147,7 @@ def test_a_file_of_another_program_among_workspaces_is_no_problem(vault: Vault, 
     assert _codes(vault) == []
 
 
+@pytest.mark.slow
 def test_a_check_that_fails_hides_no_other(vault: Vault, work: Workspace) -> None:
     """The log is a directory: what needs it cannot be checked, and the rest is."""
     work.write("a", b"")

@@ -103,6 +103,7 @@ def test_a_damaged_packed_refs_puts_no_workspace_away(vault: Vault, work: Worksp
     assert vault.workspace("side").read("b") == b"not saved"
 
 
+@pytest.mark.slow
 def test_a_directory_in_place_of_a_lock_is_told(vault: Vault, work: Workspace) -> None:
     """Nothing can lock that ref."""
     work.write("a", b"")

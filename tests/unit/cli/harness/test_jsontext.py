@@ -21,6 +21,7 @@ _LAYOUTS = st.sampled_from([None, 0, 1, 2, 4, "\t"])
 
 
 @given(st.dictionaries(_KEYS, _VALUES, max_size=4), _LAYOUTS, _VALUES, st.booleans())
+@pytest.mark.slow
 def test_a_member_comes_and_goes(
     document: dict[str, object], indent: int | str | None, value: object, ascii_only: bool
 ) -> None:
@@ -35,6 +36,7 @@ def test_a_member_comes_and_goes(
 
 
 @given(st.lists(_VALUES, max_size=4), _LAYOUTS, _KEYS)
+@pytest.mark.slow
 def test_an_element_comes_and_goes(present: list[object], indent: int | str | None, key: str) -> None:
     """Also where the list is missing."""
     element = {"hooks": [{"command": "avfs hook claude"}]}

@@ -369,6 +369,7 @@ def apply_plainly(
         max_size=4,
     )
 )
+@pytest.mark.slow
 def test_edits_agree_with_a_flat_list_of_files(rounds: list[dict[bytes, tuple[int, Oid] | None]]) -> None:
     """Whatever is edited, the tree holds what a list of paths would."""
     sink = Sink()

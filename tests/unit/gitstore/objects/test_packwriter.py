@@ -81,6 +81,7 @@ def test_objects_are_read_back_before_and_after(writer: PackWriter, store: Objec
         assert source.read_blob(blobs[1]) == b"x"  # a finished writer reads from the store
 
 
+@pytest.mark.slow
 def test_blobs_that_are_deflated_later(writer: PackWriter, store: ObjectStore, file: int) -> None:
     """They are read back at once, and are in the pack as any other.
 

@@ -517,6 +517,7 @@ def test_entry_headers_hold_any_size() -> None:
     assert len(entry_header(KIND_BLOB, 1 << 40)) == 7
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_commits_and_trees_is_bounded_in_bytes(store: ObjectStore) -> None:
     """A thousand commits with long messages, and trees with long names, are forgotten by size and not by number."""
     memory = MemorySource()

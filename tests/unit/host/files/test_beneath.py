@@ -136,6 +136,7 @@ def test_remove_entry_removes_whatever_is_there(root: Descriptor, tmp_path: Path
     assert os.listdir(outside) == ["kept"]
 
 
+@pytest.mark.slow
 def test_remove_entry_of_4000_levels(root: Descriptor, tmp_path: Path) -> None:
     """Depth costs neither recursion nor a descriptor a level."""
     os.mkdir(tmp_path / "deep")

@@ -244,6 +244,7 @@ def test_a_denial_is_final(approvals: Approvals) -> None:
         approvals.grant("../lock")
 
 
+@pytest.mark.slow
 def test_asking_again_replaces(approvals: Approvals) -> None:
     """An agent in a loop does not fill the list, nor the disk."""
     tokens = [ask(approvals) for _ in range(5)]

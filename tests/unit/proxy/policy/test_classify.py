@@ -198,6 +198,7 @@ def test_texts_that_would_exhaust_a_reader(text: str) -> None:
     assert Category.READ_ONLY not in categories(text)
 
 
+@pytest.mark.slow
 def test_nothing_hides_behind_many_commands() -> None:
     """A text of more commands than are told one by one counts as the worst."""
     many = "".join(f"ls a{number}\n" for number in range(1000))

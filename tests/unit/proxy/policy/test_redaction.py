@@ -126,6 +126,7 @@ def test_a_headline_is_a_programs_first_words(text: str, headline: str) -> None:
     assert REDACTOR.headline(Request("/v", "f", shell=text)) == headline
 
 
+@pytest.mark.slow
 def test_a_long_text_takes_no_long_time() -> None:
     """Only its beginning is shown, whatever it holds; this returns at all."""
     for piece in ("a-", "://", "token=", "--token ", "'", "-----BEGIN PRIVATE KEY"):

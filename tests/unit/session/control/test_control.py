@@ -785,6 +785,7 @@ def test_stop_saves_a_last_checkpoint_and_then_ends(live: Served) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+@pytest.mark.slow
 def test_a_restore_that_fails_leaves_what_was_there(live: Served, number: int) -> None:
     """At whichever step the disk refuses: the old files are shown by the same nodes, and the next operation works."""
 

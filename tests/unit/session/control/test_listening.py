@@ -82,6 +82,7 @@ def test_a_client_gets_events_in_their_order_and_then_the_end() -> None:
     assert tree.listeners == []
 
 
+@pytest.mark.slow
 def test_what_is_too_much_for_a_client_is_counted_where_it_is_missing() -> None:
     """The tree does not wait; each event comes, or is in the count at its place."""
     tree, count = Tree(), 4 * QUEUE_MAX

@@ -76,6 +76,7 @@ def _walk(lower: LowerTree) -> dict[TreePath, LowerEntry]:
 
 
 @given(_trees, _sides)
+@pytest.mark.slow
 def test_looking_up_finds_what_listing_shows(tree: Made, side: Made) -> None:
     """Every path that listing leads to can be looked up, and nothing below a file can."""
     lower = _make(MemorySource(), tree, side)
@@ -92,6 +93,7 @@ def test_looking_up_finds_what_listing_shows(tree: Made, side: Made) -> None:
 
 
 @given(_trees, _sides)
+@pytest.mark.slow
 def test_the_tree_wins_in_what_git_says(tree: Made, side: Made) -> None:
     """Every name of the git tree is there with its kind, content and execute bit, whatever the sidecar says of it."""
     source = MemorySource()
@@ -119,6 +121,7 @@ def test_the_tree_wins_in_what_git_says(tree: Made, side: Made) -> None:
 
 
 @given(_trees, _sides, _trees, _sides)
+@pytest.mark.slow
 def test_what_differs_is_what_a_look_at_everything_finds(
     tree: Made, side: Made, other_tree: Made, other_side: Made
 ) -> None:
@@ -138,6 +141,7 @@ def test_what_differs_is_what_a_look_at_everything_finds(
 
 
 @given(_trees, _sides, _trees, _sides)
+@pytest.mark.slow
 def test_what_only_one_sidecar_holds_is_found(tree: Made, side: Made, other_tree: Made, other_side: Made) -> None:
     """`differing_untracked` leaves out only what git tracks on either side, and what both sidecars hold alike."""
     source = MemorySource()

@@ -48,6 +48,7 @@ def test_edited_records_are_what_a_dictionary_holds(
     edits=st.lists(st.tuples(child_names, st.none() | children), max_size=20),
     meta=st.none() | st.just(OID),
 )
+@pytest.mark.slow
 def test_edited_children_are_what_a_dictionary_holds(
     held: dict[bytes, SideEntry], edits: list[tuple[bytes, SideEntry | None]], meta: Oid | None
 ) -> None:

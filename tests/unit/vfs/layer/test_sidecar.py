@@ -63,6 +63,7 @@ def test_children_make_the_round_trip(children: dict[bytes, SideEntry]) -> None:
 
 
 @given(st.dictionaries(_names, _metas))
+@pytest.mark.slow
 def test_metadata_makes_the_round_trip(metas: dict[bytes, Meta]) -> None:
     """Times, modes and attributes of entries of any name come back as they were."""
     records = {name: format_record(meta) for name, meta in metas.items()}
@@ -73,6 +74,7 @@ def test_metadata_makes_the_round_trip(metas: dict[bytes, Meta]) -> None:
 
 
 @given(st.dictionaries(_names, _metas))
+@pytest.mark.slow
 def test_whether_there_are_attributes_is_told_without_reading_them(metas: dict[bytes, Meta]) -> None:
     """It agrees with the records, whatever their names look like."""
     records = {name: format_record(meta) for name, meta in metas.items()}
@@ -111,6 +113,7 @@ def test_times_alone_are_no_difference() -> None:
 
 
 @given(st.dictionaries(_names, _metas), _names)
+@pytest.mark.slow
 def test_one_record_is_found_without_the_others(metas: dict[bytes, Meta], other: bytes) -> None:
     """Every record, and none where there is none, also among names with spaces that end like others."""
     records = {name: format_record(meta) for name, meta in metas.items()}
@@ -132,6 +135,7 @@ _records = _metas.map(format_record)
 
 
 @given(st.dictionaries(_paths, _records), st.sets(_paths), st.dictionaries(_paths, _records | st.none()))
+@pytest.mark.slow
 def test_edits_of_a_sidecar_are_those_of_its_records(
     before: dict[TreePath, bytes], untracked: set[TreePath], changes: dict[TreePath, bytes | None]
 ) -> None:

@@ -294,6 +294,7 @@ def test_left_out_files_are_named(work: Workspace) -> None:
     assert work.read("x.log") == b"y" * 11
 
 
+@pytest.mark.slow
 def test_attribute_set_right_after_a_checkpoint(home: Avfs, work: Workspace) -> None:
     """What changes a moment after a capture, and shows in no time or size, is in the next one whoever makes it."""
     for number in range(30):

@@ -41,6 +41,7 @@ def _reverse(change: ChangedFile) -> ChangedFile:
 
 
 @given(_sides, _sides)
+@pytest.mark.slow
 def test_the_other_way_round_is_the_reverse(old: Made, new: Made) -> None:
     """What came one way went the other; each path is named once, in order."""
     source = MemorySource()
@@ -52,6 +53,7 @@ def test_the_other_way_round_is_the_reverse(old: Made, new: Made) -> None:
 
 
 @given(_sides)
+@pytest.mark.slow
 def test_all_that_is_there_came_from_nothing(made: Made) -> None:
     """Against no sidecar at all, each untracked name at the top is one addition, whatever it holds."""
     source = MemorySource()
@@ -65,6 +67,7 @@ def test_all_that_is_there_came_from_nothing(made: Made) -> None:
 
 
 @given(_sides, st.sampled_from([3, 4]))
+@pytest.mark.slow
 def test_times_are_no_difference(made: Made, mtime_ns: int) -> None:
     """A sidecar of which only times are other ones does not differ."""
 

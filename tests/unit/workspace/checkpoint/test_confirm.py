@@ -67,6 +67,7 @@ def confirmations(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return told
 
 
+@pytest.mark.slow
 def test_what_is_confirmed_is_what_a_capture_finds(vault: Vault, work: Workspace, confirmations: list[bool]) -> None:
     """Merges of random changes: tree, sidecar and stat cache are those of a capture, with times and permissions."""
     rng = random.Random(5)

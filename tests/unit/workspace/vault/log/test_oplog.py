@@ -100,6 +100,7 @@ def test_an_earlier_line_is_judged_by_the_next(refs: Refs) -> None:
     assert refs.happened() == ["to a", "other fork", "to b again", "to c"]
 
 
+@pytest.mark.slow
 def test_undo_finds_its_way_back_far(refs: Refs) -> None:
     """Undo after undo goes back through hundreds of operations, and redo forth again, as if the whole log were read."""
     for number in range(200):
