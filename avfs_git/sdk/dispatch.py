@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from avfs_git.errors import (
     AvfsError,
     CheckpointNotFound,
+    HostError,
     InvalidInput,
     WorkspaceBusy,
     WorkspaceMounted,
@@ -255,6 +256,9 @@ class Dispatch:
         """Prepare for a file call that changes a fork: all of them are one operation, which `record_changes` ends.
 
         Earlier changes by other programs, if not recorded, are an operation of their own.
+
+        Raises:
+            HostError: If they cannot be recorded: no undo would bring back what the call removes.
         """
         if fork in self._file_calls:
             return
@@ -262,9 +266,9 @@ class Dispatch:
         if opened.refused is None and not opened.is_clean():
             try:
                 self.tell(self.run(opened, operations.record_changes))
-            except WorkspaceBusy:
+            except (WorkspaceBusy, HostError):
                 raise
-            except AvfsError:  # then it is a part of this one
+            except AvfsError:  # a file keeps changing, or passes a quota: then they are a part of this one
                 pass
         self._file_calls.setdefault(fork, [])
 

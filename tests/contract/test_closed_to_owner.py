@@ -252,3 +252,23 @@ def test_copies_of_what_is_read_only_have_its_attributes(vault: Vault, work: Wor
     assert (work.read_meta("in").tags, work.read_meta("in/file").tags) == (("marked",), ("marked",))
     assert [mode_of(work, path) for path in ("copied", "again", "in", "in/file")] == [0o444, 0o555, 0o555, 0o444]
     assert vault.doctor().problems == ()
+
+
+@pytest.mark.needs("fuse")
+def test_a_closed_directory_in_a_fork_that_nothing_has_saved_keeps_nothing_from_the_log(
+    work: Workspace, tree: Path
+) -> None:
+    """What was there before a file call is recorded, as in a fork with checkpoints of its own; undo brings it back."""
+    with work.mount(tree, backend="fuse"):
+        (tree / "d" / "new").write_bytes(b"unsaved")
+        (tree / "shut").mkdir(mode=0)
+        work.remove("d", recursive=True)
+        assert not (tree / "d").exists()
+        (told,) = work.status().warnings
+        assert (told.code, told.path) == ("capture.unreadable", b"shut")
+        assert "is left out" in told.message
+        (tree / "shut").chmod(0o755)
+
+        work.undo()
+
+        assert (tree / "d" / "new").read_bytes() == b"unsaved"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, Session, Workspace
-from avfs_git.errors import AvfsError, MountError
+from avfs_git.errors import AvfsError, HostError, MountError
 from avfs_git.model import Identity
 from tests.support.faults import read_files
 from tests.support.powercut import image
@@ -103,6 +103,26 @@ def test_a_mount_on_a_full_disk_is_refused_or_can_be_written(mount_dir: Path) ->
                 subprocess.run(["chattr", "-i", layers / "work"], check=True)
             with work.mount(tree, backend="overlay"):
                 (tree / "new").write_bytes(b"new\n")
+
+
+@pytest.mark.needs("loop")
+def test_what_a_full_disk_cannot_record_is_not_removed(mount_dir: Path) -> None:
+    """A file call would take what programs have written and no record has: no undo would bring it back."""
+    with image("ext4", mount_dir, size=48 << 20, options=["-m", "0"]) as disk:
+        tree = mount_dir / "tree"
+        with mounted(disk.point / "home", tree, "fuse") as (work, _):
+            (tree / "src").mkdir()
+            (tree / "src" / "work").write_bytes(BIG)
+            ballast = fill(disk.point, 0)
+            with pytest.raises(HostError, match="No space left"):
+                work.remove("src", recursive=True)
+            with pytest.raises(HostError, match="No space left"):
+                work.write("src/work", b"")
+            ballast.unlink()
+            work.remove("src", recursive=True)
+            work.undo()
+
+            assert (tree / "src" / "work").read_bytes() == BIG
 
 
 @pytest.mark.needs("loop", "overlayfs")

@@ -80,11 +80,13 @@ class EnvelopeOutput:
                 write_all(sys.stdout, line)
 
     def warn(self, warnings: Iterable[Warning]) -> None:
-        """Keep what the caller should know."""
+        """Keep what the caller should know, each once."""
         from avfs_git.records import to_warning  # noqa: PLC0415 - not needed for usage errors
 
         for warning in warnings:
-            self._warnings.append({**to_warning(warning), "message": complete(warning.message, self.named)})
+            told = {**to_warning(warning), "message": complete(warning.message, self.named)}
+            if told not in self._warnings:
+                self._warnings.append(told)
 
     def data(self, chunks: Iterable[bytes]) -> None:  # noqa: ARG002 - never called
         """Refuse: bytes do not go beside a document."""

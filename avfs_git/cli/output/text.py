@@ -68,8 +68,8 @@ class TextOutput:
         self._meant: dict[str, object] = {}
         self.request: dict[str, object] = {}
         """The arguments: how much a view shows may depend on them."""
-        self.warned: set[str] = set()
-        """The codes of warnings that came before the result."""
+        self.warned: set[Warning] = set()
+        """The warnings that were told."""
         self._console: Console | None = None
         self._pending = bytearray()
         self._find_pager = find_pager
@@ -154,10 +154,11 @@ class TextOutput:
             self.note(f"({', '.join(names)})")
 
     def warn(self, warnings: Iterable[Warning]) -> None:
-        """Tell on standard error what the caller should know."""
+        """Tell on standard error what the caller should know, each once."""
         for warning in warnings:
-            self.warned.add(warning.code)
-            self._remark("warning", complete(warning.message, self.named), "yellow")
+            if warning not in self.warned:
+                self.warned.add(warning)
+                self._remark("warning", complete(warning.message, self.named), "yellow")
 
     def data(self, chunks: Iterable[bytes]) -> None:
         """Pass on a result that is bytes, as they are. Not for structured output."""

@@ -117,7 +117,8 @@ def update(text: TextOutput, result: Updates) -> None:
                 "`avfs fork list --remote` lists them.",
                 is_needed=True,
             )
-    urls = {remote.name: remote.url for remote in result["remotes"] if "fetch.shallow" not in text.warned}
+    is_shallow = any(warning.code == "fetch.shallow" for warning in text.warned)
+    urls = {remote.name: remote.url for remote in result["remotes"] if not is_shallow}
     for one in result["merges"]:
         again = f"update {shlex.quote(one.target)}"  # merges what a push added, too
         merging.merge_one(text, one, again=again, fetched_from=urls.get(one.source.partition("/")[0]))
