@@ -1498,6 +1498,88 @@ def test_a_directory_that_git_replaces_by_a_file_stays_so_when_a_merge_ends(
         assert git_in(tree, "log", "-1", "--format=%s") == "by git\n"
 
 
+@pytest.mark.parametrize("verb", ["merge", "cherry_pick", "rebase"])
+@pytest.mark.parametrize("untracks", [False, True])
+@pytest.mark.parametrize("stops", [1, 2])
+def test_what_lay_beside_a_commit_of_gits_is_there_when_a_merge_is_given_up(
+    mounted: tuple[Workspace, Path], verb: str, stops: int, *, untracks: bool
+) -> None:
+    """Such a commit says nothing of it; what the merge has put in its place, and what git untracks, changes nothing."""
+    work, tree = mounted
+    (tree / ".gitignore").write_bytes(b"secret\nbuild/\n")
+    git_in(tree, "add", ".gitignore")
+    git_in(tree, "commit", "-q", "-m", "rules")
+    side = work.vault.fork("side", source="main")
+    (tree / "secret").write_bytes(b"ours\n")
+    (tree / "build").mkdir()
+    (tree / "build" / "made").write_bytes(b"made\n")
+    work.checkpoint("secret")
+    side.write(".gitignore", b"build/\n")
+    side.write("secret", b"theirs\n")
+    side.write("file", b"side\n")
+    first = side.checkpoint("side").checkpoint
+    side.write("file", b"side again\n")
+    second = side.checkpoint("again").checkpoint
+    assert first is not None
+    assert second is not None
+    for text in (b"main\n", b"main again\n"):
+        (tree / "file").write_bytes(text)
+        git_in(tree, "commit", "-q", "-a", "-m", "by git")
+
+    if verb == "merge":
+        work.merge("side", on_conflict="workspace")
+    elif verb == "rebase":
+        work.rebase("side", on_conflict="workspace")
+    else:
+        work.cherry_pick([first.id, second.id], on_conflict="workspace")
+    assert (tree / "secret").read_bytes() == b"theirs\n"
+    if untracks:
+        with (tree / ".gitignore").open("ab") as rules:
+            rules.write(b"more\n")
+        git_in(tree, "add", ".gitignore")
+        git_in(tree, "rm", "-q", "--cached", "more")
+        git_in(tree, "commit", "-q", "-m", "untracked")
+    if stops == 2 and verb != "merge":
+        (tree / "file").write_bytes(b"resolved\n")
+        assert work.continue_rewrite().outcome == "conflicted"
+    work.abort_merge()
+
+    assert (tree / "file").read_bytes() == b"main again\n"
+    assert (tree / "secret").read_bytes() == b"ours\n"
+    assert (tree / "build" / "made").read_bytes() == b"made\n"
+    assert (tree / "more").exists()
+    assert not work.status().changed_files
+
+
+@pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
+def test_a_file_that_git_adds_in_a_merge_that_is_given_up_is_beside_history_no_more(
+    mounted: tuple[Workspace, Path], verb: str
+) -> None:
+    """Else undo would find the same change again and again."""
+    work, tree = mounted
+    (tree / ".gitignore").write_bytes(b"secret\n")
+    (tree / "secret").write_bytes(b"ours\n")
+    side = work.vault.fork("side", source="main")
+    for each, text in ((side, b"side\n"), (work, b"main\n")):
+        each.write("file", text)
+        each.checkpoint("changed")
+    if verb == "merge":
+        work.merge("side", on_conflict="workspace")
+    else:
+        work.cherry_pick(["side"], on_conflict="workspace")
+    git_in(tree, "add", "-f", "secret")
+    git_in(tree, "commit", "-q", "-m", "secret")
+
+    work.abort_merge()
+
+    assert not work.status().changed_files
+    assert not work.status().sidecar_changed
+    assert work.undo().operation.kind == "merge_abort"
+    work.abort_merge()
+    assert (tree / "secret").read_bytes() == b"ours\n"
+    assert not work.status().changed_files
+
+
 def test_a_merge_that_is_given_up_twice_has_what_git_committed_since(mounted: tuple[Workspace, Path]) -> None:
     """Also of a file that it had committed before the first time."""
     work, tree = mounted

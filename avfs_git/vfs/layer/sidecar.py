@@ -307,22 +307,32 @@ def edit_sidecar(
     raise InternalError("an edit of a sidecar did not reach its root")
 
 
-def add_untracked(sink: ObjectSink, sidecar: Oid | None, files: Mapping[TreePath, tuple[int, Oid]]) -> Oid:
-    """Put files into a sidecar that were in the git tree of a state; their attributes are there already."""
+def edit_untracked(
+    sink: ObjectSink, sidecar: Oid | None, files: Mapping[TreePath, tuple[int, Oid] | None]
+) -> Oid | None:
+    """Put files into a sidecar that were in the git tree of a state; with None, take out those that came into it.
+
+    Their attributes are there already, and stay.
+    """
     entries = dict(sink.read_tree(sidecar)) if sidecar is not None else {}
-    below: dict[bytes, dict[TreePath, tuple[int, Oid]]] = {}
+    below: dict[bytes, dict[TreePath, tuple[int, Oid] | None]] = {}
     for path, held in files.items():
         name, _, rest = path.partition(b"/")
         if rest:
             below.setdefault(name, {})[TreePath(rest)] = held
-        else:
+            continue
+        entries.pop(UNTRACKED + _escape(name), None)
+        if held is not None:
             entries[UNTRACKED + _escape(name)] = held
     for name, inside in below.items():
         child = find_child(entries, name)
-        entries.pop(_TRACKED + _escape(name), None)
-        here = child.oid if child is not None and child.mode == MODE_TREE else None
-        entries[UNTRACKED + _escape(name)] = (MODE_TREE, add_untracked(sink, here, inside))
-    return sink.add_tree(entries)
+        for sign in _SIGNS:
+            entries.pop(sign + _escape(name), None)
+        made = edit_untracked(sink, child.oid if child is not None and child.mode == MODE_TREE else None, inside)
+        if made is not None:
+            is_untracked = any(entry[:1] == UNTRACKED for entry in sink.read_tree(made))
+            entries[(UNTRACKED if is_untracked else _TRACKED) + _escape(name)] = (MODE_TREE, made)
+    return sink.add_tree(entries) if entries else None
 
 
 def _add_tree(sink: ObjectSink, entries: Mapping[bytes, tuple[int, Oid]], before: Tree) -> Oid:

@@ -40,10 +40,10 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
-from avfs_git.paths import Oid, TreePath, climb, oid_of, split
-from avfs_git.vfs.layer.sidecar import add_untracked
+from avfs_git.paths import Oid, TreePath, climb, maybe_oid, oid_of, split
+from avfs_git.vfs.layer.sidecar import edit_untracked
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
-from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, record_moves, tell_sidecar
+from avfs_git.workspace.checkpoint.changes import keep_state, record_moves
 from avfs_git.workspace.checkpoint.checkpoint import merge_in_progress, save_checkpoint
 from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace, read_rules
@@ -62,8 +62,6 @@ from avfs_git.workspace.vault.log.oprecord import (
     EXACT,
     MERGING,
     OURS,
-    SIDECAR,
-    SIDECAR_BEFORE,
     STATE_BEFORE,
     OpRecord,
 )
@@ -103,7 +101,10 @@ def _begin(
     locked: LockedWorkspace, pack: PackWriter, tree: Oid, merging: Merging, plan: AdvancePlan, now: Trees
 ) -> tuple[Warning, ...]:
     vault = locked.vault
-    facts = {STATE_BEFORE: keep_state(locked, oid_of(merging.head), now).hex()}
+    stopped = locked.opened.state.merging  # a rewrite, which goes on to the next stop
+    head, theirs = oid_of(merging.head), oid_of(merging.theirs)
+    before = keep_state(locked, head, now) if stopped is None else _find_state_before(locked, stopped)[0]
+    facts = {STATE_BEFORE: before.hex()}
     with announced(locked, "merge_begin", now, plan.changes, begins=merging) as intent:
         change = Application(locked, plan.now, plan.wanted, gives_way=False, asks=True)
         change.apply(plan.steps)
@@ -112,7 +113,6 @@ def _begin(
         captured.tree = adopt_submodules(pack, captured.tree, tree)
         if plan.brought and (captured.tree or EMPTY_TREE) != tree:
             raise NotIgnoredHere(captured.tree)
-        head, theirs = oid_of(merging.head), oid_of(merging.theirs)
         # On no branch: what a power cut takes is put back from it.
         trees, held = (captured.tree, captured.sidecar), vault.read_sidecar_ref(locked.fork)
         text = f"conflicts of merging '{merging.source}'\n"
@@ -407,8 +407,8 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     head = locked.vault.read_head(locked.fork)
     # Where others had moved the branch, it stands at their commit, and ours is the other parent.
     other = merging.theirs
-    before, _, told = _find_state_before(locked, merging, SIDECAR_BEFORE)
-    facts = {"merged": merging.theirs, **told}
+    before, began = _find_state_before(locked, merging)
+    facts: dict[str, object] = {"merged": merging.theirs, **({EXACT: True} if began is not None else {})}
     if head is not None and head.hex() == merging.theirs:
         other = facts[OURS] = merging.head
     # What would be put back after a crash has to be stored.
@@ -443,30 +443,20 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     )
 
 
-def _find_state_before(
-    locked: LockedWorkspace, merging: Merging, fact: str
-) -> tuple[Oid, Oid | None, dict[str, object]]:
-    """Find the commit that holds the workspace before a merge, what stood beside it, and what the log says of both."""
-    vault, head = locked.vault, oid_of(merging.head)
-    # of a rebase or cherry-pick it is that of the head: what was put on by then is no longer it
-    if merging.rewriting is None:
-        log = vault.oplog.read_fork(locked.fork)
-        began = next((each for each in log if each.kind == "merge_begin" or STATE_BEFORE in each.more), None)
-        if began is not None and STATE_BEFORE in began.more:
-            before = oid_of(began.more[STATE_BEFORE])
-            told: dict[str, object] = {EXACT: True, STATE_BEFORE: before.hex()}  # which counts again after an undo
-            return _add_committed_since(locked, before, None, head) or before, None, told
-    sidecar = find_sidecar(vault, locked.fork, head)
-    made = _add_committed_since(locked, head, sidecar, head)
-    if made is not None:
-        return made, vault.store.read_commit(made).sidecar, {}
-    return head, sidecar, tell_sidecar(vault, locked.fork, head, fact)
+def _find_state_before(locked: LockedWorkspace, merging: Merging) -> tuple[Oid, Oid | None]:
+    """Find the commit that holds the workspace before a merge, with what git has committed since, and without that.
+
+    The second is None where the log does not tell it: the first says nothing then of what was untracked.
+    """
+    head = oid_of(merging.head)
+    log = locked.vault.oplog.read_fork(locked.fork)
+    line = next((each for each in log if each.kind == "merge_begin" or STATE_BEFORE in each.more), None)
+    began = maybe_oid(line.more.get(STATE_BEFORE)) if line is not None else None
+    return _add_committed_since(locked, began or head, head), began
 
 
-def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | None, began: Oid) -> Oid | None:
-    """Make the state before a merge with what git in the live tree has committed since.
-
-    Return None if it has committed nothing.
+def _add_committed_since(locked: LockedWorkspace, before: Oid, began: Oid) -> Oid:
+    """Make the state before a merge with what git in the live tree has committed since; that state if it is nothing.
 
     That stays on the branch: without it in the files, the next checkpoint would take it back. A file that git only took
     out of history stays in the files, too, and beside history if a rule names it now: it may not by then.
@@ -474,22 +464,23 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | No
     vault, head = locked.vault, locked.vault.read_head(locked.fork)
     made = find_made_since(vault, locked.fork, began, head) if head is not None else None
     if made is None:
-        return None
+        return before
     state, was, now = (vault.store.read_commit(oid) for oid in (before, began, made))
     edits = {
         path: after
         for path, (_, after) in find_differences(vault.store, was.tree, now.tree).items()
         if find_entry(vault.store, state.tree, path) == find_entry(vault.store, was.tree, path)  # also of a directory
     }
-    rules, left = read_rules(locked), dict[TreePath, tuple[int, Oid]]()
+    # no file is both in history and beside it
+    rules, beside = read_rules(locked), dict[TreePath, tuple[int, Oid] | None]()
     for path in [path for path, after in edits.items() if after is None and is_there(locked, path)]:
         if not rules.is_ignored(path, is_dir=False):
             del edits[path]
         elif (held := find_entry(vault.store, state.tree, path)) is not None:
-            left[path] = held
-    beside = vault.store.read_commit(sidecar).tree if sidecar is not None else vault.sidecar_tree(state)
+            beside[path] = held
+    beside |= {path: None for path, after in edits.items() if after is not None}
     with PackWriter(vault.store) as pack:
-        trees = edit_tree(pack, pack, state.tree, edits), add_untracked(pack, beside, left) if left else beside
+        trees = edit_tree(pack, pack, state.tree, edits), edit_untracked(pack, vault.sidecar_tree(state), beside)
         made, own = add_state(
             pack, locked.fork, locked.signature(), trees, "state before, with what git committed\n", before
         )
@@ -514,8 +505,10 @@ def abort_merge(locked: LockedWorkspace, kind: str | None = None) -> UndoResult:
         else f"give up: {merging.rewriting.description}"
     )
     record_moves(locked)  # else they would come after it in the log
-    state, sidecar, more = _find_state_before(locked, merging, SIDECAR)
-    more[MERGING] = spell(merging)
+    state, began = _find_state_before(locked, merging)
+    more: dict[str, object] = {MERGING: spell(merging)}
+    if began is not None:  # which counts again after an undo
+        more |= {EXACT: True, STATE_BEFORE: began.hex()}
     record = OpRecord(0, locked.fork, "merge_abort", text, locked.vault.clock_ns(), after=state.hex(), more=more)
-    done = replay_operation(locked, Replay(record, [], state, sidecar, ends_merge=True, is_exact=EXACT in more))
+    done = replay_operation(locked, Replay(record, [], state, None, ends_merge=True, is_exact=began is not None))
     return UndoResult(record.to_operation(), done.changed_files, done.saved, done.warnings, done.sidecar_changed)

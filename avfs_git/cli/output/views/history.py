@@ -286,13 +286,18 @@ def _say_what_came_back(text: TextOutput, result: UndoResult) -> None:
         list_changes(text, result.changed_files)
     elif not result.operation.kind.startswith("fork_"):
         text.line("No tracked file changed.")
-    if 0 < len(result.sidecar_changed) <= _NAMED_BESIDE:
-        text.line("Beside it, ignored or not known to git:")
-        list_changes(text, result.sidecar_changed, indent="  ")
-    elif result.sidecar_changed:
-        text.line(f"Beside it: {text.count(len(result.sidecar_changed), 'path')} ignored or not known to git")
+    list_beside(text, result.sidecar_changed)
     if result.saved:
         text.line("Unsaved changes are kept in ", text.id(result.saved))
+
+
+def list_beside(text: TextOutput, changes: Sequence[ChangedFile]) -> None:
+    """List what changed beside history, or count it."""
+    if 0 < len(changes) <= _NAMED_BESIDE:
+        text.line("Beside it, ignored or not known to git:")
+        list_changes(text, changes, indent="  ")
+    elif changes:
+        text.line(f"Beside it: {text.count(len(changes), 'path')} ignored or not known to git")
 
 
 def _name_operation(result: UndoResult) -> tuple[str | tuple[str, str], ...]:

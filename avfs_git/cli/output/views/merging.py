@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
-from avfs_git.cli.output.views.history import list_changes
+from avfs_git.cli.output.views.history import list_beside, list_changes
 from avfs_git.model import MergeResult, RewriteResult
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def _gave_up(text: TextOutput, result: MergeAborted, what: str) -> None:
     done = result["aborted"]
     text.line(f"Gave the {what} up, ", text.count(len(done.changed_files), "path"))
     list_changes(text, done.changed_files)
+    list_beside(text, done.sidecar_changed)
     if done.saved:
         text.line(f"Saved the unfinished {what} as ", text.id(done.saved))
     text.hint("Take it up again with `avfs undo`.")

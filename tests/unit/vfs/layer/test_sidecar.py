@@ -23,6 +23,7 @@ from avfs_git.vfs.layer.sidecar import (
     compose_sidecar,
     differ_beyond_times,
     edit_sidecar,
+    edit_untracked,
     find_child,
     find_record,
     format_record,
@@ -153,6 +154,20 @@ def test_edits_of_a_sidecar_are_those_of_its_records(
     after = {path: record for path, record in {**before, **changes}.items() if record is not None}
     assert edited == _build(writer, after, untracked)
     assert edit_sidecar(writer, edited, edits) == edited
+
+
+@given(st.dictionaries(_paths, _records), st.sets(_paths), st.sets(_paths), st.sets(_paths))
+def test_files_that_leave_history_are_beside_it_and_those_that_come_into_it_are_not(
+    records: dict[TreePath, bytes], before: set[TreePath], left: set[TreePath], came: set[TreePath]
+) -> None:
+    """Their attributes stay, and a directory is marked as what it has below it then."""
+    writer = DryWriter(ObjectStore(Path("/nonexistent")))
+    before, left, came = ({TreePath(path + b"/x") for path in paths} for paths in (before, left, came))
+    edits = {**dict.fromkeys(left, (0o100644, OID)), **dict.fromkeys(came, None)}
+
+    edited = edit_untracked(writer, _build(writer, records, before), edits)
+
+    assert edited == _build(writer, records, (before | left) - came)
 
 
 def _build(
