@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,6 +164,46 @@ def test_a_merge_brings_what_the_source_changed(vault: Vault, work: Workspace, m
     assert work.status().clean
     work.undo()
     assert tags_in(work) == before
+
+
+@pytest.mark.parametrize("goes_ahead", [False, True])
+def test_a_merge_brings_permission_bits(vault: Vault, work: Workspace, *, goes_ahead: bool) -> None:
+    """Of files and directories that both sides have, along renames; what both changed stays as it is here."""
+    work.write("src/c", b"c\n" * 20)
+    work.write("both", b"both\n")
+    work.write("run", b"run\n")
+    work.checkpoint("base")
+    side = vault.fork("side")
+    side.write("src/a", b"secret\n")
+    for path, mode in (("src/a", 0o600), ("src/c", 0o400), ("src", 0o700), ("both", 0o600), ("run", 0o755)):
+        side.chmod(path, mode)
+    side.checkpoint("closed")
+    renamed = "src/c"
+    if not goes_ahead:
+        renamed = "moved here"
+        work.move("src/c", renamed)
+        work.chmod("both", 0o640)
+        work.chmod("run", 0o640)
+        work.chmod("src/b", 0o600)
+        side.move("src/b", "moved there")
+    before = {entry.path: entry.mode for entry in work.walk("/")}
+
+    result = work.merge("side")
+
+    modes = {path: stat.S_IMODE(work.stat(path).mode) for path in ("src", "src/a", renamed)}
+    assert modes == {"src": 0o700, "src/a": 0o600, renamed: 0o400}
+    if goes_ahead:
+        assert not result.warnings
+        assert stat.S_IMODE(work.stat("both").mode) == 0o600
+    else:
+        assert [(one.code, one.path) for one in result.warnings] == [("merge.attribute_kept", b"both")]
+        assert "permission bits" in result.warnings[0].message
+        assert stat.S_IMODE(work.stat("both").mode) == 0o640
+        assert stat.S_IMODE(work.stat("moved there").mode) == 0o600
+    assert stat.S_IMODE(work.stat("run").mode) & 0o100
+    assert work.status().clean
+    work.undo()
+    assert {entry.path: entry.mode for entry in work.walk("/")} == before
 
 
 def test_a_merge_with_conflicts_brings_them(vault: Vault, work: Workspace) -> None:

@@ -272,7 +272,8 @@ class Capture:
             HostError: If that is not wanted, or the previous state is not known.
         """
         is_new = self._copies and frame.prev_tree is None and frame.index is None
-        if frame.parent is None or not (is_new or (self._skips_unreadable and self._knows_previous())):
+        is_lowers = self._lower is not None and self._index == self._lower.root.tree  # then that is the previous state
+        if frame.parent is None or not (is_new or (self._skips_unreadable and (self._cache is not None or is_lowers))):
             raise self._refuse(frame.path, frame.own_stat, error) from error
         frame.own_stat = None
         frame.parent.fresh_prints.pop(frame.name, None)
@@ -288,10 +289,6 @@ class Capture:
             what = f"cannot be read by its owner, and {had}; let avfs in with `chmod u+rwx`"
             self._result.warn("capture.unreadable", frame.path, what)
         self._result.is_partial = True
-
-    def _knows_previous(self) -> bool:
-        """Whether the previous state of each directory is known: by the cache, or because it is the lower layer's."""
-        return self._cache is not None or (self._lower is not None and self._index == self._lower.root.tree)
 
     @staticmethod
     def _refuse(path: TreePath, status: os.stat_result | None, error: PermissionError) -> HostError:

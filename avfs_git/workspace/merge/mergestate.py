@@ -446,7 +446,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
 def _find_state_before(locked: LockedWorkspace, merging: Merging) -> tuple[Oid, Oid | None]:
     """Find the commit that holds the workspace before a merge, with what git has committed since, and without that.
 
-    The second is None where the log does not tell it: the first says nothing then of what was untracked.
+    Without a second one the log does not tell it: then the first says nothing of what was untracked.
     """
     head = oid_of(merging.head)
     log = locked.vault.oplog.read_fork(locked.fork)

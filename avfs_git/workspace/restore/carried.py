@@ -1,13 +1,15 @@
 """Attributes that a merge carries: what the other side changed in those of tracked files and directories.
 
-Decided here: how the `user.` attributes of three states become those of one. An attribute that one side changed is as
-that side has it. If both changed an attribute, the target's value stays, with a warning; tags of both sides come
-together. A file that either side renamed has, under its new name, what the other side changed under the old one.
-`advance` calls this while it plans; reads objects only, and of the two sidecars the parts that differ.
+Decided here: how the `user.` attributes and the permission bits of three states become those of one. What one side
+changed is as that side has it. If both changed it, the target's stays, with a warning; tags of both sides come
+together. Of the bits that git has, the merge of the trees decides. A file that either side renamed has, under its new
+name, what the other side changed under the old one. `advance` calls this while it plans; reads objects only, and of the
+two sidecars the parts that differ.
 """
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Sequence
 
 from avfs_git.gitstore.compare.renames import detect_renames
@@ -21,16 +23,17 @@ from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.layer.sidecar import (
     SELF,
     Meta,
-    Record,
-    any_xattrs,
+    differ_beyond_times,
     parse_differing_records,
-    parse_record,
     parse_sidecar,
 )
 from avfs_git.vfs.tags import USER, join_tags
 
 _NONE = Oid(bytes(20))
 _Attributes = dict[bytes, bytes]
+_OF_GIT = (0o644, 0o755)
+_BITS_OF_GIT = 0o111
+"""What the merge of the trees decides of a mode."""
 
 
 def carry_attributes(
@@ -61,17 +64,18 @@ def carry_attributes(
             continue
         entry = step.after if step is not None and step.after is not None else entry
         mine = ours.lookup(old if ours.lookup(path) is None else path)
-        merged, refused = _merge(_read(base.lookup(old)), _read(mine), _read(theirs.lookup(there)))
+        states = base.lookup(old), mine, theirs.lookup(there)
+        merged, refused = _merge(*map(_read, states))
+        mode, is_refused = _merge_modes(states, entry)
+        told = [f"the attribute '{show_path(name)}'" for name in refused]
+        if is_refused:
+            told.append("the permission bits")
         warnings += [
-            Warning(
-                "merge.attribute_kept",
-                f"both sides changed the attribute '{show_path(name)}' of '{show_path(path)}'",
-                path,
-            )
-            for name in refused
+            Warning("merge.attribute_kept", f"both sides changed {what} of '{show_path(path)}'", path) for what in told
         ]
-        if merged != _read(entry):
-            planned[path] = Step(path, step.before if step is not None else ours.lookup(path), _with(entry, merged))
+        if merged != _read(entry) or mode != entry.mode:
+            before = step.before if step is not None else ours.lookup(path)
+            planned[path] = Step(path, before, _with(entry, merged, mode))
     return list(planned.values()), warnings
 
 
@@ -89,21 +93,16 @@ def _list_changed(source: ObjectSource, base: Oid | None, theirs: LowerTree) -> 
         if old_meta != new_meta:
             before = source.read_blob(old_meta) if old_meta is not None else b""
             after = source.read_blob(new_meta) if new_meta is not None else b""
-            if any_xattrs(before) or any_xattrs(after):
-                left, right = parse_differing_records(before, old_meta or _NONE, after, new_meta or _NONE)
-                for name in left.keys() | right.keys():
-                    there = path if name == SELF else join(path, name)
-                    if _xattrs_of(left.get(name)) != _xattrs_of(right.get(name)) and _is_tracked(theirs, there):
-                        yield there
+            left, right = parse_differing_records(before, old_meta or _NONE, after, new_meta or _NONE)
+            for name in left.keys() | right.keys():
+                there = path if name == SELF else join(path, name)
+                if differ_beyond_times(left.get(name), right.get(name)) and _is_tracked(theirs, there):
+                    yield there
         for name, child in now.items():
             held = was.get(name)
             below = join(path, name)
             if child.mode == MODE_TREE and (not child.untracked or _is_tracked(theirs, below)):
                 stack.append((below, held.oid if held is not None and held.mode == MODE_TREE else None, child.oid))
-
-
-def _xattrs_of(record: Record | None) -> tuple[tuple[bytes, bytes], ...]:
-    return parse_record(record, _NONE).xattrs if record is not None else ()
 
 
 def _is_tracked(tree: LowerTree, path: TreePath) -> bool:
@@ -112,14 +111,14 @@ def _is_tracked(tree: LowerTree, path: TreePath) -> bool:
 
 
 def _list_own(ours: LowerTree, step: Step) -> Iterator[TreePath]:
-    """List the tracked files with attributes that a step removes."""
+    """List the tracked files with attributes, or with a mode that is not git's, that a step removes."""
     assert step.before is not None  # noqa: S101 - a removal removes an entry
     pending = [(step.path, step.before)]
     while pending:
         path, entry = pending.pop()
         if entry.kind == "dir":
             pending += [(join(path, name), child) for name, child in ours.children(entry).items() if child.tracked]
-        elif entry.tracked and entry.xattrs:
+        elif entry.tracked and (entry.xattrs or stat.S_IMODE(entry.mode) not in _OF_GIT):
             yield path
 
 
@@ -151,10 +150,22 @@ def _merge(base: _Attributes, ours: _Attributes, theirs: _Attributes) -> tuple[_
     return {name: value for name, value in found.items() if value is not None}, refused
 
 
-def _with(entry: LowerEntry, attributes: _Attributes) -> LowerEntry:
-    """Show an entry with other `user.` attributes."""
+def _merge_modes(states: Sequence[LowerEntry | None], merged: LowerEntry) -> tuple[int, bool]:
+    """Merge the modes of three states of a path; give also whether both sides changed what git's trees do not have."""
+    entries = [entry for entry in states if entry is not None and entry.kind == merged.kind]
+    if len(entries) < len(states):
+        return merged.mode, False
+    before, own, other = (entry.mode for entry in entries)
+    mode = other if own == before else own
+    if merged.kind == "file" and (mode ^ merged.mode) & stat.S_IXUSR:  # that is what the trees say
+        mode = mode & ~_BITS_OF_GIT | ((mode & 0o444) >> 2 if merged.mode & stat.S_IXUSR else 0)
+    return mode, not {own, other} & {before} and bool((other ^ own) & ~_BITS_OF_GIT)
+
+
+def _with(entry: LowerEntry, attributes: _Attributes, mode: int) -> LowerEntry:
+    """Show an entry with other `user.` attributes, and another mode."""
     others = [pair for pair in entry.xattrs if not pair[0].startswith(USER)]
     meta = Meta(xattrs=tuple(sorted([*others, *attributes.items()])))
     return LowerEntry(
-        entry.kind, entry.mode, entry.mtime_ns, entry.oid, entry.tree, entry.sidecar, meta, tracked=entry.tracked
+        entry.kind, mode, entry.mtime_ns, entry.oid, entry.tree, entry.sidecar, meta, tracked=entry.tracked
     )
