@@ -129,3 +129,28 @@ def test_a_label_of_another_vault_stays(bare: Path, machine: Machine, way: str) 
     moved = save(ours, "o3", "good")
     ours.push(with_checkpoints=True)
     assert refs_of(bare)[LABEL] == moved
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_ignored_files_that_were_not_fetched_stay(bare: Path, machine: Machine, force: bool) -> None:
+    """The hint leads on: after the fetch that it names, a fork of theirs has their files, and the push replaces them."""
+    theirs, ours = machine("theirs"), machine("ours")
+    save(theirs, "t")
+    theirs.push(with_sidecar=True)
+    there = refs_of(bare)[SIDECAR]
+    save(ours, "o")
+    ours.pull()
+
+    with pytest.raises(PushRejected) as rejected:
+        ours.push(with_sidecar=True, force_with_lease=force)
+
+    assert refs_of(bare)[SIDECAR] == there
+    assert rejected.value.hint == (
+        "It has ignored files that were not fetched: `avfs fetch origin --with-sidecar` brings them, "
+        "`avfs push main --remote origin --with-sidecar` then puts those of here in their place."
+    )
+    ours.fetch("origin", with_sidecar=True)
+    with ours.fork("look", at=theirs.fork_info("main").head) as look:
+        assert look.read(".env") == b"t"
+    ours.push(["main"], "origin", with_sidecar=True)
+    assert machine("third").workspace().read(".env") == b"o"

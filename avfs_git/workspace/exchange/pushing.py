@@ -52,6 +52,9 @@ from avfs_git.workspace.exchange.remotes import (
 from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTES, SIDECARS
 from avfs_git.workspace.vault.vault import OpenVault
 
+_OTHER = ("non-fast-forward", "fetch first", "needs force", "stale info")
+"""How git says that the other side has something else."""
+
 
 def push(
     vault: OpenVault,
@@ -227,24 +230,8 @@ def _advise(vault: OpenVault, remote: str, rejected: Sequence[PushedRef], said: 
     """Say what to do about a push that was not taken."""
     first = rejected[0]
     reason = (first.reason or "").lower()
-    fork, place = shlex.quote(_short(first.ref)), shlex.quote(remote)
-    if "stale info" in reason and first.ref.startswith(LABELS):
-        of, _, label = first.ref.removeprefix(LABELS).rpartition("/")
-        theirs = quote(f"{remote}/{of}@{label_of_ref_name(label)}")
-        again = f"`avfs push {shlex.quote(of)} --remote {place} --with-checkpoints --force-with-lease`"
-        return (
-            f"It names another commit there: `avfs fetch {place} --with-checkpoints` brings it as {theirs}. Choose "
-            f"another label, or replace it there with {again}."
-        )
-    if "non-fast-forward" in reason or "fetch first" in reason or "needs force" in reason:
-        pull = f"`avfs pull {fork} --remote {place}`"
-        if _took_back(vault, first):
-            back = f"`avfs push {fork} --remote {place} --force-with-lease`"
-            return f"It has what was taken back here: {pull} brings it again, {back} takes it from there, others' too."
-        return f"Bring in what is there with {pull}, then push again."
-    if "stale info" in reason:
-        seen = quote(f"{remote}/{_short(first.ref)}")
-        return f"It was moved since you last looked: `avfs fetch {place}`, look at {seen}, then push again."
+    if any(words in reason for words in _OTHER):
+        return _advise_other(vault, first, remote)
     if "hidden ref" in reason:
         return (
             "That is a vault, which takes branches only: run `avfs fetch --with-sidecar` there, to have the rest "
@@ -253,6 +240,34 @@ def _advise(vault: OpenVault, remote: str, rejected: Sequence[PushedRef], said: 
     if "checked out" in reason or "current branch" in reason:
         return "That branch is checked out there: push a fork of another name, and merge it there."
     return f"The server says: {' '.join(said[:5])[:500]}" if said else "Ask whoever keeps the server."
+
+
+def _advise_other(vault: OpenVault, pushed: PushedRef, remote: str) -> str:
+    """Say what to do where the other side has something else than what is known here, or than what may be replaced."""
+    place = shlex.quote(remote)
+    if pushed.ref.startswith(LABELS):
+        fork, _, label = pushed.ref.removeprefix(LABELS).rpartition("/")
+        theirs = quote(f"{remote}/{fork}@{label_of_ref_name(label)}")
+        again = f"`avfs push {shlex.quote(fork)} --remote {place} --with-checkpoints --force-with-lease`"
+        return (
+            f"It names another commit there: `avfs fetch {place} --with-checkpoints` brings it as {theirs}. Choose "
+            f"another label, or replace it there with {again}."
+        )
+    if pushed.ref.startswith(SIDECARS):
+        again = f"`avfs push {shlex.quote(pushed.ref.removeprefix(SIDECARS))} --remote {place} --with-sidecar`"
+        return (
+            f"It has ignored files that were not fetched: `avfs fetch {place} --with-sidecar` brings them, "
+            f"{again} then puts those of here in their place."
+        )
+    if pushed.reason == "stale info":
+        seen = quote(f"{remote}/{_short(pushed.ref)}")
+        return f"It was moved since you last looked: `avfs fetch {place}`, look at {seen}, then push again."
+    fork = shlex.quote(_short(pushed.ref))
+    pull = f"`avfs pull {fork} --remote {place}`"
+    if _took_back(vault, pushed):
+        back = f"`avfs push {fork} --remote {place} --force-with-lease`"
+        return f"It has what was taken back here: {pull} brings it again, {back} takes it from there, others' too."
+    return f"Bring in what is there with {pull}, then push again."
 
 
 def _took_back(vault: OpenVault, pushed: PushedRef) -> bool:
