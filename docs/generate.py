@@ -172,6 +172,8 @@ WARNINGS = {
     "fork.home_left_out": "The source holds avfs's own home, with its vaults; that was left out.",
     "fork.ignored_deleted": "`avfs end` deleted a pushed fork, and with it ignored files that were made or changed in it; "
     "`undo` brings the fork back.",
+    "fork.labels_deleted": "`avfs end` deleted a pushed fork, and with it labels that were not pushed; `undo` brings the "
+    "fork back.",
     "fork.marked_unchanged": "Git was told not to look at a file of the clone; the fork has what the clone's "
     "index names.",
     "fork.moved_outside": "Another process moved the fork's branch; the workspace lacks the new commits: `avfs "

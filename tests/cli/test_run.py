@@ -451,6 +451,22 @@ def test_end_names_the_ignored_files_that_go_with_a_pushed_fork(clone: Path) -> 
     assert spawn("--vault", "shop@side", "cat", "/out/5", "/.env").ok().text == "1KEY=2\n"
 
 
+@pytest.mark.parametrize("how", [(), ("--with-checkpoints",)])
+def test_the_labels_of_a_pushed_fork_are_told(clone: Path, how: tuple[str, ...]) -> None:
+    """They go with the fork, unless they were pushed, too."""
+    place = clone.parent / "side"
+    spawn("fork", str(clone), str(place)).ok()
+    (place / "new").write_text("1")
+    spawn("checkpoint", "save", "good", "-m", "words", cwd=place).ok()
+    spawn("push", *how, cwd=place).ok()
+
+    ended = spawn("end", "--json", str(place)).ok()
+
+    assert ended.result["deleted"]
+    told = [(one["code"], "1 label that no push holds: 'good'" in one["message"]) for one in ended.document["warnings"]]
+    assert told == ([] if how else [("fork.labels_deleted", True)])
+
+
 @pytest.mark.parametrize("is_edited", [False, True])
 def test_what_the_clone_has_and_the_fork_ignores_is_not_gone(clone: Path, is_edited: bool) -> None:
     """A file that was neither committed nor ignored there, and that the fork ignores."""

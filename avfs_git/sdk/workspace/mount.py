@@ -20,7 +20,7 @@ from avfs_git.values import replace
 from avfs_git.workspace.checkpoint.bookkeeping import END_OF_SESSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from avfs_git.session.life.record import FoundSession
     from avfs_git.workspace.opened.workspace import LockedWorkspace
@@ -112,8 +112,8 @@ class Mount:
 
         A fork stays in the vault if it has commits that the clone lacks, a repository inside it is new or has new
         commits, or git in it has put work on another branch, or into the stash or the index. No push holds ignored
-        files: the warning `fork.ignored_deleted` names the new and changed ones of a deleted fork.
-        `Vault.undo` restores a deleted fork.
+        files: the warning `fork.ignored_deleted` names the new and changed ones of a deleted fork, and
+        `fork.labels_deleted` the labels that the clone does not have. `Vault.undo` restores a deleted fork.
 
         Args:
             discard: Delete the fork in any case.
@@ -135,11 +135,12 @@ class Mount:
         told = (*(ended.checkpoint.warnings if ended.checkpoint is not None else ()), *ended.warnings)
         left = clones.list_left_in_git(core, self.fork)
         lost: tuple[bytes, ...] = ()
+        labels: tuple[str, ...] = ()
         if (discard or (not left and (pushed or clones.is_untouched(core, self.fork)))) and not in_use:
             self.wait()
 
             def may_go(locked: LockedWorkspace) -> bool:
-                nonlocal pushed, left, told, lost
+                nonlocal pushed, left, told, lost, labels
                 if not self.is_of_fork():
                     raise ForkNotFound(self.fork, vault=core.name)
                 if discard:
@@ -150,14 +151,20 @@ class Mount:
                 pushed = clones.is_pushed(core, self.fork)
                 left = clones.list_left_in_git(core, self.fork)
                 lost = clones.list_only_beside(core, self.fork)
+                labels = clones.list_labels_only_here(core, self.fork)
                 return not left and (pushed or clones.is_untouched(core, self.fork))
 
             deleted = self._dispatch.delete_fork(self.fork, may_go, by=by if by != self.fork else None) is not None
-        if deleted and lost:
-            count = f"{len(lost)} ignored file{'s' if len(lost) > 1 else ''}"
+
+        def warn(code: str, what: str, names: Sequence[str | bytes]) -> list[Warning]:
+            count = f"{len(names)} {what}{'s' if len(names) > 1 else ''}"
             restore = f"`avfs --vault {shlex.quote(f'{core.name}@{self.fork}')} undo` restores the fork"
-            text = f"deleted with fork '{self.fork}': {count} that no push holds: {name_some(lost)}; {restore}"
-            told = (*told, Warning("fork.ignored_deleted", text))
+            text = f"deleted with fork '{self.fork}': {count} that no push holds: {name_some(names)}; {restore}"
+            return [Warning(code, text)] if names else []
+
+        if deleted:
+            told = (*told, *warn("fork.ignored_deleted", "ignored file", lost))
+            told = (*told, *warn("fork.labels_deleted", "label", labels))
         inside = () if deleted or in_use else clones.list_moved_inside(core, self.fork)
         return RemoveResult(
             core.name,

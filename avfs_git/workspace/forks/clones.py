@@ -59,7 +59,7 @@ from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.forks.forks import check_room, find_kept_sidecar, record_fork
 from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.vault import gitmoves
-from avfs_git.workspace.vault.format import HEADS, VaultLayout, WorkspaceState
+from avfs_git.workspace.vault.format import HEADS, LABELS, VaultLayout, WorkspaceState, label_ref
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.log.oprecord import OF_FORKS
 from avfs_git.workspace.vault.origin import peek_state
@@ -424,6 +424,15 @@ def list_only_beside(vault: OpenVault, fork: str) -> tuple[TreePath, ...]:
             if (was is None or was[1].hex() != one.new_oid) and b".git" not in path.split(b"/")[:-1]:
                 found.append(path)
     return tuple(found)
+
+
+def list_labels_only_here(vault: OpenVault, fork: str) -> tuple[str, ...]:
+    """List the labels of a fork that the clone a vault belongs to does not have: a push brings none unless asked."""
+    source = vault.layout.read_origin()
+    git_dir = find_git_dir(source) if source is not None else None
+    there = RefStore(common_dir(git_dir), recover=False).list(LABELS) if git_dir is not None else {}
+    labels = vault.list_labels(fork).items()
+    return tuple(label for label, oid in sorted(labels) if there.get(label_ref(fork, label)) != oid)
 
 
 def _diff_beside(vault: OpenVault, fork: str) -> list[ChangedFile]:
