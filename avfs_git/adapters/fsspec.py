@@ -12,6 +12,7 @@ share one.
 from __future__ import annotations
 
 import os
+import posixpath
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from typing import IO, Any
 from urllib.parse import quote as percent
 from urllib.parse import unquote
 
+from fsspec.core import has_magic
 from fsspec.spec import AbstractFileSystem
 from fsspec.transaction import Transaction
 
@@ -210,7 +212,32 @@ class AvfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
             self.makedirs(destination, exist_ok=True)
             return
         with _translated(path1):
-            self.workspace.write_from(destination, self.workspace.open_read(source))
+            is_link = self.workspace.stat(source).kind is Kind.SYMLINK  # from the new place it could lead elsewhere
+            if is_link or self.workspace.exists(destination):  # which keeps its mode, as with cp
+                self.workspace.write_from(destination, self.workspace.open_read(source))
+                return
+            self._make_parent(destination)
+            self.workspace.copy(source, destination)
+
+    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
+        """Rename a file or directory in one step, with all that it has; fsspec moves lists and patterns one by one."""
+        if not (isinstance(path1, str) and isinstance(path2, str)) or has_magic(path1) or maxdepth is not None:
+            super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth, **options)
+            return
+        source, destination = self._strip_protocol(path1), self._strip_protocol(path2)
+        if source == destination:
+            return
+        if path2.endswith("/"):
+            destination = posixpath.join(destination, posixpath.basename(source))
+        with _translated(path1):
+            self.workspace.stat(source)
+            self._make_parent(destination)
+            self.workspace.move(source, destination, overwrite=True)
+
+    def _make_parent(self, path: str) -> None:
+        parent = posixpath.dirname(path)
+        if not self.workspace.exists(parent):
+            self.workspace.make_dir(parent, parents=True)
 
     def touch(self, path: str, truncate: bool = True, **_: Any) -> None:
         """Make an empty file, or with `truncate=False` set the time of a file to now."""

@@ -148,6 +148,46 @@ def _write_and_fail(fs: AvfsFileSystem) -> None:
     raise ZeroDivisionError
 
 
+def test_moves_and_copies_keep_what_a_file_has(place: Path) -> None:
+    """Mode and tags go along; a directory is moved as it is, a file that is there is replaced, and one undo suffices."""
+    fs = make(place)
+    work = fs.workspace
+    work.write("d/run.sh", b"#!/bin/sh\n", executable=True)
+    work.tag("d/run.sh", "keep")
+    work.make_dir("d/empty")
+    work.symlink("d/link", b"run.sh")
+    work.symlink("d/dangling", b"nowhere")
+    work.checkpoint()
+
+    fs.cp("d/run.sh", "new/copy.sh")
+    fs.cp("d/link", "new/content")
+    fs.mv("d", "e", recursive=True)
+    fs.mv("e/run.sh", "data/a.csv")
+    fs.rename("data/a.csv", "bin/")
+
+    for path in ("new/copy.sh", "bin/a.csv"):
+        assert (fs.cat(path), work.stat(path).mode & 0o777, work.read_meta(path).tags) == (
+            b"#!/bin/sh\n",
+            0o755,
+            ("keep",),
+        )
+    assert fs.cat("new/content") == b"#!/bin/sh\n"
+    assert work.stat("new/content").kind == "file"
+    assert sorted(entry.path for entry in work.list_dir("e")) == [b"e/dangling", b"e/empty", b"e/link"]
+    assert work.read_link("e/dangling") == b"nowhere"
+    assert (fs.exists("d"), fs.ls("data")) == (False, [])
+    with pytest.raises(FileNotFoundError):
+        fs.mv("none", "made/none")
+    assert not fs.exists("made")
+    fs.pipe({"one/x": b"1", "one/y": b"2"})
+    fs.mkdir("two")
+    fs.mv("one/*", "two")
+    fs.mv(["two/x"], ["z"])
+    assert (fs.ls("two", detail=False), fs.cat("z")) == (["two/y"], b"1")
+    work.undo()
+    assert (fs.cat("data/a.csv"), fs.cat("d/link")) == (b"n\n1\n", b"#!/bin/sh\n")
+
+
 def test_errors_are_those_of_a_filesystem(place: Path) -> None:
     """Callers of fsspec catch the errors of Python, and no path leads out."""
     fs = make(place)

@@ -307,10 +307,13 @@ class WorkspaceFiles:
             lambda: self._at.run(operations.copy, origin, target, recursive), "copy", source, in_steps=recursive
         )
 
-    def move(self, source: PathLike, destination: PathLike) -> FileInfo:
-        """Rename a file or directory; into the destination if that is a directory. Nothing is overwritten."""
+    def move(self, source: PathLike, destination: PathLike, *, overwrite: bool = False) -> FileInfo:
+        """Rename a file or directory; into the destination if that is a directory.
+
+        Only with `overwrite`, a file that is there is replaced, in one step.
+        """
         origin, target = parse_tree_path(source), parse_tree_path(destination)
-        return self._at.change(lambda: self._at.run(operations.move, origin, target), "move", source)
+        return self._at.change(lambda: self._at.run(operations.move, origin, target, overwrite), "move", source)
 
     def touch(self, path: PathLike, *, mtime_ns: int | None = None) -> FileInfo:
         """Set the modification time of a file, now by default; make a missing file."""

@@ -25,6 +25,7 @@ from avfs_git.errors import (
     PathUnsuitable,
     quote,
 )
+from avfs_git.host.files.beneath import RENAME_NOREPLACE
 from avfs_git.lazy import LazyModule
 from avfs_git.model import FileInfo, Kind, MetaEntry, PathMeta, TreeNode
 from avfs_git.paths import ROOT, TreePath, join, split, whole
@@ -366,17 +367,17 @@ class Files:
             if not missing_ok:
                 raise
 
-    def move(self, source: TreePath, destination: TreePath) -> FileInfo:
-        """Rename; into the destination if that is a directory. Nothing is overwritten. Describes what is there then."""
+    def move(self, source: TreePath, destination: TreePath, overwrite: bool = False) -> FileInfo:
+        """Rename; into the destination if that is a directory. Describes what is there then."""
         ask_again = self._ask("rename", source, destination, follow=False)
 
         def act(merged: MergedTree) -> TreePath:
             node = merged.resolve(source, follow_last=False)
-            target = _into(merged, source, destination)
+            target = _into(merged, source, destination, overwrite=overwrite)
             if target == source or (node.is_dir and _is_inside(merged, split(target)[0], node)):
                 raise PathUnsuitable(b"/" + source, "cannot be moved into itself")
             with _naming(target):
-                merged.move(source, target, flags=1)  # RENAME_NOREPLACE, renameat2(2)
+                merged.move(source, target, flags=0 if overwrite else RENAME_NOREPLACE)
             return target
 
         return self.stat(self._change(source, act, ask_again))
@@ -459,25 +460,29 @@ class Files:
         self._change(source, act, ask_again)
 
 
-def _into(merged: MergedTree, source: TreePath, destination: TreePath) -> TreePath:
+def _into(merged: MergedTree, source: TreePath, destination: TreePath, *, overwrite: bool = False) -> TreePath:
     with file_errors(destination, "read the workspace"):
         try:
             node = merged.resolve(destination)
         except FileNotFoundError:
-            _check_free(merged, destination)
+            _check_free(merged, destination, overwrite=overwrite)
             return destination
     if not node.is_dir:
+        if overwrite:
+            return destination
         raise PathUnsuitable(b"/" + destination, "is there already")
     target = join(destination, split(source)[1])
-    _check_free(merged, target)
+    _check_free(merged, target, overwrite=overwrite)
     return target
 
 
-def _check_free(merged: MergedTree, path: TreePath) -> None:
-    """Refuse a new path that is taken, also by a symbolic link to nowhere, or whose directory is missing."""
+def _check_free(merged: MergedTree, path: TreePath, *, overwrite: bool = False) -> None:
+    """Refuse a new path whose directory is missing, or that is taken, also by a symbolic link to nowhere."""
     above = split(path)[0]
     with file_errors(above, "read the workspace"):
         merged.resolve(above)
+    if overwrite:
+        return
     with file_errors(path, "read the workspace"), suppress(FileNotFoundError):
         merged.resolve(path, follow_last=False)
         raise PathUnsuitable(b"/" + path, "is there already")
