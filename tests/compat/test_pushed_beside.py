@@ -154,3 +154,56 @@ def test_ignored_files_that_were_not_fetched_stay(bare: Path, machine: Machine, 
         assert look.read(".env") == b"t"
     ours.push(["main"], "origin", with_sidecar=True)
     assert machine("third").workspace().read(".env") == b"o"
+
+
+def test_a_commit_of_gits_names_no_ignored_files_and_none_are_pushed(machine: Machine, bare: Path) -> None:
+    """Those at the server stay; the checkpoint that the warning names has them."""
+    one = machine("one")
+    save(one, "a")
+    one.push(with_sidecar=True)
+    before = refs_of(bare)[SIDECAR]
+    one.workspace().exec(shell="echo b > b; git add b; git commit -q -m b")
+
+    pushed = one.push(with_sidecar=True)
+
+    (told,) = pushed.warnings
+    assert told.code == "push.no_sidecar"
+    assert refs_of(bare)[SIDECAR] == before
+    assert "`avfs checkpoint save --fork main -m WORDS`" in told.message
+    one.workspace().checkpoint(description="words")
+    assert not one.push(with_sidecar=True).warnings
+    assert machine("two").workspace().read(".env") == b"a"
+
+
+def test_ignored_files_of_an_undone_checkpoint_are_not_pushed(machine: Machine, bare: Path, tmp_path: Path) -> None:
+    """The newest sidecar is of that one; what goes is that of the commit which is pushed."""
+    (tmp_path / "secret").write_bytes(b"secret")
+    one = machine("one")
+    save(one, "a")
+    save(one, "secret")
+    one.workspace().undo()
+
+    one.push(with_sidecar=True)
+
+    assert machine("two").workspace().read(".env") == b"a"
+    assert git("hash-object", "secret", cwd=tmp_path) not in git(
+        "cat-file", "--batch-all-objects", "--batch-check", cwd=bare
+    )
+
+
+def test_a_push_of_what_was_pulled_changes_nothing(machine: Machine, bare: Path) -> None:
+    """Beside the pulled commit, this machine has the ignored files of before; the commit has the other's."""
+    one = machine("one")
+    save(one, "a")
+    one.push(with_sidecar=True)
+    two = machine("two")
+    save(one, "b")
+    one.push(with_sidecar=True)
+    before = refs_of(bare)
+    two.fetch(with_sidecar=True)
+    two.pull()
+
+    two.push(with_sidecar=True)
+
+    assert refs_of(bare) == before
+    assert machine("three").workspace().read(".env") == b"b"

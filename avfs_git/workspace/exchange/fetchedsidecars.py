@@ -10,7 +10,7 @@ names it has none. A sidecar says what a git tree cannot, so it is looked at bef
   when git runs there;
 - what is no sidecar is refused as a whole.
 
-What is pushed is the newest state of a fork's sidecar without those before it, as a commit of its own (`pack_newest`):
+What is pushed is the sidecar of a fork's head without those before it, as a commit of its own (`pack_named`):
 what was ignored once and is gone since stays here. Its header `avfs-stands-for` says which sidecar the fork's commit
 names. The copies that a gc makes of old sidecars have such headers, too.
 
@@ -136,19 +136,18 @@ class _Cleaner:
         )
 
 
-def pack_newest(vault: OpenVault, fork: str, head: Oid, pack: PackWriter) -> Oid | None:
-    """Make a sidecar commit without a history that holds what the newest one of a fork does; None if the fork has none.
+def pack_named(vault: OpenVault, head: Oid, pack: PackWriter) -> Oid | None:
+    """Make a sidecar commit without a history that holds what the one of a commit does; None if it names none.
 
-    The same state makes the same commit.
+    The newest sidecar of the fork may be of a commit that was undone. The same state makes the same commit.
     """
     named = vault.store.read_commit(head).sidecar
-    newest = vault.read_sidecar_ref(fork) or named
-    if newest is None:
+    if named is None:
         return None
-    commit = vault.store.read_commit(newest)
-    in_header = find_named(vault.store.read, head) if named is not None else None
+    commit = vault.store.read_commit(named)
+    in_header = find_named(vault.store.read, head)
     return pack.add_commit(
-        stand_for(commit, [in_header] if in_header is not None else list_stood_for(commit) or [newest], ())
+        stand_for(commit, [in_header] if in_header is not None else list_stood_for(commit) or [named], ())
     )
 
 

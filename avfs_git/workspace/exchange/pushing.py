@@ -13,7 +13,7 @@ what another vault labelled so stays, also after a fetch.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from avfs_git.errors import (
     ForkNotFound,
@@ -33,13 +33,11 @@ from avfs_git.gitstore.remote.runner import NO_ACCESS, QUIET_RECEIVE_PACK, Acces
 from avfs_git.gitstore.remote.transport import Exchange, Push
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.files.durable import host_errors
-from avfs_git.model import (
-    PushedRef,
-    PushResult,
-)
+from avfs_git.model import PushedRef, PushResult, Warning
 from avfs_git.paths import Oid, check_fork_name, label_of_ref_name, maybe_hex, maybe_oid
 from avfs_git.progress import Progress
-from avfs_git.workspace.exchange.fetchedsidecars import pack_newest
+from avfs_git.values import replace
+from avfs_git.workspace.exchange.fetchedsidecars import pack_named
 from avfs_git.workspace.exchange.outgoing import log_push
 from avfs_git.workspace.exchange.remotes import (
     ORIGIN,
@@ -87,7 +85,18 @@ def push(
         pack.finish(hold=True)
         if not wanted:
             return PushResult(remote.name, remotes.hide_secret(remote.push_url or remote.url))
-        return push_refs(vault, remote.name, remote.push_url or remote.url, wanted, access=access, progress=progress)
+        done = push_refs(vault, remote.name, remote.push_url or remote.url, wanted, access=access, progress=progress)
+    return replace(done, warnings=tuple(_warn_of_sidecars(vault, wanted)) if with_sidecar else ())
+
+
+def _warn_of_sidecars(vault: OpenVault, pushed: Sequence[Push]) -> Iterator[Warning]:
+    """Tell of pushed forks whose head names no sidecar, though the fork has one."""
+    aside = {push.ref.removeprefix(SIDECARS) for push in pushed if push.ref.startswith(SIDECARS)}
+    for fork in [push.ref.removeprefix(HEADS) for push in pushed if push.ref.startswith(HEADS)]:
+        if fork not in aside and vault.read_sidecar_ref(fork) is not None:
+            save = f"`avfs checkpoint save --fork {shlex.quote(fork)} -m WORDS`"
+            text = f"git made the newest commit of {quote(fork)}, and it names no ignored files: none were pushed"
+            yield Warning("push.no_sidecar", f"{text}. {save} makes a commit that does")
 
 
 def push_refs(
@@ -209,7 +218,7 @@ def _plan_push(
             known = find_known(ref)
             named = known if force or known == oid or _has_left(vault, fork, ref, known) else None
             wanted.append(Push(ref, oid, named, forced=True, after=branch))  # git would let it follow another's commit
-        sidecar = pack_newest(vault, fork, head, pack) if pack is not None else None
+        sidecar = pack_named(vault, head, pack) if pack is not None else None
         if sidecar is not None:
             known = find_known(aside)  # it follows nothing
             wanted.append(Push(aside, sidecar, known, forced=force or known is not None, after=branch))
