@@ -1500,11 +1500,14 @@ def test_a_directory_that_git_replaces_by_a_file_stays_so_when_a_merge_ends(
 
 @pytest.mark.parametrize("verb", ["merge", "cherry_pick", "rebase"])
 @pytest.mark.parametrize("untracks", [False, True])
-@pytest.mark.parametrize("stops", [1, 2])
-def test_what_lay_beside_a_commit_of_gits_is_there_when_a_merge_is_given_up(
-    mounted: tuple[Workspace, Path], verb: str, stops: int, *, untracks: bool
+@pytest.mark.parametrize("ends", ["abort", "abort later", "undo"])
+def test_what_lay_beside_a_commit_of_gits_is_there_when_a_merge_is_taken_back(
+    mounted: tuple[Workspace, Path], verb: str, ends: str, *, untracks: bool
 ) -> None:
-    """Such a commit says nothing of it; what the merge has put in its place, and what git untracks, changes nothing."""
+    """Such a commit says nothing of it; what the merge has put in its place, and what git untracks, changes nothing.
+
+    What the merge brought is in the commit with which it ends, as where nothing is in conflict.
+    """
     work, tree = mounted
     (tree / ".gitignore").write_bytes(b"secret\nbuild/\n")
     git_in(tree, "add", ".gitignore")
@@ -1539,10 +1542,18 @@ def test_what_lay_beside_a_commit_of_gits_is_there_when_a_merge_is_given_up(
         git_in(tree, "add", ".gitignore")
         git_in(tree, "rm", "-q", "--cached", "more")
         git_in(tree, "commit", "-q", "-m", "untracked")
-    if stops == 2 and verb != "merge":
+    go_on = work.continue_merge if verb == "merge" else work.continue_rewrite
+    if ends == "abort later" and verb != "merge":
         (tree / "file").write_bytes(b"resolved\n")
-        assert work.continue_rewrite().outcome == "conflicted"
-    work.abort_merge()
+        assert go_on().outcome == "conflicted"
+    if ends == "undo":
+        (tree / "file").write_bytes(b"resolved\n")
+        while go_on().outcome == "conflicted":
+            (tree / "file").write_bytes(b"resolved again\n")
+        assert git_in(tree, "show", "HEAD:secret") == "theirs\n"
+        work.undo()
+    else:
+        work.abort_merge()
 
     assert (tree / "file").read_bytes() == b"main again\n"
     assert (tree / "secret").read_bytes() == b"ours\n"

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 from avfs_git.errors import HostError, QuotaExceeded
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ChangedFile, Warning
-from avfs_git.paths import Oid, TreePath, join, show_path
+from avfs_git.paths import Oid, TreePath, join, oid_of, show_path
 from avfs_git.values import replace
 from avfs_git.vfs.scan.scan import DirtySet, Layer
 from avfs_git.vfs.scan.statcache import Fingerprints, take_fingerprint
@@ -31,6 +31,7 @@ from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest, Sidecar
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.checkpoint.staged import Heard, hear_git
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.vault.format import Merging
 from avfs_git.workspace.vault.gitmoves import is_link_removed, open_worktree
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -109,6 +110,8 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
         locked.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
     )
     heard = hear_git(locked, tracked, read_rules(locked)) if request.index is None else Heard()
+    if head is not None and locked.opened.state.merging is not None:
+        tracked = _add_merged(locked, sink, tracked, locked.opened.state.merging)
     standing = Standing(
         tuple(dict.fromkeys(oid for oid in (recorded, request.beside) if oid is not None)),
         request.added | heard.added,
@@ -143,6 +146,21 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
     captured.warnings += _warn_of_lists(layers)
     captured.warnings += warn_of_state(opened)
     return captured
+
+
+def _add_merged(locked: LockedWorkspace, sink: ObjectSink, tracked: Oid, merging: Merging) -> Oid:
+    """Add to what is tracked what a merge in progress has put there: no commit of the branch has that yet."""
+    log = locked.vault.oplog.read_fork(locked.fork)
+    began = next((line.after for line in log if line.kind == "merge_begin"), None)
+    if began is None:
+        return tracked
+    was, came = (sink.read_commit(oid_of(commit)).tree for commit in (merging.head, began))
+    merged = {
+        path: after
+        for path, (before, after) in find_differences(sink, was, came).items()
+        if before is None and find_entry(sink, tracked, path) is None
+    }
+    return edit_tree(sink, sink, tracked, merged) or tracked
 
 
 def _warn_of_lists(layers: Sequence[Layer]) -> list[Warning]:

@@ -103,7 +103,7 @@ def _begin(
     vault = locked.vault
     stopped = locked.opened.state.merging  # a rewrite, which goes on to the next stop
     head, theirs = oid_of(merging.head), oid_of(merging.theirs)
-    before = keep_state(locked, head, now) if stopped is None else _find_state_before(locked, stopped)[0]
+    before = keep_state(locked, head, now) if stopped is None else find_state_before(locked, stopped)[0]
     facts = {STATE_BEFORE: before.hex()}
     with announced(locked, "merge_begin", now, plan.changes, begins=merging) as intent:
         change = Application(locked, plan.now, plan.wanted, gives_way=False, asks=True)
@@ -407,7 +407,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     head = locked.vault.read_head(locked.fork)
     # Where others had moved the branch, it stands at their commit, and ours is the other parent.
     other = merging.theirs
-    before, began = _find_state_before(locked, merging)
+    before, began = find_state_before(locked, merging)
     facts: dict[str, object] = {"merged": merging.theirs, **({EXACT: True} if began is not None else {})}
     if head is not None and head.hex() == merging.theirs:
         other = facts[OURS] = merging.head
@@ -443,7 +443,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     )
 
 
-def _find_state_before(locked: LockedWorkspace, merging: Merging) -> tuple[Oid, Oid | None]:
+def find_state_before(locked: LockedWorkspace, merging: Merging) -> tuple[Oid, Oid | None]:
     """Find the commit that holds the workspace before a merge, with what git has committed since, and without that.
 
     Without a second one the log does not tell it: then the first says nothing of what was untracked.
@@ -505,7 +505,7 @@ def abort_merge(locked: LockedWorkspace, kind: str | None = None) -> UndoResult:
         else f"give up: {merging.rewriting.description}"
     )
     record_moves(locked)  # else they would come after it in the log
-    state, began = _find_state_before(locked, merging)
+    state, began = find_state_before(locked, merging)
     more: dict[str, object] = {MERGING: spell(merging)}
     if began is not None:  # which counts again after an undo
         more |= {EXACT: True, STATE_BEFORE: began.hex()}

@@ -48,6 +48,7 @@ from avfs_git.workspace.merge.mergestate import (
     REBASE,
     abort_merge,
     begin_merge,
+    find_state_before,
     require_merging,
     settle_conflicts,
 )
@@ -72,8 +73,6 @@ class _Plan:
     strategy: MergeStrategy
     in_workspace: bool
     """Whether the conflicts of a commit that does not fit are put into the workspace."""
-    ends_merge: bool = False
-    """Whether the workspace holds such by now."""
 
 
 @dataclass(slots=True)
@@ -193,9 +192,7 @@ def continue_rewrite(locked: LockedWorkspace, kind: str | None = None, *, skip: 
     stand = _Stand(last, read(last).tree, [oid_of(text) for text in rewriting.made])
     if stand.made and not is_ancestor(locked.vault.store, last, start.head):  # else it stands where it did
         stand.newest = read(last)
-    plan = _Plan(
-        rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True, ends_merge=True
-    )
+    plan = _Plan(rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True)
     left = [*map(oid_of, rewriting.left), *since]
     resolved = None if skip else (oid_of(merging.theirs), oid_of(merging.head))
     return _put_on(locked, start, last, left, plan, stand=stand, resolved=resolved)
@@ -310,7 +307,7 @@ def _put_on(
 
     `resolved` are that one, and where the branch was when it stopped there.
     """
-    vault = locked.vault
+    vault, merging = locked.vault, locked.opened.state.merging
     read = vault.store.read_commit
     stand = stand or _Stand(onto, read(onto).tree, [])
     own = list_told_sidecars(vault, locked.fork)
@@ -327,11 +324,12 @@ def _put_on(
             return _stop(locked, pack, start, stand, stop, plan, other)
         changed = tuple(diff_trees(pack, read(start.head).tree, stand.tree, size_of=sizes_here(pack)))
         if stand.last == start.head:
-            if plan.ends_merge:
+            if merging is not None:
                 abort_merge(locked)  # nothing is left of it: that is the state before
             head = start.head.hex()
             return RewriteResult("unchanged", locked.fork, head, head, (), saved=start.saved, warnings=start.warnings)
         last, newest = stand.last, stand.newest
+        before, began = find_state_before(locked, merging) if merging is not None else (None, None)
 
         def make_head(sink: PackWriter, sidecar: Oid | None) -> Oid:
             if newest is None:
@@ -349,7 +347,8 @@ def _put_on(
             other=other,
             more={MERGED: last.hex()} if newest is None else {},
             keeps_head=True,
-            ends_merge=plan.ends_merge,
+            ends_merge=merging is not None,
+            undone_to=before if began is not None else None,
         )
         done = advance(locked, pack, request)
     commits = tuple(oid.hex() for oid in [*stand.made[:-1], *([done.head] if stand.made else ())])

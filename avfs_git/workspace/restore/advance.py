@@ -37,7 +37,7 @@ from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
-from avfs_git.workspace.checkpoint.changes import keep_state, tell_sidecar
+from avfs_git.workspace.checkpoint.changes import keep_state
 from avfs_git.workspace.checkpoint.confirm import confirm_advanced
 from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace
@@ -84,6 +84,8 @@ class AdvanceRequest:
     keeps_head: bool = False
     """Whether the present head is kept reachable, because the new one does not lead to it."""
     ends_merge: bool = False
+    undone_to: Oid | None = None
+    """Where undo leads, if the files hold a resolution; the state before otherwise."""
     asks: bool = True
     """Whether what would exceed a quota is refused."""
 
@@ -155,12 +157,8 @@ def advance(locked: LockedWorkspace, pack: PackWriter, request: AdvanceRequest) 
     locked.vault.store.expect(oid for oid in list_contents(plan.steps) if not pack.exists(oid))
     came_from = request.came_from or request.head
     facts = request.more if came_from == request.head else {**request.more, OURS: came_from.hex()}
-    if request.ends_merge:  # the files hold the resolution: what they held before the merge is where undo leads
-        before = came_from
-        facts = {**facts, **tell_sidecar(locked.vault, locked.fork, came_from)}
-    else:
-        before = keep_state(locked, came_from, request.now)
-        facts = {**facts, EXACT: True}
+    before = request.undone_to or keep_state(locked, came_from, request.now)
+    facts = {**facts, EXACT: True}
     while True:  # ends, because each turn leaves something out
         try:
             return _carry_out(locked, pack, plan, request, before, facts)
