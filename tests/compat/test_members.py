@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -27,6 +28,7 @@ from avfs_git.session.life.stop import end_session
 from avfs_git.vfs.layer.blobcache import BlobCache
 from avfs_git.workspace.vault.format import VaultLayout
 from tests.support.oracle import git
+from tests.support.servers import make_bare
 from tests.support.users import ALICE, MALLORY, as_user, open_way
 
 pytestmark = pytest.mark.needs("root", "user-xattrs", "whiteout")
@@ -220,6 +222,9 @@ def test_a_fork_that_its_member_has_closed_is_no_fault(member: Callable[..., str
             assert caught.value.message == "cannot open workspace 'of-alice': Permission denied"
             assert f"belong to user {ALICE}" in str(caught.value.hint)
         assert vault.doctor().healthy
+        with TemporaryDirectory() as place:  # its commits can be read
+            vault.add_remote("other", str(make_bare(Path(place) / "bare")))
+            assert [ref.outcome for ref in vault.push(["of-alice"], remote="other").refs] == ["new"]
         return "done"
 
     assert member(ALICE, close) == "b'1\\n'"

@@ -166,8 +166,8 @@ def test_a_commit_of_gits_names_no_ignored_files_and_none_are_pushed(machine: Ma
 
     pushed = one.push(with_sidecar=True)
 
-    (told,) = pushed.warnings
-    assert told.code == "push.no_sidecar"
+    told = pushed.warnings[-1]
+    assert [one.code for one in pushed.warnings] == ["push.uncommitted", "push.no_sidecar"]
     assert refs_of(bare)[SIDECAR] == before
     assert "`avfs checkpoint save --fork main -m WORDS`" in told.message
     one.workspace().checkpoint(description="words")
@@ -207,3 +207,14 @@ def test_a_push_of_what_was_pulled_changes_nothing(machine: Machine, bare: Path)
 
     assert refs_of(bare) == before
     assert machine("three").workspace().read(".env") == b"b"
+
+
+def test_ignored_files_in_no_checkpoint_are_warned_of(machine: Machine) -> None:
+    """Where they are to be pushed; else they are no part of a push."""
+    one = machine("one")
+    save(one, "a")
+    one.workspace().write(".env", b"later")
+
+    assert not one.push().warnings
+    (told,) = one.push(with_sidecar=True).warnings
+    assert told.code == "push.uncommitted"

@@ -108,7 +108,7 @@ class VaultRemotes:
         heard: tuple[Warning, ...] = ()
         for name in names:
             heard += self._dispatch.programs.run_hook("pre-push", name, {"remote": remote})
-        warnings = (*dict.fromkeys(heard), *self._warn_uncommitted(names))
+        warnings = (*dict.fromkeys(heard), *self._warn_uncommitted(names, with_beside=with_sidecar))
         result = pushing.push(
             self._core,
             names,
@@ -197,8 +197,10 @@ class VaultRemotes:
             commit = revisions.resolve_revision(self._core, "HEAD" if at is None else at, fork=of)
         return remotes.prefetch(self._core, commit, parse_tree_paths(paths))
 
-    def _warn_uncommitted(self, names: Sequence[str]) -> tuple[Warning, ...]:
-        return tuple(_uncommitted_in(name) for name in names if self._dispatch.list_uncommitted(name))
+    def _warn_uncommitted(self, names: Sequence[str], *, with_beside: bool = False) -> tuple[Warning, ...]:
+        return tuple(
+            _uncommitted_in(name) for name in names if self._dispatch.list_uncommitted(name, with_beside=with_beside)
+        )
 
     def _or_default(self, names: Sequence[str]) -> list[str]:
         return list_given(names) or [self._core.choose_fork(None)]
