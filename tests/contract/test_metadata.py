@@ -206,6 +206,47 @@ def test_a_merge_brings_permission_bits(vault: Vault, work: Workspace, *, goes_a
     assert {entry.path: entry.mode for entry in work.walk("/")} == before
 
 
+@pytest.mark.parametrize("goes_ahead", [False, True])
+def test_a_merge_brings_the_permission_bits_of_what_is_new_here(
+    vault: Vault, work: Workspace, *, goes_ahead: bool
+) -> None:
+    """Of what replaces an entry of another kind, and of a renamed file that both sides edited."""
+    work.write("conf", b"c\n" * 20)
+    work.write("place", b"file\n")
+    work.write("dir/file", b"file\n")
+    work.symlink("pointer", "conf")
+    work.checkpoint("base")
+    side = vault.fork("side")
+    side.move("conf", "conf.d")
+    side.write("conf.d", b"c\n" * 20 + b"secret\n")
+    side.chmod("conf.d", 0o600)
+    side.remove("place")
+    side.write("place/secret", b"secret\n")
+    side.chmod("place/secret", 0o600)
+    side.chmod("place", 0o700)
+    side.remove("dir", recursive=True)
+    side.remove("pointer")
+    for path in ("dir", "pointer"):
+        side.write(path, b"secret\n")
+        side.chmod(path, 0o600)
+    side.checkpoint("closed")
+    if not goes_ahead:
+        work.write("conf", b"mine\n" + b"c\n" * 20)
+
+    assert not work.merge("side").warnings
+
+    for path, mode in (
+        ("conf.d", 0o600),
+        ("place", 0o700),
+        ("place/secret", 0o600),
+        ("dir", 0o600),
+        ("pointer", 0o600),
+    ):
+        assert stat.S_IMODE(work.stat(path).mode) == mode, path
+    assert work.read("conf.d").endswith(b"secret\n")
+    assert work.status().clean
+
+
 def test_a_merge_with_conflicts_brings_them(vault: Vault, work: Workspace) -> None:
     """They are there while the conflicts are, and after them."""
     side = vault.fork("side")

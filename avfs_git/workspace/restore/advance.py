@@ -299,10 +299,10 @@ def _show(source: ObjectSource, oid: Oid) -> LowerTree:
 def _with_attributes(step: Step, theirs: LowerTree) -> Step:
     """Give what the other side made its permissions and attributes, which git's tree does not tell."""
     before, after = step.before, step.after
-    if before is not None or after is None:
+    if after is None or (before is not None and before.kind == after.kind):
         return step
     there = theirs.lookup(step.path)
-    if there is None or there.kind != after.kind or there.oid != after.oid or not there.tracked:
+    if there is None or there.kind != after.kind or not there.tracked:
         return step
     if (there.mode & 0o100) != (after.mode & 0o100):
         return step
