@@ -166,6 +166,8 @@ WARNINGS = {
     "fetch.no_commit": "A ref of the remote was left out; it does not name a commit.",
     "fetch.shallow": "A ref did not move, because the remote is shallow and its history begins after the commits here.",
     "fetch.sidecar_refused": "A sidecar of the remote is refused. The message says why.",
+    "file.unrecorded": "Unsaved changes could not be recorded before a removal that was forced; `undo` does not bring them "
+    "back.",
     "fork.damaged": "A fork's branch or head cannot be read.",
     "fork.foreign_repository": "A nested repository of another user, or that has git work elsewhere: its settings "
     "were left out.",

@@ -252,10 +252,11 @@ class Dispatch:
                     is_told = True
                     self._on_wait(opened.fork, opened.lock.holder())
 
-    def begin_file_call(self, fork: str) -> None:
+    def begin_file_call(self, fork: str, *, unrecorded: bool = False) -> None:
         """Prepare for a file call that changes a fork: all of them are one operation, which `record_changes` ends.
 
-        Earlier changes by other programs, if not recorded, are an operation of their own.
+        Earlier changes by other programs, if not recorded, are an operation of their own. `unrecorded` goes on, with a
+        warning, where they cannot be recorded.
 
         Raises:
             HostError: If they cannot be recorded: no undo would bring back what the call removes.
@@ -266,8 +267,13 @@ class Dispatch:
         if opened.refused is None and not opened.is_clean():
             try:
                 self.tell(self.run(opened, operations.record_changes))
-            except (WorkspaceBusy, HostError):
+            except WorkspaceBusy:
                 raise
+            except HostError as error:
+                if not unrecorded:
+                    raise
+                what = f"changes of before could not be recorded ({error.message})"
+                self.tell((Warning("file.unrecorded", f"{what}: no undo brings back what goes with this"),))
             except AvfsError:  # a file keeps changing, or passes a quota: then they are a part of this one
                 pass
         self._file_calls.setdefault(fork, [])

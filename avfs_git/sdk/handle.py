@@ -100,13 +100,15 @@ class ForkHandle:
         objects.check_paths(state, paths, at)
         return state
 
-    def change(self, call: Callable[[], _T], verb: str, path: PathLike, *, in_steps: bool = False) -> _T:
+    def change(
+        self, call: Callable[[], _T], verb: str, path: PathLike, *, in_steps: bool = False, unrecorded: bool = False
+    ) -> _T:
         """Make a file call that changes the workspace, and note it for the log once it has been done.
 
         A call that fails has changed nothing and is not noted, unless it is done `in_steps`: then the log says that it
-        failed.
+        failed. `unrecorded` is as for `Dispatch.begin_file_call`.
         """
-        self.dispatch.begin_file_call(self.fork)
+        self.dispatch.begin_file_call(self.fork, unrecorded=unrecorded)
         try:
             done = call()
         except BaseException:

@@ -19,6 +19,7 @@ import pytest
 from avfs_git import Avfs, Session, Workspace
 from avfs_git.errors import AvfsError, HostError, MountError
 from avfs_git.model import Identity
+from tests.support.cli import Cli
 from tests.support.faults import read_files
 from tests.support.powercut import image
 
@@ -123,6 +124,24 @@ def test_what_a_full_disk_cannot_record_is_not_removed(mount_dir: Path) -> None:
             work.undo()
 
             assert (tree / "src" / "work").read_bytes() == BIG
+
+
+@pytest.mark.needs("loop")
+def test_what_fills_a_disk_can_be_removed(mount_dir: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    """Where nothing else can be: the refusal names the way, which says what it costs."""
+    with image("ext4", mount_dir, size=48 << 20, options=["-m", "0"]) as disk:
+        monkeypatch.setenv("AVFS_HOME", os.fspath(disk.point / "home"))
+        cli("vault", "create", "v").ok()
+        program = "head -c 10000000 /dev/urandom > junk; head -c 80000000 /dev/urandom >> junk"
+        assert cli("exec", "--vault", "v", "--", "sh", "-c", program).status != 0
+
+        refused = cli("rm", "junk")
+        assert "No space left on device" in refused.stderr
+        assert "With `--force`" in refused.stderr
+        removed = cli("rm", "--force", "junk").ok()
+        assert "no undo brings back what goes with this" in removed.stderr
+        cli("write", "new", stdin=b"new").ok()
+        assert cli("ls").ok().text == "new\n"
 
 
 @pytest.mark.needs("loop", "overlayfs")

@@ -284,9 +284,19 @@ class WorkspaceFiles:
         )
 
     def remove(
-        self, path: PathLike, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None
+        self,
+        path: PathLike,
+        *,
+        recursive: bool = False,
+        missing_ok: bool = False,
+        expect: str | None = None,
+        unrecorded: bool = False,
     ) -> None:
-        """Remove a file, a symbolic link, an empty directory or, with `recursive`, any directory."""
+        """Remove a file, a symbolic link, an empty directory or, with `recursive`, any directory.
+
+        With `unrecorded` also where unsaved changes cannot be recorded first, as on a full disk: `undo` does not bring
+        these back then.
+        """
         tree_path = parse_tree_path(path)
         self._at.change(
             lambda: self._at.run(
@@ -295,6 +305,7 @@ class WorkspaceFiles:
             "remove",
             path,
             in_steps=recursive,
+            unrecorded=unrecorded,
         )
 
     def copy(self, source: PathLike, destination: PathLike, *, recursive: bool = False) -> FileInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import click
 from avfs_git.cli.commands.files.cp import do_each
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
-from avfs_git.errors import InvalidInput, PathNotFound, PathUnsuitable
+from avfs_git.errors import HostError, InvalidInput, PathNotFound, PathUnsuitable
 from avfs_git.paths import ROOT
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def _is_to_remove(workspace: Workspace, path: TreePath, *, recursive: bool, forc
 @verb("rm", view="files", example="avfs rm -r build")
 @click.argument("paths", nargs=-1, required=True, type=_read_path, metavar="PATH...")
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Remove directories with everything below them, too.")
-@click.option("-f", "--force", is_flag=True, help="Ignore missing paths.")
+@click.option(
+    "-f", "--force", is_flag=True, help="Ignore missing paths, and remove what a full disk cannot record for undo."
+)
 def command(workspace: Workspace, paths: tuple[TreePath, ...], recursive: bool, force: bool) -> Removed:
     """Remove files and directories
 
@@ -69,6 +72,16 @@ def command(workspace: Workspace, paths: tuple[TreePath, ...], recursive: bool, 
     present = [
         path for path in dict.fromkeys(paths) if _is_to_remove(workspace, path, recursive=recursive, force=force)
     ]
-    # one may have gone with an earlier one
-    do_each(lambda path: workspace.remove(path, recursive=recursive, missing_ok=True), present, "removed")
+
+    def remove(path: TreePath) -> None:
+        try:  # it may have gone with an earlier one
+            workspace.remove(path, recursive=recursive, missing_ok=True, unrecorded=force)
+        except HostError as error:
+            if not force and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                error.hint = (
+                    f"{error.hint} With `--force` it goes all the same, and no undo brings back what is unsaved."
+                )
+            raise
+
+    do_each(remove, present, "removed")
     return {"removed": [{"path": path} for path in present]}
