@@ -218,3 +218,27 @@ def test_ignored_files_in_no_checkpoint_are_warned_of(machine: Machine) -> None:
     assert not one.push().warnings
     (told,) = one.push(with_sidecar=True).warnings
     assert told.code == "push.uncommitted"
+
+
+def test_a_fork_at_what_was_pulled_has_the_ignored_files_of_that(machine: Machine) -> None:
+    """Not those of the fork that has moved on to the same commit, and which keeps its own."""
+    one = machine("one")
+    save(one, "a")
+    one.push(with_sidecar=True)
+    two = machine("two")
+    save(one, "b", "good")
+    one.push(with_sidecar=True, with_checkpoints=True)
+    two.fetch(with_sidecar=True, with_checkpoints=True)
+    two.pull()
+
+    for number, at in enumerate(("origin/main", "origin/main@good")):
+        assert two.fork(f"theirs-{number}", at=at).read(".env") == b"b"
+    for number, own in enumerate(("HEAD", "main", None)):
+        assert two.fork(f"own-{number}", at=own).read(".env") == b"a"
+    side = two.fork("side")
+    side.write(".env", b"side")
+    side.write("new", b"new")
+    side.checkpoint()
+    two.workspace().merge("side")
+    assert two.fork("of-side", at="side").read(".env") == b"side"
+    assert two.workspace().read(".env") == b"a"

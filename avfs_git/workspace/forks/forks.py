@@ -14,6 +14,7 @@ there:
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -174,10 +175,15 @@ def record_fork(
 
 
 def _find_state(vault: OpenVault, source: str | None, at: str) -> tuple[Oid, Oid | None]:
-    """Find a state by its name, and its sidecar commit; where the source is at it, what that has beside it."""
+    """Find a state by its name, and its sidecar commit; where the source is at it, what that has beside it.
+
+    A name of another fork, or of a remote's, means what that one has: after a fast-forward two have one commit.
+    """
     commit = resolve_revision(vault, at, fork=source)
-    if source is None:
+    named = re.split("[@~^]", at, maxsplit=1)[0]
+    if source is None or REMOTES + named in vault.refs.list(REMOTES):
         return commit, vault.store.read_commit(commit).sidecar
+    source = named if HEADS + named in vault.refs.list(HEADS) else source
     find = find_kept_sidecar if vault.read_head(source) == commit else find_sidecar
     return commit, find(vault, source, commit)
 
