@@ -6,6 +6,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -245,6 +246,35 @@ def test_a_merge_brings_the_permission_bits_of_what_is_new_here(
         assert stat.S_IMODE(work.stat(path).mode) == mode, path
     assert work.read("conf.d").endswith(b"secret\n")
     assert work.status().clean
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize(
+    "backend", [None, "fuse", pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs"))]
+)
+def test_a_mode_of_one_hard_link_is_not_that_of_the_other(
+    vault: Vault, work: Workspace, tree: Path, backend: str | None
+) -> None:
+    """A merge and an undo write the file anew: what has another name keeps that."""
+    work.write("run", b"run\n")
+    work.checkpoint("base")
+    side = vault.fork("side")
+    side.chmod("run", 0o755)
+    side.checkpoint("executable")
+    with nullcontext() if backend is None else work.mount(tree, backend=backend):
+        if backend is None:
+            work.link("run", "other")
+        else:
+            os.link(tree / "run", tree / "other")
+        work.checkpoint("linked")
+
+        work.merge("side")
+
+        assert [stat.S_IMODE(work.stat(path).mode) for path in ("run", "other")] == [0o755, 0o644]
+        assert work.status().clean
+        work.undo()
+        assert [stat.S_IMODE(work.stat(path).mode) for path in ("run", "other")] == [0o644, 0o644]
+        assert work.status().clean
 
 
 def test_a_merge_with_conflicts_brings_them(vault: Vault, work: Workspace) -> None:

@@ -206,10 +206,18 @@ class Application:
             finally:
                 attributes.chmod(directory, mode)
 
-    @staticmethod
-    def _needs_content(step: Step) -> bool:
+    def _needs_content(self, step: Step) -> bool:
         before, after = step.before, step.after
-        return before is None or after is None or before.kind != after.kind or before.oid != after.oid
+        if before is None or after is None or before.kind != after.kind or before.oid != after.oid:
+            return True
+        return after.kind == "file" and before.mode != after.mode and self._has_other_names(step.path)
+
+    def _has_other_names(self, path: TreePath) -> bool:
+        """Whether a file is a hard link: another mode would be that of its other names, too."""
+        try:
+            return self._tree.attributes.getattr(self._node(path)).nlink > 1
+        except OSError:  # it has gone, or changed
+            return False
 
     def _stage_trees(self, steps: Sequence[Step]) -> set[TreePath]:
         """Make new directories with all that is in them; list what comes with them."""
