@@ -1591,6 +1591,31 @@ def test_a_file_that_git_adds_in_a_merge_that_is_given_up_is_beside_history_no_m
     assert not work.status().changed_files
 
 
+@pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
+def test_undo_past_a_merge_brings_no_conflicts_back(mounted: tuple[Workspace, Path], verb: str) -> None:
+    """What git committed in the middle of it was recorded with the conflicts in the files."""
+    work, tree = mounted
+    side = work.vault.fork("side", source="main")
+    for each, text in ((side, b"side\n"), (work, b"main\n")):
+        each.write("file", text)
+        each.checkpoint("changed")
+    if verb == "merge":
+        work.merge("side", on_conflict="workspace")
+    else:
+        work.cherry_pick(["side"], on_conflict="workspace")
+    (tree / "own").write_bytes(b"own\n")
+    git_in(tree, "add", "own")
+    git_in(tree, "commit", "-q", "-m", "own")
+    work.resolve("file", "theirs")
+    (work.continue_merge if verb == "merge" else work.continue_rewrite)()
+
+    done = []
+    while (tree / "file").read_bytes() != b"2\n":
+        done.append(work.undo().operation.kind)
+        assert b"<<<<" not in (tree / "file").read_bytes(), done
+    assert done[:2] == [verb, "git"]
+
+
 def test_a_merge_that_is_given_up_twice_has_what_git_committed_since(mounted: tuple[Workspace, Path]) -> None:
     """Also of a file that it had committed before the first time."""
     work, tree = mounted

@@ -107,7 +107,7 @@ def record_changes(
         pack.finish(hold=True)
         head_move = tell_head_move(vault, locked.fork)
         went = open_worktree(vault, locked.fork).read_heads()[-1:] if head_move else []
-        facts = {IN_MERGE: True} if opened.state.merging is not None else {}
+        facts = _tell_merge(locked)
         began = moved[0].old if moved else None
         vault.refs.update(vault.hold(*dict.fromkeys((*kept, after, sidecar, began))))
         record = OpRecord(
@@ -218,12 +218,18 @@ def record_git_moves(
             beside.finish(hold=True)
             vault.refs.update(vault.hold(*dict.fromkeys((*kept, after, sidecar))))
             at_ns = others[0].when_s * 1_000_000_000
+            more = {EXACT: True, **_tell_merge(locked)}
             vault.oplog.append(
-                OpRecord(0, locked.fork, FILES, text, at_ns, before=before.hex(), after=after.hex(), more={EXACT: True})
+                OpRecord(0, locked.fork, FILES, text, at_ns, before=before.hex(), after=after.hex(), more=more)
             )
             recorded = after, trees
     adopt_git_moves(vault, locked.fork, others)
     return recorded, own
+
+
+def _tell_merge(locked: LockedWorkspace) -> dict[str, object]:
+    """Tell whether files are changed in the middle of a merge: their states have what is in conflict."""
+    return {IN_MERGE: True} if locked.opened.state.merging is not None else {}
 
 
 def _find_committed(
