@@ -272,3 +272,22 @@ def test_a_closed_directory_in_a_fork_that_nothing_has_saved_keeps_nothing_from_
         work.undo()
 
         assert (tree / "d" / "new").read_bytes() == b"unsaved"
+
+
+def test_a_directory_in_place_of_a_closed_file_is_open(here: Workspace) -> None:
+    """What is recorded of the file says nothing of the directory, whose name it had."""
+    here.write("conf", b"secret")
+    here.chmod("conf", 0o600)
+    here.checkpoint("closed")
+    side = here.vault.fork("side", source="work")
+    side.remove("conf")
+    side.write("conf/in", b"in")
+    side.checkpoint("replaced")
+    here.write("other", b"other")
+    here.checkpoint("other")
+
+    here.merge("side")
+    assert (mode_of(here, "conf"), here.read("conf/in")) == (0o755, b"in")
+    here.undo()
+    assert (mode_of(here, "conf"), here.read("conf")) == (0o600, b"secret")
+    end(here)

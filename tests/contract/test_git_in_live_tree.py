@@ -1616,6 +1616,29 @@ def test_undo_past_a_merge_brings_no_conflicts_back(mounted: tuple[Workspace, Pa
     assert done[:2] == [verb, "git"]
 
 
+def test_a_directory_of_a_commit_of_gits_is_open_in_place_of_a_closed_file(mounted: tuple[Workspace, Path]) -> None:
+    """Such a commit says nothing of modes, and what is recorded of the file is not the directory's."""
+    work, tree = mounted
+    git_in(tree, "rm", "-q", "more")
+    (tree / "more").mkdir()
+    (tree / "more" / "in").write_bytes(b"in\n")
+    git_in(tree, "add", "more")
+    git_in(tree, "commit", "-q", "-m", "directory")
+    commit = git_in(tree, "rev-parse", "HEAD").strip()
+    (tree / "more" / "in").unlink()
+    (tree / "more").rmdir()
+    (tree / "more").write_bytes(b"closed\n")
+    (tree / "more").chmod(0o600)
+    work.checkpoint("file")
+
+    work.restore(commit)
+
+    assert (tree / "more" / "in").read_bytes() == b"in\n"
+    assert (tree / "more").stat().st_mode & 0o777 == 0o755
+    work.undo()
+    assert (tree / "more").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_merge_that_is_given_up_twice_has_what_git_committed_since(mounted: tuple[Workspace, Path]) -> None:
     """Also of a file that it had committed before the first time."""
     work, tree = mounted

@@ -304,7 +304,7 @@ def _with_attributes(step: Step, theirs: LowerTree) -> Step:
     there = theirs.lookup(step.path)
     if there is None or there.kind != after.kind or not there.tracked:
         return step
-    if (there.mode & 0o100) != (after.mode & 0o100):
+    if after.kind == "file" and (there.mode & 0o100) != (after.mode & 0o100):
         return step
     made = LowerEntry(
         after.kind,
