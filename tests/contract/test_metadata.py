@@ -277,6 +277,28 @@ def test_a_mode_of_one_hard_link_is_not_that_of_the_other(
         assert work.status().clean
 
 
+def test_a_file_that_a_conflict_puts_aside_keeps_its_mode(vault: Vault, work: Workspace) -> None:
+    """What is closed under its own name is so under that of the fork, too."""
+    for path in ("conf", "kind"):
+        work.write(path, b"file\n")
+    work.checkpoint("base")
+    side = vault.fork("side")
+    for path in ("conf", "kind"):
+        side.remove(path)
+    side.write("conf/in", b"in\n")
+    side.symlink("kind", "conf/in")
+    side.checkpoint("other kinds")
+    for path in ("conf", "kind"):
+        work.write(path, b"secret\n")
+        work.chmod(path, 0o600)
+    work.checkpoint("closed")
+
+    work.merge("side", on_conflict="workspace")
+
+    for path in ("conf~main", "kind~main"):
+        assert (work.read(path), stat.S_IMODE(work.stat(path).mode)) == (b"secret\n", 0o600)
+
+
 def test_a_merge_with_conflicts_brings_them(vault: Vault, work: Workspace) -> None:
     """They are there while the conflicts are, and after them."""
     side = vault.fork("side")

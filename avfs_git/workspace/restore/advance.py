@@ -280,7 +280,7 @@ def plan_advance(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide |
     if other is not None:
         theirs = _show(source, other.commit)
         base = _show(source, other.base) if other.base is not None else None
-        plan.steps = [_with_attributes(step, theirs) for step in steps]
+        plan.steps = [_with_attributes(step, left, theirs) for step in steps]
         if base is not None and theirs.root.sidecar is not None:  # a commit that git made says nothing of attributes
             plan.steps, told = carry_attributes(source, plan.steps, left, base, theirs, right)
             plan.warnings += told
@@ -296,12 +296,17 @@ def _show(source: ObjectSource, oid: Oid) -> LowerTree:
     return LowerTree(source, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
 
 
-def _with_attributes(step: Step, theirs: LowerTree) -> Step:
-    """Give what the other side made its permissions and attributes, which git's tree does not tell."""
+def _with_attributes(step: Step, ours: LowerTree, theirs: LowerTree) -> Step:
+    """Give what the other side made its permissions and attributes, which git's tree does not tell.
+
+    Where both sides have a name for what is not of one kind, one of the two is put aside as `NAME~FORK`.
+    """
     before, after = step.before, step.after
     if after is None or (before is not None and before.kind == after.kind):
         return step
-    there = theirs.lookup(step.path)
+    there, name = theirs.lookup(step.path), TreePath(step.path.rpartition(b"~")[0])
+    if there is None and name:
+        there = next((each for side in (ours, theirs) if (each := side.lookup(name)) and each.oid == after.oid), None)
     if there is None or there.kind != after.kind or not there.tracked:
         return step
     if after.kind == "file" and (there.mode & 0o100) != (after.mode & 0o100):
