@@ -242,3 +242,33 @@ def test_a_fork_at_what_was_pulled_has_the_ignored_files_of_that(machine: Machin
     two.workspace().merge("side")
     assert two.fork("of-side", at="side").read(".env") == b"side"
     assert two.workspace().read(".env") == b"a"
+
+
+def test_what_a_fetch_left_out_stays_at_the_server(machine: Machine, bare: Path) -> None:
+    """A machine that has changed nothing pushes nothing in place of it."""
+    one = machine("one")
+    one.workspace().exec(
+        shell="git init -q nested; touch nested/file; cd nested; git add file; git commit -q -m nested"
+    )
+    save(one, "a")
+    one.push(with_sidecar=True)
+    before = refs_of(bare)
+    two = machine("two")
+    assert not two.workspace().exists("nested")
+
+    assert not two.push(with_sidecar=True).warnings
+
+    assert refs_of(bare) == before
+
+
+def test_a_vault_as_a_server_takes_no_sidecar_and_says_so(machine: Machine, tmp_path: Path) -> None:
+    """Also where a fetch has seen the one that it hides from pushes: fetching again would change nothing."""
+    one = machine("one")
+    save(one, "a")
+    with Avfs(tmp_path / "two") as avfs:
+        avfs.clone_vault(str(one.path), "v", with_sidecar=True)
+        with avfs.open_vault("v") as two:
+            save(two, "b")
+            with pytest.raises(PushRejected) as refused:
+                two.push(with_sidecar=True)
+    assert "That is a vault" in str(refused.value.hint)

@@ -139,13 +139,16 @@ class _Cleaner:
 def pack_named(vault: OpenVault, head: Oid, pack: PackWriter) -> Oid | None:
     """Make a sidecar commit without a history that holds what the one of a commit does; None if it names none.
 
-    The newest sidecar of the fork may be of a commit that was undone. The same state makes the same commit.
+    The newest sidecar of the fork may be of a commit that was undone. The same state makes the same commit. None also
+    where a fetch has left something out: what was pushed by another is whole there.
     """
     named = vault.store.read_commit(head).sidecar
     if named is None:
         return None
     commit = vault.store.read_commit(named)
     in_header = find_named(vault.store.read, head)
+    if in_header not in (None, named, *list_stood_for(commit)):
+        return None
     return pack.add_commit(
         stand_for(commit, [in_header] if in_header is not None else list_stood_for(commit) or [named], ())
     )

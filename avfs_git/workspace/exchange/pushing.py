@@ -47,7 +47,7 @@ from avfs_git.workspace.exchange.remotes import (
     server_words,
     tracking_ref,
 )
-from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTES, SIDECARS
+from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTES, SIDECARS, VaultLayout
 from avfs_git.workspace.vault.vault import OpenVault
 
 _OTHER = ("non-fast-forward", "fetch first", "needs force", "stale info")
@@ -91,9 +91,9 @@ def push(
 
 def _warn_of_sidecars(vault: OpenVault, pushed: Sequence[Push]) -> Iterator[Warning]:
     """Tell of pushed forks whose head names no sidecar, though the fork has one."""
-    aside = {push.ref.removeprefix(SIDECARS) for push in pushed if push.ref.startswith(SIDECARS)}
-    for fork in [push.ref.removeprefix(HEADS) for push in pushed if push.ref.startswith(HEADS)]:
-        if fork not in aside and vault.read_sidecar_ref(fork) is not None:
+    for fork, head in [(push.ref.removeprefix(HEADS), push.new) for push in pushed if push.ref.startswith(HEADS)]:
+        is_named = head is None or vault.store.read_commit(head).sidecar is not None
+        if not is_named and vault.read_sidecar_ref(fork) is not None:
             save = f"`avfs checkpoint save --fork {shlex.quote(fork)} -m WORDS`"
             text = f"git made the newest commit of {quote(fork)}, and it names no ignored files: none were pushed"
             yield Warning("push.no_sidecar", f"{text}. {save} makes a commit that does")
@@ -239,9 +239,10 @@ def _advise(vault: OpenVault, remote: str, rejected: Sequence[PushedRef], said: 
     """Say what to do about a push that was not taken."""
     first = rejected[0]
     reason = (first.reason or "").lower()
-    if any(words in reason for words in _OTHER):
+    is_hidden = "hidden ref" in reason or (not first.ref.startswith(HEADS) and _is_vault(vault, remote))
+    if not is_hidden and any(words in reason for words in _OTHER):
         return _advise_other(vault, first, remote)
-    if "hidden ref" in reason:
+    if is_hidden:
         return (
             "That is a vault, which takes branches only: run `avfs fetch --with-sidecar` there, to have the rest "
             "from here."
@@ -249,6 +250,13 @@ def _advise(vault: OpenVault, remote: str, rejected: Sequence[PushedRef], said: 
     if "checked out" in reason or "current branch" in reason:
         return "That branch is checked out there: push a fork of another name, and merge it there."
     return f"The server says: {' '.join(said[:5])[:500]}" if said else "Ask whoever keeps the server."
+
+
+def _is_vault(vault: OpenVault, remote: str) -> bool:
+    """Whether a remote is a vault on this machine: it shows its labels and sidecars to a fetch, and to no push."""
+    found = choose_remote(vault, remote)
+    place = remotes.local_path(found.push_url or found.url)
+    return place is not None and VaultLayout(place).format.exists()
 
 
 def _advise_other(vault: OpenVault, pushed: PushedRef, remote: str) -> str:
