@@ -556,6 +556,9 @@ def test_a_fork_of_a_live_tree_and_of_a_named_fork(clone: Path) -> None:
     found = spawn("run", "--json", "--name", "outer", "--", "sh", "-c", f"echo x > x; {inner}").ok().result
     assert [file["change"]["path"] for file in found["diff"]["files"]] == ["src/x"]
     assert _forks(clone) == {"outer", "inner"}
+    for name in ("outer", "inner"):  # what closes a mount to other users is no mode of the fork
+        spawn("--vault", "shop", "--fork", name, "export", "-r", "/", str(clone.parent / name)).ok()
+        assert (clone.parent / name).stat().st_mode == clone.stat().st_mode
     script = "cat y | sed s/^/it-is-/; echo z > z"
     named = spawn("--vault", "shop", "--fork", "inner", "run", "--name", "third", "--json", "--", "sh", "-c", script)
     assert named.ok().result["next"]["merge"] == "avfs --vault shop merge third --into inner"

@@ -1617,7 +1617,10 @@ def test_undo_past_a_merge_brings_no_conflicts_back(mounted: tuple[Workspace, Pa
 
 
 def test_a_directory_of_a_commit_of_gits_is_open_in_place_of_a_closed_file(mounted: tuple[Workspace, Path]) -> None:
-    """Such a commit says nothing of modes, and what is recorded of the file is not the directory's."""
+    """Such a commit says nothing of modes, and what is recorded of the file shuts no directory.
+
+    It opens none to others either.
+    """
     work, tree = mounted
     git_in(tree, "rm", "-q", "more")
     (tree / "more").mkdir()
@@ -1634,9 +1637,17 @@ def test_a_directory_of_a_commit_of_gits_is_open_in_place_of_a_closed_file(mount
     work.restore(commit)
 
     assert (tree / "more" / "in").read_bytes() == b"in\n"
-    assert (tree / "more").stat().st_mode & 0o777 == 0o755
+    assert (tree / "more").stat().st_mode & 0o777 == 0o700
     work.undo()
     assert (tree / "more").stat().st_mode & 0o777 == 0o600
+    git_in(tree, "rm", "-q", "--cached", "more")
+    (tree / "more").unlink()
+    (tree / "more").mkdir()
+    (tree / "more" / "in").write_bytes(b"in\n")
+    git_in(tree, "add", "more")
+    git_in(tree, "commit", "-q", "-m", "again")
+    fork = work.vault.fork("fork", at="HEAD")
+    assert (fork.read("more/in"), fork.stat("more").mode & 0o700) == (b"in\n", 0o700)
 
 
 def test_a_merge_that_is_given_up_twice_has_what_git_committed_since(mounted: tuple[Workspace, Path]) -> None:

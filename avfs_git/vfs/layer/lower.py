@@ -284,10 +284,13 @@ class LowerTree:
     def _show(self, held: Stored, names: set[bytes] | None) -> dict[bytes, LowerEntry]:
         """Make the entries of a directory: those of some names, or all."""
         found: dict[bytes, LowerEntry] = {}
+        closed: list[LowerEntry] = []
         records = held.records
         for name in held.tree if names is None else names.intersection(held.tree):
             mode, oid = held.tree[name]
-            found[name] = self._make(mode, oid, _meta_of(records, name, held.meta), tracked=True)
+            entry = found[name] = self._make(mode, oid, _meta_of(records, name, held.meta), tracked=True)
+            if mode == MODE_TREE and not entry.mode & stat.S_IXUSR:
+                closed.append(entry)
         for name in held.side if names is None else names.intersection(held.side):
             mode, oid, untracked = held.side[name]
             there = found.get(name)
@@ -299,6 +302,9 @@ class LowerTree:
             elif there.is_dir and mode == MODE_TREE:
                 there.sidecar = oid
             # Anything else is a name that the git tree has meanwhile given to another kind: the tree wins.
+        for entry in closed:
+            if entry.sidecar is None:  # the record may be of a file that had the name: nobody could enter
+                entry.mode |= (entry.mode & 0o444) >> 2
         return found
 
     def differing_children(

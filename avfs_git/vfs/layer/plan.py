@@ -7,7 +7,6 @@ costs what differs.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 
 from avfs_git.paths import ROOT, Oid, TreePath, components, join
@@ -47,31 +46,12 @@ def plan_steps(now: LowerTree, target: LowerTree, paths: Sequence[TreePath] = ()
         TooManyFiles: If more differ than avfs walks through.
     """
     if not paths:
-        return list(_without_old_records(_differences(ROOT, now, now.root, target, target.root), target))
+        return list(_differences(ROOT, now, now.root, target, target.root))
     found: dict[TreePath, Step] = {}
     for path in paths:
         for step in _path_differences(path, now, target):
             found.setdefault(step.path, step)
-    return list(_without_old_records([found[path] for path in sorted(found)], target))
-
-
-def _without_old_records(steps: Iterable[Step], target: LowerTree) -> Iterator[Step]:
-    """Show entries of another kind without the attributes of what had their name.
-
-    A state may be another tree with the present sidecar: the mode of a file would close a directory to its owner.
-    """
-    bare = LowerTree(target.source, target.root.tree, None, default_mtime_ns=target.default_mtime_ns)
-    for path, was, wanted in steps:
-        after = wanted
-        if was is not None and wanted is not None and was.kind != wanted.kind and _record(was) == _record(wanted):
-            plain = bare.lookup(path) if wanted.tracked else None
-            if plain is not None:
-                plain.sidecar, after = wanted.sidecar, plain
-        yield Step(path, was, after)
-
-
-def _record(entry: LowerEntry) -> tuple[int, int, tuple[tuple[bytes, bytes], ...]]:
-    return entry.mtime_ns, stat.S_IMODE(entry.mode), entry.xattrs
+    return [found[path] for path in sorted(found)]
 
 
 def list_contents(steps: Iterable[Step]) -> Iterator[Oid]:

@@ -39,9 +39,10 @@ from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_re
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import ChangedFile, Identity, Warning
-from avfs_git.paths import Oid, TreePath, check_fork_name, maybe_hex, maybe_oid, show_path
+from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name, maybe_hex, maybe_oid, show_path
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
+from avfs_git.vfs.layer.sidecar import META_NAME, SELF, edit_sidecar, find_record
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.checkpoint.bookkeeping import is_unasked
@@ -240,7 +241,16 @@ def _read_present(
     # What is known of the directory that the vault was made for says nothing of a fork, and is to stay.
     lookback = Lookback(vault, git_dir, tracked, modes) if parent is None else None
     captured = capture_directory(vault, pack, source, tracked, modes, lookback=lookback)
+    if parent is not None and head is not None:
+        captured.sidecar = _with_root_of(vault, pack, captured.sidecar, find_kept_sidecar(vault, parent, head))
     return _Present(head, upstream, tracked, modes, captured, lookback)
+
+
+def _with_root_of(vault: OpenVault, pack: PackWriter, sidecar: Oid | None, parent: Oid | None) -> Oid | None:
+    """Give a state that was read in a live tree its fork's record of the root: a mount may be closed to other users."""
+    held = vault.store.read_tree(vault.store.read_commit(parent).tree).get(META_NAME) if parent is not None else None
+    record = find_record(vault.store.read_blob(held[1]), SELF, held[1]) if held is not None else None
+    return edit_sidecar(pack, sidecar, {ROOT: {SELF: record}})
 
 
 def _read_between(git_dir: Path, read: Callable[[], _Present]) -> tuple[_Present, bool]:
