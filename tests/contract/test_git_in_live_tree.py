@@ -1650,6 +1650,38 @@ def test_a_directory_of_a_commit_of_gits_is_open_in_place_of_a_closed_file(mount
     assert (fork.read("more/in"), fork.stat("more").mode & 0o700) == (b"in\n", 0o700)
 
 
+@pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
+@pytest.mark.parametrize("commits", [False, True])
+def test_a_file_that_a_merge_brings_stays_in_history_whatever_the_rules_say(
+    mounted: tuple[Workspace, Path], verb: str, *, commits: bool
+) -> None:
+    """Git's commits lack it until the merge ends: that does not say that git has taken it out."""
+    work, tree = mounted
+    (tree / ".gitignore").write_bytes(b"*.env\n")
+    git_in(tree, "add", ".gitignore")
+    git_in(tree, "commit", "-q", "-m", "rules")
+    side = work.vault.fork("side", source="main")
+    add = "echo theirs > x.env; git add -f x.env; echo side > file; git commit -q -a -m side"
+    assert side.exec(shell=add).exit_code == 0
+    (tree / "file").write_bytes(b"main\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "main")
+    if verb == "merge":
+        work.merge("side", on_conflict="workspace")
+    else:
+        work.cherry_pick(["side"], on_conflict="workspace")
+    work.status()
+    if commits:
+        (tree / "own").write_bytes(b"own\n")
+        git_in(tree, "add", "own")
+        git_in(tree, "commit", "-q", "-m", "own")
+    (tree / "file").write_bytes(b"both\n")
+
+    (work.continue_merge if verb == "merge" else work.continue_rewrite)()
+
+    assert git_in(tree, "show", "HEAD:x.env") == "theirs\n"
+    assert work.status().clean
+
+
 def test_a_merge_that_is_given_up_twice_has_what_git_committed_since(mounted: tuple[Workspace, Path]) -> None:
     """Also of a file that it had committed before the first time."""
     work, tree = mounted

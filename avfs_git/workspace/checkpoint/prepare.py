@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 
 from avfs_git.errors import HostError, QuotaExceeded
-from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
+from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
@@ -110,12 +110,15 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
         locked.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
     )
     heard = hear_git(locked, tracked, read_rules(locked)) if request.index is None else Heard()
-    if head is not None and locked.opened.state.merging is not None:
-        tracked = _add_merged(locked, sink, tracked, locked.opened.state.merging)
+    merging = opened.state.merging if request.index is None else None
+    merged = _list_merged(locked, sink, merging) if merging is not None else {}
+    if head is not None and merged:
+        new = {path: entry for path, entry in merged.items() if find_entry(sink, tracked, path) is None}
+        tracked = edit_tree(sink, sink, tracked, new) or tracked
     standing = Standing(
         tuple(dict.fromkeys(oid for oid in (recorded, request.beside) if oid is not None)),
         request.added | heard.added,
-        heard.removed,
+        heard.removed - merged.keys(),
     )
     limits = _read_limits(locked.vault)
     layers: list[Layer] = []
@@ -148,19 +151,15 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
     return captured
 
 
-def _add_merged(locked: LockedWorkspace, sink: ObjectSink, tracked: Oid, merging: Merging) -> Oid:
-    """Add to what is tracked what a merge in progress has put there: no commit of the branch has that yet."""
+def _list_merged(locked: LockedWorkspace, source: ObjectSink, merging: Merging) -> dict[TreePath, Entry]:
+    """List the files that a merge in progress has put there: no commit of the branch, git's neither, has them yet."""
     log = locked.vault.oplog.read_fork(locked.fork)
     began = next((line.after for line in log if line.kind == "merge_begin"), None)
     if began is None:
-        return tracked
-    was, came = (sink.read_commit(oid_of(commit)).tree for commit in (merging.head, began))
-    merged = {
-        path: after
-        for path, (before, after) in find_differences(sink, was, came).items()
-        if before is None and find_entry(sink, tracked, path) is None
-    }
-    return edit_tree(sink, sink, tracked, merged) or tracked
+        return {}
+    was, came = (source.read_commit(oid_of(commit)).tree for commit in (merging.head, began))
+    found = find_differences(source, was, came).items()
+    return {path: after for path, (before, after) in found if before is None and after is not None}
 
 
 def _warn_of_lists(layers: Sequence[Layer]) -> list[Warning]:
