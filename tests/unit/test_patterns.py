@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 
 import pytest
 
+import avfs_git
 from avfs_git.patterns import compile_all, compiled
 
 
@@ -39,3 +42,15 @@ def test_all_can_be_compiled_beforehand() -> None:
     compile_all()
 
     assert ours.fullmatch("aaa")
+
+
+def test_no_group_takes_all_for_good() -> None:
+    """Python before 3.11.5 finds nothing with `(?:X)*+` (gh-101955); an atomic group does the same."""
+    found = [
+        f"{path}:{node.lineno}"
+        for path in Path(avfs_git.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.search(r"(?<!\\)\)[*+?]\+", node.value)
+    ]
+    assert not found

@@ -32,21 +32,21 @@ SHELL = compiled(
 """A literal text that most languages would hand to a shell there."""
 _ESCAPE = compiled(
     r"(?:^\+?|(?<!\|)\|)[ \t]*+"
-    r"(?::?(?:sil(?:ent)?!?[ \t]+)?+[\d%,$]*+(?:[rw][ \t]?)?!|\.(?:shell|system)[ \t]"
+    r"(?::?(?>(?:sil(?:ent)?!?[ \t]+)?)[\d%,$]*+(?:[rw][ \t]?)?!|\.(?:shell|system)[ \t]"
     r"|(?:platform[ \t]+)?shell[ \t](?![=:]))([^\n]+)",
     re.MULTILINE,
 )
 """The same in editors, pagers, databases and debuggers."""
 _EDITOR_RUNS = compiled(
     r"(?:(?<![A-Za-z])|\bre?a?d?|'[A-Za-z])![ \t]*+([^\n]+)"
-    r"|(?:^|[\s:|\"'])ter(?:m(?:inal)?)?!?[ \t]++(?:\+\+\S++[ \t]++)*+([^\n]+)",
+    r"|(?:^|[\s:|\"'])ter(?:m(?:inal)?)?!?[ \t]++(?>(?:\+\+\S++[ \t]++)*)([^\n]+)",
     re.MULTILINE,
 )
 _EDITOR_HIDES = compiled(
     r"systemlist|job_?start|term(?:open|_start)|feedkeys|fn\.system|(?:prg|\bsh|shell\w{0,8})\s?[+^]?=|&shell"
 )
 _DEBUGGER_RUNS = compiled(
-    r"(?:^|[\s\"'=])(?:!|sh(?:e(?:ll?)?)?\b)[ \t]*+(?:-\S++[ \t]++(?:\d++[ \t]++)?)*+([^\n]+)|\|[ \t]*+([^\n]+)",
+    r"(?:^|[\s\"'=])(?:!|sh(?:e(?:ll?)?)?\b)[ \t]*+(?>(?:-\S++[ \t]++(?:\d++[ \t]++)?)*)([^\n]+)|\|[ \t]*+([^\n]+)",
     re.MULTILINE,
 )
 _DEBUGGER_HIDES = compiled(r"\bal(?:ias)?\b|(?:\bpip?e?|\|)[ \t]++-")

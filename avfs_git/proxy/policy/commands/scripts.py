@@ -13,19 +13,19 @@ from avfs_git.proxy.policy.commands import foreign
 from avfs_git.proxy.policy.commands.findings import Call, Findings, Place
 from avfs_git.values import replace
 
-# A delimiter in brackets is not known: it counts there for some programs, and not for others.
-_SED_ADDRESS = r"(?:\d+|\$|/(?:[^/\\\n\[]|\\[^\n]|\[\^?+[^]/\\\n]+\])*+/)"
+# A delimiter in brackets is not known: it counts there for some programs, and not for others. A group that gives
+# nothing back is `(?>(?:X)*)`: Python before 3.11.5 finds nothing with `(?:X)*+` (gh-101955).
+_SED_ADDRESS = r"(?:\d+|\$|/(?>(?:[^/\\\n\[]|\\[^\n]|\[\^?+[^]/\\\n]+\])*)/)"
 _SED_SUBSTITUTE = (
-    r"s([^\\\n\s\w;\[\]])(?:(?!\1)[^\\\n\[]|\\[^\n]|\[\^?+(?:(?!\1)[^]\\\n])+\])*+\1(?:(?!\1)[^\\\n]"
-    r"|\\[^\n])*+\1[gpI\d]*+"
+    r"s([^\\\n\s\w;\[\]])(?>(?:(?!\1)[^\\\n\[]|\\[^\n]|\[\^?+(?:(?!\1)[^]\\\n])+\])*)\1(?>(?:(?!\1)[^\\\n]"
+    r"|\\[^\n])*)\1[gpI\d]*+"
 )
-_SED_LOOKS = compiled(
-    rf"(?:[ \t]*+(?:{_SED_ADDRESS}(?:,{_SED_ADDRESS})?+)?+(?:!?[pdqD=]|{_SED_SUBSTITUTE})?+[ \t]*+(?:[;\n]|\Z))*+"
-)
+_SED_PLACE = rf"(?>(?:{_SED_ADDRESS}(?>(?:,{_SED_ADDRESS})?))?)"
+_SED_LOOKS = compiled(rf"(?>(?:[ \t]*+{_SED_PLACE}(?>(?:!?[pdqD=]|{_SED_SUBSTITUTE})?)[ \t]*+(?:[;\n]|\Z))*)")
 """Scripts that print, drop and substitute."""
 _AWK_ACTS = compiled(r"system|getline|ARGV|[|>@]|/inet")
 """What runs, reads or writes something in a program of awk, or may."""
-_AWK_TEXT = compiled(r'"(?:\\.|[^"\\\n])*+"', re.DOTALL)
+_AWK_TEXT = compiled(r'"(?>(?:\\.|[^"\\\n])*)"', re.DOTALL)
 _AWK_RUNS = compiled(r"(?<!\|)\|&?\s*\"([^\"\n]+)\"|\"([^\"\n]+)\"\s*\|&?\s*getline")
 """A literal text that awk hands to a shell."""
 _AWK_HIDES = compiled(r"system\s*\((?!\s*\"\"\s*\))|[^\s\"|]\s*+\|&?\s*getline|@load|@\s*\w+\s*\(")
@@ -34,7 +34,7 @@ _AWK_PIPES = compiled(r"(?<!\|)\|(?!\|)&?\s*+[^\s\"&]")
 
 _SED_BETWEEN = compiled(r"[\s;{},!$\d+~]*+")
 _SED_LETTERS = compiled("[IM]*+")
-_SED_LINE = compiled(r"(?:\\.|[^\n\\])*+", re.DOTALL)
+_SED_LINE = compiled(r"(?>(?:\\.|[^\n\\])*)", re.DOTALL)
 _SED_FLAGS = compiled(r"[ \tgpIiMme\d]*+")
 _SED_ARGUMENTS = {
     **dict.fromkeys("#rRwW", compiled(r"[^\n]*+")),
@@ -130,7 +130,7 @@ def _skip_part(script: str, at: int, has_brackets: bool) -> int | None:
     """Give the end of what stands between the delimiter at a place and the next one; None without one."""
     delimiter = re.escape(script[at : at + 1])
     brackets = r"\[\^?+\]?+(?:\[:\w+:\]|[^]\n]){0,200}\]|" if has_brackets else ""
-    match = re.compile(rf"{delimiter}(?:\\.|{brackets}(?!{delimiter}).)*+{delimiter}", re.DOTALL).match(script, at)
+    match = re.compile(rf"{delimiter}(?>(?:\\.|{brackets}(?!{delimiter}).)*){delimiter}", re.DOTALL).match(script, at)
     return match.end() if delimiter and match else None
 
 
