@@ -299,6 +299,23 @@ def test_a_file_that_a_conflict_puts_aside_keeps_its_mode(vault: Vault, work: Wo
         assert (work.read(path), stat.S_IMODE(work.stat(path).mode)) == (b"secret\n", 0o600)
 
 
+def test_an_attribute_of_one_hard_link_is_not_that_of_the_other(work: Workspace) -> None:
+    """As with modes: a restore gives each name what it had."""
+    work.write("plain", b"same\n")
+    work.write("tagged", b"same\n")
+    work.tag("tagged", "kept")
+    apart = work.checkpoint("apart").checkpoint
+    assert apart is not None
+    work.remove("plain")
+    work.link("tagged", "plain")
+    work.checkpoint("linked")
+
+    work.restore(apart.id)
+
+    assert tags_in(work) == {b"tagged": ("kept",)}
+    assert work.status().clean
+
+
 def test_a_merge_with_conflicts_brings_them(vault: Vault, work: Workspace) -> None:
     """They are there while the conflicts are, and after them."""
     side = vault.fork("side")

@@ -210,10 +210,11 @@ class Application:
         before, after = step.before, step.after
         if before is None or after is None or before.kind != after.kind or before.oid != after.oid:
             return True
-        return after.kind == "file" and before.mode != after.mode and self._has_other_names(step.path)
+        is_odd = (before.mode, before.xattrs) != (after.mode, after.xattrs)
+        return after.kind == "file" and is_odd and self._has_other_names(step.path)
 
     def _has_other_names(self, path: TreePath) -> bool:
-        """Whether a file is a hard link: another mode would be that of its other names, too."""
+        """Whether a file is a hard link: other attributes would be those of its other names, too."""
         try:
             return self._tree.attributes.getattr(self._node(path)).nlink > 1
         except OSError:  # it has gone, or changed
