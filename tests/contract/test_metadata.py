@@ -184,7 +184,7 @@ def test_a_merge_brings_permission_bits(vault: Vault, work: Workspace, *, goes_a
         renamed = "moved here"
         work.move("src/c", renamed)
         work.chmod("both", 0o640)
-        work.chmod("run", 0o640)
+        work.chmod("run", 0o040)
         work.chmod("src/b", 0o600)
         side.move("src/b", "moved there")
     before = {entry.path: entry.mode for entry in work.walk("/")}

@@ -158,7 +158,7 @@ def _merge_modes(states: Sequence[LowerEntry | None], merged: LowerEntry) -> tup
     before, own, other = (entry.mode for entry in entries)
     mode = other if own == before else own
     if merged.kind == "file" and (mode ^ merged.mode) & stat.S_IXUSR:  # that is what the trees say
-        mode = mode & ~_BITS_OF_GIT | ((mode & 0o444) >> 2 if merged.mode & stat.S_IXUSR else 0)
+        mode = mode & ~_BITS_OF_GIT | ((mode & 0o444) >> 2 | stat.S_IXUSR if merged.mode & stat.S_IXUSR else 0)
     return mode, not {own, other} & {before} and bool((other ^ own) & ~_BITS_OF_GIT)
 
 
