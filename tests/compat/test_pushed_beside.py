@@ -244,6 +244,17 @@ def test_a_fork_at_what_was_pulled_has_the_ignored_files_of_that(machine: Machin
     assert two.workspace().read(".env") == b"a"
 
 
+def test_a_commit_whose_ignored_files_were_not_fetched_is_none_of_gits(machine: Machine) -> None:
+    """It names them; the server has them."""
+    one, two = machine("one"), machine("two")
+    save(one, "a")
+    one.push(with_sidecar=True)
+    two.fetch()
+    two.pull()
+
+    assert not two.push(with_sidecar=True).warnings
+
+
 def test_what_a_fetch_left_out_stays_at_the_server(machine: Machine, bare: Path) -> None:
     """A machine that has changed nothing pushes nothing in place of it."""
     one = machine("one")
