@@ -316,6 +316,26 @@ def test_an_attribute_of_one_hard_link_is_not_that_of_the_other(work: Workspace)
     assert work.status().clean
 
 
+def test_what_git_has_of_a_mode_opens_no_closed_file(vault: Vault, work: Workspace) -> None:
+    """The other side makes it executable, which is all that the trees tell."""
+    for path in ("run", "stay"):
+        work.write(path, b"run\n")
+        work.chmod(path, 0o755 if path == "stay" else 0o644)
+    work.checkpoint("base")
+    side = vault.fork("side")
+    side.chmod("run", 0o755)
+    side.chmod("stay", 0o644)
+    side.checkpoint("executable")
+    work.chmod("run", 0o600)
+    work.chmod("stay", 0o700)
+    work.checkpoint("closed")
+
+    work.merge("side")
+
+    assert [stat.S_IMODE(work.stat(path).mode) for path in ("run", "stay")] == [0o700, 0o600]
+    assert work.status().clean
+
+
 def test_a_merge_with_conflicts_brings_them(vault: Vault, work: Workspace) -> None:
     """They are there while the conflicts are, and after them."""
     side = vault.fork("side")

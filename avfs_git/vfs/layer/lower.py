@@ -341,12 +341,10 @@ class LowerTree:
             return LowerEntry("gitlink", stat.S_IFDIR | permissions, mtime_ns, oid, None, None, meta, tracked=tracked)
         if mode == MODE_SYMLINK:
             return LowerEntry("symlink", stat.S_IFLNK | 0o777, mtime_ns, oid, None, None, meta, tracked=tracked)
-        if meta.mode is None or bool(meta.mode & 0o100) == (mode == MODE_EXEC):
-            return LowerEntry("file", stat.S_IFREG | permissions, mtime_ns, oid, None, None, meta, tracked=tracked)
-        # The git mode was changed after the sidecar was written (a merge, a commit by git): it wins.
-        return LowerEntry(
-            "file", stat.S_IFREG | _PERMISSIONS.get(mode, 0o644), mtime_ns, oid, None, None, meta, tracked=tracked
-        )
+        if meta.mode is not None and bool(meta.mode & 0o100) != (mode == MODE_EXEC):
+            # Git's mode was changed after the sidecar was written (a merge, a commit by git): its bit wins.
+            permissions = permissions & ~0o111 | ((permissions & 0o444) >> 2 | 0o100 if mode == MODE_EXEC else 0)
+        return LowerEntry("file", stat.S_IFREG | permissions, mtime_ns, oid, None, None, meta, tracked=tracked)
 
     def _make_dir(self, tree: Oid | None, sidecar: Oid | None, meta: Meta) -> LowerEntry:
         mtime_ns = self.default_mtime_ns if meta.mtime_ns is None else meta.mtime_ns
