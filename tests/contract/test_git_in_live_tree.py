@@ -1593,7 +1593,7 @@ def test_a_file_that_git_adds_in_a_merge_that_is_given_up_is_beside_history_no_m
 
 @pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
 def test_undo_past_a_merge_brings_no_conflicts_back(mounted: tuple[Workspace, Path], verb: str) -> None:
-    """What git committed in the middle of it was recorded with the conflicts in the files."""
+    """What git committed in the middle of it, while they were in the files, is taken back and done again without."""
     work, tree = mounted
     side = work.vault.fork("side", source="main")
     for each, text in ((side, b"side\n"), (work, b"main\n")):
@@ -1609,11 +1609,20 @@ def test_undo_past_a_merge_brings_no_conflicts_back(mounted: tuple[Workspace, Pa
     work.resolve("file", "theirs")
     (work.continue_merge if verb == "merge" else work.continue_rewrite)()
 
+    head = git_in(tree, "rev-parse", "HEAD")
+
     done = []
     while (tree / "file").read_bytes() != b"2\n":
         done.append(work.undo().operation.kind)
         assert b"<<<<" not in (tree / "file").read_bytes(), done
-    assert done[:2] == [verb, "git"]
+        assert (tree / "own").exists() == (len(done) < 3)
+        if len(done) == 3:
+            assert work.status().clean
+    assert done[:3] == [verb, "git", "files"]
+    for _ in done:
+        work.redo()
+    assert (git_in(tree, "rev-parse", "HEAD"), (tree / "own").read_bytes()) == (head, b"own\n")
+    assert work.status().clean
 
 
 def test_a_directory_of_a_commit_of_gits_is_open_in_place_of_a_closed_file(mounted: tuple[Workspace, Path]) -> None:

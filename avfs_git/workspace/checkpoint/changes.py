@@ -29,7 +29,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, oid_of, show_path, split
+from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, maybe_oid, oid_of, show_path, split
 from avfs_git.vfs.layer.sidecar import Record, edit_sidecar, find_attributes
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
@@ -60,6 +60,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     IN_MERGE,
     SIDECAR,
     SIDECAR_BEFORE,
+    STATE_BEFORE,
     OpRecord,
 )
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
@@ -107,7 +108,7 @@ def record_changes(
         pack.finish(hold=True)
         head_move = tell_head_move(vault, locked.fork)
         went = open_worktree(vault, locked.fork).read_heads()[-1:] if head_move else []
-        facts = _tell_merge(locked)
+        facts = {IN_MERGE: True} if opened.state.merging is not None else {}
         began = moved[0].old if moved else None
         vault.refs.update(vault.hold(*dict.fromkeys((*kept, after, sidecar, began))))
         record = OpRecord(
@@ -215,21 +216,35 @@ def record_git_moves(
             trees = _commit_edits(pack, beside, recorded[1], now, edits)
             text = describe_changes(list_changed(beside, recorded[1], trees))
             after, sidecar = _make_commit(locked, beside, trees, before, text)
+            recorded = after, trees
+            without = _find_without_conflicts(locked)
+            if without is not None:  # those are of the merge, which may have ended when this is undone
+                commit = beside.read_commit(without)
+                was = (commit.tree, vault.sidecar_tree(commit))
+                kept = (*kept, after, sidecar)
+                before, trees = without, _commit_edits(pack, beside, was, now, edits)
+                after, sidecar = _make_commit(locked, beside, trees, before, text)
             beside.finish(hold=True)
             vault.refs.update(vault.hold(*dict.fromkeys((*kept, after, sidecar))))
             at_ns = others[0].when_s * 1_000_000_000
-            more = {EXACT: True, **_tell_merge(locked)}
             vault.oplog.append(
-                OpRecord(0, locked.fork, FILES, text, at_ns, before=before.hex(), after=after.hex(), more=more)
+                OpRecord(0, locked.fork, FILES, text, at_ns, before=before.hex(), after=after.hex(), more={EXACT: True})
             )
-            recorded = after, trees
     adopt_git_moves(vault, locked.fork, others)
     return recorded, own
 
 
-def _tell_merge(locked: LockedWorkspace) -> dict[str, object]:
-    """Tell whether files are changed in the middle of a merge: their states have what is in conflict."""
-    return {IN_MERGE: True} if locked.opened.state.merging is not None else {}
+def _find_without_conflicts(locked: LockedWorkspace) -> Oid | None:
+    """Find the commit of the state before a merge in progress, with what git has committed in it by now.
+
+    None without a merge, and where the log does not tell it.
+    """
+    for record in locked.vault.oplog.read_fork(locked.fork) if locked.opened.state.merging is not None else ():
+        if STATE_BEFORE in record.more:
+            return oid_of(record.more[STATE_BEFORE])
+        if record.kind == FILES and IN_MERGE not in record.more:
+            return maybe_oid(record.after)
+    return None
 
 
 def _find_committed(
