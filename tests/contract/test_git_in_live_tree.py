@@ -87,6 +87,18 @@ def mounted(mount_dir: Path, request: pytest.FixtureRequest) -> Iterator[tuple[W
             session.unmount()
 
 
+def stop(work: Workspace, verb: str) -> None:
+    """Have a merge or cherry-pick of the fork `side` stop, because both sides have changed the file."""
+    side = work.vault.fork("side", source="main")
+    for each, text in ((side, b"side\n"), (work, b"main\n")):
+        each.write("file", text)
+        each.checkpoint("changed")
+    if verb == "merge":
+        work.merge("side", on_conflict="workspace")
+    else:
+        work.cherry_pick(["side"], on_conflict="workspace")
+
+
 def test_the_log_has_a_commit_of_git_at_once(mounted: tuple[Workspace, Path]) -> None:
     """With the change that it has in it. The numbers stay, whatever is done next on any fork."""
     work, tree = mounted
@@ -996,14 +1008,7 @@ def test_what_git_committed_stays_where_a_merge_is_given_up_over_a_push(
 ) -> None:
     """The way on over a push keeps git's own commit in the files, though the push is on top of it."""
     work, tree = mounted
-    side = work.vault.fork("side", source="main")
-    for each, text in ((side, b"side\n"), (work, b"main\n")):
-        each.write("file", text)
-        each.checkpoint("changed")
-    if verb == "merge":
-        work.merge("side", on_conflict="workspace")
-    else:
-        work.cherry_pick(["side"], on_conflict="workspace")
+    stop(work, verb)
     (tree / "own").write_bytes(b"own\n")
     git_in(tree, "add", "own")
     git_in(tree, "commit", "-q", "-m", "own")
@@ -1429,14 +1434,7 @@ def test_what_git_has_put_in_place_of_a_commit_stays_where_a_merge_is_given_up(
 ) -> None:
     """It is of the branch as a commit on it is; a commit that git took back is not."""
     work, tree = mounted
-    side = work.vault.fork("side", source="main")
-    for each, text in ((side, b"side\n"), (work, b"main\n")):
-        each.write("file", text)
-        each.checkpoint("changed")
-    if verb == "merge":
-        work.merge("side", on_conflict="workspace")
-    else:
-        work.cherry_pick(["side"], on_conflict="workspace")
+    stop(work, verb)
     (tree / "own").write_bytes(b"own\n")
     git_in(tree, "add", "own")
     if how == "amend":
@@ -1471,14 +1469,7 @@ def test_a_directory_that_git_replaces_by_a_file_stays_so_when_a_merge_ends(
     first, then = ("x", "x/below") if was_file else ("x/below", "x")
     work.write(first, b"first\n")
     work.checkpoint("first")
-    side = work.vault.fork("side", source="main")
-    for each, text in ((side, b"side\n"), (work, b"main\n")):
-        each.write("file", text)
-        each.checkpoint("changed")
-    if verb == "merge":
-        work.merge("side", on_conflict="workspace")
-    else:
-        work.cherry_pick(["side"], on_conflict="workspace")
+    stop(work, verb)
     git_in(tree, "rm", "-q", "-r", "x")
     (tree / then).parent.mkdir(exist_ok=True)
     (tree / then).write_bytes(b"then\n")
@@ -1570,14 +1561,7 @@ def test_a_file_that_git_adds_in_a_merge_that_is_given_up_is_beside_history_no_m
     work, tree = mounted
     (tree / ".gitignore").write_bytes(b"secret\n")
     (tree / "secret").write_bytes(b"ours\n")
-    side = work.vault.fork("side", source="main")
-    for each, text in ((side, b"side\n"), (work, b"main\n")):
-        each.write("file", text)
-        each.checkpoint("changed")
-    if verb == "merge":
-        work.merge("side", on_conflict="workspace")
-    else:
-        work.cherry_pick(["side"], on_conflict="workspace")
+    stop(work, verb)
     git_in(tree, "add", "-f", "secret")
     git_in(tree, "commit", "-q", "-m", "secret")
 
@@ -1595,14 +1579,7 @@ def test_a_file_that_git_adds_in_a_merge_that_is_given_up_is_beside_history_no_m
 def test_undo_past_a_merge_brings_no_conflicts_back(mounted: tuple[Workspace, Path], verb: str) -> None:
     """What git committed in the middle of it, while they were in the files, is taken back and done again without."""
     work, tree = mounted
-    side = work.vault.fork("side", source="main")
-    for each, text in ((side, b"side\n"), (work, b"main\n")):
-        each.write("file", text)
-        each.checkpoint("changed")
-    if verb == "merge":
-        work.merge("side", on_conflict="workspace")
-    else:
-        work.cherry_pick(["side"], on_conflict="workspace")
+    stop(work, verb)
     (tree / "own").write_bytes(b"own\n")
     git_in(tree, "add", "own")
     git_in(tree, "commit", "-q", "-m", "own")
@@ -1694,11 +1671,7 @@ def test_a_file_that_a_merge_brings_stays_in_history_whatever_the_rules_say(
 def test_a_merge_that_is_given_up_twice_has_what_git_committed_since(mounted: tuple[Workspace, Path]) -> None:
     """Also of a file that it had committed before the first time."""
     work, tree = mounted
-    side = work.vault.fork("side", source="main")
-    for each, text in ((side, b"side\n"), (work, b"main\n")):
-        each.write("file", text)
-        each.checkpoint("changed")
-    work.merge("side", on_conflict="workspace")
+    stop(work, "merge")
     for text in (b"first\n", b"second\n"):
         (tree / "own").write_bytes(text)
         git_in(tree, "add", "own")
@@ -1737,14 +1710,7 @@ def test_a_commit_of_gits_that_was_undone_hides_no_later_one(mounted: tuple[Work
 def test_a_merge_that_was_given_up_comes_back_first(mounted: tuple[Workspace, Path], verb: str, how: str) -> None:
     """A commit by git in it that changes no file is older, and stays."""
     work, tree = mounted
-    side = work.vault.fork("side", source="main")
-    for each, text in ((side, b"side\n"), (work, b"main\n")):
-        each.write("file", text)
-        each.checkpoint("changed")
-    if verb == "merge":
-        work.merge("side", on_conflict="workspace")
-    else:
-        work.cherry_pick(["side"], on_conflict="workspace")
+    stop(work, verb)
     git_in(tree, "commit", "-q", how, "-m", "words")
     head = git(work.vault.path, "rev-parse", "main")
 

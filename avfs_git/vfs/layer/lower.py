@@ -167,6 +167,11 @@ def _meta_of(records: Mapping[bytes, Record], name: bytes, meta: Oid) -> Meta:
     return _NO_META if record is None else parse_record(record, meta)
 
 
+def set_execute_bits(mode: int, *, is_executable: bool) -> int:
+    """Give the mode of a file the execute bits that git's one bit stands for: the owner's, and those of its readers."""
+    return mode & ~0o111 | ((mode & 0o444) >> 2 | stat.S_IXUSR if is_executable else 0)
+
+
 def _name_differing(mine: _Trees, theirs: _Trees) -> set[bytes]:
     """Name the children that two directories show differently, times aside."""
     names: set[bytes] = set()
@@ -343,7 +348,7 @@ class LowerTree:
             return LowerEntry("symlink", stat.S_IFLNK | 0o777, mtime_ns, oid, None, None, meta, tracked=tracked)
         if meta.mode is not None and bool(meta.mode & 0o100) != (mode == MODE_EXEC):
             # Git's mode was changed after the sidecar was written (a merge, a commit by git): its bit wins.
-            permissions = permissions & ~0o111 | ((permissions & 0o444) >> 2 | 0o100 if mode == MODE_EXEC else 0)
+            permissions = set_execute_bits(permissions, is_executable=mode == MODE_EXEC)
         return LowerEntry("file", stat.S_IFREG | permissions, mtime_ns, oid, None, None, meta, tracked=tracked)
 
     def _make_dir(self, tree: Oid | None, sidecar: Oid | None, meta: Meta) -> LowerEntry:

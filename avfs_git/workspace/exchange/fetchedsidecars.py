@@ -10,7 +10,7 @@ names it has none. A sidecar says what a git tree cannot, so it is looked at bef
   when git runs there;
 - what is no sidecar is refused as a whole.
 
-What is pushed is the sidecar of a fork's head without those before it, as a commit of its own (`pack_named`):
+A push sends the sidecar of a fork's head without those before it, as a commit of its own (`pack_named`):
 what was ignored once and is gone since stays here. Its header `avfs-stands-for` says which sidecar the fork's commit
 names. The copies that a gc makes of old sidecars have such headers, too.
 
@@ -140,7 +140,7 @@ def pack_named(vault: OpenVault, head: Oid, pack: PackWriter) -> Oid | None:
     """Make a sidecar commit without a history that holds what the one of a commit does; None if it names none.
 
     The newest sidecar of the fork may be of a commit that was undone. The same state makes the same commit. None also
-    where a fetch has left something out: what was pushed by another is whole there.
+    where a fetch has left something out: the server has all that another vault has pushed.
     """
     named = vault.store.read_commit(head).sidecar
     if named is None:

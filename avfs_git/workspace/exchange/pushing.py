@@ -240,14 +240,13 @@ def _advise(vault: OpenVault, remote: str, rejected: Sequence[PushedRef], said: 
     """Say what to do about a push that was not taken."""
     first = rejected[0]
     reason = (first.reason or "").lower()
-    is_hidden = "hidden ref" in reason or (not first.ref.startswith(HEADS) and _is_vault(vault, remote))
-    if not is_hidden and any(words in reason for words in _OTHER):
-        return _advise_other(vault, first, remote)
-    if is_hidden:
+    if "hidden ref" in reason or (not first.ref.startswith(HEADS) and _is_vault(vault, remote)):
         return (
             "That is a vault, which takes branches only: run `avfs fetch --with-sidecar` there, to have the rest "
             "from here."
         )
+    if any(words in reason for words in _OTHER):
+        return _advise_other(vault, first, remote)
     if "checked out" in reason or "current branch" in reason:
         return "That branch is checked out there: push a fork of another name, and merge it there."
     return f"The server says: {' '.join(said[:5])[:500]}" if said else "Ask whoever keeps the server."

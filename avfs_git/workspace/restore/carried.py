@@ -18,7 +18,7 @@ from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
-from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
+from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, set_execute_bits
 from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.layer.sidecar import (
     SELF,
@@ -158,7 +158,7 @@ def _merge_modes(states: Sequence[LowerEntry | None], merged: LowerEntry) -> tup
     before, own, other = (entry.mode for entry in entries)
     mode = other if own == before else own
     if merged.kind == "file" and (mode ^ merged.mode) & stat.S_IXUSR:  # that is what the trees say
-        mode = mode & ~_BITS_OF_GIT | ((mode & 0o444) >> 2 | stat.S_IXUSR if merged.mode & stat.S_IXUSR else 0)
+        mode = set_execute_bits(mode, is_executable=bool(merged.mode & stat.S_IXUSR))
     return mode, not {own, other} & {before} and bool((other ^ own) & ~_BITS_OF_GIT)
 
 
