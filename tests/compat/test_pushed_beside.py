@@ -156,23 +156,69 @@ def test_ignored_files_that_were_not_fetched_stay(bare: Path, machine: Machine, 
     assert machine("third").workspace().read(".env") == b"o"
 
 
-def test_a_commit_of_gits_names_no_ignored_files_and_none_are_pushed(machine: Machine, bare: Path) -> None:
-    """Those at the server stay; the checkpoint that the warning names has them."""
+def test_far_above_the_last_checkpoint_no_ignored_files_are_pushed(machine: Machine, bare: Path) -> None:
+    """The checkpoint that the warning names has them."""
     one = machine("one")
     save(one, "a")
-    one.push(with_sidecar=True)
-    before = refs_of(bare)[SIDECAR]
-    one.workspace().exec(shell="echo b > b; git add b; git commit -q -m b")
+    one.workspace().exec(shell="for n in $(seq 200); do git commit -q --allow-empty -m $n; done")
 
-    pushed = one.push(with_sidecar=True)
+    (told,) = one.push(with_sidecar=True).warnings
 
-    told = pushed.warnings[-1]
-    assert [one.code for one in pushed.warnings] == ["push.uncommitted", "push.no_sidecar"]
-    assert refs_of(bare)[SIDECAR] == before
+    assert told.code == "push.no_sidecar"
+    assert SIDECAR not in refs_of(bare)
     assert "`avfs checkpoint save --fork main -m WORDS`" in told.message
     one.workspace().checkpoint(description="words")
     assert not one.push(with_sidecar=True).warnings
     assert machine("two").workspace().read(".env") == b"a"
+
+
+@pytest.mark.parametrize("second", ["push", "plain push", "git push"])
+def test_below_a_commit_of_gits_the_nearest_checkpoint_has_the_ignored_files(
+    machine: Machine, bare: Path, tmp_path: Path, second: str
+) -> None:
+    """Whether git's commit is pushed with them, or on top of them; a fork begins with them wherever it begins."""
+    one = machine("one")
+    save(one, "a")
+    if second != "push":
+        one.push(with_sidecar=True)
+    if second == "git push":
+        git("clone", "-q", str(bare), "plain", cwd=tmp_path)
+        git("commit", "-q", "--allow-empty", "-m", "plain", cwd=tmp_path / "plain")
+        git("push", "-q", cwd=tmp_path / "plain")
+    else:
+        one.workspace().exec(shell="echo b > b; git add b; git commit -q -m b; echo c > b; git commit -q -a -m c")
+        assert [told.code for told in one.push(with_sidecar=second == "push").warnings] in ([], ["push.uncommitted"])
+
+    two = machine("two")
+
+    assert two.workspace().read(".env") == b"a"
+    for number, at in enumerate(("origin/main", "HEAD", "HEAD~1", "main")):
+        assert two.fork(f"at-{number}", at=at).read(".env") == b"a"
+    two.workspace().write(".env", b"two")
+    two.workspace().checkpoint()
+    two.push(with_sidecar=True)
+    assert machine("three").workspace().read(".env") == b"two"
+
+
+def test_ignored_files_that_are_not_here_are_not_replaced_by_older_ones(machine: Machine, bare: Path) -> None:
+    """On top of a pulled checkpoint, of which they were not fetched, git makes a commit."""
+    one, two = machine("one"), machine("two")
+    save(two, "t")
+    two.push(with_sidecar=True)
+    one.fetch(with_sidecar=True)
+    one.pull()
+    save(one, "a")
+    one.push(with_sidecar=True)
+    before = refs_of(bare)[SIDECAR]
+    two.fetch()
+    two.pull()
+    two.workspace().exec(shell="echo b > b; git add b; git commit -q -m b")
+
+    assert "push.no_sidecar" not in [told.code for told in two.push(with_sidecar=True).warnings]
+
+    assert refs_of(bare)[SIDECAR] == before
+    with two.fork("theirs", at="origin/main") as theirs:
+        assert not theirs.exists(".env")
 
 
 def test_ignored_files_of_an_undone_checkpoint_are_not_pushed(machine: Machine, bare: Path, tmp_path: Path) -> None:

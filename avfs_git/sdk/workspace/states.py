@@ -171,7 +171,7 @@ class WorkspaceStates:
         if into is not None:
             if paths or dry_run:
                 raise InvalidInput("restoring into a new fork takes no paths and no dry run")
-            self._at.dispatch.make_fork(into, source=self.fork, at=oid.hex())
+            self._at.dispatch.make_fork(into, source=self.fork, at=target)
             return RestoreResult("restored", oid.hex(), (), fork=into)
         return self._at.run(operations.restore_state, oid, parse_tree_paths(paths), dry_run, target, "restore")
 

@@ -10,9 +10,9 @@ names it has none. A sidecar says what a git tree cannot, so it is looked at bef
   when git runs there;
 - what is no sidecar is refused as a whole.
 
-A push sends the sidecar of a fork's head without those before it, as a commit of its own (`pack_named`):
-what was ignored once and is gone since stays here. Its header `avfs-stands-for` says which sidecar the fork's commit
-names. The copies that a gc makes of old sidecars have such headers, too.
+A push sends the sidecar of the nearest checkpoint, from a fork's head on, without those before it, as a commit of its
+own (`pack_named`): what was ignored once and is gone since stays here. Its header `avfs-stands-for` says which sidecar
+the checkpoint names. The copies that a gc makes of old sidecars have such headers, too.
 
 What has to change becomes a sidecar of this vault, which counts in place of the one that the commit names. Called by
 `workspace.exchange.remotes` when the objects are here and before refs move; a crash in between leaves noted commits
@@ -30,7 +30,14 @@ from avfs_git.errors import AvfsError, ObjectCorrupt, name_some, quote
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_TREE, is_forbidden_name
-from avfs_git.gitstore.objects.owncommits import find_commits, find_named, list_sidecars, list_stood_for, stand_for
+from avfs_git.gitstore.objects.owncommits import (
+    find_commits,
+    find_named,
+    find_naming,
+    list_sidecars,
+    list_stood_for,
+    stand_for,
+)
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
@@ -137,16 +144,17 @@ class _Cleaner:
 
 
 def pack_named(vault: OpenVault, head: Oid, pack: PackWriter) -> Oid | None:
-    """Make a sidecar commit without a history that holds what the one of a commit does; None if it names none.
+    """Make a sidecar commit without a history that holds what the one of the nearest checkpoint does, from a commit on.
 
-    The newest sidecar of the fork may be of a commit that was undone. The same state makes the same commit. None also
-    where a fetch has left something out: the server has all that another vault has pushed.
+    The newest sidecar of the fork may be of a commit that was undone. The same state makes the same commit. None if
+    the vault lacks it, or where a fetch has left something out: the server has all that another vault has pushed.
     """
-    named = vault.store.read_commit(head).sidecar
-    if named is None:
+    naming = find_naming(vault.store.read, head)
+    named = vault.store.read_commit(naming).sidecar if naming is not None else None
+    if naming is None or named is None:
         return None
     commit = vault.store.read_commit(named)
-    in_header = find_named(vault.store.read, head)
+    in_header = find_named(vault.store.read, naming)
     if in_header not in (None, named, *list_stood_for(commit)):
         return None
     return pack.add_commit(

@@ -26,7 +26,7 @@ from avfs_git.errors import (
 from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.merge.bases import is_ancestor
-from avfs_git.gitstore.objects.owncommits import find_named
+from avfs_git.gitstore.objects.owncommits import find_naming
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.remote import remotes, transport
@@ -91,12 +91,12 @@ def push(
 
 
 def _warn_of_sidecars(vault: OpenVault, pushed: Sequence[Push]) -> Iterator[Warning]:
-    """Tell of pushed forks whose head names no sidecar, though the fork has one."""
+    """Tell of pushed forks without a checkpoint that names a sidecar, though the fork has one."""
     for fork, head in [(push.ref.removeprefix(HEADS), push.new) for push in pushed if push.ref.startswith(HEADS)]:
-        is_named = head is None or find_named(vault.store.read, head) is not None  # whether it is here or not
+        is_named = head is None or find_naming(vault.store.read, head) is not None  # whether it is here or not
         if not is_named and vault.read_sidecar_ref(fork) is not None:
             save = f"`avfs checkpoint save --fork {shlex.quote(fork)} -m WORDS`"
-            text = f"git made the newest commit of {quote(fork)}, and it names no ignored files: none were pushed"
+            text = f"git made the newest commits of {quote(fork)}, and they name no ignored files: none were pushed"
             yield Warning("push.no_sidecar", f"{text}. {save} makes a commit that does")
 
 

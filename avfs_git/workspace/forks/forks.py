@@ -53,7 +53,7 @@ from avfs_git.workspace.vault.forkinfo import fork_info
 from avfs_git.workspace.vault.format import HEADS, REMOTES, SIDECARS, WorkspaceState, label_ref
 from avfs_git.workspace.vault.gitmoves import find_under_way, has_command
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, FORK_DELETE, WAS_DEFAULT, OpRecord, RefMoveRecord
-from avfs_git.workspace.vault.origin import facts_of, peek_state
+from avfs_git.workspace.vault.origin import facts_of, find_beside, peek_state
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.states import add_state
 from avfs_git.workspace.vault.vault import OpenVault
@@ -182,10 +182,11 @@ def _find_state(vault: OpenVault, source: str | None, at: str) -> tuple[Oid, Oid
     commit = resolve_revision(vault, at, fork=source)
     named = re.split("[@~^]", at, maxsplit=1)[0]
     if source is None or REMOTES + named in vault.refs.list(REMOTES):
-        return commit, vault.store.read_commit(commit).sidecar
+        return commit, find_beside(vault, commit)
     source = named if HEADS + named in vault.refs.list(HEADS) else source
-    find = find_kept_sidecar if vault.read_head(source) == commit else find_sidecar
-    return commit, find(vault, source, commit)
+    if vault.read_head(source) == commit:
+        return commit, find_kept_sidecar(vault, source, commit)
+    return commit, find_sidecar(vault, source, commit) or find_beside(vault, commit)
 
 
 def check_free(vault: OpenVault, name: str) -> None:
@@ -238,8 +239,10 @@ def find_kept_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
     Return None if it has nothing there.
     """
     sidecar, state = find_sidecar(vault, fork, head), peek_state(vault, fork)
-    if sidecar is not None or state is None or state.base is None:
+    if sidecar is not None:
         return sidecar
+    if state is None or state.base is None:
+        return find_beside(vault, head)
     return find_last_sidecar(vault, head, oid_of(state.base), maybe_oid(state.sidecar))[1]
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from avfs_git.errors import ForkNotFound, HostError, WorkspaceDamaged
 from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import rename_branch_section
+from avfs_git.gitstore.objects.owncommits import find_naming
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.files.modes import make_dir
@@ -127,11 +128,21 @@ def read_own_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
     return _read_state(vault.layout.workspace(fork))[0]
 
 
+def find_beside(vault: OpenVault, at: Oid) -> Oid | None:
+    """Find the sidecar commit that a fork made at a commit begins with; None if none is here.
+
+    For a commit of git's that is the one of the nearest checkpoint below.
+    """
+    naming = find_naming(vault.store.read, at)
+    return vault.store.read_commit(naming).sidecar if naming is not None else None
+
+
 def fresh_state(vault: OpenVault, fork: str, head: Oid | None) -> WorkspaceState:
     """Make the state of a workspace on a branch that has none."""
     commit = vault.store.read_commit(head) if head is not None else None
-    # A commit of git's names none: what `fork` was about to record when it died stands in the ref.
-    sidecar = commit.sidecar if commit is not None and commit.sidecar is not None else vault.read_sidecar_ref(fork)
+    sidecar = commit.sidecar if commit is not None else None
+    if sidecar is None:  # a commit of git's names none: what `fork` was about to record when it died stands in the ref
+        sidecar = vault.read_sidecar_ref(fork) or (find_beside(vault, head) if head is not None else None)
     return WorkspaceState(
         fork=fork,
         base=head.hex() if head is not None else None,

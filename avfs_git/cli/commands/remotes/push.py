@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--origin", is_flag=True, help="To the directory that the vault was made from, where only branches change."
 )
 @click.option("--with-checkpoints", is_flag=True, help="Also the labels of their checkpoints.")
-@click.option("--with-sidecar", is_flag=True, help="Also their ignored files, as their newest commits have them.")
+@click.option("--with-sidecar", is_flag=True, help="Also their ignored files, as their newest checkpoints have them.")
 @click.option(
     "--force-with-lease",
     is_flag=True,
