@@ -188,6 +188,29 @@ def test_a_replaced_ignored_file_is_told_of(avfs: Transcript, work: str, command
     assert [(told["code"], told["path"]) for told in document["warnings"]] == [("merge.replaced_ignored", "build.log")]
 
 
+def test_what_is_ignored_in_a_replaced_directory_is_told_of(avfs: Transcript, work: str) -> None:
+    """Each file of a directory that history knows, and a directory that it does not know as a whole."""
+    avfs("write dir/known 1")
+    avfs("checkpoint save")
+    avfs("fork create task")
+    avfs("--fork task rm -r dir")
+    avfs("--fork task write dir file")
+    avfs("--fork task checkpoint save")
+    for path in ("dir/build.log", "dir/logs/build.log", "dir/logs/too/build.log"):
+        avfs(f"write {path} mine")
+    avfs("checkpoint save")
+
+    document = json.loads(avfs("merge task --json").text)
+
+    assert [(told["code"], told["path"]) for told in document["warnings"]] == [
+        ("merge.replaced_ignored", "dir/build.log"),
+        ("merge.replaced_ignored", "dir/logs"),
+    ]
+    assert "file is in place of its directory" in document["warnings"][0]["message"]
+    avfs("undo")
+    assert avfs("cat dir/logs/build.log").stdout == b"mine"
+
+
 def test_the_hint_at_a_merge_in_another_fork_names_it(cli: Cli, work: str) -> None:
     """Of a source that is in the middle of a merge, where the command is about another fork."""
     for name in ("ours", "theirs"):

@@ -19,7 +19,7 @@ Called with the workspace lock held and nothing uncommitted, by `merge` and `rew
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from avfs_git.errors import InternalError, PathUnsuitable
@@ -267,16 +267,10 @@ def plan_advance(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide |
     right = LowerTree(source, None if tree == EMPTY_TREE else tree, now[1], default_mtime_ns=0)
     steps = plan_steps(left, right)
     plan = AdvancePlan(left, right, steps)
-    for step in steps:
-        if step.before is not None and not step.before.tracked and not step.before.is_dir:
-            plan.warnings.append(
-                Warning(
-                    "merge.replaced_ignored",
-                    f"'{show_path(step.path)}' was ignored here and is tracked there; `avfs undo` brings back "
-                    "what it was",
-                    step.path,
-                )
-            )
+    for path in (path for step in steps for path in _list_replaced(left, step)):
+        why = "is tracked there" if right.lookup(path) is not None else "a tracked file is in place of its directory"
+        text = f"'{show_path(path)}' was ignored here and {why}; `avfs undo` brings back what it was"
+        plan.warnings.append(Warning("merge.replaced_ignored", text, path))
     if other is not None:
         theirs = _show(source, other.commit)
         base = _show(source, other.base) if other.base is not None else None
@@ -288,6 +282,22 @@ def plan_advance(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide |
             plan.brought = _new_untracked(theirs, base, right, {step.path for step in steps if step.after is not None})
             plan.steps += plan.brought
     return plan
+
+
+def _list_replaced(left: LowerTree, step: Step) -> Iterator[TreePath]:
+    """List what a step takes from beside history: what is at its path, or below the directory that a file replaces.
+
+    A directory of which history has nothing stands for all that is in it.
+    """
+    if step.before is None or (step.before.is_dir and (step.after is None or step.after.is_dir)):
+        return
+    stack = [(step.path, step.before)]
+    while stack:
+        path, entry = stack.pop()
+        if not entry.tracked:
+            yield path
+        elif entry.is_dir and entry.sidecar is not None:
+            stack += reversed([(join(path, name), child) for name, child in left.children(entry).items()])
 
 
 def _show(source: ObjectSource, oid: Oid) -> LowerTree:
