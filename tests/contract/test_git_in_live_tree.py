@@ -1576,14 +1576,69 @@ def test_a_file_that_git_adds_in_a_merge_that_is_given_up_is_beside_history_no_m
 
 
 @pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
-def test_undo_past_a_merge_brings_no_conflicts_back(mounted: tuple[Workspace, Path], verb: str) -> None:
+@pytest.mark.parametrize("ends", ["given up", "concluded"])
+def test_a_closed_file_that_git_commits_in_a_stop_stays_closed(
+    mounted: tuple[Workspace, Path], verb: str, ends: str
+) -> None:
+    """A file that is new or was ignored has its mode still where the merge is given up, or undone."""
+    work, tree = mounted
+    (tree / ".gitignore").write_bytes(b"*.env\n")
+    (tree / "x.env").write_bytes(b"")
+    (tree / "x.env").chmod(0o600)
+    stop(work, verb)
+    (tree / "key").write_bytes(b"")
+    (tree / "key").chmod(0o600)
+    git_in(tree, "add", "-f", "key", "x.env")
+    git_in(tree, "commit", "-q", "-m", "key", "--", "key", "x.env")
+
+    if ends == "given up":
+        work.abort_merge()
+    else:
+        work.resolve("file", "theirs")
+        (work.continue_merge if verb == "merge" else work.continue_rewrite)()
+        work.undo()
+
+    assert [(tree / name).stat().st_mode & 0o777 for name in ("key", "x.env")] == [0o600, 0o600]
+    assert not work.status().changed_files
+
+
+@pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
+@pytest.mark.parametrize("ends", ["given up", "concluded"])
+def test_undo_gets_past_a_closed_file_that_git_removes_in_a_stop(
+    mounted: tuple[Workspace, Path], verb: str, ends: str
+) -> None:
+    """The state to which undo leads has nothing of it left."""
+    work, tree = mounted
+    (tree / "more").chmod(0o600)
+    stop(work, verb)
+    git_in(tree, "rm", "-q", "more")
+    git_in(tree, "commit", "-q", "-m", "without", "--", "more")
+    (tree / "file").write_bytes(b"resolved\n")
+
+    if ends == "given up":
+        work.abort_merge()
+        assert work.undo().operation.kind == "merge_abort"
+        assert (tree / "file").read_bytes() == b"resolved\n"
+    (work.continue_merge if verb == "merge" else work.continue_rewrite)()
+
+    assert [work.undo().operation.kind for _ in range(3)] == [verb, "git", "files"]
+    assert (tree / "more").stat().st_mode & 0o777 == 0o600
+    assert work.undo().operation.kind == "checkpoint"
+
+
+@pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
+@pytest.mark.parametrize("resolved", ["by a word", "by hand"])
+def test_undo_past_a_merge_brings_no_conflicts_back(mounted: tuple[Workspace, Path], verb: str, resolved: str) -> None:
     """What git committed in the middle of it, while they were in the files, is taken back and done again without."""
     work, tree = mounted
     stop(work, verb)
     (tree / "own").write_bytes(b"own\n")
     git_in(tree, "add", "own")
     git_in(tree, "commit", "-q", "-m", "own")
-    work.resolve("file", "theirs")
+    if resolved == "by a word":
+        work.resolve("file", "theirs")
+    else:
+        (tree / "file").write_bytes(b"resolved\n")
     (work.continue_merge if verb == "merge" else work.continue_rewrite)()
 
     head = git_in(tree, "rev-parse", "HEAD")

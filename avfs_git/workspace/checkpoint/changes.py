@@ -17,7 +17,7 @@ leaves changes for the next call.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from avfs_git.errors import FileChanging, RefConflict, RefLocked, WorkspaceBusy, and_more, quote
@@ -213,7 +213,7 @@ def record_git_moves(
     if edits:
         with PackWriter(vault.store) as beside:
             before, kept = make_recorded_commit(locked, beside, *recorded)
-            trees = _commit_edits(pack, beside, recorded[1], now, edits)
+            trees = commit_edits(pack, beside, recorded[1], now, edits)
             text = describe_changes(list_changed(beside, recorded[1], trees))
             after, sidecar = _make_commit(locked, beside, trees, before, text)
             recorded = after, trees
@@ -222,7 +222,7 @@ def record_git_moves(
                 commit = beside.read_commit(without)
                 was = (commit.tree, vault.sidecar_tree(commit))
                 kept = (*kept, after, sidecar)
-                before, trees = without, _commit_edits(pack, beside, was, now, edits)
+                before, trees = without, commit_edits(pack, beside, was, now, edits)
                 after, sidecar = _make_commit(locked, beside, trees, before, text)
             beside.finish(hold=True)
             vault.refs.update(vault.hold(*dict.fromkeys((*kept, after, sidecar))))
@@ -275,17 +275,24 @@ def _find_committed(
     return {path: there for path, there in found.items() if left.isdisjoint(climb(path))}
 
 
-def _commit_edits(
-    source: PackWriter, sink: PackWriter, was: Trees, now: Trees, edits: Mapping[TreePath, Entry | None]
+def commit_edits(
+    source: ObjectSource,
+    sink: PackWriter,
+    was: Trees,
+    now: Trees,
+    edits: Mapping[TreePath, Entry | None],
+    *,
+    beside: Collection[TreePath] = (),
 ) -> Trees:
     """Make the state that git committed: what a workspace `was`, with edits, and their attributes as they are `now`.
 
     With the attributes that were, it could be a state that no workspace can have, such as with the mode of a directory
-    that is gone: that would be found changed after each undo, and undo would get no further.
+    that is gone: that would be found changed after each undo, and undo would get no further. Of the edits, the files
+    that git took out of history and that are `beside` it keep theirs.
     """
     tree = edit_tree(source, sink, was[0], edits)
     names: dict[TreePath, set[bytes]] = {}
-    for path in {*edits, *list_above(edits)} - {ROOT}:
+    for path in {*edits, *list_above(edits)} - {ROOT, *beside}:
         directory, name = split(path)
         names.setdefault(directory, set()).add(name)
     attributes: dict[TreePath, dict[bytes, Record | None]] = {}
@@ -300,7 +307,7 @@ def _commit_edits(
     return tree, edit_sidecar(sink, was[1], attributes)
 
 
-def _list_entries(source: PackWriter, tree: Oid | None, directory: TreePath) -> Mapping[bytes, Entry]:
+def _list_entries(source: ObjectSource, tree: Oid | None, directory: TreePath) -> Mapping[bytes, Entry]:
     found = find_entry(source, tree, directory) if tree is not None else None
     return source.read_tree(found[1]) if found is not None and found[0] == MODE_TREE else {}
 

@@ -31,7 +31,6 @@ from avfs_git.gitstore.formats.trees import (
     MODE_FILE,
     MODE_GITLINK,
     MODE_SYMLINK,
-    edit_tree,
     find_entry,
 )
 from avfs_git.gitstore.merge.engine import Labels, Stage, TreeConflict
@@ -43,7 +42,7 @@ from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, M
 from avfs_git.paths import Oid, TreePath, climb, maybe_oid, oid_of, split
 from avfs_git.vfs.layer.sidecar import edit_untracked
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
-from avfs_git.workspace.checkpoint.changes import keep_state, record_moves
+from avfs_git.workspace.checkpoint.changes import commit_edits, keep_state, record_moves
 from avfs_git.workspace.checkpoint.checkpoint import merge_in_progress, save_checkpoint
 from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace, read_rules
@@ -404,6 +403,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     """
     merging = require_merging(locked, "merge")
     settle_conflicts(locked)
+    record_moves(locked)  # else they would come after it in the log
     head = locked.vault.read_head(locked.fork)
     # Where others had moved the branch, it stands at their commit, and ours is the other parent.
     other = merging.theirs
@@ -479,8 +479,12 @@ def _add_committed_since(locked: LockedWorkspace, before: Oid, began: Oid) -> Oi
         elif (held := find_entry(vault.store, state.tree, path)) is not None:
             beside[path] = held
     beside |= {path: None for path, after in edits.items() if after is not None}
+    left = {path for path, held in beside.items() if held is not None}
+    preview = Preview(locked)
+    here = preview.captured.tree, preview.captured.sidecar
     with PackWriter(vault.store) as pack:
-        trees = edit_tree(pack, pack, state.tree, edits), edit_untracked(pack, vault.sidecar_tree(state), beside)
+        tree, sidecar = commit_edits(preview, pack, (state.tree, vault.sidecar_tree(state)), here, edits, beside=left)
+        trees = tree, edit_untracked(pack, sidecar, beside)
         made, own = add_state(
             pack, locked.fork, locked.signature(), trees, "state before, with what git committed\n", before
         )

@@ -184,6 +184,7 @@ def continue_rewrite(locked: LockedWorkspace, kind: str | None = None, *, skip: 
     since = _list_committed_since(locked, merging, head)
     if not skip:
         settle_conflicts(locked)
+    record_moves(locked)  # else they would come after it in the log
     # What would be put back after a crash, and what becomes a commit, has to be stored.
     saved, now, left_out = save_aside(locked, f"{'skipped' if skip else 'resolved'} {merging.source}")
     start = Start(head, now, saved if skip else None, warnings=left_out)
