@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -1998,6 +1999,27 @@ def test_a_switch_back_brings_what_others_pushed(
         work.checkpoint()
     work.update()
     assert ((tree / "file").read_bytes(), (tree / "theirs").read_bytes()) == (b"theirs\n", b"theirs\n")
+
+
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_a_switch_back_is_known_where_git_writes_its_log_a_second_before_head(mounted: tuple[Workspace, Path]) -> None:
+    """And where that was the second of the last checkpoint: git reads the clock before it writes either."""
+    work, tree = mounted
+    others = Others(work.vault.path, tree.parent / "clone")
+    git_in(tree, "switch", "-q", "-c", "other")
+    (others.clone / "theirs").write_bytes(b"theirs\n")
+    others.push_while_elsewhere()
+    git_in(tree, "switch", "-q", "main")
+    last_s = work.operations()[0].created_at_ns // 1_000_000_000
+    git_dir = Path(git_in(tree, "rev-parse", "--absolute-git-dir").strip())
+    log = (git_dir / "logs/HEAD").read_text().splitlines()
+    log[-1] = re.sub(r" [0-9]+ ([-+][0-9]{4}\t)", rf" {last_s} \1", log[-1])
+    (git_dir / "logs/HEAD").write_text("\n".join(log) + "\n")
+    os.utime(git_dir / "HEAD", ns=(0, (last_s + 1) * 1_000_000_000))
+    (tree / "theirs").write_bytes(b"mine\n")
+
+    assert work.status().warnings == ()
+    assert work.checkpoint().outcome == "created"
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)

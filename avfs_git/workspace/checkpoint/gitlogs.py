@@ -111,9 +111,9 @@ def find_come_back(vault: OpenVault, fork: str, since: Oid) -> Oid | None:
 
 
 def _find_time(worktree: Worktree, came: Logged) -> int:
-    """Tell when HEAD came to a branch, in ns: its file has that, if it was written in the second that git's log has."""
+    """Tell when HEAD came to a branch, in ns: its file has that, if git wrote it right after the line in its log."""
     with suppress(OSError):
         written_ns = os.stat(worktree.path / "HEAD").st_mtime_ns
-        if written_ns // _SECOND_NS == came.when_s:
+        if 0 <= written_ns // _SECOND_NS - came.when_s <= 1:
             return written_ns
     return came.when_s * _SECOND_NS
