@@ -34,9 +34,12 @@ FILES = {
 
 @pytest.fixture(params=[pytest.param(kind, marks=NEEDS.get(kind, [])) for kind in KINDS])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    """A server of each kind with a small repository of two commits."""
+    """A server of each kind with a small repository of two commits, which has a bitmap, as after each `git gc`."""
     with serve(request.param, tmp_path / "served") as found:
-        fill(found.make("shop.git"), tmp_path / "work")
+        bare = found.make("shop.git")
+        fill(bare, tmp_path / "work")
+        git("gc", "-q", cwd=bare)
+        assert list((bare / "objects" / "pack").glob("*.bitmap"))
         yield found
 
 
@@ -97,6 +100,7 @@ def test_work_in_a_lazy_vault_goes_both_ways(vault: Vault, tmp_path: Path) -> No
     """Checkpoints, status, diff, fetch, merge and push work, and contents that nobody read stay where they are."""
     work = vault.workspace()
     work.write("dir/new", b"new\n")
+    work.write("f2", b"instead of what nobody has read\n")
     saved = work.checkpoint("one").checkpoint
     assert saved is not None
     pushed = vault.push()
@@ -108,7 +112,7 @@ def test_work_in_a_lazy_vault_goes_both_ways(vault: Vault, tmp_path: Path) -> No
     pulled = vault.pull()
 
     assert [ref.outcome for ref in pushed.refs] == ["updated"]
-    assert git("show", "HEAD~1:dir/new", cwd=other) == "new"
+    assert git("show", "HEAD~1:dir/new", "HEAD~1:f2", cwd=other) == "new\ninstead of what nobody has read"
     assert pulled.merge is not None
     assert pulled.merge.outcome == "fast_forward"
     assert work.read("f1") == b"theirs\n"
@@ -212,6 +216,7 @@ def test_a_push_to_another_remote_brings_what_that_lacks(
     assert git("fsck", "--full", "--no-progress", cwd=other) == ""
     assert git("show", "main:f0", cwd=other) + "\n" == FILES["f0"].decode()
     work.write("newer", b"newer\n")
+    work.write("f1", b"instead of what nobody has read\n")
     work.checkpoint("again")
     vault.push(["main"], remote="other")
     vault.push(["main"])

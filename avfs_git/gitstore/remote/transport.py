@@ -62,7 +62,7 @@ from avfs_git.gitstore.remote.runner import (
     run,
     settings_file,
 )
-from avfs_git.gitstore.repository import TOLERATED, common_dir, find_git_dir
+from avfs_git.gitstore.repository import TOLERATED, common_dir, find_git_dir, is_partial
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file_system
 from avfs_git.host.locks.making import directory_filled, remove_abandoned
 from avfs_git.model import PushOutcome
@@ -254,7 +254,10 @@ class Exchange:
         with tempfile.TemporaryFile() as wanted:
             wanted.write(b"".join(oid.hex().encode("ascii") + b"\n" for oid in oids))
             wanted.seek(0)
-            ended = self._git("fetch", [*options, "--stdin", self._progress_option()], [self._source()], given=wanted)
+            options += ["--stdin", self._progress_option()]
+            # A server with a bitmap leaves out what the commits lead to that a client has: git tells of none here, too.
+            overrides = ["fetch.negotiationAlgorithm=noop"]
+            ended = self._git("fetch", options, [self._source()], given=wanted, overrides=overrides)
         if ended.status:
             _check_lost(ended, oids)
         check_received(ended, self.url)
@@ -310,7 +313,10 @@ class Exchange:
         if receive_pack is not None:
             options.append(f"--receive-pack={receive_pack}")
         specs = [f"{push.new.hex() if push.new else ''}:{push.ref}" for push in pushes]
-        ended = self._git("push", [*options, self._progress_option()], [self.url, *specs])
+        # A thin pack says how a content differs from the old one, which may not be here. Git knows no `--no-thin` for
+        # http; without a window it looks for none.
+        overrides = ["pack.window=0"] if is_partial(self._git_dir) else []
+        ended = self._git("push", [*options, self._progress_option()], [self.url, *specs], overrides=overrides)
         told = _parse_pushed(ended.output)
         found = [_find_pushed(push, told) for push in pushes]
         done = [ref for ref in found if ref is not None]
@@ -355,7 +361,13 @@ class Exchange:
         return "--progress" if self._progress is not None else "--no-progress"
 
     def _git(
-        self, verb: str, options: Sequence[str], operands: Sequence[str], *, given: IO[bytes] | None = None
+        self,
+        verb: str,
+        options: Sequence[str],
+        operands: Sequence[str],
+        *,
+        given: IO[bytes] | None = None,
+        overrides: Sequence[str] = (),
     ) -> Ended:
         environment = {
             "GIT_DIR": os.fspath(self._place),
@@ -369,6 +381,7 @@ class Exchange:
                 operands,
                 self._access,
                 environment,
+                overrides=overrides,
                 progress=self._progress,
                 given=given,
                 patience_s=patience_s,
