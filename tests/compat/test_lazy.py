@@ -122,6 +122,19 @@ def test_work_in_a_lazy_vault_goes_both_ways(vault: Vault, tmp_path: Path) -> No
     assert vault.doctor().healthy
 
 
+def test_a_push_needs_no_old_content_where_others_have_moved_every_branch_on(vault: Vault, tmp_path: Path) -> None:
+    """The vault knows none of the commits that the server's branches are at."""
+    (tmp_path / "work" / "f1").write_bytes(b"theirs\n")
+    git("commit", "-qam", "three", cwd=tmp_path / "work")
+    git("push", "-q", "origin", "HEAD:main", cwd=tmp_path / "work")
+    topic, nothing = vault.fork("topic"), missing(vault)
+    topic.write("new", b"new\n")
+    topic.checkpoint()
+
+    assert [ref.outcome for ref in vault.push(["topic"]).refs] == ["new"]
+    assert missing(vault) == nothing
+
+
 def test_contents_come_again_when_the_remote_was_removed_and_added(vault: Vault) -> None:
     """As git has it: what `extensions.partialClone` names is the server, whenever there is a remote of that name.
 

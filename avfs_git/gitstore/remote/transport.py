@@ -313,9 +313,9 @@ class Exchange:
         if receive_pack is not None:
             options.append(f"--receive-pack={receive_pack}")
         specs = [f"{push.new.hex() if push.new else ''}:{push.ref}" for push in pushes]
-        # A thin pack says how a content differs from the old one, which may not be here. Git knows no `--no-thin` for
-        # http; without a window it looks for none.
-        overrides = ["pack.window=0"] if is_partial(self._git_dir) else []
+        # Old contents may not be here. A thin pack says how a content differs from one: without a window git looks for
+        # none, for http it knows no `--no-thin`. Of what both have it knows the server's branches only, unless it asks.
+        overrides = ["pack.window=0", "push.negotiate=true"] if is_partial(self._git_dir) else []
         ended = self._git("push", [*options, self._progress_option()], [self.url, *specs], overrides=overrides)
         told = _parse_pushed(ended.output)
         found = [_find_pushed(push, told) for push in pushes]
