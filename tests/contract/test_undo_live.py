@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,36 @@ def test_edits_of_programs_are_one_operation(mounted: tuple[Workspace, Path]) ->
     work.redo()
     assert (tree / "b").read_bytes() == b"b\n"
     assert not (tree / "src").exists()
+
+
+@pytest.mark.parametrize("way", ["undo", "restore"])
+def test_what_a_build_made_is_older_than_the_sources_again(mounted: tuple[Workspace, Path], way: str) -> None:
+    """Else `make` would take the former output for newer than a source that was edited since.
+
+    Sources get the present time, and so does what is restored by itself.
+    """
+    work, tree = mounted
+    (tree / "out").mkdir()
+    (tree / "out" / "b.o").write_bytes(b"object\n")
+    work.checkpoint("before")
+    outputs = [tree / "a.o", tree / "out" / "b.o"]
+    built = [path.stat().st_mtime_ns for path in outputs]
+    for path in outputs:
+        path.write_bytes(b"another\n")
+    if way == "restore":
+        (tree / "src" / "a").write_bytes(b"edited\n")
+        work.checkpoint("after")
+    began_ns = time.time_ns()
+
+    work.undo() if way == "undo" else work.restore("before")
+
+    assert [path.read_bytes() for path in outputs] == [b"object\n"] * 2
+    assert [path.stat().st_mtime_ns for path in outputs] == built
+    assert not work.status().sidecar_changed
+    if way == "restore":
+        assert (tree / "src" / "a").stat().st_mtime_ns >= began_ns
+        work.restore("after", paths=["a.o"])
+        assert (tree / "a.o").stat().st_mtime_ns >= began_ns
 
 
 def test_nothing_is_done_again_over_what_programs_wrote_since(mounted: tuple[Workspace, Path]) -> None:

@@ -3,8 +3,9 @@
 Decided here: in which order entries change, and what is left alone. New files are made whole beside the workspace
 first, and so are new directories with all that is in them: a full disk shows before anything has changed. Then what
 goes is removed, and what comes gets its name by one rename each. What no state holds (a device, a file too large for
-checkpoints) stays where it is, and a warning names it. Times are not put back: what changes gets new ones, so that
-build tools notice.
+checkpoints) stays where it is, and a warning names it. What changes gets new times, so that build tools notice; but
+where all of a state comes back, files beside history get theirs back: they are mostly what those tools have made, and
+would be newer than the sources that have changed since.
 
 Where the kernel shows the workspace, all of it is done through the mounted directory (`OpenWorkspace.changeable`), and
 programs write at the same time. Then what is replaced or removed is taken out, and compared with what was saved at the
@@ -21,6 +22,7 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -86,6 +88,8 @@ class Application:
     """Whether a step is passed over whose place a program has moved or removed; else the operation fails."""
     asks: bool = False
     """Whether it is refused where it would exceed a quota. What puts back a state that was there is not."""
+    brings_times: bool = False
+    """Whether files beside history get their times back."""
     known: dict[TreePath, KnownContent] = field(default_factory=dict)
     warnings: list[Warning] = field(default_factory=list)
     in_the_way: set[TreePath] = field(default_factory=set)
@@ -285,6 +289,8 @@ class Application:
             write_all(fd, piece)
         if entry.xattrs:
             self._tree.upper.write_user_xattrs(fd, entry.xattrs)
+        if self.brings_times and not entry.tracked:
+            os.utime(fd, ns=(time.time_ns(), entry.mtime_ns))
         found = os.fstat(fd)
         if stat.S_IMODE(found.st_mode) != entry.mode & 0o7777:  # the umask, or bits that only chmod sets
             os.fchmod(fd, entry.mode & 0o7777)
