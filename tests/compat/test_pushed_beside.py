@@ -302,7 +302,7 @@ def test_a_commit_whose_ignored_files_were_not_fetched_is_none_of_gits(machine: 
 
 
 def test_what_a_fetch_left_out_stays_at_the_server(machine: Machine, bare: Path) -> None:
-    """A machine that has changed nothing pushes nothing in place of it."""
+    """Where something has changed beside it, too, until it was fetched: then the push is meant."""
     one = machine("one")
     one.workspace().exec(
         shell="git init -q nested; touch nested/file; cd nested; git add file; git commit -q -m nested"
@@ -316,6 +316,19 @@ def test_what_a_fetch_left_out_stays_at_the_server(machine: Machine, bare: Path)
     assert not two.push(with_sidecar=True).warnings
 
     assert refs_of(bare) == before
+    save(two, "b")
+    with pytest.raises(PushRejected) as refused:
+        two.push(with_sidecar=True)
+    assert refs_of(bare)[SIDECAR] == before[SIDECAR]
+    assert refused.value.hint == (
+        "It has repositories that were left out here ('nested/.git'): `avfs fetch origin --with-sidecar --with-git-dirs` "
+        "brings them, `avfs push main --remote origin --with-sidecar` then puts what is here in their place."
+    )
+    two.fetch("origin", with_sidecar=True, with_git_dirs=True)
+    with two.fork("theirs", at="HEAD~1") as theirs:
+        assert theirs.exists("nested/.git")
+    two.push(["main"], "origin", with_sidecar=True)
+    assert machine("three").workspace().read(".env") == b"b"
 
 
 def test_a_vault_as_a_server_takes_no_sidecar_and_says_so(machine: Machine, tmp_path: Path) -> None:

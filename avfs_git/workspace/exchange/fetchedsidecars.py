@@ -30,6 +30,7 @@ from avfs_git.errors import AvfsError, ObjectCorrupt, name_some, quote
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_TREE, is_forbidden_name
+from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.owncommits import (
     find_commits,
     find_named,
@@ -39,6 +40,7 @@ from avfs_git.gitstore.objects.owncommits import (
     stand_for,
 )
 from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.values import replace
@@ -68,7 +70,7 @@ _ODD = re.compile(rb"(?:\A|\0)[^ \0]+ (?:[0-7]*[0-7]{4} |[0-7-]+ (?!- ))")
 class _Cleaner:
     """Makes sidecar trees harmless. Each distinct tree is looked at once."""
 
-    def __init__(self, sink: PackWriter, *, with_git_dirs: bool) -> None:
+    def __init__(self, sink: ObjectSink, *, with_git_dirs: bool) -> None:
         self._sink = sink
         self._with_git_dirs = with_git_dirs
         self._known: dict[Oid, Oid | None] = {}
@@ -160,6 +162,19 @@ def pack_named(vault: OpenVault, head: Oid, pack: PackWriter) -> Oid | None:
     return pack.add_commit(
         stand_for(commit, [in_header] if in_header is not None else list_stood_for(commit) or [named], ())
     )
+
+
+def list_left_out(vault: OpenVault, fetched: Oid) -> list[TreePath]:
+    """List the repositories of a fetched sidecar that were left out here; what is pushed in its place has none."""
+    counts = vault.store.own_commits.find(fetched)
+    if counts is None or counts == fetched:
+        return []
+    found = []
+    for oid in (fetched, counts):
+        cleaner = _Cleaner(DryWriter(vault.store), with_git_dirs=False)
+        cleaner.clean(vault.store.read_commit(oid).tree, None)
+        found.append(cleaner.git_dirs)
+    return [] if found[1] else found[0]
 
 
 def accept_sidecars(

@@ -21,6 +21,7 @@ from avfs_git.errors import (
     ObjectMissing,
     PushRejected,
     RemoteError,
+    name_some,
     quote,
 )
 from avfs_git.faults import reach
@@ -35,10 +36,10 @@ from avfs_git.gitstore.remote.transport import Exchange, Push
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import PushedRef, PushResult, Warning
-from avfs_git.paths import Oid, check_fork_name, label_of_ref_name, maybe_hex, maybe_oid
+from avfs_git.paths import Oid, check_fork_name, label_of_ref_name, maybe_hex, maybe_oid, show_path
 from avfs_git.progress import Progress
 from avfs_git.values import replace
-from avfs_git.workspace.exchange.fetchedsidecars import pack_named
+from avfs_git.workspace.exchange.fetchedsidecars import list_left_out, pack_named
 from avfs_git.workspace.exchange.outgoing import log_push
 from avfs_git.workspace.exchange.remotes import (
     ORIGIN,
@@ -222,6 +223,8 @@ def _plan_push(
         sidecar = pack_named(vault, head, pack) if pack is not None else None
         if sidecar is not None:
             known = find_known(aside)  # it follows nothing
+            if known is not None and not force and sidecar != known and list_left_out(vault, known):
+                known = None
             wanted.append(Push(aside, sidecar, known, forced=force or known is not None, after=branch))
     return wanted
 
@@ -272,6 +275,14 @@ def _advise_other(vault: OpenVault, pushed: PushedRef, remote: str) -> str:
         )
     if pushed.ref.startswith(SIDECARS):
         again = f"`avfs push {shlex.quote(pushed.ref.removeprefix(SIDECARS))} --remote {place} --with-sidecar`"
+        fetched = vault.refs.read(tracking_ref(remote, pushed.ref))
+        left_out = list_left_out(vault, fetched) if fetched is not None else ()
+        if left_out:
+            named = name_some([show_path(path) for path in left_out], 3)
+            return (
+                f"It has repositories that were left out here ({named}): `avfs fetch {place} --with-sidecar "
+                f"--with-git-dirs` brings them, {again} then puts what is here in their place."
+            )
         return (
             f"It has ignored files that were not fetched: `avfs fetch {place} --with-sidecar` brings them, "
             f"{again} then puts those of here in their place."
