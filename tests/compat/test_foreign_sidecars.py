@@ -183,6 +183,20 @@ def test_a_foreign_git_directory_needs_one_more_word(home: Avfs, bare: Path) -> 
     assert stat.S_IMODE(vault.workspace("theirs").stat("tool").mode) == 0o644
 
 
+def test_what_a_fetch_made_harmless_comes_again_after_a_gc_without_the_remote(home: Avfs, bare: Path) -> None:
+    """The note which names it is left, and says nothing then."""
+    _publish(bare)
+    vault = home.create_vault("v")
+    vault.add_remote("origin", str(bare))
+    vault.fetch(with_sidecar=True)
+    vault.remove_remote("origin")
+    vault.gc(grace_days=0, keep_days=0, keep_operations=1)
+    vault.add_remote("origin", str(bare))
+    vault.fetch(with_sidecar=True)
+
+    assert vault.fork("theirs", at="origin/main").exists("tool")
+
+
 def test_a_fetched_sidecar_counts_for_its_own_remote_only(home: Avfs, bare: Path, tmp_path: Path) -> None:
     """A commit of another remote that names a sidecar which was asked for elsewhere shows its tree."""
     _publish(bare)

@@ -248,6 +248,21 @@ def test_a_merge_brings_the_permission_bits_of_what_is_new_here(
     assert work.status().clean
 
 
+def test_a_closed_file_that_replaces_an_ignored_one_stays_closed(vault: Vault, work: Workspace) -> None:
+    """The mode of what was ignored here counts no more."""
+    side = vault.fork("side")
+    side.write("y.log", b"secret\n")
+    side.chmod("y.log", 0o600)
+    side.add("y.log", force=True)
+    side.checkpoint("closed")
+    work.write("y.log", b"mine\n")
+    work.checkpoint("mine")
+
+    assert [told.code for told in work.merge("side").warnings] == ["merge.replaced_ignored"]
+
+    assert (work.read("y.log"), stat.S_IMODE(work.stat("y.log").mode)) == (b"secret\n", 0o600)
+
+
 @pytest.mark.needs("fuse")
 @pytest.mark.parametrize(
     "backend", [None, "fuse", pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs"))]

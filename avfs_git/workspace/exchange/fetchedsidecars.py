@@ -192,8 +192,10 @@ def accept_sidecars(
     read = vault.store.read
 
     def is_known(oid: Oid) -> bool:
-        # This vault's own sidecars stand for themselves; a sidecar that counts already names its replacement.
-        return own.has(oid) and not (with_git_dirs and own.find(oid) is not None)
+        # This vault's own sidecars stand for themselves; a sidecar that counts already names its replacement, which gc
+        # takes with the last ref of the remote.
+        counts = own.find(oid)
+        return own.has(oid) and (counts is None or (not with_git_dirs and vault.store.exists(counts)))
 
     chain = list_sidecars(read, sidecars, is_known, limit=_CHAIN_MAX)
     warnings: list[Warning] = []

@@ -312,7 +312,7 @@ def _with_attributes(step: Step, ours: LowerTree, theirs: LowerTree) -> Step:
     Where both sides have a name for what is not of one kind, one of the two is put aside as `NAME~FORK`.
     """
     before, after = step.before, step.after
-    if after is None or (before is not None and before.kind == after.kind):
+    if after is None or (before is not None and before.kind == after.kind and before.tracked):
         return step
     there, name = theirs.lookup(step.path), TreePath(step.path.rpartition(b"~")[0])
     if there is None and name:
