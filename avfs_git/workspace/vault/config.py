@@ -2,21 +2,23 @@
 
 Decided here and nowhere else. Kept as JSON in `avfs/config.json`, and in `config.json` of a fork's workspace for the
 few that one fork can have of its own: they move with the workspace, through a rename, to the trash and back. Both are
-replaced atomically and durably; readers take the whole file. Nothing of it is ever executed, and git's own
-configuration is not consulted.
+replaced atomically and durably, with the vault's `avfs/` locked; readers take the whole file. Nothing of it is ever
+executed, and git's own configuration is not consulted.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput, NotAVault, quote
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
+from avfs_git.host.locks.flocks import directory_held
 from avfs_git.values import value_class
 
 if TYPE_CHECKING:
@@ -71,11 +73,15 @@ _UNSET: tuple[int | None, ...] = (None,) * len(_QUOTAS)
 
 
 class Config:
-    """The settings of one vault, or of one of its forks."""
+    """The settings of one vault, or of one of its forks.
+
+    Attributes:
+        path: The file that has them.
+    """
 
     def __init__(self, path: Path, *, vault: Config | None = None) -> None:
         """Name the file of the settings; `vault` has the others, and the defaults of a fork's own."""
-        self._path = path
+        self.path = path
         self._vault = vault
         self._known = {key: setting for key, setting in SETTINGS.items() if vault is None or setting.of_forks}
         self._seen: tuple[int, int] | None = None
@@ -103,7 +109,7 @@ class Config:
     def read_quotas(self) -> tuple[int | None, ...]:
         """Tell what this file says of each quota; None where it says nothing."""
         try:
-            found = os.stat(self._path)
+            found = os.stat(self.path)
             seen = (found.st_ino, found.st_mtime_ns)
         except OSError:
             seen = None
@@ -119,13 +125,13 @@ class Config:
 
     def _read_own(self) -> dict[str, str]:
         try:
-            found = json.loads(read_plain(self._path))
+            found = json.loads(read_plain(self.path))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:
-            raise NotAVault(str(self._path), "its settings cannot be read") from error
+            raise NotAVault(str(self.path), "its settings cannot be read") from error
         if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-            raise NotAVault(str(self._path), "its settings are not text")
+            raise NotAVault(str(self.path), "its settings are not text")
         return {key: value for key, value in found.items() if key in self._known}
 
     def check(self, key: str, value: str) -> None:
@@ -147,14 +153,14 @@ class Config:
             InvalidInput: As for `check`.
         """
         self.check(key, value)
-        self._write({**self._read_own(), key: value})
+        with self._changing() as values:
+            values[key] = value
 
     def unset(self, key: str) -> None:
         """Put a setting back to its default."""
         self._find(key)
-        values = self._read_own()
-        values.pop(key, None)
-        self._write(values)
+        with self._changing() as values:
+            values.pop(key, None)
 
     def _find(self, key: str) -> Setting:
         if key in SETTINGS and key not in self._known:
@@ -171,9 +177,13 @@ class Config:
             raise InvalidInput(f"there is no setting {quote(key)}", hint=hint)
         return SETTINGS[key]
 
-    def _write(self, values: dict[str, str]) -> None:
-        with host_errors(f"write '{self._path}'"):
-            write_file_atomically(self._path, json.dumps(values, indent=1, sort_keys=True).encode() + b"\n")
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, str]]:
+        """Give what this file says in a block, and write what that makes of it; other processes wait."""
+        with host_errors(f"write '{self.path}'"), directory_held((self._vault or self).path.parent):
+            values = self._read_own()
+            yield values
+            write_file_atomically(self.path, json.dumps(values, indent=1, sort_keys=True).encode() + b"\n")
 
 
 def _make_limits(values: list[int]) -> Limits:
