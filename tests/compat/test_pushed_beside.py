@@ -279,14 +279,22 @@ def test_a_fork_at_what_was_pulled_has_the_ignored_files_of_that(machine: Machin
 
     for number, at in enumerate(("origin/main", "origin/main@good")):
         assert two.fork(f"theirs-{number}", at=at).read(".env") == b"b"
-    for number, own in enumerate(("HEAD", "main", None)):
+    assert two.workspace().restore("origin/main", dry_run=True).sidecar_changed
+    two.workspace().restore("origin/main")
+    assert two.workspace().read(".env") == b"b"
+    two.workspace().undo()
+    for number, own in enumerate(("HEAD", "main", "refs/heads/main", None)):
         assert two.fork(f"own-{number}", at=own).read(".env") == b"a"
     side = two.fork("side")
     side.write(".env", b"side")
     side.write("new", b"new")
     side.checkpoint()
     two.workspace().merge("side")
-    assert two.fork("of-side", at="side").read(".env") == b"side"
+    for number, at in enumerate(("side", "refs/heads/side")):
+        assert two.fork(f"of-side-{number}", at=at).read(".env") == b"side"
+    two.workspace().restore("side", paths=[".env"])
+    assert two.workspace().read(".env") == b"side"
+    two.workspace().undo()
     assert two.workspace().read(".env") == b"a"
 
 

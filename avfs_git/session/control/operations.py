@@ -307,7 +307,7 @@ def restore_state(
     """Bring files to the state of a commit. A dry run takes its ignored files from `beside`, if that is given."""
     if dry_run:
         with opened.locked(to_read=True, is_patient=False) as locked:
-            return restore.plan_restore(locked, target, paths=paths, beside=beside)
+            return restore.plan_restore(locked, target, paths=paths, name=name, beside=beside)
     if paths or not _stops_programs(opened):
         return _replace(
             opened, lambda locked: restore.restore_state(locked, target, paths=paths, name=name, kind=kind), paths

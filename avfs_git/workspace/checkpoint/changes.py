@@ -63,6 +63,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     STATE_BEFORE,
     OpRecord,
 )
+from avfs_git.workspace.vault.revisions import find_owner
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -397,6 +398,12 @@ def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
         return None
     told = next((told for commit, told in _read_told_sidecars(vault, fork) if commit == oid.hex()), None)
     return oid_of(told) if isinstance(told, str) else named
+
+
+def find_named_sidecar(vault: OpenVault, fork: str, name: str, oid: Oid) -> Oid | None:
+    """Find the sidecar commit of a state by the name with which it is asked for."""
+    owner = find_owner(vault, name, fork=fork)
+    return find_sidecar(vault, owner, oid) if owner is not None else vault.store.read_commit(oid).sidecar
 
 
 def find_last_sidecar(vault: OpenVault, at: Oid, base: Oid | None, sidecar: Oid | None) -> tuple[bool, Oid | None]:

@@ -14,7 +14,6 @@ there:
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -54,7 +53,7 @@ from avfs_git.workspace.vault.format import HEADS, REMOTES, SIDECARS, WorkspaceS
 from avfs_git.workspace.vault.gitmoves import find_under_way, has_command
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, FORK_DELETE, WAS_DEFAULT, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, find_beside, peek_state
-from avfs_git.workspace.vault.revisions import resolve_revision
+from avfs_git.workspace.vault.revisions import find_owner, resolve_revision
 from avfs_git.workspace.vault.states import add_state
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -175,18 +174,11 @@ def record_fork(
 
 
 def _find_state(vault: OpenVault, source: str | None, at: str) -> tuple[Oid, Oid | None]:
-    """Find a state by its name, and its sidecar commit; where the source is at it, what that has beside it.
-
-    A name of another fork, or of a remote's, means what that one has: after a fast-forward two have one commit.
-    """
-    commit = resolve_revision(vault, at, fork=source)
-    named = re.split("[@~^]", at, maxsplit=1)[0]
-    if source is None or REMOTES + named in vault.refs.list(REMOTES):
-        return commit, find_beside(vault, commit)
-    source = named if HEADS + named in vault.refs.list(HEADS) else source
-    if vault.read_head(source) == commit:
-        return commit, find_kept_sidecar(vault, source, commit)
-    return commit, find_sidecar(vault, source, commit) or find_beside(vault, commit)
+    """Find a state by its name, and its sidecar commit; where a fork is at it, what that has beside it."""
+    commit, owner = resolve_revision(vault, at, fork=source), find_owner(vault, at, fork=source)
+    if owner is not None and vault.read_head(owner) == commit:
+        return commit, find_kept_sidecar(vault, owner, commit)
+    return commit, (find_sidecar(vault, owner, commit) if owner is not None else None) or find_beside(vault, commit)
 
 
 def check_free(vault: OpenVault, name: str) -> None:

@@ -33,13 +33,20 @@ from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, RestoreResult, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, oid_of, show_path
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Plan, Step, list_contents, plan_steps
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
-from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, list_changed, list_work, record_changes
+from avfs_git.workspace.checkpoint.changes import (
+    find_named_sidecar,
+    keep_state,
+    list_changed,
+    list_work,
+    record_changes,
+)
 from avfs_git.workspace.checkpoint.checkpoint import (
     check_not_merging,
     save_checkpoint,
@@ -88,11 +95,36 @@ def restore_state(
     shown, paths = name or target.hex(), _narrow(paths)
     vault.prepare()
     with objects_held(vault.git_dir):  # the target may be a commit that nothing else keeps
-        return _restore(locked, target, paths, shown, kind, barrier)
+        vault.store.packs.refresh()
+        if not vault.store.exists(target):
+            raise ObjectMissing(target.hex())
+        return _restore(locked, _find_target(locked, target, shown), paths, shown, kind, barrier)
+
+
+class _Target(NamedTuple):
+    """The state that a workspace is brought to."""
+
+    oid: Oid
+    commit: Commit
+    sidecar: Oid | None
+    """The sidecar commit of what is beside it; None if that is not known: what is here stays."""
+
+    def trees(self, source: ObjectSource, now: Trees) -> Trees:
+        """Give the trees of the state; `now` has what stays."""
+        return tree_of(self.commit), source.read_commit(self.sidecar).tree if self.sidecar is not None else now[1]
+
+
+def _find_target(locked: LockedWorkspace, oid: Oid, name: str) -> _Target:
+    return _Target(oid, locked.vault.store.read_commit(oid), find_named_sidecar(locked.vault, locked.fork, name, oid))
 
 
 def plan_restore(
-    locked: LockedWorkspace, target: Oid, *, paths: Sequence[TreePath] = (), beside: Oid | None = None
+    locked: LockedWorkspace,
+    target: Oid,
+    *,
+    paths: Sequence[TreePath] = (),
+    name: str | None = None,
+    beside: Oid | None = None,
 ) -> RestoreResult:
     """Tell what a restore would change; nothing is written.
 
@@ -101,17 +133,15 @@ def plan_restore(
     Raises:
         PathNotFound: If a path is neither in the workspace nor in the target.
     """
-    vault, paths = locked.vault, _narrow(paths)
-    commit = vault.store.read_commit(target)
-    writer = DryWriter(vault.store)
+    paths, found = _narrow(paths), _find_target(locked, target, name or target.hex())
+    if beside is not None:
+        found = found._replace(sidecar=beside)
+    writer = DryWriter(locked.vault.store)
     captured = capture(locked, writer)
     now = (captured.tree, captured.sidecar)
-    wanted = _target_trees(locked, target, commit, now)
-    if beside is None:
-        _check_known(locked, writer, target, (now[0], wanted[0]), paths)
-    else:
-        wanted = (wanted[0], vault.store.read_commit(beside).tree)
-    steps = _plan(writer, now, wanted, commit, paths).steps
+    wanted = found.trees(writer, now)
+    _check_known(writer, found, (now[0], wanted[0]), paths)
+    steps = _plan(writer, now, wanted, found.commit, paths).steps
     files, untracked = _preview(writer, steps, now, wanted, paths)
     return RestoreResult(
         "planned" if steps or files else "unchanged", target.hex(), files, untracked, warnings=tuple(captured.warnings)
@@ -124,14 +154,10 @@ def _narrow(paths: Sequence[TreePath]) -> Sequence[TreePath]:
 
 
 def _restore(
-    locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], shown: str, kind: str, barrier: Barrier | None
+    locked: LockedWorkspace, target: _Target, paths: Sequence[TreePath], shown: str, kind: str, barrier: Barrier | None
 ) -> RestoreResult:
-    vault = locked.vault
-    vault.store.packs.refresh()
-    if not vault.store.exists(target):
-        raise ObjectMissing(target.hex())
-    commit = vault.store.read_commit(target)
-    state = _lower(vault.store, _target_trees(locked, target, commit, (None, None)), commit)
+    vault, commit = locked.vault, target.commit
+    state = _lower(vault.store, target.trees(vault.store, (None, None)), commit)
     missing = [path for path in paths if state.lookup(path) is None]
     for path in missing:
         if not is_there(locked, path):
@@ -140,34 +166,34 @@ def _restore(
     check_not_under_way(vault, locked.fork)
     if (
         not locked.opened.is_recorded_by(vault.read_head(locked.fork))
-        and (paths or not _is_heads(locked, target, commit))
+        and (paths or not _is_heads(locked, target))
         and (missing or not _differs_untouched(locked, commit, paths))
     ):
         dry = DryWriter(vault.store)
         captured = capture(locked, dry)
-        if _find_steps(locked, dry, target, (captured.tree, captured.sidecar), paths) is None:
-            return RestoreResult("unchanged", target.hex(), (), warnings=tuple(captured.warnings))
+        if _find_steps(dry, target, (captured.tree, captured.sidecar), paths) is None:
+            return RestoreResult("unchanged", target.oid.hex(), (), warnings=tuple(captured.warnings))
     text = f"save before {kind} of {shown}"
     save = _save(locked, text)
     if barrier is None:
-        return _replace_files(locked, target, commit, paths, shown, kind, save)
-    found = _find_steps(locked, vault.store, target, save.trees, paths)
+        return _replace_files(locked, target, paths, shown, kind, save)
+    found = _find_steps(vault.store, target, save.trees, paths)
     with barrier([step.path for step in found[1].steps] if found is not None else ()):
         if locked.opened.dirty is None or locked.opened.dirty:  # programs went on until now
             more = _save(locked, text)
             save = Saved(more.commit or save.commit, more.trees, tuple(dict.fromkeys((*save.warnings, *more.warnings))))
-        return _replace_files(locked, target, commit, paths, shown, kind, save)
+        return _replace_files(locked, target, paths, shown, kind, save)
 
 
 def _replace_files(
-    locked: LockedWorkspace, target: Oid, commit: Commit, paths: Sequence[TreePath], shown: str, kind: str, save: Saved
+    locked: LockedWorkspace, target: _Target, paths: Sequence[TreePath], shown: str, kind: str, save: Saved
 ) -> RestoreResult:
     """Bring files to a state; the caller has saved the uncommitted changes."""
-    vault = locked.vault
+    vault, commit = locked.vault, target.commit
     saved, now, left_out = save
-    found = _find_steps(locked, vault.store, target, now, paths)
+    found = _find_steps(vault.store, target, now, paths)
     if found is None:
-        return RestoreResult("unchanged", target.hex(), (), saved=saved, warnings=left_out)
+        return RestoreResult("unchanged", target.oid.hex(), (), saved=saved, warnings=left_out)
     wanted, plan = found
     vault.store.expect(list_contents(plan.steps))
     unseen = find_unseen_head(locked)
@@ -219,7 +245,7 @@ def _replace_files(
             intent.warnings.append(Warning(CHANGED_MEANWHILE, told))
     return RestoreResult(
         "restored",
-        target.hex(),
+        target.oid.hex(),
         result.changed_files,
         result.sidecar_changed,
         saved=saved,
@@ -234,16 +260,16 @@ def _keep_present(locked: LockedWorkspace, unseen: tuple[Oid, Oid] | None, saved
     return keep_state(locked, came_from if saved is None else oid_of(saved), now)
 
 
-def _is_heads(locked: LockedWorkspace, target: Oid, commit: Commit) -> bool:
+def _is_heads(locked: LockedWorkspace, target: _Target) -> bool:
     """Tell whether a state is that of the branch: then saving finds out by itself whether the workspace has it, too.
 
     Looking before that would take as long as the saving. Times do not count: a restored file has a new one.
     """
     head, last = locked.head()
-    if last is None or last.tree != commit.tree:
+    if last is None or last.tree != target.commit.tree:
         return False
-    beside = recorded_sidecar(locked, head, last)
-    return not diff_sidecars(locked.vault.store, beside, _target_trees(locked, target, commit, (None, beside))[1])
+    source, beside = locked.vault.store, recorded_sidecar(locked, head, last)
+    return not diff_sidecars(source, beside, target.trees(source, (None, beside))[1])
 
 
 def _differs_untouched(locked: LockedWorkspace, commit: Commit, paths: Sequence[TreePath]) -> bool:
@@ -261,13 +287,12 @@ def _differs_untouched(locked: LockedWorkspace, commit: Commit, paths: Sequence[
 
 
 def _find_steps(
-    locked: LockedWorkspace, source: ObjectSource, target: Oid, now: Trees, paths: Sequence[TreePath]
+    source: ObjectSource, target: _Target, now: Trees, paths: Sequence[TreePath]
 ) -> tuple[Trees, Plan] | None:
     """Find the trees of a state, and what leads from the present one to it; None if nothing has to be done."""
-    commit = locked.vault.store.read_commit(target)
-    wanted = _target_trees(locked, target, commit, now)
-    _check_known(locked, source, target, (now[0], wanted[0]), paths)
-    plan = _plan(source, now, wanted, commit, paths)
+    wanted = target.trees(source, now)
+    _check_known(source, target, (now[0], wanted[0]), paths)
+    plan = _plan(source, now, wanted, target.commit, paths)
     # submodules are at no file's commit
     if not plan.steps and not find_differences(source, now[0], wanted[0], paths=paths):
         return None
@@ -287,26 +312,17 @@ def _count(paths: Sequence[TreePath]) -> str:
     return quote(show_path(paths[0])) if len(paths) == 1 else f"{len(paths)} paths"
 
 
-def _target_trees(locked: LockedWorkspace, oid: Oid, commit: Commit, now: Trees) -> Trees:
-    """Find the trees of a state. A commit of git's says nothing of untracked files: they stay."""
-    tree = tree_of(commit)
-    sidecar = find_sidecar(locked.vault, locked.fork, oid)
-    return tree, locked.vault.store.read_commit(sidecar).tree if sidecar is not None else now[1]
-
-
-def _check_known(
-    locked: LockedWorkspace, source: ObjectSource, oid: Oid, trees: Trees, paths: Sequence[TreePath]
-) -> None:
+def _check_known(source: ObjectSource, target: _Target, trees: Trees, paths: Sequence[TreePath]) -> None:
     """Refuse untracked paths of a commit of git's, which says nothing of them; `trees` are the present one and its own.
 
     Raises:
         PathNotFound: If there is one.
     """
-    if find_sidecar(locked.vault, locked.fork, oid) is not None:
+    if target.sidecar is not None:
         return
     for path in paths:
         if not any(tree is not None and find_entry(source, tree, path) is not None for tree in trees):
-            raise PathNotFound(b"/" + path, state=oid.hex()[:12])
+            raise PathNotFound(b"/" + path, state=target.oid.hex()[:12])
 
 
 def _tracked_after(pack: PackWriter, now: Oid | None, wanted: Oid | None, paths: Sequence[TreePath]) -> Oid | None:

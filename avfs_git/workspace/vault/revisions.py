@@ -72,6 +72,18 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
     return oid
 
 
+def find_owner(vault: OpenVault, name: str, *, fork: str | None) -> str | None:
+    """Find the fork whose state a name of a commit means: what is beside a commit is not the same in all forks.
+
+    Another fork's or a remote's name means what that one has, any other what the fork at hand has; None for a remote.
+    """
+    named = re.split("[@~^]", name, maxsplit=1)[0]
+    if REMOTES + named.removeprefix(REMOTES) in vault.refs.list(REMOTES):
+        return None
+    named = named.removeprefix(HEADS)
+    return named if HEADS + named in vault.refs.list(HEADS) else fork
+
+
 def _not_found(vault: OpenVault, name: str, fork: str | None) -> AvfsError:
     if fork is not None and not vault.has_fork(fork):
         return ForkNotFound(fork, vault=vault.name, renamed_to=vault.find_new_name(fork))
