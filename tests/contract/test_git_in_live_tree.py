@@ -1658,6 +1658,55 @@ def test_undo_past_a_merge_brings_no_conflicts_back(mounted: tuple[Workspace, Pa
     assert work.status().clean
 
 
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_a_fork_at_a_commit_of_gits_has_what_its_source_has_beside_it(mounted: tuple[Workspace, Path]) -> None:
+    """Also after a fast-forward, whose commit names what the other fork had there; a diff says the same."""
+    work, tree = mounted
+    (tree / ".gitignore").write_bytes(b"*.env\n")
+    (tree / "x.env").write_bytes(b"main\n")
+    work.checkpoint()
+    side = work.vault.fork("side", source="main")
+    side.write("x.env", b"side\n")
+    side.write("file", b"side\n")
+    side.checkpoint()
+    work.merge("side")
+    for name in ("first", "second"):
+        (tree / name).write_bytes(b"")
+        git_in(tree, "add", name)
+        git_in(tree, "commit", "-q", "-m", name)
+
+    for number, at in enumerate((None, "HEAD", "HEAD~1", "HEAD~2")):
+        assert work.vault.fork(f"own-{number}", source="main", at=at).read("x.env") == b"main\n"
+    assert not work.diff("HEAD~2").sidecar
+    assert not work.diff("HEAD~1").sidecar
+    assert work.vault.fork("theirs", at="side").read("x.env") == b"side\n"
+
+
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_what_git_committed_is_newer_in_a_fork_than_what_was_built_before(mounted: tuple[Workspace, Path]) -> None:
+    """The time that a checkpoint recorded is of what the file was: `make` would take the output for built from it."""
+    work, tree = mounted
+    (tree / ".gitignore").write_bytes(b"*.o\n")
+    (tree / "file.o").write_bytes(b"built\n")
+    (tree / "file").chmod(0o600)
+    work.checkpoint()
+    (tree / "file").write_bytes(b"edited\n")
+    (tree / "dir").mkdir()
+    (tree / "dir" / "new").write_bytes(b"new\n")
+    git_in(tree, "add", "dir")
+    git_in(tree, "commit", "-q", "-a", "-m", "edited")
+    (tree / "file").touch()  # so that a fork finds nothing to save
+
+    for number, at in enumerate((None, "HEAD")):
+        fork = work.vault.fork(f"fork-{number}", source="main", at=at)
+        built = fork.stat("file.o").mtime_ns
+        assert built == (tree / "file.o").stat().st_mtime_ns
+        assert built < min(fork.stat(name).mtime_ns for name in ("file", "dir/new"))
+        assert fork.stat("more").mtime_ns < built
+        assert fork.stat("file").mode & 0o777 == 0o600
+        assert fork.status().clean
+
+
 def test_a_directory_of_a_commit_of_gits_is_open_in_place_of_a_closed_file(mounted: tuple[Workspace, Path]) -> None:
     """Such a commit says nothing of modes, and what is recorded of the file shuts no directory.
 

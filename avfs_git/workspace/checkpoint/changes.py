@@ -63,6 +63,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     STATE_BEFORE,
     OpRecord,
 )
+from avfs_git.workspace.vault.origin import Beside
 from avfs_git.workspace.vault.revisions import find_owner
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
@@ -406,23 +407,22 @@ def find_named_sidecar(vault: OpenVault, fork: str, name: str, oid: Oid) -> Oid 
     return find_sidecar(vault, owner, oid) if owner is not None else vault.store.read_commit(oid).sidecar
 
 
-def find_last_sidecar(vault: OpenVault, at: Oid, base: Oid | None, sidecar: Oid | None) -> tuple[bool, Oid | None]:
-    """Find the sidecar commit of the last checkpoint at or before a commit, which may be git's.
+def find_last_sidecar(vault: OpenVault, fork: str | None, at: Oid, begun: Beside | None) -> Beside | None:
+    """Find the last checkpoint at or before a commit, which may be git's, and what was beside it; None if none says it.
 
-    Tell whether one is known.
-
-    A fork that began at `base` had `sidecar` there. Costs a look at the commits since then.
+    With a fork, that is what the fork had there. It `begun` with what counts where its history leads to that. Costs a
+    look at the commits since then.
     """
     for _ in range(_HISTORY_LOOKED_AT):
-        if at == base:
-            return True, sidecar
+        if begun is not None and at == begun.commit:
+            return begun
         commit = vault.store.read_commit(at)
         if commit.sidecar is not None:
-            return True, commit.sidecar
+            return Beside(at, find_sidecar(vault, fork, at) if fork is not None else commit.sidecar)
         if not commit.parents or not vault.store.exists(commit.parents[0]):
             break
         at = commit.parents[0]
-    return False, None
+    return None
 
 
 def list_told_sidecars(vault: OpenVault, fork: str) -> dict[str, Oid]:

@@ -200,6 +200,12 @@ def _read_limits(vault: OpenVault) -> SidecarLimits:
     )
 
 
+def keeps_all(vault: OpenVault) -> bool:
+    """Tell whether no setting leaves files out that are beside history."""
+    limits = _read_limits(vault)
+    return limits.max_file_bytes is None and limits.exclude is None
+
+
 def warn_of_state(opened: OpenWorkspace) -> list[Warning]:
     """Say what is special about the state that is read."""
     warnings = [Warning("workspace.recovered", text) for text in opened.state.recovered]

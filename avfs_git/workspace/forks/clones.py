@@ -57,13 +57,13 @@ from avfs_git.workspace.creation.create import (
     look_at_git,
 )
 from avfs_git.workspace.creation.lookback import Lookback
-from avfs_git.workspace.forks.forks import check_room, find_kept_sidecar, record_fork
+from avfs_git.workspace.forks.forks import check_room, find_kept, record_fork
 from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.vault import gitmoves
 from avfs_git.workspace.vault.format import HEADS, LABELS, VaultLayout, WorkspaceState, label_ref
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.log.oprecord import OF_FORKS
-from avfs_git.workspace.vault.origin import peek_state
+from avfs_git.workspace.vault.origin import Beside, peek_state
 from avfs_git.workspace.vault.vault import OpenVault
 
 REMOTE = "origin"
@@ -242,13 +242,14 @@ def _read_present(
     lookback = Lookback(vault, git_dir, tracked, modes) if parent is None else None
     captured = capture_directory(vault, pack, source, tracked, modes, lookback=lookback)
     if parent is not None and head is not None:
-        captured.sidecar = _with_root_of(vault, pack, captured.sidecar, find_kept_sidecar(vault, parent, head))
+        captured.sidecar = _with_root_of(vault, pack, captured.sidecar, find_kept(vault, parent, head))
     return _Present(head, upstream, tracked, modes, captured, lookback)
 
 
-def _with_root_of(vault: OpenVault, pack: PackWriter, sidecar: Oid | None, parent: Oid | None) -> Oid | None:
+def _with_root_of(vault: OpenVault, pack: PackWriter, sidecar: Oid | None, parent: Beside | None) -> Oid | None:
     """Give a state that was read in a live tree its fork's record of the root: a mount may be closed to other users."""
-    held = vault.store.read_tree(vault.store.read_commit(parent).tree).get(META_NAME) if parent is not None else None
+    beside = parent.sidecar if parent is not None else None
+    held = vault.store.read_tree(vault.store.read_commit(beside).tree).get(META_NAME) if beside is not None else None
     record = find_record(vault.store.read_blob(held[1]), SELF, held[1]) if held is not None else None
     return edit_sidecar(pack, sidecar, {ROOT: {SELF: record}})
 
@@ -450,7 +451,7 @@ def _diff_beside(vault: OpenVault, fork: str) -> list[ChangedFile]:
     head = vault.read_head(fork)
     if head is None:
         return []
-    sidecar = find_kept_sidecar(vault, fork, head)
-    now = vault.store.read_commit(sidecar).tree if sidecar is not None else None
+    kept = find_kept(vault, fork, head)
+    now = vault.store.read_commit(kept.sidecar).tree if kept is not None and kept.sidecar is not None else None
     first = _find_first_trees(vault, fork)
     return diff_sidecars(vault.store, first[1] if first is not None else None, now)

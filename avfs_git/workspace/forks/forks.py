@@ -52,7 +52,7 @@ from avfs_git.workspace.vault.forkinfo import fork_info
 from avfs_git.workspace.vault.format import HEADS, REMOTES, SIDECARS, WorkspaceState, label_ref
 from avfs_git.workspace.vault.gitmoves import find_under_way, has_command
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, FORK_DELETE, WAS_DEFAULT, OpRecord, RefMoveRecord
-from avfs_git.workspace.vault.origin import facts_of, find_beside, peek_state
+from avfs_git.workspace.vault.origin import Beside, facts_of, find_beside, peek_state, settle_times
 from avfs_git.workspace.vault.revisions import find_owner, resolve_revision
 from avfs_git.workspace.vault.states import add_state
 from avfs_git.workspace.vault.vault import OpenVault
@@ -109,16 +109,16 @@ def create_fork(
     with objects_held(vault.git_dir):  # what it starts from may be what nothing else keeps, or soon nothing
         try:
             if at is not None:
-                commit, sidecar = _find_state(vault, source, at)
+                commit, beside = _find_state(vault, source, at)
             elif source is not None:
-                commit, sidecar = _settle_source(vault, source, open_workspace, save, with_changes=with_changes)
+                commit, beside = _settle_source(vault, source, open_workspace, save, with_changes=with_changes)
             else:
                 raise CheckpointNotFound("HEAD", vault=vault.name)
             upstream = at if at is not None and vault.refs.list(REMOTES).get(REMOTES + at) == commit else None
             state = WorkspaceState(
                 fork=name,
                 base=commit.hex(),
-                sidecar=maybe_hex(sidecar),
+                sidecar=maybe_hex(settle_times(vault, name, beside, commit)),
                 parent=source if upstream is None else None,
                 upstream=upstream,
                 forked_at=commit.hex(),
@@ -173,12 +173,15 @@ def record_fork(
                 make_workspace(vault, state)
 
 
-def _find_state(vault: OpenVault, source: str | None, at: str) -> tuple[Oid, Oid | None]:
-    """Find a state by its name, and its sidecar commit; where a fork is at it, what that has beside it."""
+def _find_state(vault: OpenVault, source: str | None, at: str) -> tuple[Oid, Beside | None]:
+    """Find a state by its name, and what is beside it; where a fork is at it, what that has there."""
     commit, owner = resolve_revision(vault, at, fork=source), find_owner(vault, at, fork=source)
     if owner is not None and vault.read_head(owner) == commit:
-        return commit, find_kept_sidecar(vault, owner, commit)
-    return commit, (find_sidecar(vault, owner, commit) if owner is not None else None) or find_beside(vault, commit)
+        return commit, find_kept(vault, owner, commit)
+    beside = find_beside(vault, commit)
+    if owner is None or beside is None:
+        return commit, beside
+    return commit, beside._replace(sidecar=find_sidecar(vault, owner, beside.commit))
 
 
 def check_free(vault: OpenVault, name: str) -> None:
@@ -210,7 +213,7 @@ def find_in_the_way(vault: OpenVault, name: str) -> str | None:
 
 def _settle_source(
     vault: OpenVault, source: str, open_workspace: Opener, save: Saver, *, with_changes: bool
-) -> tuple[Oid, Oid | None]:
+) -> tuple[Oid, Beside | None]:
     """Find what a fork starts from, after saving what its source has not committed."""
     head = vault.read_head(source)
     if head is None and not vault.has_fork(source):
@@ -222,20 +225,19 @@ def _settle_source(
                 head = save(opened, bookkeeping("save before a fork") if head else "empty", "save before a fork")
     if head is None:
         raise CheckpointNotFound(source, vault=vault.name)
-    return head, find_kept_sidecar(vault, source, head)
+    return head, find_kept(vault, source, head)
 
 
-def find_kept_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
-    """Find the sidecar commit of what a fork has beside its head, whether avfs or git made that.
-
-    Return None if it has nothing there.
-    """
-    sidecar, state = find_sidecar(vault, fork, head), peek_state(vault, fork)
-    if sidecar is not None:
-        return sidecar
-    if state is None or state.base is None:
+def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
+    """Find what a fork has beside its head, whether avfs or git made that; None if no checkpoint says it."""
+    state = peek_state(vault, fork)
+    if state is None:
         return find_beside(vault, head)
-    return find_last_sidecar(vault, head, oid_of(state.base), maybe_oid(state.sidecar))[1]
+    sidecar = find_sidecar(vault, fork, head)
+    if sidecar is not None:
+        return Beside(head, sidecar)
+    begun = Beside(oid_of(state.base), maybe_oid(state.sidecar)) if state.base is not None else None
+    return find_last_sidecar(vault, fork, head, begun)
 
 
 def end_fork(

@@ -24,6 +24,7 @@ from avfs_git.workspace.checkpoint.compared import recorded_sidecar
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.identity import find_making
+from avfs_git.workspace.vault.origin import Beside
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -110,8 +111,9 @@ def _find_beside(vault: OpenVault, fork: str | None, at: Oid) -> tuple[bool, Oid
     base, sidecar = (
         (maybe_oid(made.more.get(fact)) for fact in ("base", "sidecar")) if made is not None else (None, None)
     )
-    is_known, found = find_last_sidecar(vault, at, base, sidecar)
-    return is_known, vault.store.read_commit(found).tree if found is not None else None
+    last = find_last_sidecar(vault, fork, at, Beside(base, sidecar) if base is not None else None)
+    found = last.sidecar if last is not None else None
+    return last is not None, vault.store.read_commit(found).tree if found is not None else None
 
 
 def _diff_files(

@@ -232,8 +232,8 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
 
 def refuse_path(vault: OpenVault, at: Oid, path: TreePath, state: str) -> PathNotFound | PathUnsuitable:
     """Make the error for a path of which history has nothing: checkpoints may hold versions beside it."""
-    _, sidecar = find_last_sidecar(vault, at, None, None)
-    beside = vault.store.read_commit(sidecar).tree if sidecar is not None else None
+    last = find_last_sidecar(vault, None, at, None)
+    beside = vault.store.read_commit(last.sidecar).tree if last is not None and last.sidecar is not None else None
     if LowerTree(vault.store, None, beside, default_mtime_ns=0).lookup(path) is None:
         return PathNotFound(b"/" + path, state=state)
     error = PathUnsuitable(b"/" + path, "is beside history: it is ignored or not known to git")

@@ -18,19 +18,25 @@ from pathlib import Path
 
 from avfs_git.errors import ForkNotFound, HostError, WorkspaceDamaged
 from avfs_git.faults import reach
+from avfs_git.gitstore.compare.treediff import find_differences
 from avfs_git.gitstore.config.gitconfig import rename_branch_section
+from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE
 from avfs_git.gitstore.objects.owncommits import find_naming
+from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.paths import Oid, is_fork_name, oid_of
+from avfs_git.paths import Oid, TreePath, is_fork_name, oid_of, split
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
+from avfs_git.vfs.layer.sidecar import Meta, Record, edit_sidecar, find_attributes, format_record, parse_record
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout, WorkspaceState
 from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, open_worktree, put_git_dir_away
 from avfs_git.workspace.vault.log import lives
 from avfs_git.workspace.vault.log.oprecord import RENAMED_FROM, TRASH, OpRecord
+from avfs_git.workspace.vault.states import add_sidecar
 from avfs_git.workspace.vault.vault import OpenVault, busy
 
 _IN_TRASH = compiled(r"[0-9]+-[^/]+")
@@ -128,13 +134,64 @@ def read_own_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
     return _read_state(vault.layout.workspace(fork))[0]
 
 
-def find_beside(vault: OpenVault, at: Oid) -> Oid | None:
-    """Find the sidecar commit that a fork made at a commit begins with; None if none is here.
+class Beside(NamedTuple):
+    """What is beside a commit that perhaps git made: what the nearest checkpoint from it on has."""
 
-    For a commit of git's that is the one of the nearest checkpoint below.
-    """
+    commit: Oid
+    """The checkpoint."""
+    sidecar: Oid | None
+
+
+def find_beside(vault: OpenVault, at: Oid) -> Beside | None:
+    """Find what a fork made at a commit begins with; None if no checkpoint says that, or what it names is not here."""
     naming = find_naming(vault.store.read, at)
-    return vault.store.read_commit(naming).sidecar if naming is not None else None
+    sidecar = vault.store.read_commit(naming).sidecar if naming is not None else None
+    return Beside(naming, sidecar) if naming is not None and sidecar is not None else None
+
+
+def settle_times(vault: OpenVault, fork: str, beside: Beside | None, at: Oid) -> Oid | None:
+    """Give a fork at a commit what is beside it, with the present time for files that git has changed since.
+
+    The recorded one is of what they were: older than what was built from that, which `make` would take for built from
+    what they are now. Returns the sidecar commit; one that is new is kept by a ref. Costs what differs.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    if beside is None or beside.sidecar is None or beside.commit == at:
+        return beside.sidecar if beside is not None else None
+    source, was = vault.store, vault.store.read_commit(beside.sidecar).tree
+    trees = (source.read_commit(oid).tree for oid in (beside.commit, at))
+    changed: dict[TreePath, set[bytes]] = {}
+    for path, (_, now) in find_differences(source, *trees).items():
+        if now is not None and now[0] in (MODE_FILE, MODE_EXEC):
+            directory, name = split(path)
+            changed.setdefault(directory, set()).add(name)
+    if not changed:
+        return beside.sidecar
+    edits: dict[TreePath, dict[bytes, Record | None]] = {}
+    for directory, names in changed.items():
+        records = find_attributes(source, was, directory, names)
+        said = {name: parse_record(records[name], was) for name in names & records.keys()}
+        edits[directory] = {
+            name: format_record((said.get(name) or Meta())._replace(mtime_ns=vault.clock_ns())) for name in names
+        }
+    with PackWriter(source) as pack:
+        tree = edit_sidecar(pack, was, edits)
+        made = add_sidecar(pack, fork, vault.signature(), tree or pack.add_tree({}), beside.sidecar)
+        pack.finish(hold=True)
+        vault.refs.update(vault.hold(made))
+    return made
+
+
+def _begin_beside(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
+    beside = find_beside(vault, head)
+    try:
+        return settle_times(vault, fork, beside, head)
+    except HostError as error:
+        if error.errno not in REFUSED_WRITING:
+            raise
+        return beside.sidecar if beside is not None else None
 
 
 def fresh_state(vault: OpenVault, fork: str, head: Oid | None) -> WorkspaceState:
@@ -142,7 +199,7 @@ def fresh_state(vault: OpenVault, fork: str, head: Oid | None) -> WorkspaceState
     commit = vault.store.read_commit(head) if head is not None else None
     sidecar = commit.sidecar if commit is not None else None
     if sidecar is None:  # a commit of git's names none: what `fork` was about to record when it died stands in the ref
-        sidecar = vault.read_sidecar_ref(fork) or (find_beside(vault, head) if head is not None else None)
+        sidecar = vault.read_sidecar_ref(fork) or (_begin_beside(vault, fork, head) if head is not None else None)
     return WorkspaceState(
         fork=fork,
         base=head.hex() if head is not None else None,
