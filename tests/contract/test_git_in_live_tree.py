@@ -1576,6 +1576,53 @@ def test_a_file_that_git_adds_in_a_merge_that_is_given_up_is_beside_history_no_m
     assert not work.status().changed_files
 
 
+@pytest.mark.parametrize("ends", ["continued", "stopped again", "given up"])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_resolution_that_git_commits_takes_nothing_back_that_is_yet_to_be_put_on(
+    mounted: tuple[Workspace, Path], ends: str, *, own: bool
+) -> None:
+    """The branch is at the last commit while a rebase stops at the first: `git commit -a` has all between as a change.
+
+    What else git commits is put on, and stays where the rebase is given up.
+    """
+    work, tree = mounted
+    side = work.vault.fork("side", source="main")
+    side.write("file", b"side\n")
+    side.write("late", b"side\n" if ends == "stopped again" else b"")
+    side.checkpoint()
+    work.write("late", b"")
+    work.write("file", b"main\n")
+    work.checkpoint("first")
+    work.write("later", b"later\n")
+    work.write("more", b"later\n")
+    work.write("late", b"main\n" if ends == "stopped again" else b"")
+    work.checkpoint("second")
+    work.rebase("side", on_conflict="workspace")
+    (tree / "file").write_bytes(b"resolved\n")
+    if own:
+        (tree / "own").write_bytes(b"own\n")
+        git_in(tree, "add", "own")
+    git_in(tree, "commit", "-q", "-a", "-m", "resolved")
+
+    if ends == "given up":
+        work.abort_merge()
+    else:
+        assert work.continue_rewrite().outcome == ("rewritten" if ends == "continued" else "conflicted")
+        if ends == "stopped again":
+            work.resolve("late", "theirs")
+            work.vault.gc(grace_days=0, keep_days=0, keep_operations=1)
+            work.continue_rewrite()
+        subjects = git_in(tree, "log", "--format=%s", "side..main").split("\n")[:-1]
+        assert subjects == (["resolved"] if own else []) + ["checkpoint second", "checkpoint first"]
+        assert work.status().clean
+
+    names = ("file", "later", "more", *(["own"] if own else []))
+    assert [(tree / name).read_bytes() for name in names] == [b"resolved\n", b"later\n", b"later\n", b"own\n"][
+        : len(names)
+    ]
+    assert (tree / "own").exists() == own
+
+
 @pytest.mark.parametrize("verb", ["merge", "cherry_pick"])
 @pytest.mark.parametrize("ends", ["given up", "concluded"])
 def test_a_closed_file_that_git_commits_in_a_stop_stays_closed(

@@ -23,7 +23,7 @@ from functools import partial
 
 from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable, RefConflict, quote
 from avfs_git.faults import reach
-from avfs_git.gitstore.compare.treediff import find_differences
+from avfs_git.gitstore.compare.treediff import Entry, find_differences
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import (
     EMPTY_TREE,
@@ -66,7 +66,7 @@ from avfs_git.workspace.vault.log.oprecord import (
 )
 from avfs_git.workspace.vault.states import Trees, add_state
 
-REBASE, CHERRY_PICK = "rebase", "cherry_pick"
+REBASE, CHERRY_PICK, MERGE_BEGIN = "rebase", "cherry_pick", "merge_begin"
 _MARKERS = re.compile(rb"^(?:<{7,}|>{7,}) ", re.MULTILINE)
 """Longer ones are in files that both sides renamed, or whose attributes ask for them."""
 
@@ -104,7 +104,7 @@ def _begin(
     head, theirs = oid_of(merging.head), oid_of(merging.theirs)
     before = keep_state(locked, head, now) if stopped is None else find_state_before(locked, stopped)[0]
     facts = {STATE_BEFORE: before.hex()}
-    with announced(locked, "merge_begin", now, plan.changes, begins=merging) as intent:
+    with announced(locked, MERGE_BEGIN, now, plan.changes, begins=merging) as intent:
         change = Application(locked, plan.now, plan.wanted, gives_way=False, asks=True)
         change.apply(plan.steps)
         reach("merge.applied")
@@ -123,7 +123,7 @@ def _begin(
         vault.move_refs(
             [],
             OpRecord(
-                0, locked.fork, "merge_begin", text, vault.clock_ns(), after=oid.hex(), more={**facts, **intent.facts}
+                0, locked.fork, MERGE_BEGIN, text, vault.clock_ns(), after=oid.hex(), more={**facts, **intent.facts}
             ),
         )
         told = mark_captured(locked, captured, commit=oid)
@@ -135,8 +135,7 @@ def _needed(merging: Merging) -> list[Oid]:
     rewriting = merging.rewriting
     if rewriting is None:
         return []
-    # What is rebased leads to the head of the branch, which stays where it is.
-    return [oid_of(rewriting.last), *(map(oid_of, rewriting.left) if rewriting.kind != REBASE else ())]
+    return [oid_of(rewriting.last), *map(oid_of, rewriting.left)]
 
 
 def _record(source: ObjectSource, tree: Oid, conflict: TreeConflict) -> OpenConflict:
@@ -450,26 +449,50 @@ def find_state_before(locked: LockedWorkspace, merging: Merging) -> tuple[Oid, O
     """
     head = oid_of(merging.head)
     log = locked.vault.oplog.read_fork(locked.fork)
-    line = next((each for each in log if each.kind == "merge_begin" or STATE_BEFORE in each.more), None)
+    line = next((each for each in log if each.kind == MERGE_BEGIN or STATE_BEFORE in each.more), None)
     began = maybe_oid(line.more.get(STATE_BEFORE)) if line is not None else None
-    return _add_committed_since(locked, began or head, head), began
+    return _add_committed_since(locked, began or head, merging), began
 
 
-def _add_committed_since(locked: LockedWorkspace, before: Oid, began: Oid) -> Oid:
+def find_shown(locked: LockedWorkspace, merging: Merging) -> Oid | None:
+    """Find the tree that a stopped merge put into the workspace; None if the log does not tell it."""
+    read, ends = locked.vault.store.read_commit, (oid_of(merging.head), oid_of(merging.theirs))
+    for record in locked.vault.oplog.read_fork(locked.fork):
+        if record.kind == MERGE_BEGIN and record.after is not None:
+            commit = read(oid_of(record.after))
+            if (commit.parents[0], commit.parents[-1]) == ends:  # else it is of another one, given up since
+                return commit.tree
+    return None
+
+
+def list_shown(locked: LockedWorkspace, merging: Merging) -> dict[TreePath, tuple[Entry | None, Entry | None]]:
+    """List what a stopped merge shows otherwise than the branch has it: as that has it, and as the merge shows it.
+
+    A commit that git makes of it, as by `git commit -a`, is no change of anybody's.
+    """
+    store, shown = locked.vault.store, find_shown(locked, merging)
+    was = store.read_commit(oid_of(merging.head)).tree
+    return dict(find_differences(store, was, shown)) if shown is not None else {}
+
+
+def _add_committed_since(locked: LockedWorkspace, before: Oid, merging: Merging) -> Oid:
     """Make the state before a merge with what git in the live tree has committed since; that state if it is nothing.
 
-    That stays on the branch: without it in the files, the next checkpoint would take it back. A file that git only took
-    out of history stays in the files, too, and beside history if a rule names it now: it may not by then.
+    That stays on the branch: without it in the files, the next checkpoint would take it back, as it does with what git
+    committed of the merge itself. A file that git only took out of history stays in the files, too, and beside history
+    if a rule names it now: it may not by then.
     """
-    vault, head = locked.vault, locked.vault.read_head(locked.fork)
+    vault, head, began = locked.vault, locked.vault.read_head(locked.fork), oid_of(merging.head)
     made = find_made_since(vault, locked.fork, began, head) if head is not None else None
     if made is None:
         return before
     state, was, now = (vault.store.read_commit(oid) for oid in (before, began, made))
+    shown = list_shown(locked, merging)
     edits = {
         path: after
         for path, (_, after) in find_differences(vault.store, was.tree, now.tree).items()
         if find_entry(vault.store, state.tree, path) == find_entry(vault.store, was.tree, path)  # also of a directory
+        and not (path in shown and after == shown[path][1])
     }
     # no file is both in history and beside it
     rules, beside = read_rules(locked), dict[TreePath, tuple[int, Oid] | None]()

@@ -16,6 +16,7 @@ workspace lock held.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -49,6 +50,7 @@ from avfs_git.workspace.merge.mergestate import (
     abort_merge,
     begin_merge,
     find_state_before,
+    list_shown,
     require_merging,
     settle_conflicts,
 )
@@ -194,7 +196,7 @@ def continue_rewrite(locked: LockedWorkspace, kind: str | None = None, *, skip: 
     if stand.made and not is_ancestor(locked.vault.store, last, start.head):  # else it stands where it did
         stand.newest = read(last)
     plan = _Plan(rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True)
-    left = [*map(oid_of, rewriting.left), *since]
+    left = [*map(oid_of, rewriting.left), *_read_as_made(locked, merging, since)]
     resolved = None if skip else (oid_of(merging.theirs), oid_of(merging.head))
     return _put_on(locked, start, last, left, plan, stand=stand, resolved=resolved)
 
@@ -218,6 +220,34 @@ def _list_committed_since(locked: LockedWorkspace, merging: Merging, head: Oid) 
     verb = (merging.rewriting.kind if merging.rewriting is not None else REBASE).replace("_", "-")
     moved.hint = f"Give it up with `avfs {verb} --abort`, which keeps what is resolved in a commit beside the branch."
     raise moved
+
+
+def _read_as_made(locked: LockedWorkspace, merging: Merging, since: Sequence[Oid]) -> list[Oid]:
+    """Make the commits of git's anew that have something of what the rewrite shows, without that.
+
+    The branch is still where it was, so that `git commit -a` has all of it as a change: it takes back what is yet to be
+    put on, and has the resolution. One that has nothing else is left out.
+    """
+    shown, conflicts = list_shown(locked, merging), {os.fsencode(conflict.path) for conflict in merging.conflicts}
+    made: list[Oid] = []
+    with PackWriter(locked.vault.store) as pack:
+        for oid in since:
+            commit = pack.read_commit(oid)
+            before = pack.read_commit(commit.parents[0])
+            edits = {
+                path: new if path in conflicts else shown[path][1]
+                for path, (old, new) in find_differences(pack, before.tree, commit.tree).items()
+                if path in shown and old == shown[path][0]
+            }
+            tree = edit_tree(pack, pack, before.tree, edits) or pack.add_tree({})
+            if tree == before.tree:
+                made.append(oid)
+            elif tree != commit.tree:
+                parent = pack.add_commit(replace(before, tree=tree, parents=(), sidecar=None, extra=()))
+                made.append(pack.add_commit(replace(commit, parents=(parent,), extra=())))
+        pack.finish(hold=True)
+        locked.vault.refs.update(locked.vault.hold(*(oid for oid in made if oid not in since)))
+    return made
 
 
 def _resolved_tree(pack: PackWriter, start: Start, stand: _Stand, stopped_at: Oid) -> Oid:
