@@ -237,7 +237,7 @@ WARNINGS = {
     "overlap.left_out": "Two forks could not be compared. The message says why.",
     "path.on_machine": "A path exists on this machine too; the command took the one in the vault.",
     "place.disputed": "The current directory and the environment name different forks; the directory's is shown.",
-    "push.no_sidecar": "Git made the newest commits of a fork, and they name no ignored files; none were pushed.",
+    "push.no_sidecar": "No pushed checkpoint of a fork names its newest ignored files, as where git has left it; none were pushed.",
     "push.uncommitted": "A fork has changes that are in no checkpoint; they were not pushed.",
     "restore.changed_meanwhile": "Programs changed files during the restore; the checkpoint has their changes.",
     "restore.kept": "A path was not removed: it is in no checkpoint, or something is mounted at it.",

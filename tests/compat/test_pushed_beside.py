@@ -200,6 +200,35 @@ def test_below_a_commit_of_gits_the_nearest_checkpoint_has_the_ignored_files(
     assert machine("three").workspace().read(".env") == b"two"
 
 
+@pytest.mark.slow
+@pytest.mark.needs("fuse", "user-xattrs", "whiteout")
+def test_what_a_checkpoint_took_away_is_not_pushed_where_git_has_left_that(
+    machine: Machine, bare: Path, tmp_path: Path, mount_dir: Path
+) -> None:
+    """The nearest one below has it. Nor has a new fork what is not in the workspace any more."""
+    (tmp_path / "env").write_bytes(b"password")
+    one = machine("one")
+    one.workspace().write(".env", b"password")
+    one.workspace().checkpoint()
+    save(one, "b")
+    with one.workspace().mount(mount_dir / "tree") as session:
+        git("reset", "-q", "--soft", "HEAD~1", cwd=session.path)
+        git("commit", "-q", "-m", "again", cwd=session.path)
+
+        told = one.push(with_sidecar=True).warnings
+
+        assert told[-1].code == "push.no_sidecar"
+        assert SIDECAR not in refs_of(bare)
+        assert git("hash-object", "env", cwd=tmp_path) not in git(
+            "cat-file", "--batch-all-objects", "--batch-check", cwd=bare
+        )
+        for number, at in enumerate((None, "HEAD")):
+            assert one.fork(f"fork-{number}", source="main", at=at).read(".env") == b"b"
+        one.workspace().checkpoint(description="words")
+        one.push(with_sidecar=True)
+    assert machine("two").workspace().read(".env") == b"b"
+
+
 def test_ignored_files_that_are_not_here_are_not_replaced_by_older_ones(machine: Machine, bare: Path) -> None:
     """On top of a pulled checkpoint, of which they were not fetched, git makes a commit."""
     one, two = machine("one"), machine("two")
@@ -214,7 +243,7 @@ def test_ignored_files_that_are_not_here_are_not_replaced_by_older_ones(machine:
     two.pull()
     two.workspace().exec(shell="echo b > b; git add b; git commit -q -m b")
 
-    assert "push.no_sidecar" not in [told.code for told in two.push(with_sidecar=True).warnings]
+    assert "push.no_sidecar" in [told.code for told in two.push(with_sidecar=True).warnings]
 
     assert refs_of(bare)[SIDECAR] == before
     with two.fork("theirs", at="origin/main") as theirs:

@@ -145,15 +145,27 @@ class _Cleaner:
         )
 
 
-def pack_named(vault: OpenVault, head: Oid, pack: PackWriter) -> Oid | None:
-    """Make a sidecar commit without a history that holds what the one of the nearest checkpoint does, from a commit on.
+def find_pushed(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
+    """Find the checkpoint whose sidecar is pushed with a fork: its head, or the nearest below commits of git's.
+
+    None if there is none, and where that has what is older than the fork's own newest: git has left a newer checkpoint
+    then, or an undo has, and what was taken away since is not published.
+    """
+    naming, own = find_naming(vault.store.read, head), vault.read_sidecar_ref(fork)
+    if naming in (None, head) or own is None:
+        return naming
+    named, read = vault.store.read_commit(naming).sidecar, vault.store.read_commit
+    return naming if named is not None and read(named).tree == read(own).tree else None
+
+
+def pack_named(vault: OpenVault, naming: Oid, pack: PackWriter) -> Oid | None:
+    """Make a sidecar commit without a history that holds what the one of a checkpoint does.
 
     The newest sidecar of the fork may be of a commit that was undone. The same state makes the same commit. None if
     the vault lacks it, or where a fetch has left something out: the server has all that another vault has pushed.
     """
-    naming = find_naming(vault.store.read, head)
-    named = vault.store.read_commit(naming).sidecar if naming is not None else None
-    if naming is None or named is None:
+    named = vault.store.read_commit(naming).sidecar
+    if named is None:
         return None
     commit = vault.store.read_commit(named)
     in_header = find_named(vault.store.read, naming)

@@ -27,7 +27,6 @@ from avfs_git.errors import (
 from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.merge.bases import is_ancestor
-from avfs_git.gitstore.objects.owncommits import find_naming
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.remote import remotes, transport
@@ -39,7 +38,7 @@ from avfs_git.model import PushedRef, PushResult, Warning
 from avfs_git.paths import Oid, check_fork_name, label_of_ref_name, maybe_hex, maybe_oid, show_path
 from avfs_git.progress import Progress
 from avfs_git.values import replace
-from avfs_git.workspace.exchange.fetchedsidecars import list_left_out, pack_named
+from avfs_git.workspace.exchange.fetchedsidecars import find_pushed, list_left_out, pack_named
 from avfs_git.workspace.exchange.outgoing import log_push
 from avfs_git.workspace.exchange.remotes import (
     ORIGIN,
@@ -94,10 +93,10 @@ def push(
 def _warn_of_sidecars(vault: OpenVault, pushed: Sequence[Push]) -> Iterator[Warning]:
     """Tell of pushed forks without a checkpoint that names a sidecar, though the fork has one."""
     for fork, head in [(push.ref.removeprefix(HEADS), push.new) for push in pushed if push.ref.startswith(HEADS)]:
-        is_named = head is None or find_naming(vault.store.read, head) is not None  # whether it is here or not
+        is_named = head is None or find_pushed(vault, fork, head) is not None  # whether it is here or not
         if not is_named and vault.read_sidecar_ref(fork) is not None:
             save = f"`avfs checkpoint save --fork {shlex.quote(fork)} -m WORDS`"
-            text = f"git made the newest commits of {quote(fork)}, and they name no ignored files: none were pushed"
+            text = f"no checkpoint of {quote(fork)} that is pushed names its newest ignored files: none were pushed"
             yield Warning("push.no_sidecar", f"{text}. {save} makes a commit that does")
 
 
@@ -220,7 +219,8 @@ def _plan_push(
             known = find_known(ref)
             named = known if force or known == oid or _has_left(vault, fork, ref, known) else None
             wanted.append(Push(ref, oid, named, forced=True, after=branch))  # git would let it follow another's commit
-        sidecar = pack_named(vault, head, pack) if pack is not None else None
+        naming = find_pushed(vault, fork, head) if pack is not None else None
+        sidecar = pack_named(vault, naming, pack) if pack is not None and naming is not None else None
         if sidecar is not None:
             known = find_known(aside)  # it follows nothing
             if known is not None and not force and sidecar != known and list_left_out(vault, known):

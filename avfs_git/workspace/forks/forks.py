@@ -229,13 +229,21 @@ def _settle_source(
 
 
 def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
-    """Find what a fork has beside its head, whether avfs or git made that; None if no checkpoint says it."""
+    """Find what a fork has beside its head, whether avfs or git made that; None if no checkpoint says it.
+
+    With a commit of git's that is what the workspace held when it was recorded last: git may have left the checkpoints
+    by a rebase, and what was taken away since does not come back.
+    """
     state = peek_state(vault, fork)
     if state is None:
         return find_beside(vault, head)
     sidecar = find_sidecar(vault, fork, head)
     if sidecar is not None:
         return Beside(head, sidecar)
+    last = vault.oplog.find_last_state(fork)
+    recorded = maybe_oid(last.after) if last is not None else None
+    if recorded is not None and vault.store.exists(recorded):
+        return Beside(recorded, find_sidecar(vault, fork, recorded))
     begun = Beside(oid_of(state.base), maybe_oid(state.sidecar)) if state.base is not None else None
     return find_last_sidecar(vault, fork, head, begun)
 
