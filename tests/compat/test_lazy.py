@@ -14,7 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import GitFailed, HostError, ObjectMissing, PushRejected, RemoteDataRefused, RemoteError
+from avfs_git.errors import (
+    GitFailed,
+    HostError,
+    ObjectMissing,
+    PushRejected,
+    RemoteAccessDenied,
+    RemoteDataRefused,
+    RemoteError,
+)
 from avfs_git.gitstore.remote import partial as lazystore
 from avfs_git.gitstore.remote.partial import PartialObjectStore
 from avfs_git.gitstore.source import NotYetHere
@@ -133,6 +141,37 @@ def test_a_push_needs_no_old_content_where_others_have_moved_every_branch_on(vau
 
     assert [ref.outcome for ref in vault.push(["topic"]).refs] == ["new"]
     assert missing(vault) == nothing
+
+
+def test_a_lazy_clone_of_a_server_that_hands_out_no_single_objects_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git's older protocol needs leave for it: an ssh server as Debian sets it up passes the newer one on to nobody."""
+    bare = make_bare(tmp_path / "shop.git")
+    git("config", "uploadpack.allowAnySHA1InWant", "false", cwd=bare)
+    git("clone", "-q", str(bare), str(tmp_path / "work"), cwd=bare)
+    (tmp_path / "work" / ".gitignore").write_bytes(b".env\n")
+    git("add", ".", cwd=tmp_path / "work")
+    git("commit", "-qm", "one", cwd=tmp_path / "work")
+    git("push", "-q", "origin", "HEAD:main", cwd=tmp_path / "work")
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\nfor last; do :; done\nexec env -i PATH="$PATH" sh -c "$last"\n')
+    ssh.chmod(0o755)
+    environment = {"GIT_SSH": str(ssh), "GIT_SSH_VARIANT": "simple", "HOME": str(tmp_path)}
+    with Avfs(tmp_path / "home", remote_environment={"PATH": os.environ["PATH"], **environment}) as avfs:
+        with pytest.raises(RemoteAccessDenied) as refused:
+            avfs.clone_vault(f"ssh://host{bare}", "v", lazy=True)
+        assert "AcceptEnv GIT_PROTOCOL" in (refused.value.hint or "")
+        git("config", "uploadpack.allowAnySHA1InWant", "true", cwd=bare)
+        avfs.clone_vault(f"ssh://host{bare}", "v", lazy=True)
+        with avfs.open_vault("v") as vault, vault.fork("topic") as topic:
+            topic.write("new", b"new\n")
+            topic.checkpoint()
+            (tmp_path / "work" / "f1").write_bytes(b"theirs\n")
+            git("add", ".", cwd=tmp_path / "work")
+            git("commit", "-qm", "two", cwd=tmp_path / "work")
+            git("push", "-q", "origin", "HEAD:main", cwd=tmp_path / "work")
+            assert [ref.outcome for ref in vault.push(["topic"]).refs] == ["new"]
 
 
 def test_contents_come_again_when_the_remote_was_removed_and_added(vault: Vault) -> None:

@@ -106,8 +106,11 @@ _LAZY_CONFIG = b"""\
 \tpromisor = true
 \tpartialCloneFilter = blob:none
 """
-_LOST = re.compile(r"(?:not our ref|unadvertised object|\bwant) ([0-9a-f]{40})\b")
+_LOST = re.compile(r"(?:not our ref|\bwant) ([0-9a-f]{40})\b")
 """How servers say that they do not have what is wanted: git, an older git, JGit."""
+_NOT_HERE = re.compile(r"could not fetch [0-9a-f]{40} from promisor remote")
+"""How git says that it lacks what it wants to send."""
+_BRANCHES_THERE = "+refs/heads/*:refs/avfs/there/*"
 _PATIENCE_S = 600.0
 """So long a server may be silent in an exchange that a user asked for.
 
@@ -259,7 +262,7 @@ class Exchange:
             overrides = ["fetch.negotiationAlgorithm=noop"]
             ended = self._git("fetch", options, [self._source()], given=wanted, overrides=overrides)
         if ended.status:
-            _check_lost(ended, oids)
+            _check_lost(ended, oids, self.url)
         check_received(ended, self.url)
         if not _holds_only_blobs(self._place / "objects" / "pack", set(oids)):  # mostly nothing else comes
             _judge(self.url, self._place / "objects")
@@ -314,9 +317,13 @@ class Exchange:
             options.append(f"--receive-pack={receive_pack}")
         specs = [f"{push.new.hex() if push.new else ''}:{push.ref}" for push in pushes]
         # Old contents may not be here. A thin pack says how a content differs from one: without a window git looks for
-        # none, for http it knows no `--no-thin`. Of what both have it knows the server's branches only, unless it asks.
-        overrides = ["pack.window=0", "push.negotiate=true"] if is_partial(self._git_dir) else []
-        ended = self._git("push", [*options, self._progress_option()], [self.url, *specs], overrides=overrides)
+        # none, for http it knows no `--no-thin`.
+        overrides = ["pack.window=0"] if is_partial(self._git_dir) else []
+        operands = [self.url, *specs]
+        ended = self._git("push", [*options, self._progress_option()], operands, overrides=overrides)
+        if self._lazy and any(_NOT_HERE.search(line) for line in ended.messages):
+            self.fetch([_BRANCHES_THERE])  # git sends what it does not know the other side to have: now it does
+            ended = self._git("push", [*options, self._progress_option()], operands, overrides=overrides)
         told = _parse_pushed(ended.output)
         found = [_find_pushed(push, told) for push in pushes]
         done = [ref for ref in found if ref is not None]
@@ -410,8 +417,20 @@ def _judge(url: str, objects_dir: Path) -> None:
         raise refused from error
 
 
-def _check_lost(ended: Ended, oids: Sequence[Oid]) -> None:
-    """Say which object the server does not have any more, if it was asked for one and says so."""
+def _check_lost(ended: Ended, oids: Sequence[Oid], url: str) -> None:
+    """Say which object the server does not have any more, if it was asked for one and says so.
+
+    Raises:
+        ObjectMissing: If it does.
+        RemoteAccessDenied: If it hands out no single objects.
+    """
+    if any("unadvertised object" in line for line in ended.messages):
+        denied = RemoteAccessDenied(hide_secret(url), "it hands out no single objects, as lazy clones need them")
+        denied.hint = (
+            "A clone without `--lazy` works. Else the server is to let git's protocol 2 through (`AcceptEnv GIT_PROTOCOL` "
+            "in sshd_config), or the repository there needs the setting `uploadpack.allowAnySHA1InWant`."
+        )
+        raise denied
     named = {match[1] for line in ended.messages for match in _LOST.finditer(line)}
     lost = next((oid for oid in oids if oid.hex() in named), None)
     if lost is not None:

@@ -31,8 +31,11 @@ from avfs_git.errors import (
     ObjectMissing,
     PathNotFound,
     RefConflict,
+    RemoteAccessDenied,
+    RemoteDataRefused,
     RemoteError,
     RemoteNotFound,
+    RemoteUnreachable,
     quote,
 )
 from avfs_git.faults import reach
@@ -193,7 +196,9 @@ def fetch(
             moves, warnings = _take_over(vault, exchange, before, tuple(prefixes))
             warnings += [*accepted, *_find_left(messages)]
             if lazy:
-                bring_rules(vault.store, [oid for ref, oid in vault.refs.list(own).items() if before.get(ref) != oid])
+                moved = [oid for ref, oid in vault.refs.list(own).items() if before.get(ref) != oid]
+                with suppress(RemoteAccessDenied):  # the first reading of a content says so
+                    bring_rules(vault.store, moved)
     return FetchResult(remote.name, remotes.hide_secret(remote.url), moves, server_words(messages), tuple(warnings))
 
 
@@ -249,6 +254,9 @@ def bring_rules(store: ObjectStore, commits: Sequence[Oid]) -> None:
 
     A checkpoint reads them. With them here, it works while the server cannot be reached. Where they do not come now,
     they come when they are read.
+
+    Raises:
+        RemoteAccessDenied: If the server hands out none.
     """
     blobs: dict[Oid, None] = {}
     waiting = [store.read_commit(commit).tree for commit in commits]
@@ -260,7 +268,7 @@ def bring_rules(store: ObjectStore, commits: Sequence[Oid]) -> None:
                 waiting.append(oid)
             elif name in _RULES and mode not in (MODE_TREE, MODE_GITLINK):
                 blobs[oid] = None
-    with suppress(RemoteError, ObjectMissing):
+    with suppress(RemoteUnreachable, RemoteDataRefused, RemoteNotFound, ObjectMissing):
         store.expect(blobs)
 
 
