@@ -1706,6 +1706,37 @@ def test_undo_past_a_merge_brings_no_conflicts_back(mounted: tuple[Workspace, Pa
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_what_git_commits_of_a_merge_comes_and_goes_with_its_files(mounted: tuple[Workspace, Path]) -> None:
+    """Also files that the merge brought, and that are as it left them."""
+    work, tree = mounted
+    side = work.vault.fork("side", source="main")
+    for each, text in ((side, b"side\n"), (work, b"main\n")):
+        each.write("file", text)
+        if each is side:
+            each.write("more", text)
+        each.checkpoint("changed")
+    work.merge("side", on_conflict="workspace")
+    (tree / "file").write_bytes(b"resolved\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "all")
+    git_in(tree, "commit", "-q", "--allow-empty", "-m", "another")
+    work.continue_merge()
+
+    count = 0
+    while git_in(tree, "log", "-1", "--format=%s") != "checkpoint changed\n":
+        assert git_in(tree, "status", "--porcelain") == ""
+        work.undo()
+        count += 1
+    while work.status().changed_files:
+        work.undo()
+        count += 1
+    assert [(tree / name).read_bytes() for name in ("file", "more")] == [b"main\n", b"\n"]
+    for _ in range(count):
+        work.redo()
+        if git_in(tree, "log", "-1", "--format=%s") != "checkpoint changed\n":
+            assert git_in(tree, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
 def test_a_fork_at_a_commit_of_gits_has_what_its_source_has_beside_it(mounted: tuple[Workspace, Path]) -> None:
     """Also after a fast-forward, whose commit names what the other fork had there; a diff says the same."""
     work, tree = mounted
@@ -1727,6 +1758,26 @@ def test_a_fork_at_a_commit_of_gits_has_what_its_source_has_beside_it(mounted: t
     assert not work.diff("HEAD~2").sidecar
     assert not work.diff("HEAD~1").sidecar
     assert work.vault.fork("theirs", at="side").read("x.env") == b"side\n"
+
+
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+@pytest.mark.parametrize("how", ["merge --ff-only", "rebase"])
+def test_a_fork_of_what_git_has_moved_to_another_forks_commit_has_the_sources_own(
+    mounted: tuple[Workspace, Path], how: str
+) -> None:
+    """Git brings no ignored files, and the commit names those of the other fork."""
+    work, tree = mounted
+    (tree / ".gitignore").write_bytes(b"*.env\n")
+    (tree / "x.env").write_bytes(b"main\n")
+    work.checkpoint()
+    side = work.vault.fork("side", source="main")
+    side.write("x.env", b"side\n")
+    side.write("file", b"side\n")
+    side.checkpoint()
+    git_in(tree, *how.split(), "-q", "side")
+
+    for number, at in enumerate((None, "HEAD", "main")):
+        assert work.vault.fork(f"own-{number}", source="main", at=at).read("x.env") == b"main\n"
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)

@@ -427,8 +427,8 @@ def _check_lost(ended: Ended, oids: Sequence[Oid], url: str) -> None:
     if any("unadvertised object" in line for line in ended.messages):
         denied = RemoteAccessDenied(hide_secret(url), "it hands out no single objects, as lazy clones need them")
         denied.hint = (
-            "A clone without `--lazy` works. Else the server is to let git's protocol 2 through (`AcceptEnv GIT_PROTOCOL` "
-            "in sshd_config), or the repository there needs the setting `uploadpack.allowAnySHA1InWant`."
+            "A clone without `--lazy` works. For a lazy one the server has to let git's protocol 2 through (`AcceptEnv "
+            "GIT_PROTOCOL` in sshd_config), or to have the setting `uploadpack.allowAnySHA1InWant`."
         )
         raise denied
     named = {match[1] for line in ended.messages for match in _LOST.finditer(line)}

@@ -30,6 +30,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, maybe_oid, oid_of, show_path, split
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.sidecar import Record, edit_sidecar, find_attributes
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
@@ -211,29 +212,57 @@ def record_git_moves(
     vault = locked.vault
     others, own = find_git_moves(vault, locked.fork, command)
     has_left = bool(tell_head_move(vault, locked.fork))
-    edits = _find_committed(pack, recorded[1], now, others, has_left=has_left)
-    if edits:
+    if others:
+        step, kept = None, tuple[Oid | None, ...]()
         with PackWriter(vault.store) as beside:
-            before, kept = make_recorded_commit(locked, beside, *recorded)
-            trees = commit_edits(pack, beside, recorded[1], now, edits)
-            text = describe_changes(list_changed(beside, recorded[1], trees))
-            after, sidecar = _make_commit(locked, beside, trees, before, text)
-            recorded = after, trees
+            edits = _find_committed(pack, recorded[1], now, others, has_left=has_left)
+            if edits:
+                step = _add_committed(locked, pack, beside, recorded, now, edits)
+                recorded, kept = (step.after, step.trees), step.kept
             without = _find_without_conflicts(locked)
-            if without is not None:  # those are of the merge, which may have ended when this is undone
+            if without is not None:  # the conflicts are of the merge, which may have ended when this is undone
                 commit = beside.read_commit(without)
-                was = (commit.tree, vault.sidecar_tree(commit))
-                kept = (*kept, after, sidecar)
-                before, trees = without, commit_edits(pack, beside, was, now, edits)
-                after, sidecar = _make_commit(locked, beside, trees, before, text)
-            beside.finish(hold=True)
-            vault.refs.update(vault.hold(*dict.fromkeys((*kept, after, sidecar))))
-            at_ns = others[0].when_s * 1_000_000_000
+                state = without, (tree_of(commit), vault.sidecar_tree(commit))
+                edits = _find_committed(pack, state[1], now, others, has_left=has_left)
+                step = _add_committed(locked, pack, beside, state, now, edits) if edits else None
+            kept = (*kept, *(step.kept if step is not None else ()))
+            if kept:
+                beside.finish(hold=True)
+                vault.refs.update(vault.hold(*dict.fromkeys(kept)))
+        if step is not None:
+            at_ns, before, after = others[0].when_s * 1_000_000_000, step.before.hex(), step.after.hex()
             vault.oplog.append(
-                OpRecord(0, locked.fork, FILES, text, at_ns, before=before.hex(), after=after.hex(), more={EXACT: True})
+                OpRecord(0, locked.fork, FILES, step.text, at_ns, before=before, after=after, more={EXACT: True})
             )
     adopt_git_moves(vault, locked.fork, others)
     return recorded, own
+
+
+class _Step(NamedTuple):
+    """What git committed, as two states."""
+
+    before: Oid
+    after: Oid
+    trees: Trees
+    """Of the second one."""
+    text: str
+    kept: tuple[Oid | None, ...]
+    """What has to be kept for them."""
+
+
+def _add_committed(
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    beside: PackWriter,
+    state: tuple[Oid | None, Trees],
+    now: Trees,
+    edits: Mapping[TreePath, Entry | None],
+) -> _Step:
+    before, kept = make_recorded_commit(locked, beside, *state)
+    trees = commit_edits(pack, beside, state[1], now, edits)
+    text = describe_changes(list_changed(beside, state[1], trees))
+    after, sidecar = _make_commit(locked, beside, trees, before, text)
+    return _Step(before, after, trees, text, (*kept, after, sidecar))
 
 
 def _find_without_conflicts(locked: LockedWorkspace) -> Oid | None:
@@ -399,6 +428,11 @@ def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
         return None
     told = next((told for commit, told in _read_told_sidecars(vault, fork) if commit == oid.hex()), None)
     return oid_of(told) if isinstance(told, str) else named
+
+
+def was_at(vault: OpenVault, fork: str, oid: Oid) -> bool:
+    """Tell whether avfs has had a fork at a commit, as far as the log tells."""
+    return any(commit == oid.hex() for commit, _ in _read_told_sidecars(vault, fork))
 
 
 def find_named_sidecar(vault: OpenVault, fork: str, name: str, oid: Oid) -> Oid | None:

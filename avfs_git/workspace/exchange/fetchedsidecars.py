@@ -54,6 +54,7 @@ from avfs_git.vfs.layer.sidecar import (
     parse_sidecar,
     serialize_records,
 )
+from avfs_git.workspace.checkpoint.changes import find_sidecar, was_at
 from avfs_git.workspace.vault.vault import OpenVault
 
 _DEEPEST = 400
@@ -148,14 +149,16 @@ class _Cleaner:
 def find_pushed(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
     """Find the checkpoint whose sidecar is pushed with a fork: its head, or the nearest below commits of git's.
 
-    None if there is none, and where that has what is older than the fork's own newest: git has left a newer checkpoint
-    then, or an undo has, and what was taken away since is not published.
+    None without one, or if what that names is not what the fork has: it is another fork's after a fast-forward,
+    and what has been taken away since where git has left a newer checkpoint. What is not here counts for the fork's.
     """
     naming, own = find_naming(vault.store.read, head), vault.read_sidecar_ref(fork)
-    if naming in (None, head) or own is None:
+    named = vault.store.read_commit(naming).sidecar if naming is not None else None
+    if named is None or own is None:
         return naming
-    named, read = vault.store.read_commit(naming).sidecar, vault.store.read_commit
-    return naming if named is not None and read(named).tree == read(own).tree else None
+    kept = find_sidecar(vault, fork, head) if naming == head and was_at(vault, fork, head) else own
+    read = vault.store.read_commit
+    return naming if kept is not None and read(named).tree == read(kept).tree else None
 
 
 def pack_named(vault: OpenVault, naming: Oid, pack: PackWriter) -> Oid | None:

@@ -105,7 +105,7 @@ def _begin(
     before = keep_state(locked, head, now) if stopped is None else find_state_before(locked, stopped)[0]
     facts = {STATE_BEFORE: before.hex()}
     with announced(locked, MERGE_BEGIN, now, plan.changes, begins=merging) as intent:
-        change = Application(locked, plan.now, plan.wanted, gives_way=False, asks=True)
+        change = Application(locked, plan.now, plan.wanted, gives_way=False, asks=True, brings_times=True)
         change.apply(plan.steps)
         reach("merge.applied")
         captured = capture_workspace(locked, pack, CaptureRequest(known=change.known, index=tree))
@@ -454,33 +454,29 @@ def find_state_before(locked: LockedWorkspace, merging: Merging) -> tuple[Oid, O
     return _add_committed_since(locked, began or head, merging), began
 
 
-def find_shown(locked: LockedWorkspace, merging: Merging) -> Oid | None:
-    """Find the tree that a stopped merge put into the workspace; None if the log does not tell it."""
-    read, ends = locked.vault.store.read_commit, (oid_of(merging.head), oid_of(merging.theirs))
+def list_shown(locked: LockedWorkspace, merging: Merging) -> dict[TreePath, tuple[Entry | None, Entry | None]]:
+    """List what a stopped rebase shows otherwise than the branch has it: as that has it, and as the rebase shows it.
+
+    The branch is at the last commit, of which the files have nothing yet: a commit that git makes of them takes it
+    back, which no user has asked for. Empty for a merge or cherry-pick, and where the log does not tell.
+    """
+    if merging.rewriting is None or merging.rewriting.kind != REBASE:
+        return {}
+    store, ends = locked.vault.store, (oid_of(merging.head), oid_of(merging.theirs))
     for record in locked.vault.oplog.read_fork(locked.fork):
         if record.kind == MERGE_BEGIN and record.after is not None:
-            commit = read(oid_of(record.after))
+            commit = store.read_commit(oid_of(record.after))
             if (commit.parents[0], commit.parents[-1]) == ends:  # else it is of another one, given up since
-                return commit.tree
-    return None
-
-
-def list_shown(locked: LockedWorkspace, merging: Merging) -> dict[TreePath, tuple[Entry | None, Entry | None]]:
-    """List what a stopped merge shows otherwise than the branch has it: as that has it, and as the merge shows it.
-
-    A commit that git makes of it, as by `git commit -a`, is no change of anybody's.
-    """
-    store, shown = locked.vault.store, find_shown(locked, merging)
-    was = store.read_commit(oid_of(merging.head)).tree
-    return dict(find_differences(store, was, shown)) if shown is not None else {}
+                return dict(find_differences(store, store.read_commit(ends[0]).tree, commit.tree))
+    return {}
 
 
 def _add_committed_since(locked: LockedWorkspace, before: Oid, merging: Merging) -> Oid:
     """Make the state before a merge with what git in the live tree has committed since; that state if it is nothing.
 
-    That stays on the branch: without it in the files, the next checkpoint would take it back, as it does with what git
-    committed of the merge itself. A file that git only took out of history stays in the files, too, and beside history
-    if a rule names it now: it may not by then.
+    That stays on the branch: without it in the files, the next checkpoint would take it back, as it may with what git
+    took back because a rebase did not show it. A file that git only took out of history stays in the files, too, and
+    beside history if a rule names it now: it may not by then.
     """
     vault, head, began = locked.vault, locked.vault.read_head(locked.fork), oid_of(merging.head)
     made = find_made_since(vault, locked.fork, began, head) if head is not None else None

@@ -226,7 +226,7 @@ def _read_as_made(locked: LockedWorkspace, merging: Merging, since: Sequence[Oid
     """Make the commits of git's anew that have something of what the rewrite shows, without that.
 
     The branch is still where it was, so that `git commit -a` has all of it as a change: it takes back what is yet to be
-    put on, and has the resolution. One that has nothing else is left out.
+    put on, and has the resolution. A commit that has nothing else is left out.
     """
     shown, conflicts = list_shown(locked, merging), {os.fsencode(conflict.path) for conflict in merging.conflicts}
     made: list[Oid] = []

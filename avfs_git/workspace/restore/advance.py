@@ -179,7 +179,7 @@ def _carry_out(
     head, tree, now = request.head, request.tree, request.now
     vault = locked.vault
     with announced(locked, request.kind, now, plan.changes, ends_merge=request.ends_merge) as intent:
-        change = Application(locked, plan.now, plan.wanted, gives_way=False, asks=request.asks)
+        change = Application(locked, plan.now, plan.wanted, gives_way=False, asks=request.asks, brings_times=True)
         change.apply(plan.steps)
         reach("advance.applied")
         before = locked.opened.synced_trees()

@@ -4,9 +4,9 @@ Decided here: in which order entries change, and what is left alone. New files a
 first, and so are new directories with all that is in them: a full disk shows before anything has changed. Then what
 goes is removed, and what comes gets its name by one rename each. What no state holds (a device, a file too large for
 checkpoints) stays where it is, and a warning names it. What changes gets new times, so that build tools notice; but
-where all of a state comes back, files beside history get theirs back: they are mostly what those tools have made, and
-would be newer than the sources that have changed since. Where the settings leave some out, which stay as they are, the
-others may be what these were made from, and get new times, too.
+where all of a state comes back, and with a merge, files beside history have theirs: they are mostly what those tools
+have made, and would be newer than the sources that have changed since. Where the settings leave some out, which stay as
+they are, the others may be what these were made from, and get new times, too.
 
 Where the kernel shows the workspace, all of it is done through the mounted directory (`OpenWorkspace.changeable`), and
 programs write at the same time. Then what is replaced or removed is taken out, and compared with what was saved at the
@@ -90,8 +90,8 @@ class Application:
     """Whether a step is passed over whose place a program has moved or removed; else the operation fails."""
     asks: bool = False
     """Whether it is refused where it would exceed a quota. What puts back a state that was there is not."""
-    is_whole: bool = False
-    """Whether all of a state comes back: then files beside history get their times back."""
+    brings_times: bool = False
+    """Whether files beside history come with their times: where all of a state comes back, or what a merge brings."""
     known: dict[TreePath, KnownContent] = field(default_factory=dict)
     warnings: list[Warning] = field(default_factory=list)
     in_the_way: set[TreePath] = field(default_factory=set)
@@ -103,7 +103,7 @@ class Application:
     """The path that changes now."""
     _trees: dict[TreePath, _StagedTree] = field(default_factory=dict)
     """New directories that are staged."""
-    _brings_times: bool = False
+    _has_times: bool = False
     _passed: list[TreePath] = field(default_factory=list)
     """Where a step was passed over."""
 
@@ -123,7 +123,7 @@ class Application:
 
     def _apply(self, steps: Sequence[Step]) -> None:
         self._tree = self.locked.opened.changeable
-        self._brings_times = self.is_whole and keeps_all(self.locked.vault)
+        self._has_times = self.brings_times and keeps_all(self.locked.vault)
         upper = self._tree.upper
         staged: _Staged = {}
         mounted = self.locked.opened.mounted
@@ -293,7 +293,7 @@ class Application:
             write_all(fd, piece)
         if entry.xattrs:
             self._tree.upper.write_user_xattrs(fd, entry.xattrs)
-        if self._brings_times and not entry.tracked:
+        if self._has_times and not entry.tracked:
             os.utime(fd, ns=(time.time_ns(), entry.mtime_ns))
         found = os.fstat(fd)
         if stat.S_IMODE(found.st_mode) != entry.mode & 0o7777:  # the umask, or bits that only chmod sets

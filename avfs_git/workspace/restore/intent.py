@@ -156,7 +156,7 @@ def put_back(locked: LockedWorkspace) -> None:
             locked.tell_later(*aside.warnings)
             now = LowerTree(store, *aside.trees, default_mtime_ns=0)
             steps = _plan_putting_back(now, store, pending, planned)
-        change = Application(locked, now, before, is_whole=True)
+        change = Application(locked, now, before, brings_times=True)
         locked.begin()
         try:
             if steps:

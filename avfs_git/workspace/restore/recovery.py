@@ -157,7 +157,7 @@ def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
         if steps:
             opened.drop_cache()
             reach("recovery.chosen")
-            Application(locked, now, held, is_whole=True).apply(steps)
+            Application(locked, now, held, brings_times=True).apply(steps)
             reach("recovery.applied")
     finally:
         opened.epoch = opened.lock.end_change()

@@ -199,7 +199,7 @@ def _replace_files(
     unseen = find_unseen_head(locked)
     before = _keep_present(locked, unseen, saved, now)
     with announced(locked, kind, now, plan) as intent:
-        change = Application(locked, plan.now, plan.target, asks=True, is_whole=not paths)
+        change = Application(locked, plan.now, plan.target, asks=True, brings_times=not paths)
         change.apply(plan.steps)
         reach("restore.applied")
         # Without a sidecar of its own the commit says nothing of what else is there, nor of its times.
@@ -446,7 +446,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
         replay.record.before = _keep_present(locked, find_unseen_head(locked), saved, now).hex()
     kind, begins = replay.record.kind, replay.begins
     with announced(locked, kind, now, plan, begins=begins, ends_merge=replay.ends_merge) as intent:
-        change = Application(locked, plan.now, plan.target, is_whole=True)
+        change = Application(locked, plan.now, plan.target, brings_times=True)
         change.apply(plan.steps)
         reach("undo.applied")
         writer = DryWriter(vault.store)

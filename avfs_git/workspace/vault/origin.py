@@ -153,7 +153,7 @@ def settle_times(vault: OpenVault, fork: str, beside: Beside | None, at: Oid) ->
     """Give a fork at a commit what is beside it, with the present time for files that git has changed since.
 
     The recorded one is of what they were: older than what was built from that, which `make` would take for built from
-    what they are now. Returns the sidecar commit; one that is new is kept by a ref. Costs what differs.
+    what they are now. Returns the sidecar commit; a ref keeps a new one. Costs what differs.
 
     Raises:
         HostError: If the disk refuses.
