@@ -202,8 +202,9 @@ def test_below_a_commit_of_gits_the_nearest_checkpoint_has_the_ignored_files(
 
 @pytest.mark.slow
 @pytest.mark.needs("fuse", "user-xattrs", "whiteout")
+@pytest.mark.parametrize("commits", [False, True])
 def test_what_a_checkpoint_took_away_is_not_pushed_where_git_has_left_that(
-    machine: Machine, bare: Path, tmp_path: Path, mount_dir: Path
+    machine: Machine, bare: Path, tmp_path: Path, mount_dir: Path, *, commits: bool
 ) -> None:
     """The nearest one below has it. Nor has a new fork what is not in the workspace any more."""
     (tmp_path / "env").write_bytes(b"password")
@@ -213,7 +214,10 @@ def test_what_a_checkpoint_took_away_is_not_pushed_where_git_has_left_that(
     save(one, "b")
     with one.workspace().mount(mount_dir / "tree") as session:
         git("reset", "-q", "--soft", "HEAD~1", cwd=session.path)
-        git("commit", "-q", "-m", "again", cwd=session.path)
+        if commits:
+            git("commit", "-q", "-m", "again", cwd=session.path)
+        else:
+            git("reset", "-q", "--hard", cwd=session.path)
 
         told = one.push(with_sidecar=True).warnings
 
@@ -227,6 +231,29 @@ def test_what_a_checkpoint_took_away_is_not_pushed_where_git_has_left_that(
         one.workspace().checkpoint(description="words")
         one.push(with_sidecar=True)
     assert machine("two").workspace().read(".env") == b"b"
+
+
+def test_a_new_fork_publishes_no_ignored_files_of_another(machine: Machine, bare: Path) -> None:
+    """Its commit names those of the fork that was merged by a fast-forward; its own are those of its source."""
+    one = machine("one")
+    save(one, "a")
+    side = one.fork("side")
+    side.write(".env", b"side")
+    side.write("new", b"new")
+    side.checkpoint()
+    one.workspace().merge("side")
+    one.fork("copy")
+
+    told = one.push(["main", "copy"], with_sidecar=True).warnings
+
+    assert [each.code for each in told] == ["push.no_sidecar"] * 2
+    assert not {ref for ref in refs_of(bare) if ref.startswith("refs/avfs/sidecar/")}
+    copy = one.workspace("copy")
+    copy.write("more", b"more")
+    copy.checkpoint()
+    assert not one.push(["copy"], with_sidecar=True).warnings
+    with machine("two").fork("theirs", at="origin/copy") as theirs:
+        assert theirs.read(".env") == b"a"
 
 
 def test_ignored_files_that_are_not_here_are_not_replaced_by_older_ones(machine: Machine, bare: Path) -> None:

@@ -1576,6 +1576,25 @@ def test_a_file_that_git_adds_in_a_merge_that_is_given_up_is_beside_history_no_m
     assert not work.status().changed_files
 
 
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_what_git_commits_at_the_last_stop_of_a_rebase_is_the_resolution(mounted: tuple[Workspace, Path]) -> None:
+    """The commit that is put on is the branch's head. Of two commits of git's the second changes the first."""
+    work, tree = mounted
+    side = work.vault.fork("side", source="main")
+    side.write("file", b"side\n")
+    side.checkpoint()
+    work.write("file", b"main\n")
+    work.checkpoint("first")
+    work.rebase("side", on_conflict="workspace")
+    for text in (b"almost\n", b"resolved\n"):
+        (tree / "file").write_bytes(text)
+        git_in(tree, "commit", "-q", "-a", "-m", text.decode())
+
+    assert work.continue_rewrite().outcome == "rewritten"
+    assert (tree / "file").read_bytes() == b"resolved\n"
+    assert work.status().clean
+
+
 @pytest.mark.parametrize("ends", ["continued", "stopped again", "given up"])
 @pytest.mark.parametrize("own", [False, True])
 def test_a_resolution_that_git_commits_takes_nothing_back_that_is_yet_to_be_put_on(
@@ -1621,6 +1640,30 @@ def test_a_resolution_that_git_commits_takes_nothing_back_that_is_yet_to_be_put_
         : len(names)
     ]
     assert (tree / "own").exists() == own
+
+
+def test_a_resolution_that_git_commits_is_in_no_other_commit_where_the_stop_is_skipped(
+    mounted: tuple[Workspace, Path],
+) -> None:
+    """It is put on as git has it, and does not fit without the commit that it was for."""
+    work, tree = mounted
+    side = work.vault.fork("side", source="main")
+    side.write("file", b"side\n")
+    side.checkpoint()
+    work.write("file", b"main\n")
+    work.checkpoint("first")
+    work.write("later", b"later\n")
+    work.checkpoint("second")
+    work.rebase("side", on_conflict="workspace")
+    (tree / "file").write_bytes(b"resolved\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "resolved")
+
+    assert work.continue_rewrite(skip=True).outcome == "conflicted"
+    work.resolve("file", "theirs")
+    work.continue_rewrite()
+
+    assert git_in(tree, "log", "--format=%s", "side..main").split("\n")[:-1] == ["resolved", "checkpoint second"]
+    assert [(tree / name).read_bytes() for name in ("file", "later")] == [b"resolved\n", b"later\n"]
 
 
 @pytest.mark.parametrize("verb", ["merge", "cherry_pick"])

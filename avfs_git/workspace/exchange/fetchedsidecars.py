@@ -41,7 +41,7 @@ from avfs_git.gitstore.objects.owncommits import (
 )
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.source import ObjectSink
-from avfs_git.model import Warning
+from avfs_git.model import ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.values import replace
 from avfs_git.vfs.layer.sidecar import (
@@ -54,7 +54,8 @@ from avfs_git.vfs.layer.sidecar import (
     parse_sidecar,
     serialize_records,
 )
-from avfs_git.workspace.checkpoint.changes import find_sidecar, was_at
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.forks.forks import find_kept
 from avfs_git.workspace.vault.vault import OpenVault
 
 _DEEPEST = 400
@@ -149,16 +150,17 @@ class _Cleaner:
 def find_pushed(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
     """Find the checkpoint whose sidecar is pushed with a fork: its head, or the nearest below commits of git's.
 
-    None without one, or if what that names is not what the fork has: it is another fork's after a fast-forward,
-    and what has been taken away since where git has left a newer checkpoint. What is not here counts for the fork's.
+    None without one, or if what that names is not what the fork has: it is another fork's after a fast-forward, and
+    what has been taken away since where git has left a newer checkpoint. What is not here counts for the fork's.
     """
-    naming, own = find_naming(vault.store.read, head), vault.read_sidecar_ref(fork)
+    naming = find_naming(vault.store.read, head)
     named = vault.store.read_commit(naming).sidecar if naming is not None else None
-    if named is None or own is None:
+    kept = find_kept(vault, fork, head) if named is not None else None
+    if named is None or kept is None or named == kept.sidecar:
         return naming
-    kept = find_sidecar(vault, fork, head) if naming == head and was_at(vault, fork, head) else own
-    read = vault.store.read_commit
-    return naming if kept is not None and read(named).tree == read(kept).tree else None
+    trees = (vault.store.read_commit(oid).tree if oid is not None else None for oid in (named, kept.sidecar))
+    differs = any(change.kind is not ChangeKind.MODE for change in diff_sidecars(vault.store, *trees))
+    return None if differs else naming
 
 
 def pack_named(vault: OpenVault, naming: Oid, pack: PackWriter) -> Oid | None:

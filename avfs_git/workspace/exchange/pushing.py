@@ -48,6 +48,7 @@ from avfs_git.workspace.exchange.remotes import (
     server_words,
     tracking_ref,
 )
+from avfs_git.workspace.forks.forks import find_kept
 from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTES, SIDECARS, VaultLayout
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -93,8 +94,8 @@ def push(
 def _warn_of_sidecars(vault: OpenVault, pushed: Sequence[Push]) -> Iterator[Warning]:
     """Tell of pushed forks without a checkpoint that names a sidecar, though the fork has one."""
     for fork, head in [(push.ref.removeprefix(HEADS), push.new) for push in pushed if push.ref.startswith(HEADS)]:
-        is_named = head is None or find_pushed(vault, fork, head) is not None  # whether it is here or not
-        if not is_named and vault.read_sidecar_ref(fork) is not None:
+        kept = find_kept(vault, fork, head) if head is not None else None
+        if head is not None and kept is not None and kept.sidecar and find_pushed(vault, fork, head) is None:
             save = f"`avfs checkpoint save --fork {shlex.quote(fork)} -m WORDS`"
             text = f"no checkpoint of {quote(fork)} that is pushed names its newest ignored files: none were pushed"
             yield Warning("push.no_sidecar", f"{text}. {save} makes a commit that does")

@@ -40,7 +40,7 @@ from avfs_git.model import ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name, maybe_hex, maybe_oid, oid_of
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
-from avfs_git.workspace.checkpoint.changes import find_last_sidecar, find_sidecar, was_at
+from avfs_git.workspace.checkpoint.changes import find_last_sidecar, find_sidecar, is_placed
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash, note_deletion
@@ -238,10 +238,14 @@ def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
     if state is None:
         return find_beside(vault, head)
     begun = Beside(oid_of(state.base), maybe_oid(state.sidecar)) if state.base is not None else None
-    if begun is not None and begun.commit == head:
-        return begun
+    if is_placed(vault, fork, head):
+        if begun is not None and begun.commit == head:
+            return begun
+        sidecar = find_sidecar(vault, fork, head)
+        if sidecar is not None:
+            return Beside(head, sidecar)
     last = vault.oplog.find_last_state(fork)
-    recorded = maybe_oid(last.after) if last is not None and not was_at(vault, fork, head) else None
+    recorded = maybe_oid(last.after) if last is not None else None
     if recorded is not None and vault.store.exists(recorded):
         return Beside(recorded, find_sidecar(vault, fork, recorded))
     return find_last_sidecar(vault, fork, head, begun)

@@ -466,7 +466,8 @@ def list_shown(locked: LockedWorkspace, merging: Merging) -> dict[TreePath, tupl
     for record in locked.vault.oplog.read_fork(locked.fork):
         if record.kind == MERGE_BEGIN and record.after is not None:
             commit = store.read_commit(oid_of(record.after))
-            if (commit.parents[0], commit.parents[-1]) == ends:  # else it is of another one, given up since
+            # else it is of another one, given up since
+            if commit.parents[0] == ends[0] and ends[1] in commit.parents:
                 return dict(find_differences(store, store.read_commit(ends[0]).tree, commit.tree))
     return {}
 

@@ -196,7 +196,7 @@ def continue_rewrite(locked: LockedWorkspace, kind: str | None = None, *, skip: 
     if stand.made and not is_ancestor(locked.vault.store, last, start.head):  # else it stands where it did
         stand.newest = read(last)
     plan = _Plan(rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True)
-    left = [*map(oid_of, rewriting.left), *_read_as_made(locked, merging, since)]
+    left = [*map(oid_of, rewriting.left), *_read_as_made(locked, merging, since, skip=skip)]
     resolved = None if skip else (oid_of(merging.theirs), oid_of(merging.head))
     return _put_on(locked, start, last, left, plan, stand=stand, resolved=resolved)
 
@@ -222,11 +222,12 @@ def _list_committed_since(locked: LockedWorkspace, merging: Merging, head: Oid) 
     raise moved
 
 
-def _read_as_made(locked: LockedWorkspace, merging: Merging, since: Sequence[Oid]) -> list[Oid]:
+def _read_as_made(locked: LockedWorkspace, merging: Merging, since: Sequence[Oid], *, skip: bool) -> list[Oid]:
     """Make the commits of git's anew that have something of what the rewrite shows, without that.
 
     The branch is still where it was, so that `git commit -a` has all of it as a change: it takes back what is yet to be
-    put on, and has the resolution. A commit that has nothing else is left out.
+    put on, and has the resolution. A commit that has nothing else is left out. With `skip` nothing else has the
+    resolution: it stays in the commit.
     """
     shown, conflicts = list_shown(locked, merging), {os.fsencode(conflict.path) for conflict in merging.conflicts}
     made: list[Oid] = []
@@ -237,7 +238,7 @@ def _read_as_made(locked: LockedWorkspace, merging: Merging, since: Sequence[Oid
             edits = {
                 path: new if path in conflicts else shown[path][1]
                 for path, (old, new) in find_differences(pack, before.tree, commit.tree).items()
-                if path in shown and old == shown[path][0]
+                if path in shown and old == shown[path][0] and not (skip and path in conflicts)
             }
             tree = edit_tree(pack, pack, before.tree, edits) or pack.add_tree({})
             if tree == before.tree:
