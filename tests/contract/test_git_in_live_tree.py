@@ -1804,6 +1804,25 @@ def test_a_fork_at_a_commit_of_gits_has_what_its_source_has_beside_it(mounted: t
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+def test_a_fork_at_a_commit_of_gits_has_nothing_that_was_taken_away_by_hand(mounted: tuple[Workspace, Path]) -> None:
+    """Though the log has it, as a change before git's commit."""
+    work, tree = mounted
+    (tree / ".gitignore").write_bytes(b"*.env\n")
+    (tree / "y.env").write_bytes(b"kept\n")
+    work.checkpoint()
+    (tree / "x.env").write_bytes(b"secret\n")
+    work.undo(dry_run=True)  # records it
+    (tree / "x.env").unlink()
+    (tree / "new").write_bytes(b"")
+    git_in(tree, "add", "new")
+    git_in(tree, "commit", "-q", "-m", "new")
+
+    for number, at in enumerate((None, "HEAD")):
+        with work.vault.fork(f"fork-{number}", source="main", at=at) as fork:
+            assert (fork.exists("x.env"), fork.read("y.env")) == (False, b"kept\n")
+
+
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
 @pytest.mark.parametrize("how", ["merge --ff-only", "rebase"])
 def test_a_fork_of_what_git_has_moved_to_another_forks_commit_has_the_sources_own(
     mounted: tuple[Workspace, Path], how: str
@@ -1821,6 +1840,25 @@ def test_a_fork_of_what_git_has_moved_to_another_forks_commit_has_the_sources_ow
 
     for number, at in enumerate((None, "HEAD", "main")):
         assert work.vault.fork(f"own-{number}", source="main", at=at).read("x.env") == b"main\n"
+
+
+@pytest.mark.parametrize("how", ["merge --ff-only", "rebase"])
+def test_so_has_a_fork_of_a_vault_in_which_nothing_was_saved_since_it_was_made(
+    tmp_path: Path, mount_dir: Path, how: str
+) -> None:
+    """What the workspace began with counts."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / ".gitignore").write_bytes(b"*.env\n")
+    (tmp_path / "source" / "x.env").write_bytes(b"main\n")
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v", source=tmp_path / "source") as vault:
+        side = vault.fork("side", source="main")
+        side.write("x.env", b"side\n")
+        side.write("file", b"side\n")
+        side.checkpoint()
+        with vault.workspace("main").mount(mount_dir / "tree") as session:
+            git_in(session.path, *how.split(), "-q", "side")
+            for number, at in enumerate((None, "HEAD")):
+                assert vault.fork(f"own-{number}", source="main", at=at).read("x.env") == b"main\n"
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)

@@ -51,7 +51,15 @@ from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.forkinfo import fork_info
 from avfs_git.workspace.vault.format import HEADS, REMOTES, SIDECARS, WorkspaceState, label_ref
 from avfs_git.workspace.vault.gitmoves import find_under_way, has_command
-from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, FORK_DELETE, WAS_DEFAULT, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import (
+    BY,
+    FILES,
+    FORK_CREATE,
+    FORK_DELETE,
+    WAS_DEFAULT,
+    OpRecord,
+    RefMoveRecord,
+)
 from avfs_git.workspace.vault.origin import Beside, facts_of, find_beside, peek_state, settle_times
 from avfs_git.workspace.vault.revisions import find_owner, resolve_revision
 from avfs_git.workspace.vault.states import add_state
@@ -231,8 +239,8 @@ def _settle_source(
 def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
     """Find what a fork has beside its head, whether avfs or git made that; None if no checkpoint says it.
 
-    Where git has moved the branch that is what the workspace held when it was recorded last: git brings no such files,
-    it may have left the checkpoints by a rebase, and what was taken away since does not come back.
+    Where git has moved the branch that is what avfs saved or brought back last, whether that is on the branch or not:
+    git brings no such files, and what was taken away by a checkpoint that a rebase has left does not come back.
     """
     state = peek_state(vault, fork)
     if state is None:
@@ -244,11 +252,13 @@ def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
         sidecar = find_sidecar(vault, fork, head)
         if sidecar is not None:
             return Beside(head, sidecar)
-    last = vault.oplog.find_last_state(fork)
-    recorded = maybe_oid(last.after) if last is not None else None
-    if recorded is not None and vault.store.exists(recorded):
-        return Beside(recorded, find_sidecar(vault, fork, recorded))
-    return find_last_sidecar(vault, fork, head, begun)
+    # changes that are in no checkpoint may have been taken back since, by hand
+    saved = (record for record in vault.oplog.read_life(fork) if record.after is not None and record.kind != FILES)
+    last = next(saved, None)
+    commit = maybe_oid(last.after) if last is not None else None
+    if commit is not None and vault.store.exists(commit):
+        return Beside(commit, find_sidecar(vault, fork, commit))
+    return begun or find_last_sidecar(vault, fork, head, None)
 
 
 def end_fork(
