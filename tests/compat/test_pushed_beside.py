@@ -233,6 +233,26 @@ def test_what_a_checkpoint_took_away_is_not_pushed_where_git_has_left_that(
     assert machine("two").workspace().read(".env") == b"b"
 
 
+def test_a_fork_at_a_pulled_commit_of_gits_has_what_its_source_has(
+    machine: Machine, bare: Path, tmp_path: Path
+) -> None:
+    """The log says of that commit what is beside it, which names nothing; also after the fork was renamed."""
+    one = machine("one")
+    save(one, "a")
+    one.push()
+    git("clone", "-q", str(bare), "plain", cwd=tmp_path)
+    git("commit", "-q", "--allow-empty", "-m", "plain", cwd=tmp_path / "plain")
+    git("push", "-q", cwd=tmp_path / "plain")
+    one.pull()
+    one.fork("side").close()
+    one.rename_fork("side", "other")
+
+    for name in ("main", "other"):
+        for at in (None, "HEAD"):
+            with one.fork(f"{name}-{at}", source=name, at=at) as fork:
+                assert fork.read(".env") == b"a"
+
+
 def test_a_new_fork_publishes_no_ignored_files_of_another(machine: Machine, bare: Path) -> None:
     """Its commit names those of the fork that was merged by a fast-forward; its own are those of its source."""
     one = machine("one")

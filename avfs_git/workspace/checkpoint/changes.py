@@ -64,7 +64,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     STATE_BEFORE,
     OpRecord,
 )
-from avfs_git.workspace.vault.origin import Beside, peek_state
+from avfs_git.workspace.vault.origin import Beside
 from avfs_git.workspace.vault.revisions import find_owner
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
@@ -428,13 +428,6 @@ def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
         return None
     told = next((told for commit, told in _read_told_sidecars(vault, fork) if commit == oid.hex()), None)
     return oid_of(told) if isinstance(told, str) else named
-
-
-def is_placed(vault: OpenVault, fork: str, head: Oid) -> bool:
-    """Tell whether avfs has moved a fork to its head: then what the log says of that commit is what the fork has."""
-    state = peek_state(vault, fork)
-    since_ns = state.created_at_ns if state is not None else 0
-    return vault.oplog.find_last_position(HEADS + fork, since_ns)[0] == head
 
 
 def find_named_sidecar(vault: OpenVault, fork: str, name: str, oid: Oid) -> Oid | None:

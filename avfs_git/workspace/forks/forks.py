@@ -40,7 +40,7 @@ from avfs_git.model import ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name, maybe_hex, maybe_oid, oid_of
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
-from avfs_git.workspace.checkpoint.changes import find_last_sidecar, find_sidecar, is_placed
+from avfs_git.workspace.checkpoint.changes import find_last_sidecar, find_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash, note_deletion
@@ -56,6 +56,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     FILES,
     FORK_CREATE,
     FORK_DELETE,
+    SIDECAR,
     WAS_DEFAULT,
     OpRecord,
     RefMoveRecord,
@@ -246,18 +247,19 @@ def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
     if state is None:
         return find_beside(vault, head)
     begun = Beside(oid_of(state.base), maybe_oid(state.sidecar)) if state.base is not None else None
-    if is_placed(vault, fork, head):
-        if begun is not None and begun.commit == head:
-            return begun
-        sidecar = find_sidecar(vault, fork, head)
-        if sidecar is not None:
-            return Beside(head, sidecar)
-    # changes that are in no checkpoint may have been taken back since, by hand
-    saved = (record for record in vault.oplog.read_life(fork) if record.after is not None and record.kind != FILES)
-    last = next(saved, None)
-    commit = maybe_oid(last.after) if last is not None else None
-    if commit is not None and vault.store.exists(commit):
-        return Beside(commit, find_sidecar(vault, fork, commit))
+    placed = vault.oplog.find_last_position(HEADS + fork, state.created_at_ns)[0]
+    if begun is not None and begun.commit == head and placed in (None, head):
+        return begun
+    sidecar = find_sidecar(vault, fork, head) if placed == head else None
+    if sidecar is not None:
+        return Beside(head, sidecar)
+    for record in vault.oplog.read_life(fork):
+        saved = maybe_oid(record.after) if record.kind != FILES else None  # such changes may be taken back by hand
+        if saved is not None and vault.store.exists(saved):
+            told = record.more.get(SIDECAR)
+            sidecar = oid_of(told) if isinstance(told, str) else vault.store.read_commit(saved).sidecar
+            if sidecar is not None or vault.store.own_commits.has(saved):
+                return Beside(saved, sidecar)
     return begun or find_last_sidecar(vault, fork, head, None)
 
 

@@ -20,7 +20,7 @@ from avfs_git.errors import ForkNotFound, HostError, WorkspaceDamaged
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import find_differences
 from avfs_git.gitstore.config.gitconfig import rename_branch_section
-from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE
+from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_TREE, find_entry
 from avfs_git.gitstore.objects.owncommits import find_naming
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
@@ -28,7 +28,7 @@ from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durabl
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.paths import Oid, TreePath, is_fork_name, oid_of, split
+from avfs_git.paths import ROOT, Oid, TreePath, is_fork_name, list_above, oid_of, split
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.sidecar import Meta, Record, edit_sidecar, find_attributes, format_record, parse_record
@@ -39,6 +39,7 @@ from avfs_git.workspace.vault.log.oprecord import RENAMED_FROM, TRASH, OpRecord
 from avfs_git.workspace.vault.states import add_sidecar
 from avfs_git.workspace.vault.vault import OpenVault, busy
 
+_FILES = (MODE_FILE, MODE_EXEC)
 _IN_TRASH = compiled(r"[0-9]+-[^/]+")
 
 UNKNOWN_BOOT = ""
@@ -161,21 +162,22 @@ def settle_times(vault: OpenVault, fork: str, beside: Beside | None, at: Oid) ->
     if beside is None or beside.sidecar is None or beside.commit == at:
         return beside.sidecar if beside is not None else None
     source, was = vault.store, vault.store.read_commit(beside.sidecar).tree
-    trees = (source.read_commit(oid).tree for oid in (beside.commit, at))
-    changed: dict[TreePath, set[bytes]] = {}
-    for path, (_, now) in find_differences(source, *trees).items():
-        if now is not None and now[0] in (MODE_FILE, MODE_EXEC):
-            directory, name = split(path)
-            changed.setdefault(directory, set()).add(name)
-    if not changed:
-        return beside.sidecar
+    before, after = (source.read_commit(oid).tree for oid in (beside.commit, at))
     edits: dict[TreePath, dict[bytes, Record | None]] = {}
-    for directory, names in changed.items():
-        records = find_attributes(source, was, directory, names)
-        said = {name: parse_record(records[name], was) for name in names & records.keys()}
-        edits[directory] = {
-            name: format_record((said.get(name) or Meta())._replace(mtime_ns=vault.clock_ns())) for name in names
-        }
+    changed = find_differences(source, before, after)
+    for path, (old, new) in changed.items():
+        if new is not None and new[0] in _FILES:
+            directory, name = split(path)
+            said = find_attributes(source, was, directory, (name,)).get(name)
+            meta = parse_record(said, was) if said is not None and old is not None and old[0] in _FILES else Meta()
+            edits.setdefault(directory, {})[name] = format_record(meta._replace(mtime_ns=vault.clock_ns()))
+    for path in list_above(path for path, (_, new) in changed.items() if new is not None) - {ROOT}:
+        held = find_entry(source, before, path)
+        if held is None or held[0] != MODE_TREE:  # a record would be of a file that had the name
+            directory, name = split(path)
+            edits.setdefault(directory, {})[name] = None
+    if not edits:
+        return beside.sidecar
     with PackWriter(source) as pack:
         tree = edit_sidecar(pack, was, edits)
         made = add_sidecar(pack, fork, vault.signature(), tree or pack.add_tree({}), beside.sidecar)
