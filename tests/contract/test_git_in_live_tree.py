@@ -100,6 +100,17 @@ def stop(work: Workspace, verb: str) -> None:
         work.cherry_pick(["side"], on_conflict="workspace")
 
 
+def part(work: Workspace, tree: Path) -> None:
+    """Save an ignored file, and make the fork `side`, which has another one and is ahead."""
+    (tree / ".gitignore").write_bytes(b"*.env\n")
+    (tree / "x.env").write_bytes(b"main\n")
+    work.checkpoint()
+    side = work.vault.fork("side", source="main")
+    side.write("x.env", b"side\n")
+    side.write("file", b"side\n")
+    side.checkpoint()
+
+
 def test_the_log_has_a_commit_of_git_at_once(mounted: tuple[Workspace, Path]) -> None:
     """With the change that it has in it. The numbers stay, whatever is done next on any fork."""
     work, tree = mounted
@@ -1783,13 +1794,7 @@ def test_what_git_commits_of_a_merge_comes_and_goes_with_its_files(mounted: tupl
 def test_a_fork_at_a_commit_of_gits_has_what_its_source_has_beside_it(mounted: tuple[Workspace, Path]) -> None:
     """Also after a fast-forward, whose commit names what the other fork had there; a diff says the same."""
     work, tree = mounted
-    (tree / ".gitignore").write_bytes(b"*.env\n")
-    (tree / "x.env").write_bytes(b"main\n")
-    work.checkpoint()
-    side = work.vault.fork("side", source="main")
-    side.write("x.env", b"side\n")
-    side.write("file", b"side\n")
-    side.checkpoint()
+    part(work, tree)
     work.merge("side")
     for name in ("first", "second"):
         (tree / name).write_bytes(b"")
@@ -1829,13 +1834,7 @@ def test_a_fork_of_what_git_has_moved_to_another_forks_commit_has_the_sources_ow
 ) -> None:
     """Git brings no ignored files, and the commit names those of the other fork."""
     work, tree = mounted
-    (tree / ".gitignore").write_bytes(b"*.env\n")
-    (tree / "x.env").write_bytes(b"main\n")
-    work.checkpoint()
-    side = work.vault.fork("side", source="main")
-    side.write("x.env", b"side\n")
-    side.write("file", b"side\n")
-    side.checkpoint()
+    part(work, tree)
     git_in(tree, *how.split(), "-q", "side")
 
     for number, at in enumerate((None, "HEAD", "main")):

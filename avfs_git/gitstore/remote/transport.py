@@ -111,6 +111,7 @@ _LOST = re.compile(r"(?:not our ref|\bwant) ([0-9a-f]{40})\b")
 _NOT_HERE = re.compile(r"could not fetch [0-9a-f]{40} from promisor remote")
 """How git says that it lacks what it wants to send."""
 _BRANCHES_THERE = "+refs/heads/*:refs/avfs/there/*"
+"""What a push fetches, into its own git directory, to know what the other side has."""
 _PATIENCE_S = 600.0
 """So long a server may be silent in an exchange that a user asked for.
 

@@ -10,9 +10,10 @@ names it has none. A sidecar says what a git tree cannot, so it is looked at bef
   when git runs there;
 - what is no sidecar is refused as a whole.
 
-A push sends the sidecar of the nearest checkpoint, from a fork's head on, without those before it, as a commit of its
-own (`pack_named`): what was ignored once and is gone since stays here. Its header `avfs-stands-for` says which sidecar
-the checkpoint names. The copies that a gc makes of old sidecars have such headers, too.
+A push sends the sidecar of the nearest checkpoint, from a fork's head on, as a commit of its own (`pack_named`) without
+those before it, and only if the fork still has what that holds (`find_pushed`): no server gets what the fork has no
+more. The commit's header `avfs-stands-for` says which sidecar the checkpoint names. The copies that a gc makes of old
+sidecars have such headers, too.
 
 What has to change becomes a sidecar of this vault, which counts in place of the one that the commit names. Called by
 `workspace.exchange.remotes` when the objects are here and before refs move; a crash in between leaves noted commits

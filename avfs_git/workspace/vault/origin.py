@@ -5,6 +5,9 @@ missing or damaged (the log, then its branch), and what is forced to disk. It is
 which is taken here, or by the holder of the workspace lock. A crash leaves a workspace that is made again, or a state
 that is empty.
 
+A commit of git's says nothing of ignored files and attributes. What a fork that is made at it begins with is found here
+(`find_beside`); `forks.forks.find_kept` finds what a fork has at its head.
+
 The workspace of a fork that was renamed is brought to its place when the fork is first opened, if the process that
 renamed it died in between (`complete_rename`). `workspace.forks.rename` renames forks.
 """

@@ -73,7 +73,7 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
 
 
 def find_owner(vault: OpenVault, name: str, *, fork: str | None) -> str | None:
-    """Find the fork whose state a name of a commit means: what is beside a commit is not the same in all forks.
+    """Find the fork whose state a name of a commit means: two forks at one commit have different ignored files.
 
     Another fork's or a remote's name means what that one has, any other what the fork at hand has; None for a remote.
     """
