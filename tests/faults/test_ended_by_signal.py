@@ -7,14 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from avfs_git import Avfs
+from avfs_git import Avfs, faults
 from avfs_git.model import Identity
 from tests.support.faults import check_vault
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.needs("git", "user-xattrs", "whiteout")
 
@@ -88,34 +88,37 @@ def test_nothing_half_made_stays(tmp_path: Path, number: signal.Signals, status:
 
 
 @pytest.mark.needs("fuse")
-def test_a_fork_of_a_directory_that_is_interrupted_while_it_is_mounted_is_none(tmp_path: Path, mount_dir: Path) -> None:
+@pytest.mark.parametrize(("backend", "is_there"), [("fuse", False), ("fuse", True), ("auto", False)])
+def test_a_fork_of_a_directory_that_is_interrupted_while_it_is_mounted_is_none(
+    tmp_path: Path, mount_dir: Path, backend: str, is_there: bool
+) -> None:
     """Neither fork nor mount nor the directory of the mount stays, and the same command can be typed again at once."""
     source, place = mount_dir / "source", mount_dir / "place"
     source.mkdir()
     (source / "file").write_text("1")
-    over = threading.Event()
     with Avfs(tmp_path / "home", identity=ADA) as avfs:
-        avfs.fork_directory(source, place, branch="first").remove()
+        avfs.fork_directory(source, place, branch="first", backend=backend).remove()
 
-        def interrupt() -> None:
-            while not over.is_set():
-                if any(session.fork == "again" for session in avfs.sessions()):
-                    os.kill(os.getpid(), signal.SIGINT)
-                    return
+        def interrupt(point: str) -> None:
+            """Raise what Ctrl-C raises, where the caller waits for the session."""
+            if point != "session.awaited":
+                return
+            faults.arm(None)
+            if is_there:
+                wait_for(lambda: [session.fork for session in avfs.sessions()] == ["again"])
+            raise KeyboardInterrupt
 
-        watching = threading.Thread(target=interrupt)
-        watching.start()
+        faults.arm(interrupt)
         try:
             with pytest.raises(KeyboardInterrupt):
-                avfs.fork_directory(source, place, branch="again")
+                avfs.fork_directory(source, place, branch="again", backend=backend)
         finally:
-            over.set()
-            watching.join()
+            faults.arm(None)
         with avfs.open_vault("source") as vault:
             assert [session.fork for session in avfs.sessions()] == []
             assert not vault.has_fork("again")
         assert not place.exists()
-        avfs.fork_directory(source, place, branch="again").remove()
+        avfs.fork_directory(source, place, branch="again", backend=backend).remove()
 
 
 def test_ctrl_c_ends_the_program_while_it_is_imported() -> None:

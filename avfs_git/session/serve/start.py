@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from avfs_git.errors import AvfsError, SessionEnding, SessionFailed
+from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.processes.descriptors import is_readable
 from avfs_git.session.life.places import SessionPlace
@@ -179,6 +180,7 @@ def _wait(sessions: Path, ready: int, timeout_s: float) -> dict[str, Any] | None
     """Read the answer; None if the process is gone without one, or takes too long."""
     data = bytearray()
     try:
+        reach("session.awaited")
         return _read_answer(ready, timeout_s, data)
     except BaseException:
         answer = _read_answer(ready, _GIVE_UP_S, data)
