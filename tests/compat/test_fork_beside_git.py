@@ -15,6 +15,7 @@ import pytest
 from avfs_git.gitstore.foreign.takeover import import_as_remote
 from avfs_git.sdk import Avfs
 from avfs_git.workspace.creation import create
+from avfs_git.workspace.creation.carry import carry_over
 from avfs_git.workspace.forks import clones
 from avfs_git.workspace.vault.origin import peek_state
 from avfs_git.workspace.vault.vault import OpenVault
@@ -83,12 +84,12 @@ def test_what_git_has_switched_meanwhile_is_read_again(
     assert _fork(vault, clone) == ("other", {"other"}, [])
 
 
-@pytest.mark.parametrize("step", ["import_as_remote", "carry_exclude"])
+@pytest.mark.parametrize("step", ["import_as_remote", "carry_over"])
 def test_a_commit_that_git_makes_meanwhile_is_no_missing_object(
     vault: OpenVault, clone: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Before or after the objects were taken over."""
-    take, left = (import_as_remote if step == "import_as_remote" else create.carry_exclude), [1]
+    take, left = (import_as_remote if step == "import_as_remote" else carry_over), [1]
 
     def commit_first(*given: Any) -> Any:
         if left.pop() if left else 0:

@@ -1,5 +1,7 @@
 """What git says of its user: the commit author, the pager, the ignore rules that hold in all of their repositories.
 
+And what it says in a repository of settings that repository and user have in common.
+
 Decided here: how git is asked, and with which environment. Git alone knows the order of its variables and configuration
 files, with includes and conditions. Called once by a process that needs one of them; runs no hook and writes nothing.
 """
@@ -17,13 +19,22 @@ from avfs_git.gitstore.config.gitconfig import is_true
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
 from avfs_git.host.files.plainfile import NotAFile, open_plain
 from avfs_git.model import Identity
+from avfs_git.values import NamedTuple
 
 _IDENT = re.compile(r"(.*) <([^<>]*)> [0-9]+ [+-][0-9]{4}")
 """The output of `git var GIT_AUTHOR_IDENT` (git-var(1))."""
 _OF_A_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX")
 _FOR_GIT = re.compile(r"HOME|XDG_CONFIG_HOME|PATH|GIT_CONFIG_(?:GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)")
-_AUTHORS = r"^(user|author|committer)\.(name|email)$"
+_OWN_SCOPES = (b"local", b"worktree")
 _NO_REPOSITORY = f"--git-dir={os.devnull}"
+
+
+class Setting(NamedTuple):
+    """What git's configuration says in a repository."""
+
+    value: str
+    is_own: bool
+    """Whether the repository's own configuration says it, or what that includes; else the user's or the system's."""
 
 
 def find_author(place: Path, environment: Mapping[str, str], *, default_email: str) -> Identity | None:
@@ -90,13 +101,25 @@ def read_shown_kinds(place: Path, environment: Mapping[str, str]) -> tuple[bool,
     return found.get(b"core.filemode", True), found.get(b"core.symlinks", True), not found.get(b"core.autocrlf", False)
 
 
-def read_authors(git_dir: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Read all that git's configuration says in a repository of the author of commits: `user.name` and the like."""
+def read_settings(
+    place: Path, environment: Mapping[str, str], keys: str, *, is_trusted: bool = False
+) -> dict[str, Setting]:
+    """Read what git's configuration says in a repository of the keys that a regular expression matches.
+
+    `place` is a working tree or a git directory. Of a repository that git itself does not trust (git-config(1),
+    `safe.directory`), git reads the configuration of the user and the system only, unless it `is_trusted` here: then
+    `place` is its git directory.
+    """
     given = {name: value for name, value in environment.items() if value and _FOR_GIT.fullmatch(name)}
-    asked = [f"--git-dir={os.fspath(git_dir)}", "config", "-z", "--get-regexp", _AUTHORS]
-    said = _ask(asked, {**given, "LC_ALL": "C"}, git_dir) or b""
-    found = (entry.partition(b"\n") for entry in said.split(b"\0"))
-    return {os.fsdecode(key): os.fsdecode(value) for key, is_set, value in found if is_set}  # the last one counts
+    named = [f"--git-dir={os.fspath(place)}"] if is_trusted else []
+    asked = [*named, "config", "-z", "--show-scope", "--get-regexp", f"^({keys})$"]
+    said = _ask(asked, {**given, "LC_ALL": "C"}, place) or b""
+    words = said.split(b"\0")
+    found = {}
+    for scope, entry in zip(words[::2], words[1::2], strict=False):  # the last one counts; nothing follows the last NUL
+        key, is_set, value = entry.partition(b"\n")
+        found[os.fsdecode(key)] = Setting(os.fsdecode(value) if is_set else "true", scope in _OWN_SCOPES)
+    return found
 
 
 def _ask(arguments: Sequence[str], environment: Mapping[str, str], place: Path | None = None) -> bytes | None:

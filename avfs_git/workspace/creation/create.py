@@ -13,16 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, quote
-from avfs_git.gitstore.config.userconfig import read_user_ignore
 from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes, read_file_modes
 from avfs_git.gitstore.foreign.takeover import import_objects_and_refs, list_borrowed
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
-from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
-from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
-from avfs_git.host.files.durable import check_directory, host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.gitstore.rules.ignore import Ignorer
+from avfs_git.host.files.durable import check_directory, host_errors, make_dirs_durably
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, check_fork_name, show_path
@@ -32,6 +30,7 @@ from avfs_git.workspace.capture.capture import COARSE_NS, Capture
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.creation.atomic import vault_made
+from avfs_git.workspace.creation.carry import carry_over
 from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.creation.present import read_known
 from avfs_git.workspace.creation.submodules import WithModules
@@ -41,10 +40,6 @@ from avfs_git.workspace.vault.log.oprecord import OpRecord
 from avfs_git.workspace.vault.origin import create_workspace, facts_of, fresh_state, read_own_state
 from avfs_git.workspace.vault.states import add_sidecar, add_state
 from avfs_git.workspace.vault.vault import Caller, OpenVault
-
-_CARRIED = b"# From the clone and its user; each fork of the clone replaces what follows.\n"
-_CARRIED_TO = b"# Rules of this vault.\n"
-"""Lines of a vault's `info/exclude` around the rules that were taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +119,7 @@ def _fill(
         if named is None:
             detached_at = read_head(source_git)[1]
         head = named or head
-    carry_exclude(source, git_dir, environment)
+    carry_over(source, git_dir, environment)
     with contextlib.closing(OpenVault(git_dir, identity=identity, clock_ns=clock_ns)) as vault:
         vault.layout.prepare()  # what it holds is judged
         if detached_at is not None:
@@ -207,33 +202,6 @@ def _name_detached(vault: OpenVault, head: str, commit: Oid) -> str:
     if vault.refs.read(name) is None:
         vault.refs.update([RefChange(name, None, commit)])
     return name
-
-
-def carry_exclude(source: Path | None, git_dir: Path, environment: Mapping[str, str]) -> None:
-    """Take over the ignore rules that are outside the tree, else what they hide gets into the history.
-
-    They are the user's own and, which overrule these, those of the source's repository. They replace what was taken
-    over before; other rules of the vault stay, and overrule both. Costs a process of git.
-
-    Raises:
-        NotAVault: If those of the repository are a link, which may lead anywhere, or no file.
-    """
-    source_git = find_git_dir(source) if source is not None else None
-    rules = read_user_ignore(source or git_dir, environment)
-    if source_git is not None:
-        with contextlib.suppress(OSError):  # git, too, goes on without it
-            own = read_plain_file(common_dir(source_git) / "info" / "exclude", limit=IGNORE_FILE_READ)
-            rules = rules.removesuffix(b"\n") + b"\n" + own if rules else own
-    place = git_dir / "info" / "exclude"
-    with host_errors(f"make '{git_dir}'"):
-        held = read_plain_file(place) if place.exists() else b""
-        before, _, rest = held.partition(_CARRIED)
-        own = before + rest.partition(_CARRIED_TO)[2]
-        wanted = _CARRIED + rules.removesuffix(b"\n") + b"\n" + _CARRIED_TO + own if rules else own
-        if wanted == held:
-            return
-        make_dirs_durably(git_dir / "info")
-        write_file_atomically(place, wanted)
 
 
 def import_first_state(

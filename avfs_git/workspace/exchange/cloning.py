@@ -30,7 +30,7 @@ from avfs_git.paths import Oid, check_fork_name
 from avfs_git.progress import Progress
 from avfs_git.values import value_class
 from avfs_git.workspace.creation.atomic import vault_made
-from avfs_git.workspace.creation.create import carry_exclude
+from avfs_git.workspace.creation.carry import carry_over
 from avfs_git.workspace.exchange.remotes import (
     ORIGIN,
     TAGS,
@@ -83,7 +83,7 @@ def clone_vault(
     with vault_made(git_dir) as making:
         messages = transport.clone_into(checked, making, access=access, progress=progress, lazy=lazy)
         cloned = _adopt_clone(making, checked, branch, lazy=lazy)
-        carry_exclude(None, making, access.environment)
+        carry_over(None, making, access.environment)
         if lazy:
             _bring_rules(making, access)
         if with_checkpoints or with_sidecar or with_git_dirs:

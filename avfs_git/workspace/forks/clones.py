@@ -21,14 +21,13 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from avfs_git.errors import ForkExists, NotAVault, ObjectMissing
-from avfs_git.gitstore.config.gitconfig import edit_config, read_config
-from avfs_git.gitstore.config.userconfig import read_authors
+from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes, read_file_modes
 from avfs_git.gitstore.foreign.takeover import import_as_remote
 from avfs_git.gitstore.formats.trees import find_entry
@@ -49,10 +48,10 @@ from avfs_git.workspace.checkpoint.bookkeeping import is_unasked
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.creation.atomic import vault_made
+from avfs_git.workspace.creation.carry import carry_over
 from avfs_git.workspace.creation.create import (
     add_present,
     capture_directory,
-    carry_exclude,
     describe_git,
     look_at_git,
 )
@@ -232,8 +231,7 @@ def _read_present(
     elif git_dir is not None:
         branch, head = read_head(git_dir)  # first: a commit that git makes meanwhile may not come along
         import_as_remote(git_dir, vault.git_dir, vault.refs, REMOTE)
-        carry_exclude(source, vault.git_dir, vault.remote_environment or {})
-        _carry_author(git_dir, vault.git_dir, vault.remote_environment or {})
+        carry_over(source, vault.git_dir, vault.remote_environment or {})
         modes = read_file_modes(source, git_dir, vault.remote_environment or {}, vault.store.read_tree)
         if branch is not None and branch.startswith(HEADS):
             upstream = f"{REMOTE}/{branch.removeprefix(HEADS)}"
@@ -282,18 +280,6 @@ def _is_left(lock: Path) -> bool:
     with suppress(FileNotFoundError):
         return time.time() - lock.stat().st_mtime > _LEFT_AFTER_S
     return False
-
-
-def _carry_author(source_git: Path, git_dir: Path, environment: Mapping[str, str]) -> None:
-    """Let git in a live tree commit as it does in the clone; what the vault's configuration says already stays.
-
-    A user's own configuration may hold for the place of the clone only (`includeIf`).
-    """
-    theirs = read_authors(source_git, environment)
-    ours, own = read_authors(git_dir, environment) if theirs else {}, read_config(git_dir)
-    edits = [("--add", key, value) for key, value in theirs.items() if value != ours.get(key) and key not in own]
-    if edits:
-        edit_config(git_dir, *edits)
 
 
 def _has_no_files(source: Path, git_dir: Path) -> NotAVault:
