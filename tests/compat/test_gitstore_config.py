@@ -57,6 +57,9 @@ HOSTILE = [
     b"[a]\n\tb = x\ty\n",
     b'[a]\n\tb = "x" y "z"\n',
     b"[a]\n\tb = c;d#e\n",
+    b'[a]\n\tb = "\\"c\\" \\\\d"\n\te = "f\\\\"\n',
+    b'[a]\n\tb = "c\\"\n\te = "f"\n',
+    b'[a]\n\tb = "c\\t\\d"\n',
 ]
 
 
@@ -126,6 +129,7 @@ def test_what_git_and_avfs_write_needs_no_git_to_be_read(tmp_path: Path) -> None
     git_dir = tmp_path / "r"
     subprocess.run(["git", "-C", os.fspath(git_dir), "remote", "add", "by-git", "git@host:path/x.git"], check=True)
     add_remote(git_dir, "by-avfs", "https://host/a b.git")
+    edit_config(git_dir, ("--replace-all", "filter.x.clean", '"git-crypt" clean \\n'))
     assert parse_plain((git_dir / "config").read_bytes()) == read_by_git(git_dir / "config")
 
 

@@ -115,6 +115,29 @@ def test_git_commits_as_in_the_clone(avfs: Avfs, clone: Path, mount_dir: Path) -
             _end(session)
 
 
+def test_git_stores_and_pushes_what_a_filter_of_the_clone_makes(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """Also in a fork of a vault that is older than the filter, and nothing where the filter fails."""
+    _end(avfs.fork_directory(clone, mount_dir / "first"))
+    (clone / ".gitattributes").write_text("*.sec filter=crypt\n")
+    for key, value in {"clean": "tr a-z A-Z", "smudge": "tr A-Z a-z", "required": "true"}.items():
+        _git(clone, "config", f"filter.crypt.{key}", value)
+    (clone / "old.sec").write_text("old\n")
+    _git(clone, "add", ".gitattributes", "old.sec")
+    _git(clone, "commit", "-q", "-m", "filtered", ".gitattributes", "old.sec")
+    with avfs.fork_directory(clone, mount_dir / "task") as session:
+        (session.path / "new.sec").write_text("new\n")
+        _git(session.path, "add", "new.sec")
+        _git(session.path, "commit", "-q", "-m", "new")
+        _git(session.path, "push", "-q", "origin", "task")
+        assert _git(session.path, "status", "--porcelain", "*.sec") == ""
+        _git(session.path, "config", "filter.crypt.clean", "false")
+        (session.path / "failed.sec").write_text("failed\n")
+        assert "failed" in _git(session.path, "add", "failed.sec", check=False)
+        assert _git(session.path, "ls-files", "failed.sec") == ""
+    session.wait()
+    assert [_git(clone, "show", f"task:{name}.sec") for name in ("old", "new")] == ["OLD\n", "NEW\n"]
+
+
 @pytest.mark.parametrize("of", ["place", "clone"])
 def test_git_commits_by_the_author_that_is_included_in_the_clone(clone: Path, mount_dir: Path, of: str) -> None:
     """The user's configuration may name another author for the place of the clone, and the clone's include a file."""

@@ -36,10 +36,14 @@ else:
 
 _PLAIN_LINE = compiled(
     rb'\[([A-Za-z][A-Za-z0-9-]*)(?: "([^"\\\x00-\x1f\x7f]*)")?\]'
-    rb'|\t([A-Za-z][A-Za-z0-9-]*) = (?:"([^"\\\x00-\x1f\x7f]*)"'
+    rb'|\t([A-Za-z][A-Za-z0-9-]*) = (?:"((?:[^"\\\x00-\x1f\x7f]|\\["\\])*)"'
     rb'|([^"\\#;\x00-\x20\x7f](?:[^"\\#;\x00-\x1f\x7f]*[^"\\#;\x00-\x20\x7f])?))'
 )
-"""A section or a key with its value: no escapes, comments, continued lines or blanks that count in some places only."""
+"""A section or a key with its value: no comments, continued lines, or blanks that count in some places only.
+
+Of escapes, it has those of quotes and backslashes in a value that is quoted as a whole.
+"""
+_ESCAPED = compiled(rb'\\(["\\])')
 _MAX_BYTES = 16 << 20
 _ENVIRONMENT: Mapping[str, str] = {
     "LC_ALL": "C",
@@ -94,7 +98,8 @@ def parse_plain(data: bytes) -> dict[str, list[str]] | None:
         elif prefix is None:
             return None
         else:
-            values.setdefault(prefix + _text(key).lower(), []).append(_text(quoted if bare is None else bare))
+            value = bare if quoted is None else _ESCAPED.sub(rb"\1", quoted)
+            values.setdefault(prefix + _text(key).lower(), []).append(_text(value))
     return values
 
 

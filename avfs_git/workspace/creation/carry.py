@@ -1,7 +1,10 @@
 """What a vault takes over from the configuration of the clone that it is made of, and of its user.
 
 Decided here: which files and settings, that no commit holds, git obeys in the clone and has to obey in the live trees
-of the vault as well. These are rules of what is ignored, and the author of commits.
+of the vault as well. These are rules of what is ignored, attributes, the author of commits, and how a file is stored:
+filters (`filter.NAME.clean`, as `git-crypt unlock` and `git lfs install --local` write them) and line ends. Without its
+filter, `git add` in a live tree stores the plain text of a file without a word. `diff.NAME.textconv` is not taken over:
+it changes only what is shown, and where a key is missing, as git-crypt's in a vault, `git diff` fails.
 
 Called when a vault is made, and at each fork of a clone. The source is only read, by git, which reads the settings of
 no repository that it does not trust. A crash leaves some of it taken over; the next fork of the clone completes that.
@@ -19,11 +22,18 @@ from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import common_dir, find_git_dir
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.patterns import compiled
 
 _CARRIED = b"# From the clone and its user; each fork of the clone replaces what follows.\n"
 _CARRIED_TO = b"# Rules of this vault.\n"
-"""Lines of a vault's `info/exclude` around the rules that were taken over."""
-_KEYS = r"(user|author|committer)\.(name|email)"
+"""Lines of a vault's `info/exclude` and `info/attributes` around the rules that were taken over."""
+_ATTRIBUTES_READ = 100 << 20
+"""git reads no larger file of attributes (gitattributes(5))."""
+_AUTHORS = compiled(r"(?:user|author|committer)\.(?:name|email)")
+_FILTERS = compiled(r"(filter\..*)\.(?:clean|smudge|process|required)")
+_KEYS = (
+    r"(user|author|committer)\.(name|email)|filter\..*\.(clean|smudge|process|required)|core\.(autocrlf|eol|safecrlf)"
+)
 
 
 def carry_over(source: Path | None, git_dir: Path, environment: Mapping[str, str]) -> None:
@@ -41,6 +51,7 @@ def carry_over(source: Path | None, git_dir: Path, environment: Mapping[str, str
     own = _read_rules(info, "exclude", IGNORE_FILE_READ)
     _replace_rules(git_dir, "exclude", rules.removesuffix(b"\n") + b"\n" + own if own and rules else own or rules)
     if source is not None and source_git is not None:
+        _replace_rules(git_dir, "attributes", _read_rules(info, "attributes", _ATTRIBUTES_READ))
         _carry_settings(source, git_dir, environment)
 
 
@@ -69,15 +80,22 @@ def _carry_settings(source: Path, git_dir: Path, environment: Mapping[str, str])
     """Let git in a live tree make the commits that it makes in the clone.
 
     A user's own configuration may hold for the place of the clone only (`includeIf`): what differs in the vault is
-    taken over, too. What the vault's configuration says already stays.
+    taken over, too. What the vault's configuration says of the author stays. What it says of how files are stored is
+    replaced; filters are replaced as a whole, since `process` overrules `clean`.
     """
     theirs = read_settings(source, environment, _KEYS)
     ours = read_settings(git_dir, environment, _KEYS, is_trusted=True) if theirs else {}
     own = read_config(git_dir)
-    edits: list[tuple[str, str, str]] = []
+    edits: list[tuple[str, str] | tuple[str, str, str]] = []
     for key, (value, is_own) in theirs.items():
+        held = own.get(key, [None])[-1]
         there = ours[key].value if key in ours else None
-        if key not in own and (is_own or value != there):
+        if value != (held if is_own else there) and (held is None or not _AUTHORS.fullmatch(key)):
             edits.append(("--replace-all", key, value))
+    filters = {match[1] for match in map(_FILTERS.fullmatch, theirs) if match is not None}
+    for key in own:
+        match = _FILTERS.fullmatch(key)
+        if match is not None and match[1] in filters and key not in theirs:
+            edits.append(("--unset-all", key))
     if edits:
         edit_config(git_dir, *edits)
