@@ -373,6 +373,26 @@ def test_an_apply_that_fails_puts_back_what_it_has_written(project: Path, vault:
     assert list(project.rglob(".avfs-*")) == []
 
 
+@pytest.mark.parametrize("by_git", [False, True])
+def test_what_is_closed_in_the_fork_is_closed_in_the_directory(project: Path, vault: Vault, *, by_git: bool) -> None:
+    """A new file and a new directory, also after a commit of git's; the umask takes away what it always does."""
+    work = vault.fork("topic")
+    for name, mode in {"key": 0o600, "open": 0o666, "run": 0o700, "own/deep": 0o640}.items():
+        work.write(name, b"new\n")
+        work.chmod(name, mode)
+    work.chmod("own", 0o750)
+    work.checkpoint()
+    if by_git:
+        tree = git("rev-parse", "topic^{tree}", cwd=vault.path)
+        commit = git("commit-tree", "-p", "topic", "-m", "by git", tree, cwd=vault.path)
+        git("update-ref", "refs/heads/topic", commit, cwd=vault.path)
+
+    vault.apply("topic", project)
+
+    said = {name: (project / name).stat().st_mode & 0o777 for name in ("key", "open", "run", "own", "own/deep")}
+    assert said == {"key": 0o600, "open": 0o644, "run": 0o700, "own": 0o750, "own/deep": 0o640}
+
+
 def test_modes_and_links_that_a_clone_cannot_show_are_no_changes_of_the_users(tmp_path: Path, project: Path) -> None:
     """The clone has every file executable, and plain files for links.
 

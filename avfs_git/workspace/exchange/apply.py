@@ -69,7 +69,7 @@ from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
 from avfs_git.workspace.exchange.applied import Held, Written, note_applied, read_applied
 from avfs_git.workspace.exchange.outgoing import log_apply
-from avfs_git.workspace.exchange.shown import Shown
+from avfs_git.workspace.exchange.shown import Recorded, Shown, read_permissions
 from avfs_git.workspace.exchange.source import check_source
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.revisions import resolve_revision
@@ -77,7 +77,6 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 _OTHER: Held = (0, "")
 """What git has no word for, a directory among them."""
-"""Paths that an error names; the others are counted."""
 _TEMPORARY = compiled(rb"\.avfs-[0-9a-f]{12}\.tmp")
 _NO_FLAGS = frozenset({errno.EINVAL, errno.ENOSYS})
 """How the system says that it cannot exchange two names: some network file systems."""
@@ -137,7 +136,7 @@ def apply_fork(
                 if todo:
                     left |= {TreePath(one.path): (_held(one.new_mode, one.new_oid), held) for one, held in todo}
                     note_applied(vault, fork, directory, left)
-                _write_all(vault, root, directory, todo, applied, left)
+                _write_all(vault, root, directory, todo, Recorded(vault, fork, head), applied, left)
                 log_apply(vault, fork, directory, [change for change, _ in todo])
             finally:
                 for change in back:  # there the directory has what the fork began with
@@ -222,6 +221,7 @@ def _write_all(
     root: int,
     directory: Path,
     todo: Sequence[tuple[ChangedFile, Held]],
+    recorded: Recorded,
     applied: Written,
     left: dict[TreePath, tuple[Held, ...]],
 ) -> None:
@@ -248,7 +248,7 @@ def _write_all(
         try:
             reach("apply.next")
             permissions = _find_permissions(root, path)
-            is_written = _write(vault, root, change, held)
+            is_written = _write(vault, root, change, held, recorded=recorded)
             reach("apply.written")
         except BaseException as error:  # a signal, too: it may come before or after the file is written
             _remove_empty(root, split(path)[0])
@@ -457,12 +457,21 @@ def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) 
     return True
 
 
-def _write(vault: OpenVault, root: int, change: ChangedFile, held: Held, permissions: int | None = None) -> bool:
+def _write(
+    vault: OpenVault,
+    root: int,
+    change: ChangedFile,
+    held: Held,
+    permissions: int | None = None,
+    *,
+    recorded: Recorded | None = None,
+) -> bool:
     """Bring one path to what the fork has.
 
     False, and nothing done, if it no longer is what it was when it was looked at.
 
-    A file that is not there gets `permissions`, if they are given.
+    A file that is not there gets `permissions`, if they are given, else what is `recorded` of it, less what the user's
+    umask takes away; so does a directory that leads to it.
     """
     path = TreePath(change.path)
     directory, name = split(path)
@@ -474,20 +483,22 @@ def _write(vault: OpenVault, root: int, change: ChangedFile, held: Held, permiss
                 return False
             _remove_empty(root, directory)
         return True
-    place = open_beneath(root, [])
+    place, here = open_beneath(root, []), ROOT
     for part in components(directory):
+        here = join(here, part)
         with suppress(FileExistsError):
-            os.mkdir(part, dir_fd=place.fd)
+            os.mkdir(part, recorded.of_directory(here) if recorded is not None else 0o777, dir_fd=place.fd)
         place = open_beneath(place.fd, [part])
     oid = oid_of(change.new_oid)
     try:
         if change.new_mode == MODE_SYMLINK:
             os.symlink(read_target(vault.store, oid), temporary, dir_fd=place.fd)
         else:
-            mode = 0o777 if change.new_mode == MODE_EXEC else 0o666  # less what the user's umask takes away
-            kept = _read_permissions(place.fd, name, is_exec=change.new_mode == MODE_EXEC)
+            is_exec = change.new_mode == MODE_EXEC
+            kept = read_permissions(place.fd, name, is_exec=is_exec)
             kept = permissions if kept is None else kept
-            created = mode if kept is None else kept & 0o700
+            usual = recorded.of_file(path, is_exec=is_exec) if recorded is not None else 0o777 if is_exec else 0o666
+            created = usual if kept is None else kept & 0o700
             with closing_fd(
                 open_at(place.fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, created)
             ) as fd:
@@ -511,23 +522,6 @@ def _find_permissions(root: int, path: TreePath) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return stat.S_IMODE(status.st_mode) & 0o777 if stat.S_ISREG(status.st_mode) else None
-
-
-def _read_permissions(directory: int, name: bytes, *, is_exec: bool) -> int | None:
-    """Tell which permissions the file that replaces another one gets: the same; None if there is no file.
-
-    All readers may execute an executable one.
-    """
-    try:
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    mode = status.st_mode & 0o777
-    if bool(mode & stat.S_IXUSR) == is_exec:
-        return mode
-    return mode | (mode & 0o444) >> 2 if is_exec else mode & ~0o111
 
 
 def _put_in(directory: int, name: bytes, temporary: bytes) -> bool:
