@@ -228,6 +228,50 @@ def test_a_directory_in_the_place_of_a_file_is_applied_again(project: Path, vaul
     assert (project / "a/q").read_bytes() == b"mine\n"
 
 
+def test_what_the_user_has_committed_and_the_fork_has_merged_is_no_edit(tmp_path: Path) -> None:
+    """The fork goes on from the user's commit, also of what it had applied before. Edits beside it are conflicts.
+
+    So is a file whose uncommitted state the fork began with, and that the user has taken back: no commit says that.
+    """
+    root = tmp_path / "clone"
+    root.mkdir()
+    git("init", "-q", "-b", "main", cwd=root)
+    for name in ("a", "b", "gone"):
+        (root / name).write_text("".join(f"{number}\n" for number in range(9)))
+    git("add", ".", cwd=root)
+    git("commit", "-qm", "one", cwd=root)
+    (root / "b").write_text("not committed\n")
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v", source=root)
+        fork = vault.fork("topic")
+        fork.write("a", fork.read("a").replace(b"4", b"four"))
+        fork.checkpoint("two")
+        vault.apply("topic", root)
+        (root / "a").write_bytes((root / "a").read_bytes().replace(b"0", b"zero"))
+        git("rm", "-q", "gone", cwd=root)
+        git("commit", "-qm", "three", "a", "gone", cwd=root)
+        fork.write("a", fork.read("a").replace(b"four", b"iv"))
+        fork.checkpoint("four")
+        with pytest.raises(ApplyConflict, match="'a'"):
+            vault.apply("topic", root)
+        vault.fetch()
+        fork.merge("origin/main", strategy="ours")
+        fork.write("gone", b"again\n")
+        fork.write("a", fork.read("a").replace(b"8", b"eight"))
+        fork.checkpoint("five")
+        (root / "a").write_text("mine\n")
+        with pytest.raises(ApplyConflict, match="'a'"):
+            vault.apply("topic", root)
+        git("checkout", "-q", "a", cwd=root)
+        assert {change.path for change in vault.apply("topic", root).changed_files} == {b"a", b"gone"}
+        assert (root / "a").read_text().split() == ["zero", *"123", "iv", *"567", "eight"]
+        git("checkout", "-q", "b", cwd=root)
+        fork.write("b", b"not committed, and more\n")
+        fork.checkpoint("six")
+        with pytest.raises(ApplyConflict, match="'b'"):
+            vault.apply("topic", root)
+
+
 @pytest.mark.parametrize("trap", ["link", "directory", "file", "fifo"])
 def test_what_stands_in_the_way_is_not_followed_or_removed(
     tmp_path: Path, project: Path, vault: Vault, trap: str

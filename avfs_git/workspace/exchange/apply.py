@@ -1,13 +1,14 @@
 """Laying what a fork has changed on a directory of the user's own, as unstaged edits.
 
 Decided here: what counts as a change of the fork, and when nothing may be written. A path may be written if the
-directory holds there what the fork began with, or what an earlier `apply` wrote (`exchange.applied`); a path that holds
-what the fork has now is done already; anything else is a change of the user's own, and then no path is written. What an
-earlier `apply` wrote and the fork has taken back since, is taken back in the directory, too. Where the fork began with
-something uncommitted and its workspace has uncommitted changes, the branch does not tell what the fork made of that:
-such a path is left as it is. What git leaves out of a sparse checkout counts as there, with the content that the index
-names; only for that the index is read. Only files are touched: the index, the hooks and the branches of a repository
-that the directory belongs to stay as they are, and no git runs.
+directory holds there what the fork began with, what an earlier `apply` wrote, or what its own commits have and the fork
+has since (`exchange.applied`); a path that holds what the fork has now is done already; anything else is a change of
+the user's own, and then no path is written. What an earlier `apply` wrote and the fork has taken back since, is taken
+back in the directory, too. Where the fork began with something uncommitted and its workspace has uncommitted changes,
+the branch does not tell what the fork made of that: such a path is left as it is. What git leaves out of a sparse
+checkout counts as there, with the content that the index names; only for that the index is read. Only files are
+touched: the index, the hooks and the branches of a repository that the directory belongs to stay as they are, and no
+git runs.
 
 Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced whole
 by a rename that takes out what was there: avfs looks at what comes out, and puts it back if the user has saved it
@@ -67,7 +68,7 @@ from avfs_git.paths import ROOT, Oid, TreePath, climb, components, join, maybe_o
 from avfs_git.patterns import compiled
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
-from avfs_git.workspace.exchange.applied import Held, Written, note_applied, read_applied
+from avfs_git.workspace.exchange.applied import Held, Written, list_merged, note_applied, read_applied
 from avfs_git.workspace.exchange.outgoing import log_apply
 from avfs_git.workspace.exchange.shown import Recorded, Shown, read_permissions
 from avfs_git.workspace.exchange.source import check_source
@@ -120,6 +121,7 @@ def apply_fork(
             raise PathNotFound(path)
     wanted = diff_trees(vault.store, old.tree, new.tree, paths=paths, size_of=sizes_here(vault.store))
     back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted}, paths)
+    merged = list_merged(vault, directory, below, head) if below is not None else {}
     unsettled = _list_unsettled(vault, below, old.tree, uncommitted)
     told = [_warn_unsettled(fork, TreePath(change.path)) for change in wanted if change.path in unsettled]
     wanted, back = ([change for change in listed if change.path not in unsettled] for listed in (wanted, back))
@@ -128,7 +130,7 @@ def apply_fork(
     left: dict[TreePath, tuple[Held, ...]] = dict(applied)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     with host_errors(f"write into '{directory}'"), closing_fd(os.open(directory, flags)) as root:
-        todo, warnings = _plan(vault, root, directory, shown, [*wanted, *back], known, left)
+        todo, warnings = _plan(vault, root, directory, shown, [*wanted, *back], known, merged, left)
         if not dry_run:
             if ask is not None:
                 ask([change for change, _ in todo])
@@ -154,6 +156,7 @@ def _plan(
     shown: Shown,
     wanted: Sequence[ChangedFile],
     known: Written,
+    merged: Mapping[TreePath, Held],
     left: dict[TreePath, tuple[Held, ...]],
 ) -> tuple[list[tuple[ChangedFile, Held]], list[Warning]]:
     """List what has to be written, with what is there; take out of `left` what the user has brought to that state.
@@ -189,8 +192,8 @@ def _plan(
             if path in left:
                 left[path] = (after,)
             continue
-        before = _held(change.old_mode, change.old_oid)
-        if not shown.is_any(counts_as, [before]) and not shown.is_any(held, known.get(path, ())):
+        before = [_held(change.old_mode, change.old_oid), *([merged[path]] if path in merged else [])]
+        if not shown.is_any(counts_as, before) and not shown.is_any(held, known.get(path, ())):
             own.append(show_path(path))
         if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
             read_target(vault.store, oid_of(change.new_oid))  # before anything is written
