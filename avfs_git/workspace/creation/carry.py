@@ -20,6 +20,7 @@ from avfs_git.gitstore.config.gitconfig import edit_config, read_config
 from avfs_git.gitstore.config.userconfig import read_settings, read_user_ignore
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import common_dir, find_git_dir
+from avfs_git.gitstore.rules.attributes import read_info_attributes
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.patterns import compiled
@@ -27,8 +28,6 @@ from avfs_git.patterns import compiled
 _CARRIED = b"# From the clone and its user; each fork of the clone replaces what follows.\n"
 _CARRIED_TO = b"# Rules of this vault.\n"
 """Lines of a vault's `info/exclude` and `info/attributes` around the rules that were taken over."""
-_ATTRIBUTES_READ = 100 << 20
-"""git reads no larger file of attributes (gitattributes(5))."""
 _AUTHORS = compiled(r"(?:user|author|committer)\.(?:name|email)")
 _FILTERS = compiled(r"(filter\..*)\.(?:clean|smudge|process|required)")
 _KEYS = (
@@ -42,24 +41,20 @@ def carry_over(source: Path | None, git_dir: Path, environment: Mapping[str, str
     `environment` says where the user's configuration of git is. Costs three processes of git.
 
     Raises:
-        NotAVault: If a file of rules of the repository is a link, which may lead anywhere, or no file.
+        NotAVault: If the ignore rules of the repository are a link, which may lead anywhere, or no file.
         RefLocked: If another program keeps the configuration of the vault locked.
     """
     source_git = find_git_dir(source) if source is not None else None
-    info = common_dir(source_git) / "info" if source_git is not None else None
     rules = read_user_ignore(source or git_dir, environment)
-    own = _read_rules(info, "exclude", IGNORE_FILE_READ)
+    if source is None or source_git is None:
+        _replace_rules(git_dir, "exclude", rules)
+        return
+    common, own = common_dir(source_git), b""
+    with contextlib.suppress(OSError):  # git, too, goes on without it
+        own = read_plain_file(common / "info" / "exclude", limit=IGNORE_FILE_READ)
     _replace_rules(git_dir, "exclude", rules.removesuffix(b"\n") + b"\n" + own if own and rules else own or rules)
-    if source is not None and source_git is not None:
-        _replace_rules(git_dir, "attributes", _read_rules(info, "attributes", _ATTRIBUTES_READ))
-        _carry_settings(source, git_dir, environment)
-
-
-def _read_rules(info: Path | None, name: str, limit: int) -> bytes:
-    if info is not None:
-        with contextlib.suppress(OSError):  # git, too, goes on without it
-            return read_plain_file(info / name, limit=limit)
-    return b""
+    _replace_rules(git_dir, "attributes", read_info_attributes(common))
+    _carry_settings(source, git_dir, environment)
 
 
 def _replace_rules(git_dir: Path, name: str, rules: bytes) -> None:
