@@ -186,6 +186,8 @@ WARNINGS = {
     "undo.stopped": "Undo or redo was refused for a part of the same command, which stays as it is.",
     "undo.workspace_missing": "The workspace of a deleted fork is not whole in the trash; unsaved files may be missing.",
     "fork.clone_replaced": "An older vault has forks of another repository that was at this path.",
+    "fork.other_origin": "A program has set the remote `origin` of the vault to another place than the clone: pushes of "
+    "this fork, and of all others of the clone, go there.",
     "fork.source_changing": "git worked in the source all the while; the fork may have files of two moments.",
     "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the "
     "source's files.",

@@ -385,6 +385,46 @@ def test_objects_are_not_copied(avfs: Avfs, clone: Path, mount_dir: Path) -> Non
     session.wait()
 
 
+def test_a_clone_before_its_first_commit(avfs: Avfs, tmp_path: Path, mount_dir: Path) -> None:
+    """What was never added is in no commit of the fork, and no push of it has it."""
+    place = tmp_path / "new"
+    place.mkdir()
+    _git(place, "init", "-q", "-b", "main")
+    for name in ("added", "private"):
+        (place / name).write_text(f"{name}\n")
+    _git(place, "add", "added")
+    with avfs.fork_directory(place, mount_dir / "task") as session:
+        assert _without_git(session.path) == _without_git(place)
+        assert {change.path for change in session.vault.workspace("task").status().changed_files} == {
+            b"added",
+            b"private",
+        }
+        _git(session.path, "add", "added")
+        _git(session.path, "commit", "-q", "-m", "one")
+        _git(session.path, "push", "-q", "origin", "task")
+        assert _git(place, "ls-tree", "-r", "--name-only", "task") == "added\n"
+    session.wait()
+
+
+def test_the_remote_that_stands_for_the_clone(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """A fork gives the vault its remote again that a program has removed; it warns of another place."""
+    first = avfs.fork_directory(clone, mount_dir / "one")
+    _git(first.path, "remote", "remove", "origin")
+    second = avfs.fork_directory(clone, mount_dir / "two")
+    assert not second.vault.warnings
+    assert _git(second.path, "remote", "get-url", "origin").strip() == str(clone)
+    assert _git(second.path, "rev-parse", "origin/side") == _git(clone, "rev-parse", "side")
+    _end(second)
+    _git(first.path, "remote", "set-url", "--push", "origin", "https://ada:secret@example.org/x.git")
+    third = avfs.fork_directory(clone, mount_dir / "three")
+    (warning,) = third.vault.warnings
+    assert warning.code == "fork.other_origin"
+    assert "example.org/x.git" in warning.message
+    assert "secret" not in warning.message
+    _end(third)
+    _end(first)
+
+
 def test_a_folder_without_git(avfs: Avfs, tmp_path: Path, mount_dir: Path) -> None:
     """A plain folder is forked, too: what is in it is the first commit, and there is no remote."""
     folder = tmp_path / "folder"

@@ -246,7 +246,7 @@ def add_present(
 ) -> tuple[Oid, Oid | None]:
     """Add the commit of what a directory holds, unless `head` has that tree, and that of what is beside history."""
     signature = vault.signature()
-    if head is None or vault.store.read_commit(head).tree != captured.tree:
+    if head is None or pack.read_commit(head).tree != captured.tree:
         text = "import\n" if head is None else f"{text}\n"
         return add_state(pack, fork, signature, (captured.tree, captured.sidecar), text, head)
     return head, add_sidecar(pack, fork, signature, captured.sidecar) if captured.sidecar is not None else None

@@ -27,13 +27,15 @@ from functools import partial
 from pathlib import Path
 
 from avfs_git.errors import ForkExists, NotAVault, ObjectMissing
-from avfs_git.gitstore.config.gitconfig import read_config
+from avfs_git.gitstore.config.gitconfig import edit_config, read_config
 from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes, read_file_modes
 from avfs_git.gitstore.foreign.takeover import import_as_remote
+from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import find_entry
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefStore
+from avfs_git.gitstore.remote.remotes import hide_secret
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
@@ -44,7 +46,7 @@ from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.sidecar import META_NAME, SELF, edit_sidecar, find_record
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
-from avfs_git.workspace.checkpoint.bookkeeping import is_unasked
+from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping, is_unasked
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.creation.atomic import vault_made
@@ -184,6 +186,9 @@ def _take_present(
         )
         if lookback is not None:
             lookback.keep(pack, captured)
+        if head is None and git_dir is not None:  # a first commit would have what was never added
+            signature, text = vault.signature(), bookkeeping("empty: before the first commit")
+            head = pack.add_commit(Commit(pack.add_tree({}), (), signature, signature, text))
         base, sidecar = add_present(vault, pack, name, captured, head, f"present state of {source.name}")
         pack.finish(hold=True)
         state = WorkspaceState(
@@ -213,6 +218,8 @@ def _take_present(
     place = git_dir or vault.git_dir
     converted = warn_of_conversions(vault.store, tracked, captured.tree, place, by_default=not modes.shows_lines)
     warnings = [*captured.warnings, *converted]
+    if git_dir is not None and parent is None:
+        warnings += _settle_remote(vault)
     if is_torn and git_dir is not None:
         warnings.append(Warning("fork.source_changing", describe_git(source, git_dir)))
     if git_dir is not None and (verb := _find_unfinished(git_dir)) is not None:
@@ -242,6 +249,25 @@ def _read_present(
     if parent is not None and head is not None:
         captured.sidecar = _with_root_of(vault, pack, captured.sidecar, find_kept(vault, parent, head))
     return _Present(head, upstream, tracked, modes, captured, lookback)
+
+
+def _settle_remote(vault: OpenVault) -> list[Warning]:
+    """Give the vault its remote for the clone again, where a program has removed it; warn where it leads elsewhere.
+
+    All live trees of a vault have its configuration in common.
+    """
+    clone = vault.layout.read_origin()
+    settings, key = read_config(vault.git_dir), f"remote.{REMOTE}."
+    urls = settings.get(f"{key}pushurl") or settings.get(f"{key}url")
+    if clone is None:
+        return []
+    if urls is None:
+        spec = f"+refs/heads/*:refs/remotes/{REMOTE}/*"
+        edit_config(vault.git_dir, ("--add", f"{key}url", os.fspath(clone)), ("--add", f"{key}fetch", spec))
+    elif urls[-1] != os.fspath(clone):
+        text = f"'{REMOTE}' is '{hide_secret(urls[-1])}' here, not the clone: what is pushed goes there"
+        return [Warning("fork.other_origin", text)]
+    return []
 
 
 def _with_root_of(vault: OpenVault, pack: PackWriter, sidecar: Oid | None, parent: Beside | None) -> Oid | None:
