@@ -44,8 +44,6 @@ _NONE = bytes(20)
 _STANDS_FOR = b"avfs-stands-for"
 _HEX_SIZE = 40
 _DAY_S = 86_400
-_COMMITS_ABOVE = 200
-"""So many commits of git's on a checkpoint are passed on the way to it: reading them takes some 5 ms."""
 
 Read = Callable[[Oid], tuple[int, bytes]]
 """Reads an object: its kind and content; raises AvfsError for a missing object."""
@@ -305,19 +303,6 @@ def find_named(read: Read, oid: Oid) -> Oid | None:
     """Find the sidecar that the header of a commit names, not what is noted for it; None if it has no such header."""
     commit = _read_commit(read, oid)
     return commit.sidecar if commit is not None else None
-
-
-def find_naming(read: Read, oid: Oid) -> Oid | None:
-    """Find the nearest commit whose header names a sidecar, of a commit and its first parents.
-
-    That is the checkpoint that commits of git's stand on. Costs a read of each commit on the way, of at most 200.
-    """
-    for _ in range(_COMMITS_ABOVE):
-        commit = _read_commit(read, oid)
-        if commit is None or commit.sidecar is not None or not commit.parents:
-            return oid if commit is not None and commit.sidecar is not None else None
-        oid = commit.parents[0]
-    return None
 
 
 def stand_for(commit: Commit, named: Iterable[Oid], parents: tuple[Oid, ...]) -> Commit:

@@ -124,6 +124,15 @@ def find_child(tree: Mapping[bytes, tuple[int, Oid]], name: bytes) -> SideEntry 
     return None
 
 
+def find_below(source: ObjectSource, sidecar: Oid | None, path: TreePath) -> SideEntry | None:
+    """Find what a sidecar holds at a path, which is not the root."""
+    found: SideEntry | None = None
+    for name in components(path):
+        child = find_child(source.read_tree(sidecar), name) if sidecar is not None else None
+        found, sidecar = child, child.oid if child is not None and child.mode == MODE_TREE else None
+    return found
+
+
 def compose_sidecar(children: Mapping[bytes, SideEntry], meta: Oid | None) -> dict[bytes, tuple[int, Oid]]:
     """Make the entries of a sidecar tree; the reverse of `parse_sidecar`."""
     entries = {
@@ -310,9 +319,9 @@ def edit_sidecar(
 def edit_untracked(
     sink: ObjectSink, sidecar: Oid | None, files: Mapping[TreePath, tuple[int, Oid] | None]
 ) -> Oid | None:
-    """Put files into a sidecar that were in the git tree of a state; with None, take out those that came into it.
+    """Put what was in the git tree of a state into a sidecar; with None, take out what came into it.
 
-    Their attributes are there already, and stay.
+    That is files, and directories as the sidecar is to have them. Their attributes are there already, and stay.
     """
     entries = dict(sink.read_tree(sidecar)) if sidecar is not None else {}
     below: dict[bytes, dict[TreePath, tuple[int, Oid] | None]] = {}
@@ -323,6 +332,7 @@ def edit_untracked(
             continue
         entries.pop(UNTRACKED + _escape(name), None)
         if held is not None:
+            entries.pop(_TRACKED + _escape(name), None)
             entries[UNTRACKED + _escape(name)] = held
     for name, inside in below.items():
         child = find_child(entries, name)

@@ -197,8 +197,7 @@ class Capture:
         takes_lower = self._cache is None and lower_root is not None and self._index not in (None, lower_root.tree)
         root = Frame(ROOT, b"", None, (None, None) if takes_lower else prev, self._index or prev[0], lower_root)
         root.takes_lower = takes_lower
-        if takes_lower:
-            self._placing.sidecar_touched = True  # it is compared with nothing that was there
+        self._placing.sidecar_touched = takes_lower  # then it is compared with nothing that was there
         root.ignored = root.nested = False
         root.only = dirty
         if self._cache is not None:

@@ -17,7 +17,7 @@ leaves changes for the next call.
 from __future__ import annotations
 
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from avfs_git.errors import FileChanging, RefConflict, RefLocked, WorkspaceBusy, and_more, quote
@@ -31,7 +31,7 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, maybe_oid, oid_of, show_path, split
 from avfs_git.values import NamedTuple
-from avfs_git.vfs.layer.sidecar import Record, edit_sidecar, find_attributes
+from avfs_git.vfs.layer.sidecar import Record, edit_sidecar, edit_untracked, find_attributes, find_below
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.gitlogs import find_come_back
@@ -39,6 +39,7 @@ from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.checkpoint.unseen import find_unseen_head, record_seen, tell_seen
 from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.sidecars.kept import note_amended
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import (
     CommandStart,
@@ -57,17 +58,12 @@ from avfs_git.workspace.vault.log.oprecord import (
     CAPTURED,
     EXACT,
     FILES,
-    FORK_CREATE,
     IN_MERGE,
     SIDECAR,
-    SIDECAR_BEFORE,
     STATE_BEFORE,
     OpRecord,
 )
-from avfs_git.workspace.vault.origin import Beside
-from avfs_git.workspace.vault.revisions import find_owner
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
-from avfs_git.workspace.vault.vault import OpenVault
 
 BY_COMMAND = "a command that has changed it"
 """What holds a workspace, by the error of an operation that has to wait until a command in the live tree has ended."""
@@ -234,6 +230,8 @@ def record_git_moves(
             vault.oplog.append(
                 OpRecord(0, locked.fork, FILES, step.text, at_ns, before=before, after=after, more={EXACT: True})
             )
+    for move in (*others, *own):
+        note_amended(vault, move.old, move.new)
     adopt_git_moves(vault, locked.fork, others)
     return recorded, own
 
@@ -335,7 +333,21 @@ def commit_edits(
             if join(directory, name) in edits or not _are_alike(before.get(name), after.get(name)):
                 record = records.get(name) if _are_alike(after.get(name), there.get(name)) else None
                 attributes.setdefault(directory, {})[name] = record
-    return tree, edit_sidecar(sink, was[1], attributes)
+    emptied = {path for path in list_above(edits) - {ROOT} if tree is None or find_entry(sink, tree, path) is None}
+    return tree, _keep_emptied(sink, edit_sidecar(sink, was[1], attributes), emptied, source, now[1])
+
+
+def _keep_emptied(
+    sink: PackWriter, sidecar: Oid | None, emptied: Collection[TreePath], source: ObjectSource, there: Oid | None
+) -> Oid | None:
+    """Keep the directories that git has left without files, where a workspace has them: beside history, as they are."""
+    for path in sorted(emptied, reverse=True):  # those below come first
+        child = find_below(source, there, path)
+        if child is not None and child.mode == MODE_TREE:
+            held = find_below(sink, sidecar, path)
+            tree = held.oid if held is not None and held.mode == MODE_TREE else sink.add_tree({})
+            sidecar = edit_untracked(sink, sidecar, {path: (MODE_TREE, tree)})
+    return sidecar
 
 
 def _list_entries(source: ObjectSource, tree: Oid | None, directory: TreePath) -> Mapping[bytes, Entry]:
@@ -416,66 +428,6 @@ def list_differing(
             changed = diff_sidecars(vault.store, now[1], vault.sidecar_tree(commit))
             found += [TreePath(change.path) for change in changed]
     return found
-
-
-def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
-    """Find the sidecar commit of what a fork had beside a commit; None of a commit that git made.
-
-    After a fast-forward that is not the one which the commit names: that is what the source had.
-    """
-    named = vault.store.read_commit(oid).sidecar
-    if named is None:
-        return None
-    told = next((told for commit, told in _read_told_sidecars(vault, fork) if commit == oid.hex()), None)
-    return oid_of(told) if isinstance(told, str) else named
-
-
-def find_named_sidecar(vault: OpenVault, fork: str, name: str, oid: Oid) -> Oid | None:
-    """Find the sidecar commit of a state by the name with which it is asked for."""
-    owner = find_owner(vault, name, fork=fork)
-    return find_sidecar(vault, owner, oid) if owner is not None else vault.store.read_commit(oid).sidecar
-
-
-def find_last_sidecar(vault: OpenVault, fork: str | None, at: Oid, begun: Beside | None) -> Beside | None:
-    """Find the last checkpoint at or before a commit, which may be git's, and what was beside it; None if none says it.
-
-    With a fork, that is what the fork had there. It `begun` with what counts where its history leads to that. Costs a
-    look at the commits since then.
-    """
-    for _ in range(_HISTORY_LOOKED_AT):
-        if begun is not None and at == begun.commit:
-            return begun
-        commit = vault.store.read_commit(at)
-        if commit.sidecar is not None:
-            return Beside(at, find_sidecar(vault, fork, at) if fork is not None else commit.sidecar)
-        if not commit.parents or not vault.store.exists(commit.parents[0]):
-            break
-        at = commit.parents[0]
-    return None
-
-
-def list_told_sidecars(vault: OpenVault, fork: str) -> dict[str, Oid]:
-    """Map each commit of a fork to its `find_sidecar` result, where the log says that: one pass for many commits."""
-    told: dict[object, object] = {}
-    for commit, sidecar in _read_told_sidecars(vault, fork):
-        told.setdefault(commit, sidecar)
-    return {str(commit): oid_of(sidecar) for commit, sidecar in told.items() if isinstance(sidecar, str)}
-
-
-def _read_told_sidecars(vault: OpenVault, fork: str) -> Iterator[tuple[object, object]]:
-    """Yield the commits that a fork had, newest first, each with the sidecar commit that the log names, if any."""
-    for record in vault.oplog.read_life(fork):
-        if record.after is not None:
-            yield record.after, record.more.get(SIDECAR)
-        if record.kind == FORK_CREATE:
-            yield record.more.get("base"), record.more.get("sidecar")
-            return
-
-
-def tell_sidecar(vault: OpenVault, fork: str, oid: Oid, fact: str = SIDECAR_BEFORE) -> dict[str, object]:
-    """Say for the log what a fork had beside a commit, where that is not what the commit names."""
-    sidecar = find_sidecar(vault, fork, oid)
-    return {fact: sidecar.hex()} if sidecar not in (None, vault.store.read_commit(oid).sidecar) else {}
 
 
 def keep_state(locked: LockedWorkspace, commit: Oid | None, held: Trees) -> Oid:

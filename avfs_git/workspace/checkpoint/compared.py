@@ -9,23 +9,20 @@ from __future__ import annotations
 
 from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
-from avfs_git.gitstore.formats.trees import EMPTY_TREE
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.model import ChangedFile
-from avfs_git.paths import Oid, maybe_oid
+from avfs_git.model import ChangedFile, ChangeKind
+from avfs_git.paths import Oid, TreePath
 from avfs_git.values import value_class
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.checkpoint.changes import find_sidecar
 from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.sidecars.kept import find_kept, find_sidecar
 from avfs_git.workspace.vault.states import Trees, tree_of
-from avfs_git.workspace.vault.vault import OpenVault
-
-_HISTORY_LOOKED_AT = 10_000
 
 
 @value_class
@@ -82,8 +79,17 @@ def compare_workspace(
     if recorded == before and not captured.sidecar_touched:
         sidecar_changed = []
     else:
-        sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
+        sidecar_changed = [
+            change
+            for change in diff_sidecars(sink, recorded, captured.sidecar)
+            if change.kind is not ChangeKind.DELETED or not _is_in_history(sink, captured.tree, change.path)
+        ]
     return Compared(captured, head, commit, (tree, recorded), tuple(changed), tuple(sidecar_changed))
+
+
+def _is_in_history(source: ObjectSource, tree: Oid | None, path: bytes) -> bool:
+    """Whether a file that was beside history is there by now: it is not gone."""
+    return tree is not None and find_entry(source, tree, TreePath(path)) is not None
 
 
 def capture(
@@ -104,30 +110,16 @@ def capture(
 def recorded_sidecar(locked: LockedWorkspace, oid: Oid | None, commit: Commit | None) -> Oid | None:
     """Find the sidecar tree to compare a workspace with, at its head or at another commit.
 
-    A commit that git made has no sidecar. The sidecar that the workspace last recorded stands for it, if the workspace
-    recorded it at this commit or an ancestor; else, as after an undo, that of its base. Costs a look at the commits
-    since then.
+    At its head that is what the fork has kept, wherever git has moved it; so at any commit of git's: it has no sidecar.
     """
-    opened = locked.opened
-    if oid is not None and commit is not None and commit.sidecar is not None:
-        if opened.cache is not None and opened.cache.commit == oid:
-            return opened.cache.sidecar
-        sidecar = find_sidecar(locked.vault, locked.fork, oid)
-        return locked.vault.store.read_commit(sidecar).tree if sidecar is not None else None
-    recorded = opened.cache.commit if opened.cache is not None else None
-    if recorded is None or _leads_to(
-        locked.vault, locked.vault.read_head(locked.fork), recorded, until=maybe_oid(opened.state.base)
-    ):
+    opened, vault = locked.opened, locked.vault
+    if oid is None or commit is None:
         return opened.synced_trees()[1]
-    return opened.lower.root.sidecar
-
-
-def _leads_to(vault: OpenVault, head: Oid | None, wanted: Oid, *, until: Oid | None) -> bool:
-    """Whether `wanted` is the head or one of its first parents, back to `until`."""
-    for _ in range(_HISTORY_LOOKED_AT):
-        if head == wanted:
-            return True
-        if head is None or head == until:
-            return False
-        head = next(iter(vault.store.read_commit(head).parents), None)
-    return False
+    if commit.sidecar is not None and opened.cache is not None and opened.cache.commit == oid:
+        return opened.cache.sidecar
+    if commit.sidecar is None or oid == vault.read_head(locked.fork):
+        kept = find_kept(vault, locked.fork, oid)
+        sidecar = kept.sidecar if kept is not None else None
+    else:
+        sidecar = find_sidecar(vault, locked.fork, oid)
+    return vault.store.read_commit(sidecar).tree if sidecar is not None else None

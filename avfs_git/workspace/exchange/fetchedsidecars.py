@@ -35,7 +35,6 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.owncommits import (
     find_commits,
     find_named,
-    find_naming,
     list_sidecars,
     list_stood_for,
     stand_for,
@@ -56,7 +55,8 @@ from avfs_git.vfs.layer.sidecar import (
     serialize_records,
 )
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.forks.forks import find_kept
+from avfs_git.workspace.sidecars.kept import find_kept, note_moves
+from avfs_git.workspace.vault.origin import find_naming
 from avfs_git.workspace.vault.vault import OpenVault
 
 _DEEPEST = 400
@@ -154,10 +154,15 @@ def find_pushed(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
     None without one, or if what that names is not what the fork has: it is another fork's after a fast-forward, and
     what has been taken away since where git has left a newer checkpoint. What is not here counts for the fork's.
     """
-    naming = find_naming(vault.store.read, head)
-    named = vault.store.read_commit(naming).sidecar if naming is not None else None
-    kept = find_kept(vault, fork, head) if named is not None else None
-    if named is None or kept is None or named == kept.sidecar:
+    note_moves(vault, fork)
+    naming = find_naming(vault, head)
+    if naming is None:
+        return None
+    named, in_header = vault.store.read_commit(naming).sidecar, find_named(vault.store.read, naming)
+    if named is None:  # where it is here, git has copied the header from a checkpoint
+        return naming if in_header is None or not vault.store.exists(in_header) else None
+    kept = find_kept(vault, fork, head)
+    if kept is None or named == kept.sidecar:
         return naming
     trees = (vault.store.read_commit(oid).tree if oid is not None else None for oid in (named, kept.sidecar))
     differs = any(change.kind is not ChangeKind.MODE for change in diff_sidecars(vault.store, *trees))

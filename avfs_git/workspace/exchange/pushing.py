@@ -48,7 +48,7 @@ from avfs_git.workspace.exchange.remotes import (
     server_words,
     tracking_ref,
 )
-from avfs_git.workspace.forks.forks import find_kept
+from avfs_git.workspace.sidecars.kept import find_kept
 from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTES, SIDECARS, VaultLayout
 from avfs_git.workspace.vault.vault import OpenVault
 

@@ -19,7 +19,7 @@ from avfs_git.model import ChangedFile
 from avfs_git.paths import Oid, TreePath, split
 from avfs_git.vfs.layer.sidecar import find_attributes, parse_record
 from avfs_git.workspace.exchange.applied import Held
-from avfs_git.workspace.forks.forks import find_kept
+from avfs_git.workspace.sidecars.kept import find_kept
 from avfs_git.workspace.vault.vault import OpenVault
 
 

@@ -58,8 +58,9 @@ from avfs_git.workspace.creation.create import (
     look_at_git,
 )
 from avfs_git.workspace.creation.lookback import Lookback
-from avfs_git.workspace.forks.forks import check_room, find_kept, record_fork
+from avfs_git.workspace.forks.forks import check_room, record_fork
 from avfs_git.workspace.opened.vaultroom import check_not_full
+from avfs_git.workspace.sidecars.kept import find_kept
 from avfs_git.workspace.vault import gitmoves
 from avfs_git.workspace.vault.format import HEADS, LABELS, VaultLayout, WorkspaceState, label_ref
 from avfs_git.workspace.vault.identity import find_making

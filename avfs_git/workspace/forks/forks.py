@@ -40,7 +40,6 @@ from avfs_git.model import ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name, maybe_hex, maybe_oid, oid_of
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
-from avfs_git.workspace.checkpoint.changes import find_last_sidecar, find_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash, note_deletion
@@ -48,20 +47,19 @@ from avfs_git.workspace.opened.layers import make_workspace
 from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.aside import save_aside
+from avfs_git.workspace.sidecars.kept import find_kept, find_shown
 from avfs_git.workspace.vault.forkinfo import fork_info
 from avfs_git.workspace.vault.format import HEADS, REMOTES, SIDECARS, WorkspaceState, label_ref
 from avfs_git.workspace.vault.gitmoves import find_under_way, has_command
 from avfs_git.workspace.vault.log.oprecord import (
     BY,
-    FILES,
     FORK_CREATE,
     FORK_DELETE,
-    SIDECAR,
     WAS_DEFAULT,
     OpRecord,
     RefMoveRecord,
 )
-from avfs_git.workspace.vault.origin import Beside, facts_of, find_beside, peek_state, settle_times
+from avfs_git.workspace.vault.origin import Beside, facts_of, settle_times
 from avfs_git.workspace.vault.revisions import find_owner, resolve_revision
 from avfs_git.workspace.vault.states import add_state
 from avfs_git.workspace.vault.vault import OpenVault
@@ -184,13 +182,8 @@ def record_fork(
 
 def _find_state(vault: OpenVault, source: str | None, at: str) -> tuple[Oid, Beside | None]:
     """Find a state by its name, and what is beside it; where a fork is at it, what that has there."""
-    commit, owner = resolve_revision(vault, at, fork=source), find_owner(vault, at, fork=source)
-    if owner is not None and vault.read_head(owner) == commit:
-        return commit, find_kept(vault, owner, commit)
-    beside = find_beside(vault, commit)
-    if owner is None or beside is None:
-        return commit, beside
-    return commit, beside._replace(sidecar=find_sidecar(vault, owner, beside.commit))
+    commit = resolve_revision(vault, at, fork=source)
+    return commit, find_shown(vault, find_owner(vault, at, fork=source), commit)
 
 
 def check_free(vault: OpenVault, name: str) -> None:
@@ -235,32 +228,6 @@ def _settle_source(
     if head is None:
         raise CheckpointNotFound(source, vault=vault.name)
     return head, find_kept(vault, source, head)
-
-
-def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
-    """Find what a fork has beside its head, whether avfs or git made that; None if no checkpoint says it.
-
-    Where git has moved the branch that is what avfs saved or brought back last, whether that is on the branch or not:
-    git brings no such files, and what was taken away by a checkpoint that a rebase has left does not come back.
-    """
-    state = peek_state(vault, fork)
-    if state is None:
-        return find_beside(vault, head)
-    begun = Beside(oid_of(state.base), maybe_oid(state.sidecar)) if state.base is not None else None
-    placed = vault.oplog.find_last_position(HEADS + fork, state.created_at_ns)[0]
-    if begun is not None and begun.commit == head and placed in (None, head):
-        return begun
-    sidecar = find_sidecar(vault, fork, head) if placed == head else None
-    if sidecar is not None:
-        return Beside(head, sidecar)
-    for record in vault.oplog.read_life(fork):
-        saved = maybe_oid(record.after) if record.kind != FILES else None  # such changes may be taken back by hand
-        if saved is not None and vault.store.exists(saved):
-            told = record.more.get(SIDECAR)
-            sidecar = oid_of(told) if isinstance(told, str) else vault.store.read_commit(saved).sidecar
-            if sidecar is not None or vault.store.own_commits.has(saved):
-                return Beside(saved, sidecar)
-    return begun or find_last_sidecar(vault, fork, head, None)
 
 
 def end_fork(

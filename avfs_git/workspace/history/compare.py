@@ -17,14 +17,12 @@ from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.rules.attributes import TreeAttributes, read_info_attributes
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Diff, FileDiff, ForkStat
-from avfs_git.paths import Oid, TreePath, lines_given, maybe_oid, oid_of
+from avfs_git.paths import Oid, TreePath, lines_given, oid_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.checkpoint.changes import find_last_sidecar
 from avfs_git.workspace.checkpoint.compared import recorded_sidecar
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.vault.identity import find_making
-from avfs_git.workspace.vault.origin import Beside
+from avfs_git.workspace.sidecars.kept import find_had
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -107,11 +105,7 @@ def _find_beside(vault: OpenVault, fork: str | None, at: Oid) -> tuple[bool, Oid
     A commit of git's has none of its own: what was last recorded before it stands for it, or what the fork began with.
     Costs a look at the commits since that.
     """
-    made = find_making(vault, fork, allow_newer=True) if fork is not None else None
-    base, sidecar = (
-        (maybe_oid(made.more.get(fact)) for fact in ("base", "sidecar")) if made is not None else (None, None)
-    )
-    last = find_last_sidecar(vault, fork, at, Beside(base, sidecar) if base is not None else None)
+    last = find_had(vault, fork, at)
     found = last.sidecar if last is not None else None
     return last is not None, vault.store.read_commit(found).tree if found is not None else None
 

@@ -25,9 +25,9 @@ from avfs_git.paths import Oid, PathLike, TreePath, at_most, label_of_ref_name, 
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import SideEntry, parse_sidecar
 from avfs_git.workspace.checkpoint.bookkeeping import TRAILER, is_bookkeeping, is_of_session
-from avfs_git.workspace.checkpoint.changes import find_last_sidecar
 from avfs_git.workspace.vault.format import label_ref
 from avfs_git.workspace.vault.gitmoves import list_made_inside
+from avfs_git.workspace.vault.origin import find_beside
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.states import tree_of
 from avfs_git.workspace.vault.vault import OpenVault
@@ -232,7 +232,7 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
 
 def refuse_path(vault: OpenVault, at: Oid, path: TreePath, state: str) -> PathNotFound | PathUnsuitable:
     """Make the error for a path of which history has nothing: checkpoints may hold versions beside it."""
-    last = find_last_sidecar(vault, None, at, None)
+    last = find_beside(vault, at)
     beside = vault.store.read_commit(last.sidecar).tree if last is not None and last.sidecar is not None else None
     if LowerTree(vault.store, None, beside, default_mtime_ns=0).lookup(path) is None:
         return PathNotFound(b"/" + path, state=state)

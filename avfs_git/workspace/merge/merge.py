@@ -21,14 +21,14 @@ from avfs_git.gitstore.compare.treediff import Entry, changed_file, find_differe
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.formats.trees import MODE_GITLINK
-from avfs_git.gitstore.merge.bases import find_merge_bases
+from avfs_git.gitstore.merge.bases import find_merge_bases, is_ancestor
 from avfs_git.gitstore.merge.choose import make_engine
 from avfs_git.gitstore.merge.engine import ConflictStyle, EngineName, Labels, MergeEngine, TreeConflict
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.rules.attributes import read_info_attributes
 from avfs_git.model import MergeMode, MergeOptions, MergeOutcome, MergeResult, MergeStrategy, Warning
-from avfs_git.paths import Oid, TreePath, oid_of, show_path
+from avfs_git.paths import Oid, TreePath, maybe_oid, oid_of, show_path
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, save_first
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.mergestate import begin_merge
@@ -36,10 +36,13 @@ from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import Advanced, AdvanceRequest, OtherSide, advance
 from avfs_git.workspace.restore.aside import saved_trees
+from avfs_git.workspace.sidecars.kept import find_had, find_shown
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import Merging, VaultLayout
 from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.log.oprecord import JOINS
+from avfs_git.workspace.vault.origin import peek_state
+from avfs_git.workspace.vault.revisions import find_owner
 from avfs_git.workspace.vault.states import Trees
 
 _SHORT = 7
@@ -158,7 +161,7 @@ def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: Merg
         if merged.outcome == "conflicted" and in_workspace:
             text = message_of(options, locked.fork)
             merging = Merging(options.source, theirs.hex(), start.head.hex(), text, options.mode is MergeMode.SQUASH)
-            other = OtherSide(theirs, merged.base)
+            other = find_other_side(locked, options.source, theirs, merged.base)
             told = begin_merge(locked, pack, merged.tree, merged.conflicts, merging, now=start.now, other=other)
             return replace(result, in_workspace=True, warnings=join_warnings(result.warnings, told, start.warnings))
         if merged.outcome in ("up_to_date", "conflicted"):
@@ -366,10 +369,36 @@ def _advance(
         "merge",
         f"merge {options.source}",
         came_from=start.head,
-        other=OtherSide(theirs, merged.base),
+        other=find_other_side(locked, options.source, theirs, merged.base),
         more={MERGED: theirs.hex()} if options.joins is None else {MERGED: theirs.hex(), JOINS: options.joins},
     )
     return advance(locked, pack, request)
+
+
+def find_other_side(
+    locked: LockedWorkspace, name: str, theirs: Oid, base: Oid | None, *, brings_untracked: bool = True
+) -> OtherSide:
+    """Find what another side has beside its commit, and what the base has; a fork is asked for by its name.
+
+    What others have put on the fork's own branch is beside their commits, and not what the fork has.
+    """
+    vault, owner = locked.vault, find_owner(locked.vault, name, fork=None)
+    owner = owner if owner != locked.fork else None
+    there = find_shown(vault, owner, theirs)
+    was = find_had(vault, owner, base) if base is not None else None
+    sidecar, base_sidecar = (beside.sidecar if beside is not None else None for beside in (there, was))
+    parted = _find_parting(locked, owner) if owner is not None else None
+    return OtherSide(theirs, sidecar, base, base_sidecar, parted, brings_untracked)
+
+
+def _find_parting(locked: LockedWorkspace, owner: str) -> tuple[Oid, Oid | None] | None:
+    """Find where a fork was made of another one's history, and what that had beside it; None if it was not."""
+    vault, state, head = locked.vault, peek_state(locked.vault, owner), locked.vault.read_head(locked.fork)
+    at = maybe_oid(state.forked_at) if state is not None else None
+    if at is None or head is None or not vault.store.exists(at) or not is_ancestor(vault.store, at, head):
+        return None
+    had = find_had(vault, locked.fork, at)
+    return at, had.sidecar if had is not None else None
 
 
 def message_of(options: MergeOptions, target: str) -> str:

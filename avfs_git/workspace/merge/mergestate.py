@@ -93,7 +93,7 @@ def begin_merge(
             return _begin(locked, pack, tree, merging, plan, now)
         except NotIgnoredHere as found:
             put_back(locked)  # if that failed, once more: nothing may begin on what is half there
-            plan.leave_out(pack, found.tree)
+            plan.leave_out(found.paths)
 
 
 def _begin(
@@ -110,8 +110,8 @@ def _begin(
         reach("merge.applied")
         captured = capture_workspace(locked, pack, CaptureRequest(known=change.known, index=tree))
         captured.tree = adopt_submodules(pack, captured.tree, tree)
-        if plan.brought and (captured.tree or EMPTY_TREE) != tree:
-            raise NotIgnoredHere(captured.tree)
+        if (captured.tree or EMPTY_TREE) != tree:
+            plan.check_ignored(pack, tree, captured.tree)
         # On no branch: what a power cut takes is put back from it.
         trees, held = (captured.tree, captured.sidecar), vault.read_sidecar_ref(locked.fork)
         text = f"conflicts of merging '{merging.source}'\n"

@@ -35,15 +35,10 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
-from avfs_git.workspace.checkpoint.changes import (
-    check_recorded,
-    list_told_sidecars,
-    record_changes,
-    record_moves,
-)
+from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes, record_moves
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_in_progress
 from avfs_git.workspace.merge.conflicts import describe_conflicts
-from avfs_git.workspace.merge.merge import MERGED, Start, join_warnings, open_engine, save_target
+from avfs_git.workspace.merge.merge import MERGED, Start, find_other_side, join_warnings, open_engine, save_target
 from avfs_git.workspace.merge.mergestate import (
     CHERRY_PICK,
     REBASE,
@@ -58,6 +53,7 @@ from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import AdvanceRequest, OtherSide, advance
 from avfs_git.workspace.restore.aside import save_aside
+from avfs_git.workspace.sidecars.kept import list_told_sidecars
 from avfs_git.workspace.vault.format import HEADS, Merging, Rewriting
 from avfs_git.workspace.vault.gitmoves import check_head, list_moves_inside
 from avfs_git.workspace.vault.log.oprecord import OpRecord
@@ -143,7 +139,7 @@ def rebase(
     start = save_target(locked, f"save before rebase onto {name}")
     source = locked.vault.store
     base = was or next(iter(find_merge_bases(source, start.head, onto)), None)
-    other = OtherSide(onto, base, brings_untracked=False)
+    other = find_other_side(locked, name, onto, base, brings_untracked=False)
     return _put_on(locked, start, onto, _own_commits(source, start.head, onto, was), plan, other=other)
 
 

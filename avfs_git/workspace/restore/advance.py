@@ -20,11 +20,13 @@ Called with the workspace lock held and nothing uncommitted, by `merge` and `rew
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from avfs_git.errors import InternalError, PathUnsuitable
 from avfs_git.faults import reach
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, find_entry
+from avfs_git.gitstore.compare.treediff import Entry, find_differences
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_SYMLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
@@ -32,12 +34,13 @@ from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, maybe_oid, show_path, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.plan import Plan, Step, list_contents, plan_steps
-from avfs_git.vfs.layer.sidecar import Meta
+from avfs_git.vfs.layer.sidecar import Meta, Record, edit_sidecar, edit_untracked, find_attributes
+from avfs_git.workspace.capture.capture import IGNORE
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
-from avfs_git.workspace.checkpoint.changes import keep_state
+from avfs_git.workspace.checkpoint.changes import commit_edits, keep_state
 from avfs_git.workspace.checkpoint.confirm import confirm_advanced
 from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace
@@ -58,8 +61,13 @@ class OtherSide:
     """Where attributes, and untracked files, come along from."""
 
     commit: Oid
+    sidecar: Oid | None
+    """What is beside the commit: where a fork is at it, what that has there."""
     base: Oid | None
     """What both sides come from; what is there already is nothing new."""
+    base_sidecar: Oid | None
+    parted: tuple[Oid, Oid | None] | None = None
+    """Where it was forked, and what the fork that moves on had beside that: what it has removed since is not new."""
     brings_untracked: bool = True
 
 
@@ -115,35 +123,48 @@ class AdvancePlan:
         """The changes of files."""
         return Plan(self.now, self.wanted, self.steps)
 
-    def leave_out(self, source: ObjectSource, tree: Oid | None) -> None:
-        """Leave out the untracked files that are in a tree, because nothing ignores them here; all if none is in it."""
+    def check_ignored(self, source: ObjectSource, wanted: Oid, tree: Oid | None) -> None:
+        """Refuse untracked files that are in a tree by now, and not in the wanted one: nothing ignores them here.
+
+        If none of them is, but one decides what is ignored where others are, all are refused.
+
+        Raises:
+            NotIgnoredHere: If there are any.
+        """
         files = {step.path for step in self.brought if step.after is not None and not step.after.is_dir}
-        found = {path for path in files if tree is not None and find_entry(source, tree, path) is not None}
-        dropped = {step.path for step in self.brought}
-        if found:
-            # Directories that led to them alone go, too; one that was empty stays.
-            emptied = list_above(found) & dropped
-            dropped = found | (emptied - list_above(dropped - found - emptied))
-        else:
-            found = files
-        self.steps = [step for step in self.steps if step.path not in dropped or step.before is not None]
-        self.brought = [step for step in self.brought if step.path not in dropped]
+        came = {path for path, (_, new) in find_differences(source, wanted, tree).items() if new is not None}
+        deciding = {split(path)[0] for path in files if split(path)[1] == IGNORE}
+        if files & came or not deciding.isdisjoint(list_above(came)):
+            raise NotIgnoredHere(files & came or files)
+
+    def leave_out(self, found: AbstractSet[TreePath]) -> None:
+        """Leave out untracked files that nothing ignores here, and say so."""
+        self.drop(found)
         self.warnings += [
             Warning("merge.left_out", f"'{show_path(path)}' is not tracked there, not ignored here, and left out", path)
             for path in sorted(found)
         ]
+
+    def drop(self, found: AbstractSet[TreePath]) -> None:
+        """Take untracked files out of the plan."""
+        # Directories that led to them alone go, too; one that was empty stays.
+        brought = {step.path for step in self.brought}
+        emptied = list_above(found) & brought
+        dropped = found | (emptied - list_above(brought - found - emptied))
+        self.steps = [step for step in self.steps if step.path not in dropped or step.before is not None]
+        self.brought = [step for step in self.brought if step.path not in dropped]
 
 
 class NotIgnoredHere(Exception):
     """Files that nothing ignores here came along: they would be part of the commit.
 
     Attributes:
-        tree: What would be tracked with them.
+        paths: What they are.
     """
 
-    def __init__(self, tree: Oid | None) -> None:
+    def __init__(self, paths: AbstractSet[TreePath]) -> None:
         super().__init__("files that nothing ignores came along")
-        self.tree = tree
+        self.paths = paths
 
 
 def advance(locked: LockedWorkspace, pack: PackWriter, request: AdvanceRequest) -> Advanced:
@@ -164,7 +185,7 @@ def advance(locked: LockedWorkspace, pack: PackWriter, request: AdvanceRequest) 
             return _carry_out(locked, pack, plan, request, before, facts)
         except NotIgnoredHere as found:
             put_back(locked)  # if that failed, once more: nothing may begin on what is half there
-            plan.leave_out(pack, found.tree)
+            plan.leave_out(found.paths)
 
 
 def _carry_out(
@@ -190,8 +211,7 @@ def _carry_out(
         captured.tree = adopt_submodules(pack, captured.tree, tree)
         is_other = False
         if (captured.tree or EMPTY_TREE) != tree:
-            if plan.brought:
-                raise NotIgnoredHere(captured.tree)
+            plan.check_ignored(pack, tree, captured.tree)
             for warning in change.warnings:  # else some other file is not what it was made
                 if warning.code == KEPT_IN_PLACE:
                     raise PathUnsuitable(
@@ -201,7 +221,8 @@ def _carry_out(
                 raise InternalError("the workspace does not hold what was wanted")
             # A program wrote meanwhile: the next capture finds that, and nothing of it is in the commit.
             is_other = True
-            captured.tree, captured.sidecar = tree, now[1]
+            captured.sidecar = _add_made(pack, plan, now, captured, tree)
+            captured.tree = tree
         sidecar, moves_sidecar = _add_sidecar(locked, pack, captured, request.other)
         new = request.make_head(pack, sidecar)
         commit = pack.read_commit(new)
@@ -240,6 +261,26 @@ def _carry_out(
     return Advanced(new, changed, (*plan.warnings, *captured.warnings, *change.warnings, *told, *intent.warnings))
 
 
+def _add_made(pack: PackWriter, plan: AdvancePlan, now: Trees, captured: Captured, tree: Oid) -> Oid | None:
+    """Make the sidecar of what was wanted from one in which a program has written meanwhile."""
+    brought = {step.path: step.after for step in plan.brought if step.after is not None}
+    made = [step.path for step in plan.steps if step.path not in brought and not (step.after and step.after.is_dir)]
+    edits = {path: find_entry(pack, tree, path) for path in made}
+    _, sidecar = commit_edits(pack, pack, now, (captured.tree, captured.sidecar), edits)
+    beside: dict[TreePath, Entry | None] = {path: None for path, entry in edits.items() if entry is not None}
+    attributes: dict[TreePath, dict[bytes, Record | None]] = {}
+    for path, entry in brought.items():
+        directory, name = split(path)
+        record = find_attributes(pack, captured.sidecar, directory, (name,)).get(name)
+        attributes.setdefault(directory, {})[name] = record
+        if entry.oid is not None:
+            mode = MODE_SYMLINK if entry.kind == "symlink" else MODE_EXEC if entry.mode & 0o100 else MODE_FILE
+            beside[path] = mode, entry.oid
+        elif entry.is_dir and not any(other.startswith(path + b"/") for other in brought):
+            beside[path] = MODE_TREE, pack.add_tree({})
+    return edit_sidecar(pack, edit_untracked(pack, sidecar, beside), attributes)
+
+
 def _add_sidecar(
     locked: LockedWorkspace, pack: PackWriter, captured: Captured, other: OtherSide | None
 ) -> tuple[Oid | None, bool]:
@@ -251,7 +292,7 @@ def _add_sidecar(
     if captured.sidecar is None:
         return None, False
     held = vault.read_sidecar_ref(fork)
-    theirs = pack.read_commit(other.commit).sidecar if other is not None else None
+    theirs = other.sidecar if other is not None else None
     if held is not None and theirs in (None, held) and pack.read_commit(held).tree == captured.sidecar:
         return held, False
     before = held or maybe_oid(locked.opened.state.sidecar)
@@ -272,15 +313,19 @@ def plan_advance(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide |
         text = f"'{show_path(path)}' was ignored here and {why}; `avfs undo` brings back what it was"
         plan.warnings.append(Warning("merge.replaced_ignored", text, path))
     if other is not None:
-        theirs = _show(source, other.commit)
-        base = _show(source, other.base) if other.base is not None else None
+        theirs = _show(source, other.commit, other.sidecar)
+        base = _show(source, other.base, other.base_sidecar) if other.base is not None else None
         plan.steps = [_with_attributes(step, left, theirs) for step in steps]
-        if base is not None and theirs.root.sidecar is not None:  # a commit that git made says nothing of attributes
+        if base is not None and theirs.root.sidecar is not None:  # else nothing says what attributes they have
             plan.steps, told = carry_attributes(source, plan.steps, left, base, theirs, right)
             plan.warnings += told
         if other.brings_untracked:
             plan.brought = _new_untracked(theirs, base, right, {step.path for step in steps if step.after is not None})
             plan.steps += plan.brought
+            if other.parted is not None:
+                had = _show(source, *other.parted)
+                files = {step.path for step in plan.brought if step.after is not None and not step.after.is_dir}
+                plan.drop({path for path in files if had.lookup(path) is not None})
     return plan
 
 
@@ -300,10 +345,10 @@ def _list_replaced(left: LowerTree, step: Step) -> Iterator[TreePath]:
             stack += reversed([(join(path, name), child) for name, child in left.children(entry).items()])
 
 
-def _show(source: ObjectSource, oid: Oid) -> LowerTree:
+def _show(source: ObjectSource, oid: Oid, sidecar: Oid | None) -> LowerTree:
     commit = source.read_commit(oid)
-    sidecar = source.read_commit(commit.sidecar).tree if commit.sidecar is not None else None
-    return LowerTree(source, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+    beside = source.read_commit(sidecar).tree if sidecar is not None else None
+    return LowerTree(source, commit.tree, beside, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
 
 
 def _with_attributes(step: Step, ours: LowerTree, theirs: LowerTree) -> Step:

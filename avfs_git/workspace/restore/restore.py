@@ -40,13 +40,7 @@ from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
-from avfs_git.workspace.checkpoint.changes import (
-    find_named_sidecar,
-    keep_state,
-    list_changed,
-    list_work,
-    record_changes,
-)
+from avfs_git.workspace.checkpoint.changes import keep_state, list_changed, list_work, record_changes
 from avfs_git.workspace.checkpoint.checkpoint import (
     check_not_merging,
     save_checkpoint,
@@ -62,6 +56,7 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import CHANGED_MEANWHILE, Application
 from avfs_git.workspace.restore.aside import Saved, save_aside, saved_trees
 from avfs_git.workspace.restore.intent import announced
+from avfs_git.workspace.sidecars.kept import find_named_sidecar
 from avfs_git.workspace.vault.format import HEADS, Merging
 from avfs_git.workspace.vault.gitmoves import check_not_under_way, open_worktree
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, GIT_HEAD, SAVED, OpRecord

@@ -68,7 +68,18 @@ from avfs_git.workspace.upkeep.oldsidecars import Chain, find_chains, forget, is
 from avfs_git.workspace.vault.format import HEADS, KEPT, SIDECARS
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.log.oplog import Chosen
-from avfs_git.workspace.vault.log.oprecord import BY, GIT_LOG, INTENT, JOINS, REDO, RENAMED_FROM, SINCE, UNDO, OpRecord
+from avfs_git.workspace.vault.log.oprecord import (
+    BY,
+    GIT_LOG,
+    INTENT,
+    JOINS,
+    REDO,
+    RENAMED_FROM,
+    SINCE,
+    UNDO,
+    OpRecord,
+)
+from avfs_git.workspace.vault.log.replay import find_undone
 from avfs_git.workspace.vault.vault import OpenVault
 
 _DAY_NS = 86_400 * 10**9
@@ -404,14 +415,17 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
     in_trash = [place.name for place in list_trash(vault) if trashed_ns(place) >= limits.before_ns]
     turned = {record.target for record in records[:stay] if record.kind in (UNDO, REDO)}
     """What these have taken back or done again can be done again or taken back."""
+    undone = find_undone(records)
     today: dict[str, str] = {}
     """For names given or given up by a rename: today's name of the fork that had the name before; "" for none."""
     for at, record in enumerate(records):
         fork = today.get(record.fork, record.fork)
         known = seen.setdefault((fork, record.fork), set())  # what the log says of a fork begins under its old name
+        moves = any(ref == HEADS + record.fork for ref, _, _ in record.moves)
         says = {
-            "move": any(ref == HEADS + record.fork for ref, _, _ in record.moves),
+            "move": moves,
             "after": record.after is not None,
+            "saved": record.id not in undone and record.after is not None and moves,
             "base": "base" in record.more,
             "since": SINCE in record.more,
             "git log": GIT_LOG in record.more,
@@ -438,7 +452,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
             continue
         if record.is_lost_without():
             passed |= concerned
-        if is_told and not is_gone:
+        if (is_told or "saved" in news) and not is_gone:
             spent.add(at)
         elif news and not is_gone:
             facts.add(at)

@@ -6,7 +6,7 @@ which is taken here, or by the holder of the workspace lock. A crash leaves a wo
 that is empty.
 
 A commit of git's says nothing of ignored files and attributes. What a fork that is made at it begins with is found here
-(`find_beside`); `forks.forks.find_kept` finds what a fork has at its head.
+(`find_beside`); `sidecars.kept` finds what a fork has.
 
 The workspace of a fork that was renamed is brought to its place when the fork is first opened, if the process that
 renamed it died in between (`complete_rename`). `workspace.forks.rename` renames forks.
@@ -24,7 +24,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import find_differences
 from avfs_git.gitstore.config.gitconfig import rename_branch_section
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_TREE, find_entry
-from avfs_git.gitstore.objects.owncommits import find_naming
+from avfs_git.gitstore.objects.owncommits import find_named
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
@@ -43,6 +43,8 @@ from avfs_git.workspace.vault.states import add_sidecar
 from avfs_git.workspace.vault.vault import OpenVault, busy
 
 _FILES = (MODE_FILE, MODE_EXEC)
+_COMMITS_ABOVE = 200
+"""So many commits of git's on a checkpoint are passed on the way to it: reading them takes some 5 ms."""
 _IN_TRASH = compiled(r"[0-9]+-[^/]+")
 
 UNKNOWN_BOOT = ""
@@ -148,9 +150,30 @@ class Beside(NamedTuple):
 
 def find_beside(vault: OpenVault, at: Oid) -> Beside | None:
     """Find what a fork made at a commit begins with; None if no checkpoint says that, or what it names is not here."""
-    naming = find_naming(vault.store.read, at)
+    naming = find_naming(vault, at)
     sidecar = vault.store.read_commit(naming).sidecar if naming is not None else None
     return Beside(naming, sidecar) if naming is not None and sidecar is not None else None
+
+
+def find_naming(vault: OpenVault, oid: Oid, *, until: Oid | None = None, limit: int = _COMMITS_ABOVE) -> Oid | None:
+    """Find the nearest commit that names a sidecar, of a commit and its first parents; `until`, if that comes first.
+
+    That is the checkpoint that commits of git's stand on. Where that sidecar is not here, or does not count for the
+    commit, what is below says nothing of it. Costs a read of each commit on the way, of at most `limit`.
+    """
+    store = vault.store
+    for _ in range(limit):
+        if oid == until:
+            return oid
+        if not store.exists(oid):
+            return None
+        commit = store.read_commit(oid)
+        if commit.sidecar is not None or find_named(store.read, oid) is not None:
+            return oid
+        if not commit.parents:
+            return None
+        oid = commit.parents[0]
+    return None
 
 
 def settle_times(vault: OpenVault, fork: str, beside: Beside | None, at: Oid) -> Oid | None:

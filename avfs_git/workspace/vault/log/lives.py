@@ -13,7 +13,7 @@ from itertools import takewhile
 from avfs_git.paths import is_fork_name
 from avfs_git.values import replace, value_class
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, label_ref
-from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, RENAMED_FROM, UNDO, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, REDO, RENAMED_FROM, UNDO, OpRecord, RefMoveRecord
 
 Reader = Callable[[str], Iterable[OpRecord]]
 """Yields the operations that concern a name, newest first: those on a fork of that name, and perhaps others."""
@@ -28,6 +28,20 @@ def read_life(
     had the name; it may have another name now. With `before`, only what came before that operation counts.
     """
     return ((record, names) for record, names in _walk(read, fork, is_gone=is_gone, before=before) if names)
+
+
+def read_since_made(records: Iterable[OpRecord]) -> Iterator[OpRecord]:
+    """Yield the operations of a fork, newest first, that are not of a former fork of its name."""
+    brought_back: set[int | None] = set()
+    for record in records:
+        if record.kind == FORK_CREATE:
+            return
+        for ref, old, new in record.moves:
+            if ref == HEADS + record.fork and old is None and record.kind in (UNDO, REDO):
+                brought_back.add(record.target)
+            elif ref == HEADS + record.fork and new is None and not brought_back & {record.id, record.target}:
+                return
+        yield record
 
 
 def find_given_back(read: Reader, fork: str) -> int | None:

@@ -50,6 +50,7 @@ from avfs_git.workspace.vault.log.lives import (
     find_given_back,
     find_name_today,
     read_life,
+    read_since_made,
     read_spans,
     under_name,
 )
@@ -379,17 +380,11 @@ class OpLog:
 
         What was done to another fork of that name, before this one was made, does not count.
         """
-        brought_back: set[int | None] = set()
-        for record in self.read_fork(fork):
+        for record in read_since_made(self.read_fork(fork)):
             if record.after is not None and record.fork == fork:
                 return record
-            if record.kind in (FORK_CREATE, FORK_RENAME):
+            if record.kind == FORK_RENAME:
                 return None
-            for ref, old, new in record.moves:
-                if ref == HEADS + fork and old is None and record.kind in (UNDO, REDO):
-                    brought_back.add(record.target)
-                elif ref == HEADS + fork and new is None and not brought_back & {record.id, record.target}:
-                    return None
         return None
 
     def find_bases(self, forks: Iterable[str]) -> dict[str, tuple[OpRecord, bool]]:

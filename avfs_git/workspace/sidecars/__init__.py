@@ -1,0 +1,1 @@
+"""What is beside the commits of a fork: see `kept`."""

@@ -1,0 +1,168 @@
+"""What a fork has beside its commits: ignored files, attributes, empty directories.
+
+Decided here: which sidecar counts for a fork at a commit. The fork's log tells it of each state that avfs recorded
+there; else the commit itself, if this vault counts what that names; for a commit of git's the nearest checkpoint below.
+At its head a fork has what avfs saved or brought back last, wherever git has moved the branch since (`find_kept`).
+
+Called by all that save, compare, merge, fork or push. Reads objects and the log, in any thread, and changes nothing but
+for `note_amended`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from avfs_git.gitstore.objects.owncommits import find_named
+from avfs_git.paths import Oid, maybe_oid, oid_of
+from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.gitmoves import find_git_moves
+from avfs_git.workspace.vault.identity import find_making
+from avfs_git.workspace.vault.log.lives import read_since_made
+from avfs_git.workspace.vault.log.oprecord import (
+    EXACT,
+    FILES,
+    FORK_CREATE,
+    SIDECAR,
+    SIDECAR_BEFORE,
+    UNDO,
+    OpRecord,
+)
+from avfs_git.workspace.vault.origin import Beside, find_beside, find_naming, peek_state
+from avfs_git.workspace.vault.revisions import find_owner
+from avfs_git.workspace.vault.vault import OpenVault
+
+_HISTORY_LOOKED_AT = 10_000
+
+
+def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
+    """Find what a fork has beside its head, whether avfs or git made that; None if no checkpoint says it.
+
+    That is what avfs saved or brought back last, whether it is on the branch or not: git brings no such files, and what
+    was taken away by a checkpoint that a rebase has left does not come back.
+    """
+    state = peek_state(vault, fork)
+    if state is None:  # a branch of git's that was never opened
+        return find_beside(vault, head)
+    undone, gone_back = set[int | None](), list[str | None]()
+    for record in read_since_made(vault.oplog.read_life(fork)):
+        if record.kind == UNDO and record.after is None:  # of a checkpoint: the files stay, and are saved no more
+            undone.add(record.target)
+            gone_back += [new for ref, _, new in record.moves if ref == HEADS + record.fork]
+        kept = _find_saved(vault, fork, record) if undone.isdisjoint({record.id, record.target}) else None
+        if kept is not None:
+            return kept
+    if gone_back[:1] == [head.hex()] and vault.store.read_commit(head).sidecar is not None:
+        return Beside(head, find_sidecar(vault, fork, head))  # the operation that saved it is forgotten
+    if state.base is not None:
+        return Beside(oid_of(state.base), maybe_oid(state.sidecar))
+    return find_beside(vault, head)
+
+
+def _find_saved(vault: OpenVault, fork: str, record: OpRecord) -> Beside | None:
+    """Find what an operation saved on the branch; None if it saved nothing, or does not say what is beside it.
+
+    What only changed files may be taken back by hand.
+    """
+    saved = maybe_oid(record.after)
+    moves = any(ref == HEADS + record.fork for ref, _, _ in record.moves)
+    if saved is None or not moves or _kind_of(vault, fork, record) == FILES or not vault.store.exists(saved):
+        return None
+    told = record.more.get(SIDECAR)
+    sidecar = oid_of(told) if isinstance(told, str) else vault.store.read_commit(saved).sidecar
+    is_said = sidecar is not None or EXACT in record.more or vault.store.own_commits.has(saved)
+    return Beside(saved, sidecar) if is_said else None
+
+
+def _kind_of(vault: OpenVault, fork: str, record: OpRecord) -> str:
+    """Tell what kind of operation was done, taken back or done again."""
+    if record.target is None:
+        return record.kind
+    return next((each.kind for each in vault.oplog.read_life(fork) if each.id == record.target), record.kind)
+
+
+def find_shown(vault: OpenVault, fork: str | None, at: Oid) -> Beside | None:
+    """Find what is beside a commit as a fork has or had it: at its head what it has there, else what it had."""
+    if fork is None:
+        return find_beside(vault, at)
+    if vault.read_head(fork) == at:
+        return find_kept(vault, fork, at)
+    note_moves(vault, fork)
+    return find_had(vault, fork, at)
+
+
+def note_moves(vault: OpenVault, fork: str) -> None:
+    """Note what git has amended in the live tree of a fork by now, where the log has none of it yet."""
+    for move in find_git_moves(vault, fork)[0]:
+        note_amended(vault, move.old, move.new)
+
+
+def note_amended(vault: OpenVault, old: Oid | None, new: Oid) -> None:
+    """Let the sidecar of a checkpoint count for the commit that git has made of it in the live tree.
+
+    `git commit --amend` takes over a header that it does not know.
+    """
+    named = find_named(vault.store.read, new)
+    if named is None or old is None or find_named(vault.store.read, old) != named:
+        return
+    sidecar = vault.store.read_commit(old).sidecar
+    if sidecar is not None:
+        vault.store.own_commits.add({new: sidecar})
+
+
+def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
+    """Find the sidecar commit of what a fork had beside a commit; None of a commit that git made.
+
+    After a fast-forward that is not the one which the commit names: that is what the source had.
+    """
+    named = vault.store.read_commit(oid).sidecar
+    if named is None:
+        return None
+    told = next((told for commit, told in _read_told_sidecars(vault, fork) if commit == oid.hex()), None)
+    return oid_of(told) if isinstance(told, str) else named
+
+
+def find_named_sidecar(vault: OpenVault, fork: str, name: str, oid: Oid) -> Oid | None:
+    """Find the sidecar commit of a state by the name with which it is asked for."""
+    owner = find_owner(vault, name, fork=fork)
+    return find_sidecar(vault, owner, oid) if owner is not None else vault.store.read_commit(oid).sidecar
+
+
+def find_had(vault: OpenVault, fork: str | None, at: Oid) -> Beside | None:
+    """Find what a fork had beside a commit; at one of git's, what it had at the last checkpoint, or began with.
+
+    None if none says it. Costs a look at the commits since then.
+    """
+    if fork is None:
+        return find_beside(vault, at)
+    made = find_making(vault, fork, allow_newer=True)
+    facts = made.more if made is not None else {}
+    base, sidecar = (maybe_oid(facts.get(fact)) for fact in ("base", "sidecar"))
+    naming = find_naming(vault, at, until=base, limit=_HISTORY_LOOKED_AT)
+    if naming is not None and naming != base:
+        sidecar = find_sidecar(vault, fork, naming)
+        return Beside(naming, sidecar) if sidecar is not None else None
+    return Beside(naming, sidecar) if naming is not None else None
+
+
+def list_told_sidecars(vault: OpenVault, fork: str) -> dict[str, Oid]:
+    """Map each commit of a fork to its `find_sidecar` result, where the log says that: one pass for many commits."""
+    told: dict[object, object] = {}
+    for commit, sidecar in _read_told_sidecars(vault, fork):
+        told.setdefault(commit, sidecar)
+    return {str(commit): oid_of(sidecar) for commit, sidecar in told.items() if isinstance(sidecar, str)}
+
+
+def _read_told_sidecars(vault: OpenVault, fork: str) -> Iterator[tuple[object, object]]:
+    """Yield the commits that a fork had, newest first, each with the sidecar commit that the log names, if any."""
+    for record in vault.oplog.read_life(fork):
+        if record.after is not None:
+            yield record.after, record.more.get(SIDECAR)
+        if record.kind == FORK_CREATE:
+            yield record.more.get("base"), record.more.get("sidecar")
+            return
+
+
+def tell_sidecar(vault: OpenVault, fork: str, oid: Oid, fact: str = SIDECAR_BEFORE) -> dict[str, object]:
+    """Say for the log what a fork had beside a commit, where that is not what the commit names."""
+    sidecar = find_sidecar(vault, fork, oid)
+    return {fact: sidecar.hex()} if sidecar not in (None, vault.store.read_commit(oid).sidecar) else {}

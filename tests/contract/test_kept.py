@@ -1,0 +1,376 @@
+"""What a fork has beside its commits is what its live tree shows, or what was saved there last, whoever moved its branch.
+
+A plain dictionary of the ignored files is the oracle; avfs and git in the live tree move the branch in turns.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.sdk import Session, Vault, Workspace
+from tests.support.faults import git
+from tests.support.servers import make_bare
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"),
+    pytest.mark.usefixtures("person"),
+]
+
+Kept = dict[str, bytes]
+NAMES = ("a.env", "b.env", "deep/c.env")
+
+
+class Scene:
+    """A fork `task` of a vault, mounted; its ignored files as they were saved last; and a server."""
+
+    def __init__(self, avfs: Avfs, place: Path, backend: str) -> None:
+        self.vault: Vault = avfs.create_vault("v")
+        main = self.vault.workspace()
+        for name, data in {".gitignore": b"*.env\n", "file": b"1\n", "deep/file": b"1\n", "a.env": b"of main"}.items():
+            main.write(name, data)
+        main.checkpoint()
+        self.work: Workspace = self.vault.fork("task")
+        self.live: Session = self.work.mount(place, backend=backend)
+        self.tree = place
+        self.saved = self.show()
+        self.bare = make_bare(place.parent / "served.git")
+        self.vault.add_remote("server", str(self.bare))
+        self._forks = 0
+
+    def git(self, *arguments: str) -> str:
+        """Run git in the live tree."""
+        who = ("-c", "user.name=A", "-c", "user.email=a@b")
+        return subprocess.run(
+            ["git", *who, *arguments], cwd=self.tree, check=True, capture_output=True, text=True
+        ).stdout
+
+    def show(self) -> Kept:
+        """Read the ignored files of the live tree."""
+        return {name: (self.tree / name).read_bytes() for name in NAMES if (self.tree / name).exists()}
+
+    def fork(self, *, at: str | None = None, with_changes: bool = True) -> Kept:
+        """Make a fork of it; tell what ignored files that has."""
+        self._forks += 1
+        made = self.vault.fork(f"f{self._forks}", source="task", at=at, with_changes=with_changes)
+        return {name: made.read(name) for name in NAMES if made.exists(name)}
+
+    def save(self) -> None:
+        """Save a checkpoint."""
+        self.work.checkpoint()
+        self.saved = self.show()
+
+    def edit(self, number: int) -> None:
+        """Edit the tracked file."""
+        (self.tree / "file").write_text(f"{number}\n")
+
+    def check(self) -> None:
+        """Compare what was saved with what a fork of that has, and what a push sends; see that the rest is uncommitted.
+
+        A push that sends none says so.
+        """
+        changed = {change.path.decode() for change in self.work.status().sidecar_changed}
+        shown = self.show()
+        expected = {name for name in NAMES if shown.get(name) != self.saved.get(name)}
+        assert changed == expected
+        assert self.fork(with_changes=False) == self.saved
+        result = self.vault.push(["task"], remote="server", force_with_lease=True, with_sidecar=True)
+        codes = {warning.code for warning in result.warnings}
+        if "push.no_sidecar" not in codes:
+            assert self._read_server() == self.saved
+
+    def _read_server(self) -> Kept:
+        lines = git(self.bare, "ls-tree", "-r", "-z", "refs/avfs/sidecar/task").split("\0")
+        found = {path: line.split()[2] for line in lines if line for path in [line.partition("\t")[2]]}
+        names = {path.replace("=", "").replace("+", ""): oid for path, oid in found.items() if "=" in path}
+        return {name: git(self.bare, "cat-file", "blob", oid).encode() for name, oid in names.items() if name in NAMES}
+
+
+@pytest.fixture(params=["fuse", "auto"])
+def scene(mount_dir: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A scene on each backend."""
+    with Avfs(mount_dir / "h") as avfs:
+        made = Scene(avfs, mount_dir / "m", request.param)
+        yield made
+        made.live.unmount(lazy=True)
+        made.live.wait()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_walk_of_avfs_and_git(scene: Scene, seed: int) -> None:
+    """In any order of edits, checkpoints, and commits of git's, also in place of a checkpoint."""
+    chosen = random.Random(seed)
+
+    def write(number: int) -> None:
+        (scene.tree / chosen.choice(NAMES)).write_bytes(b"%d" % number)
+
+    def remove(_: int) -> None:
+        (scene.tree / chosen.choice(NAMES)).unlink(missing_ok=True)
+
+    def commit(number: int) -> None:
+        scene.edit(number)
+        scene.git("commit", "-qam", str(number))
+
+    def amend(number: int) -> None:
+        scene.git("commit", "-q", "--amend", "--allow-empty", "-m", str(number))
+
+    def save(number: int) -> None:
+        if chosen.random() < 0.5:
+            scene.edit(number)
+        scene.save()
+
+    def look(_: int) -> None:
+        scene.vault.operations()
+
+    steps: list[Callable[[int], None]] = [write, remove, commit, amend, save, look]
+    for number in range(10, 24):
+        chosen.choices(steps, [3, 2, 2, 1, 2, 1])[0](number)
+        if chosen.random() < 0.4:
+            scene.check()
+    scene.check()
+    assert scene.fork() == scene.show()
+
+
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("how", ["--hard", "--mixed"])
+def test_git_goes_back_to_a_checkpoint_with_a_file_that_was_taken_away(scene: Scene, how: str, *, looks: bool) -> None:
+    """Git brings no such file back: no fork has it, and no push sends it, whether or not the log has git's move yet."""
+    (scene.tree / "b.env").write_bytes(b"secret")
+    scene.edit(2)
+    scene.save()
+    (scene.tree / "b.env").unlink()
+    scene.edit(3)
+    scene.save()
+    scene.git("reset", "-q", how, "HEAD~1")
+    if looks:
+        scene.vault.operations()
+
+    assert scene.fork(at="task") == scene.fork(with_changes=False) == scene.saved
+    scene.vault.push(["task"], remote="server", with_sidecar=True)
+    assert git(scene.bare, "for-each-ref", "refs/avfs/sidecar") == ""
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_git_moves_on_to_another_fork(scene: Scene, *, looks: bool) -> None:
+    """What that fork has beside its commit does not come along."""
+    other = scene.vault.fork("other", source="task")
+    other.write("b.env", b"of the other")
+    other.write("file", b"2\n")
+    other.checkpoint()
+    scene.git("merge", "-q", "--ff-only", "other")
+    if looks:
+        scene.vault.operations()
+
+    assert scene.fork(at="task") == scene.fork(with_changes=False) == scene.saved
+    scene.vault.push(["task"], remote="server", with_sidecar=True)
+    assert git(scene.bare, "for-each-ref", "refs/avfs/sidecar") == ""
+
+
+def test_the_only_ignored_file_goes_before_git_commits(scene: Scene) -> None:
+    """The workspace began with it, and no checkpoint of its own says anything: it is seen to be gone."""
+    (scene.tree / "a.env").unlink()
+    scene.edit(2)
+    scene.git("commit", "-qam", "two")
+
+    assert [change.path for change in scene.work.status().sidecar_changed] == [b"a.env"]
+    scene.save()
+    scene.check()
+
+
+def test_a_name_that_another_fork_had(scene: Scene) -> None:
+    """What the former fork of that name saved counts no more."""
+    first = scene.vault.fork("again", source="task")
+    first.write("a.env", b"secret of the first")
+    first.checkpoint()
+    scene.vault.delete_fork("again")
+    scene.vault.fork("again", source="task").mount(scene.tree.parent / "again")
+    session = scene.vault.sessions()[-1]
+    tree = Path(session.directory)
+    (tree / "file").write_text("2\n")
+    subprocess.run(["git", "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qam", "two"], cwd=tree, check=True)
+
+    assert scene.vault.fork("of-at", at="again").read("a.env") == b"of main"
+    assert scene.vault.fork("of-committed", source="again", with_changes=False).read("a.env") == b"of main"
+
+
+def test_operations_that_are_forgotten(scene: Scene) -> None:
+    """The state that was saved last is known without the operation that made it."""
+    (scene.tree / "a.env").unlink()
+    (scene.tree / "b.env").write_bytes(b"new")
+    scene.edit(2)
+    scene.save()
+    for number in range(3, 7):
+        scene.edit(number)
+        scene.git("commit", "-qam", str(number))
+        scene.vault.operations()
+    scene.vault.gc(keep_days=0, keep_operations=1)
+
+    assert scene.fork(with_changes=False) == scene.fork(at="task") == scene.saved
+    scene.check()
+
+
+def test_a_checkpoint_that_git_amends(scene: Scene) -> None:
+    """The commit in its place names the same sidecar, which goes with a push, and counts for what is on it."""
+    (scene.tree / "b.env").write_bytes(b"new")
+    scene.edit(2)
+    scene.save()
+    scene.git("commit", "-q", "--amend", "-m", "better")
+    scene.edit(3)
+    scene.git("commit", "-qam", "three")
+    result = scene.vault.push(["task"], remote="server", with_sidecar=True)
+
+    assert "push.no_sidecar" not in {warning.code for warning in result.warnings}
+    assert scene.fork(at="task~1") == scene.saved
+    scene.check()
+
+
+def test_what_a_checkpoint_had_that_git_went_back_to(scene: Scene) -> None:
+    """Put back by hand it differs from what was saved last: it is a change, and forks have it once it is saved."""
+    (scene.tree / "b.env").write_bytes(b"first")
+    scene.edit(2)
+    scene.save()
+    (scene.tree / "b.env").unlink()
+    scene.edit(3)
+    scene.save()
+    scene.git("reset", "-q", "--hard", "HEAD~1")
+    (scene.tree / "b.env").write_bytes(b"first")
+
+    scene.save()
+    assert scene.fork(with_changes=False) == scene.saved == scene.show()
+
+
+@pytest.mark.parametrize("by", ["git", "avfs"])
+def test_a_merge_brings_what_its_source_has(scene: Scene, by: str) -> None:
+    """Also where git made the source's head; not what the target has removed, also where git made the base."""
+    main = scene.vault.workspace("main")
+    (scene.tree / "b.env").write_bytes(b"new")
+    (scene.tree / "b.env").chmod(0o600)
+    scene.edit(2)
+    scene.save()
+    if by == "git":
+        scene.edit(3)
+        scene.git("commit", "-qam", "three")
+    main.merge("task")
+    assert main.read("b.env") == b"new"
+    assert main.stat("b.env").mode & 0o777 == 0o600
+
+    main.remove("b.env")
+    main.checkpoint()
+    scene.edit(4)
+    scene.work.checkpoint()
+    main.merge("task")
+    assert not main.exists("b.env")
+
+
+def test_what_a_target_has_removed_before_its_source_took_it_in(scene: Scene) -> None:
+    """The base of the second merge is the target's own commit without the file: it is not new all the same."""
+    main = scene.vault.workspace("main")
+    main.remove("a.env")
+    main.write("new", b"1")
+    main.checkpoint()
+    (scene.tree / "b.env").write_bytes(b"new")
+    scene.edit(2)
+    scene.save()
+    scene.work.merge("main")
+    scene.edit(3)
+    scene.save()
+
+    main.merge("task")
+    assert (main.exists("a.env"), main.read("b.env")) == (False, b"new")
+
+
+def test_a_merge_of_a_fork_that_moved_on(scene: Scene) -> None:
+    """What the commit names that it moved on to is of another fork."""
+    main, other = scene.vault.workspace("main"), scene.vault.fork("other", source="main")
+    other.write("b.env", b"of the other")
+    other.write("new", b"1")
+    other.checkpoint()
+    main.rebase("other")
+    assert not main.exists("b.env")
+
+    scene.work.merge("main")
+    assert not (scene.tree / "b.env").exists()
+    assert (scene.tree / "new").exists()
+
+
+def test_a_merge_beside_a_program_that_writes(scene: Scene) -> None:
+    """The new ignored files come along, and its record has them, with the permissions of all that it brought."""
+    side, over = scene.vault.fork("side", source="main"), threading.Event()
+    side.write("cache.env/.gitignore", b"*")
+    for name in ("b.env", "key"):
+        side.write(name, b"secret")
+        side.chmod(name, 0o600)
+    side.checkpoint()
+
+    def write() -> None:
+        for number in itertools.count():
+            if over.wait(0.002):
+                return
+            (scene.tree / f"tick-{number % 20}").write_text(str(number))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        result = scene.work.merge("side")
+    finally:
+        over.set()
+        writer.join()
+    assert not {warning.code for warning in result.warnings} & {"merge.left_out"}
+
+    at_merge = scene.vault.fork("at", source="task", at=str(result.commit))
+    assert (scene.tree / "cache.env" / ".gitignore").read_bytes() == at_merge.read("cache.env/.gitignore") == b"*"
+    for name in ("b.env", "key"):
+        assert (scene.tree / name).read_bytes() == at_merge.read(name) == b"secret"
+        assert (scene.tree / name).stat().st_mode & 0o777 == at_merge.stat(name).mode & 0o777 == 0o600
+
+
+def test_undo_of_a_commit_of_gits_that_empties_a_directory(scene: Scene) -> None:
+    """The directory stays in the tree, and the log finds no further change of it."""
+    (scene.tree / "deep" / "file").unlink()
+    scene.git("commit", "-qam", "empty")
+
+    assert [scene.work.undo().operation.kind for _ in range(2)] == ["git", "files"]
+    assert (scene.tree / "deep" / "file").read_bytes() == b"1\n"
+
+
+def test_a_change_that_was_taken_back_and_done_again_is_no_save(scene: Scene) -> None:
+    """It can be taken back by hand, too: no fork of what was saved has it."""
+    (scene.tree / "a.env").write_bytes(b"tried")
+    scene.work.undo()
+    scene.work.redo()
+    assert scene.fork(with_changes=False) == scene.saved
+    (scene.tree / "a.env").write_bytes(b"of main")
+
+    scene.check()
+
+
+def test_an_ignored_file_that_git_adds_is_not_gone(scene: Scene) -> None:
+    """It is in history then, and nothing beside it is left to save."""
+    scene.edit(2)
+    scene.save()
+    scene.git("add", "-f", "a.env")
+    scene.git("commit", "-qm", "add")
+
+    assert scene.work.status().clean
+
+
+def test_undo_of_a_checkpoint_after_older_ones_are_forgotten(scene: Scene) -> None:
+    """The fork is back at what the checkpoint before has, not at what the workspace began with."""
+    (scene.tree / "a.env").unlink()
+    scene.edit(2)
+    scene.save()
+    before = scene.saved
+    scene.edit(3)
+    scene.work.checkpoint()
+    scene.vault.gc(keep_days=0, keep_operations=1)
+    scene.work.undo()
+
+    assert scene.fork(with_changes=False) == scene.fork(at="task") == before
