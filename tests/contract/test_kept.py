@@ -287,6 +287,30 @@ def test_what_a_target_has_removed_before_its_source_took_it_in(scene: Scene) ->
     assert (main.exists("a.env"), main.read("b.env")) == (False, b"new")
 
 
+def test_what_was_removed_stays_away_however_the_two_are_related(scene: Scene) -> None:
+    """In a fork that takes in what it was made of, and where a fork of a fork comes in."""
+    main = scene.vault.workspace("main")
+    further = scene.vault.fork("further", source="task")
+    (scene.tree / "a.env").unlink()
+    scene.edit(2)
+    scene.save()
+    main.merge("task")
+    assert main.read("a.env") == b"of main"
+    main.write("new", b"1")
+    main.checkpoint()
+    scene.work.merge("main")
+    assert not (scene.tree / "a.env").exists()
+
+    main.remove("a.env")
+    main.write("new", b"2")
+    main.checkpoint()
+    further.merge("main")
+    further.write("newer", b"1")
+    further.checkpoint()
+    main.merge("further")
+    assert not main.exists("a.env")
+
+
 def test_a_merge_of_a_fork_that_moved_on(scene: Scene) -> None:
     """What the commit names that it moved on to is of another fork."""
     main, other = scene.vault.workspace("main"), scene.vault.fork("other", source="main")
@@ -352,14 +376,22 @@ def test_a_change_that_was_taken_back_and_done_again_is_no_save(scene: Scene) ->
     scene.check()
 
 
-def test_an_ignored_file_that_git_adds_is_not_gone(scene: Scene) -> None:
-    """It is in history then, and nothing beside it is left to save."""
+def test_an_ignored_file_that_git_adds(scene: Scene) -> None:
+    """It is in history then, and beside it no more: a push does not send what it was."""
+    (scene.tree / "a.env").write_bytes(b"secret")
     scene.edit(2)
     scene.save()
+    (scene.tree / "a.env").write_bytes(b"public")
     scene.git("add", "-f", "a.env")
     scene.git("commit", "-qm", "add")
-
+    scene.work.checkpoint()
     assert scene.work.status().clean
+
+    scene.vault.push(["task"], remote="server", with_sidecar=True)
+    (scene.tree / "deep" / "c.env").write_bytes(b"secret")
+    assert scene.git("hash-object", "deep/c.env").strip() not in git(
+        scene.bare, "cat-file", "--batch-all-objects", "--batch-check"
+    )
 
 
 def test_undo_of_a_checkpoint_after_older_ones_are_forgotten(scene: Scene) -> None:
@@ -374,3 +406,34 @@ def test_undo_of_a_checkpoint_after_older_ones_are_forgotten(scene: Scene) -> No
     scene.work.undo()
 
     assert scene.fork(with_changes=False) == scene.fork(at="task") == before
+
+
+def test_what_is_undone_back_to_before_a_checkpoint_is_saved_no_more(scene: Scene) -> None:
+    """Also where the undo before that went back to what the checkpoint had saved."""
+    side = scene.vault.fork("side", source="task")
+    side.write("new", b"1")
+    side.checkpoint()
+    before = scene.saved
+    (scene.tree / "b.env").write_bytes(b"tried")
+    scene.work.checkpoint()
+    scene.work.merge("side")
+    scene.work.undo()
+    scene.work.undo()
+    assert [change.path for change in scene.work.status().sidecar_changed] == [b"b.env"]
+    scene.work.undo()
+
+    assert scene.fork() == scene.fork(with_changes=False) == before == scene.show()
+
+
+def test_a_closed_file_that_git_adds_is_closed_in_forks(scene: Scene) -> None:
+    """A checkpoint after git's commit says of the file in history what the one before said of it beside."""
+    (scene.tree / "b.env").write_bytes(b"secret")
+    (scene.tree / "b.env").chmod(0o600)
+    scene.edit(2)
+    scene.save()
+    scene.git("add", "-f", "b.env")
+    scene.git("commit", "-qm", "add")
+    scene.work.checkpoint()
+
+    made = scene.vault.fork("made", source="task")
+    assert made.stat("b.env").mode & 0o777 == 0o600

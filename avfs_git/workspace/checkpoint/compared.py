@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, find_entry
+from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.model import ChangedFile, ChangeKind
-from avfs_git.paths import Oid, TreePath
+from avfs_git.model import ChangedFile
+from avfs_git.paths import Oid
 from avfs_git.values import value_class
 from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest
@@ -79,17 +79,8 @@ def compare_workspace(
     if recorded == before and not captured.sidecar_touched:
         sidecar_changed = []
     else:
-        sidecar_changed = [
-            change
-            for change in diff_sidecars(sink, recorded, captured.sidecar)
-            if change.kind is not ChangeKind.DELETED or not _is_in_history(sink, captured.tree, change.path)
-        ]
+        sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
     return Compared(captured, head, commit, (tree, recorded), tuple(changed), tuple(sidecar_changed))
-
-
-def _is_in_history(source: ObjectSource, tree: Oid | None, path: bytes) -> bool:
-    """Whether a file that was beside history is there by now: it is not gone."""
-    return tree is not None and find_entry(source, tree, TreePath(path)) is not None
 
 
 def capture(

@@ -41,7 +41,7 @@ from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import Merging, VaultLayout
 from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.log.oprecord import JOINS
-from avfs_git.workspace.vault.origin import peek_state
+from avfs_git.workspace.vault.origin import Beside, peek_state
 from avfs_git.workspace.vault.revisions import find_owner
 from avfs_git.workspace.vault.states import Trees
 
@@ -384,21 +384,31 @@ def find_other_side(
     """
     vault, owner = locked.vault, find_owner(locked.vault, name, fork=None)
     owner = owner if owner != locked.fork else None
-    there = find_shown(vault, owner, theirs)
-    was = find_had(vault, owner, base) if base is not None else None
+    there, parted = find_shown(vault, owner, theirs), _find_parting(locked, owner, theirs)
+    was = parted if parted is not None and parted.commit == base else None
+    if was is None and base is not None:
+        was = find_had(vault, owner, base)
     sidecar, base_sidecar = (beside.sidecar if beside is not None else None for beside in (there, was))
-    parted = _find_parting(locked, owner) if owner is not None else None
     return OtherSide(theirs, sidecar, base, base_sidecar, parted, brings_untracked)
 
 
-def _find_parting(locked: LockedWorkspace, owner: str) -> tuple[Oid, Oid | None] | None:
-    """Find where a fork was made of another one's history, and what that had beside it; None if it was not."""
-    vault, state, head = locked.vault, peek_state(locked.vault, owner), locked.vault.read_head(locked.fork)
-    at = maybe_oid(state.forked_at) if state is not None else None
-    if at is None or head is None or not vault.store.exists(at) or not is_ancestor(vault.store, at, head):
-        return None
-    had = find_had(vault, locked.fork, at)
-    return at, had.sidecar if had is not None else None
+def _find_parting(locked: LockedWorkspace, owner: str | None, theirs: Oid) -> Beside | None:
+    """Find where one of two forks, or a fork that it was made of, was made in the other's history; None if it was not.
+
+    What it began with is what both had then.
+    """
+    vault, head = locked.vault, locked.vault.read_head(locked.fork)
+    for first, other in ((owner, head), (locked.fork, theirs)):
+        fork, seen = first, set[str]()
+        while fork is not None and other is not None and fork not in seen:
+            seen.add(fork)
+            state = peek_state(vault, fork)
+            at = maybe_oid(state.forked_at) if state is not None else None
+            if at is not None and vault.store.exists(at) and is_ancestor(vault.store, at, other):
+                had = find_had(vault, fork, at)
+                return Beside(at, had.sidecar if had is not None else None)
+            fork = state.parent if state is not None else None
+    return None
 
 
 def message_of(options: MergeOptions, target: str) -> str:

@@ -50,6 +50,7 @@ from avfs_git.workspace.restore.carried import carry_attributes
 from avfs_git.workspace.restore.intent import announced, put_back
 from avfs_git.workspace.vault.format import HEADS, SIDECARS
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, OURS, SIDECAR, OpRecord
+from avfs_git.workspace.vault.origin import Beside
 from avfs_git.workspace.vault.states import Trees, add_sidecar
 
 MakeHead = Callable[[PackWriter, Oid | None], Oid]
@@ -66,8 +67,8 @@ class OtherSide:
     base: Oid | None
     """What both sides come from; what is there already is nothing new."""
     base_sidecar: Oid | None
-    parted: tuple[Oid, Oid | None] | None = None
-    """Where it was forked, and what the fork that moves on had beside that: what it has removed since is not new."""
+    parted: Beside | None = None
+    """Where the two were one fork, and what that had: of it, what the fork that moves on lacks by now is not new."""
     brings_untracked: bool = True
 
 

@@ -22,6 +22,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     EXACT,
     FILES,
     FORK_CREATE,
+    MERGING,
     SIDECAR,
     SIDECAR_BEFORE,
     UNDO,
@@ -43,12 +44,15 @@ def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
     state = peek_state(vault, fork)
     if state is None:  # a branch of git's that was never opened
         return find_beside(vault, head)
-    undone, gone_back = set[int | None](), list[str | None]()
+    in_force: int | None = None
+    gone_back: list[str | None] = []
     for record in read_since_made(vault.oplog.read_life(fork)):
+        if in_force is not None and record.id >= in_force:
+            continue
         if record.kind == UNDO and record.after is None:  # of a checkpoint: the files stay, and are saved no more
-            undone.add(record.target)
+            in_force = record.target
             gone_back += [new for ref, _, new in record.moves if ref == HEADS + record.fork]
-        kept = _find_saved(vault, fork, record) if undone.isdisjoint({record.id, record.target}) else None
+        kept = _find_saved(vault, fork, record)
         if kept is not None:
             return kept
     if gone_back[:1] == [head.hex()] and vault.store.read_commit(head).sidecar is not None:
@@ -61,11 +65,11 @@ def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
 def _find_saved(vault: OpenVault, fork: str, record: OpRecord) -> Beside | None:
     """Find what an operation saved on the branch; None if it saved nothing, or does not say what is beside it.
 
-    What only changed files may be taken back by hand.
+    What only changed files may be taken back by hand, but for a merge that was given up: all is as before that.
     """
     saved = maybe_oid(record.after)
-    moves = any(ref == HEADS + record.fork for ref, _, _ in record.moves)
-    if saved is None or not moves or _kind_of(vault, fork, record) == FILES or not vault.store.exists(saved):
+    is_whole = MERGING in record.more or any(ref == HEADS + record.fork for ref, _, _ in record.moves)
+    if saved is None or not is_whole or _kind_of(vault, fork, record) == FILES or not vault.store.exists(saved):
         return None
     told = record.more.get(SIDECAR)
     sidecar = oid_of(told) if isinstance(told, str) else vault.store.read_commit(saved).sidecar
