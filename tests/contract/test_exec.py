@@ -684,6 +684,18 @@ def test_a_prepared_session_goes_back_and_forth(work: Workspace) -> None:
         work.prepared()
 
 
+def test_what_was_made_before_the_first_command_stays_when_the_session_is_discarded(work: Workspace) -> None:
+    """Also where all commands were rolled back."""
+    for name, rolls_back in (("first", False), ("second", True)):
+        with work.prepare() as prepared:
+            work.write(name, b"1")
+            prepared.exec(shell="echo 1 > n")
+            if rolls_back:
+                prepared.rollback()
+            prepared.finish(discard=True)
+        assert (work.exists("n"), work.read(name)) == (False, b"1")
+
+
 @EVERYBODY
 @pytest.mark.needs("fuse", "overlayfs")
 def test_a_session_of_the_command_line_ends_when_it_is_idle(vault: Vault, cli: Cli, mount_dir: Path) -> None:

@@ -239,12 +239,15 @@ class Prepared(Closing):
         return self._states.diff(self.steps().start, patches=patches)
 
     def finish(self, *, discard: bool = False) -> RestoreResult | None:
-        """End the session; `discard` restores the files from before the first command, which can be undone.
+        """End the session; `discard` restores the files from before its first command, which can be undone.
+
+        What was made before that stays, and all if no command has run, or all were rolled back.
 
         Raises:
             NotPrepared: If the session is over.
         """
-        start = self.steps().start
+        steps = self.steps()
+        start = (steps.steps[0].before or steps.start) if steps.steps else None
         result = self._states.restore(start) if discard and start is not None else None
         self._log.end()
         self.close()
