@@ -183,7 +183,7 @@ def record_fork(
 def _find_state(vault: OpenVault, source: str | None, at: str) -> tuple[Oid, Beside | None]:
     """Find a state by its name, and what is beside it; where a fork is at it, what that has there."""
     commit = resolve_revision(vault, at, fork=source)
-    return commit, find_shown(vault, find_owner(vault, at, fork=source), commit)
+    return commit, find_shown(vault, find_owner(vault, at, fork=source), commit, at)
 
 
 def check_free(vault: OpenVault, name: str) -> None:

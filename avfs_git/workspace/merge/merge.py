@@ -384,7 +384,7 @@ def find_other_side(
     """
     vault, owner = locked.vault, find_owner(locked.vault, name, fork=None)
     owner = owner if owner != locked.fork else None
-    there, parted = find_shown(vault, owner, theirs), _find_parting(locked, owner, theirs)
+    there, parted = find_shown(vault, owner, theirs, name), _find_parting(locked, owner, theirs)
     was = parted if parted is not None and parted.commit == base else None
     if was is None and base is not None:
         was = find_had(vault, owner, base)

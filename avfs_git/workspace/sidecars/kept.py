@@ -23,6 +23,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     FILES,
     FORK_CREATE,
     MERGING,
+    RENAMED_FROM,
     SIDECAR,
     SIDECAR_BEFORE,
     UNDO,
@@ -33,6 +34,8 @@ from avfs_git.workspace.vault.revisions import find_owner
 from avfs_git.workspace.vault.vault import OpenVault
 
 _HISTORY_LOOKED_AT = 10_000
+_PASSING = (FILES, "git")
+"""Operations that save nothing: what they have done to files may be taken back by hand."""
 
 
 def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
@@ -49,9 +52,11 @@ def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
     for record in read_since_made(vault.oplog.read_life(fork)):
         if in_force is not None and record.id >= in_force:
             continue
-        if record.kind == UNDO and record.after is None:  # of a checkpoint: the files stay, and are saved no more
+        if record.kind == UNDO and RENAMED_FROM not in record.more:
+            # What was saved before its target counts again; the files may differ from that.
             in_force = record.target
             gone_back += [new for ref, _, new in record.moves if ref == HEADS + record.fork]
+            continue
         kept = _find_saved(vault, fork, record)
         if kept is not None:
             return kept
@@ -65,11 +70,11 @@ def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
 def _find_saved(vault: OpenVault, fork: str, record: OpRecord) -> Beside | None:
     """Find what an operation saved on the branch; None if it saved nothing, or does not say what is beside it.
 
-    What only changed files may be taken back by hand, but for a merge that was given up: all is as before that.
+    A merge that was given up moves no branch, and all is as it was before that.
     """
     saved = maybe_oid(record.after)
     is_whole = MERGING in record.more or any(ref == HEADS + record.fork for ref, _, _ in record.moves)
-    if saved is None or not is_whole or _kind_of(vault, fork, record) == FILES or not vault.store.exists(saved):
+    if saved is None or not is_whole or not vault.store.exists(saved) or _kind_of(vault, fork, record) in _PASSING:
         return None
     told = record.more.get(SIDECAR)
     sidecar = oid_of(told) if isinstance(told, str) else vault.store.read_commit(saved).sidecar
@@ -78,17 +83,21 @@ def _find_saved(vault: OpenVault, fork: str, record: OpRecord) -> Beside | None:
 
 
 def _kind_of(vault: OpenVault, fork: str, record: OpRecord) -> str:
-    """Tell what kind of operation was done, taken back or done again."""
+    """Tell what kind of operation was done, also where it was done again."""
     if record.target is None:
         return record.kind
     return next((each.kind for each in vault.oplog.read_life(fork) if each.id == record.target), record.kind)
 
 
-def find_shown(vault: OpenVault, fork: str | None, at: Oid) -> Beside | None:
-    """Find what is beside a commit as a fork has or had it: at its head what it has there, else what it had."""
+def find_shown(vault: OpenVault, fork: str | None, at: Oid, name: str) -> Beside | None:
+    """Find what is beside a commit as a fork has or had it, which was asked for by a name.
+
+    By its own name, or at a commit of git's that is its head, that is what the fork has; else what it had there.
+    """
     if fork is None:
         return find_beside(vault, at)
-    if vault.read_head(fork) == at:
+    is_meant = name in (fork, HEADS + fork, "HEAD", "@") or vault.store.read_commit(at).sidecar is None
+    if is_meant and vault.read_head(fork) == at:
         return find_kept(vault, fork, at)
     note_moves(vault, fork)
     return find_had(vault, fork, at)
