@@ -439,23 +439,6 @@ def test_a_closed_file_that_git_adds_is_closed_in_forks(scene: Scene) -> None:
     assert made.stat("b.env").mode & 0o777 == 0o600
 
 
-def test_undo_of_a_commit_of_gits_saves_nothing(scene: Scene) -> None:
-    """An ignored file that no checkpoint has is a change before and after it, and gone with its own undo."""
-    scene.edit(2)
-    scene.save()
-    scene.work.write("b.env", b"tried")
-    scene.vault.operations()
-    scene.edit(3)
-    scene.git("commit", "-qam", "three")
-    scene.work.undo()
-    assert b"b.env" in {change.path for change in scene.work.status().sidecar_changed}
-    for _ in range(2):
-        scene.work.undo()
-    assert not (scene.tree / "b.env").exists()
-    scene.work.checkpoint()
-    assert scene.fork() == scene.fork(with_changes=False) == scene.show()
-
-
 def test_a_checkpoint_that_is_named_is_what_it_was(scene: Scene) -> None:
     """Also where git has gone back to it, and the fork has something else beside it."""
     (scene.tree / "b.env").write_bytes(b"good")
