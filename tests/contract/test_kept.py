@@ -439,6 +439,24 @@ def test_a_closed_file_that_git_adds_is_closed_in_forks(scene: Scene) -> None:
     assert made.stat("b.env").mode & 0o777 == 0o600
 
 
+def test_undo_of_a_commit_of_gits_saves_nothing(scene: Scene) -> None:
+    """An ignored file that no checkpoint has is a change after it, and gone with the undo of its own operation."""
+    scene.edit(2)
+    scene.save()
+    with Avfs(scene.tree.parent / "h") as other, other.open_vault("v") as vault:  # a program that ends: one operation
+        vault.workspace("task").write("b.env", b"tried")
+    scene.edit(3)
+    scene.git("commit", "-qam", "three")
+
+    with Avfs(scene.tree.parent / "h") as other, other.open_vault("v") as vault:
+        assert vault.undo(fork="task").operation.kind == "git"
+    assert [change.path for change in scene.work.status().sidecar_changed] == [b"b.env"]
+    while (scene.tree / "b.env").exists():
+        scene.work.undo()
+    scene.work.checkpoint()
+    assert scene.fork() == scene.fork(with_changes=False) == scene.show()
+
+
 def test_a_checkpoint_that_is_named_is_what_it_was(scene: Scene) -> None:
     """Also where git has gone back to it, and the fork has something else beside it."""
     (scene.tree / "b.env").write_bytes(b"good")
