@@ -68,6 +68,15 @@ class Scene:
         self.work.checkpoint()
         self.saved = self.show()
 
+    def save_and_take_away(self, data: bytes) -> None:
+        """Save a checkpoint with an ignored file `b.env`, then one without it."""
+        (self.tree / "b.env").write_bytes(data)
+        self.edit(2)
+        self.save()
+        (self.tree / "b.env").unlink()
+        self.edit(3)
+        self.save()
+
     def edit(self, number: int) -> None:
         """Edit the tracked file."""
         (self.tree / "file").write_text(f"{number}\n")
@@ -143,12 +152,7 @@ def test_a_walk_of_avfs_and_git(scene: Scene, seed: int) -> None:
 @pytest.mark.parametrize("how", ["--hard", "--mixed"])
 def test_git_goes_back_to_a_checkpoint_with_a_file_that_was_taken_away(scene: Scene, how: str, *, looks: bool) -> None:
     """Git brings no such file back: no fork has it, and no push sends it, whether or not the log has git's move yet."""
-    (scene.tree / "b.env").write_bytes(b"secret")
-    scene.edit(2)
-    scene.save()
-    (scene.tree / "b.env").unlink()
-    scene.edit(3)
-    scene.save()
+    scene.save_and_take_away(b"secret")
     scene.git("reset", "-q", how, "HEAD~1")
     if looks:
         scene.vault.operations()
@@ -234,12 +238,7 @@ def test_a_checkpoint_that_git_amends(scene: Scene) -> None:
 
 def test_what_a_checkpoint_had_that_git_went_back_to(scene: Scene) -> None:
     """Put back by hand it differs from what was saved last: it is a change, and forks have it once it is saved."""
-    (scene.tree / "b.env").write_bytes(b"first")
-    scene.edit(2)
-    scene.save()
-    (scene.tree / "b.env").unlink()
-    scene.edit(3)
-    scene.save()
+    scene.save_and_take_away(b"first")
     scene.git("reset", "-q", "--hard", "HEAD~1")
     (scene.tree / "b.env").write_bytes(b"first")
 

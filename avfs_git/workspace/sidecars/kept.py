@@ -2,10 +2,12 @@
 
 Decided here: which sidecar counts for a fork at a commit. The fork's log tells it of each state that avfs recorded
 there; else the commit itself, if this vault counts what that names; for a commit of git's the nearest checkpoint below.
-At its head a fork has what avfs saved or brought back last, wherever git has moved the branch since (`find_kept`).
+At its head a fork has what its last operation on the branch has saved, less what was undone since, wherever git has
+moved the branch (`find_kept`).
 
-Called by all that save, compare, merge, fork or push. Reads objects and the log, in any thread, and changes nothing but
-for `note_amended`.
+Called by all that save, compare, merge, fork or push, from any thread, with or without the workspace lock: without it,
+the answer is that of a moment. Reads objects and the log. Only `note_amended` writes, to the table of commits whose
+sidecar counts; what a crash leaves of that is as `gitstore.objects.owncommits` says.
 """
 
 from __future__ import annotations
@@ -41,8 +43,9 @@ _PASSING = (FILES, "git")
 def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
     """Find what a fork has beside its head, whether avfs or git made that; None if no checkpoint says it.
 
-    That is what avfs saved or brought back last, whether it is on the branch or not: git brings no such files, and what
-    was taken away by a checkpoint that a rebase has left does not come back.
+    That is what avfs saved last and nothing has undone, whether it is on the branch or not: git brings no such files,
+    and what was taken away by a checkpoint that a rebase has left does not come back. Costs a look at the log, back to
+    that operation.
     """
     state = peek_state(vault, fork)
     if state is None:  # a branch of git's that was never opened
