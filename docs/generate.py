@@ -132,6 +132,8 @@ How values are spelled:
 
 WARNINGS = {
     "aftermath.failed": "The operation is done and on the disk; a step after it failed. The message says which.",
+    "apply.beside": "Files are not in the fork's history any more, but the fork still has them, ignored; they stay as "
+    "they are in the directory.",
     "apply.left": "An `apply` that was killed has left a file there, which may hold an edit that was saved in "
     "that moment.",
     "apply.submodule": "A submodule changed; `apply` left it as it is in the directory.",

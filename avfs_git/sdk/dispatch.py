@@ -28,7 +28,7 @@ from avfs_git.errors import (
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.locks.locks import Holder
 from avfs_git.model import BASES, SessionBackend, SessionState, Warning
-from avfs_git.paths import Oid, PathLike, TreePath, check_fork_name, oid_of
+from avfs_git.paths import Oid, PathLike, check_fork_name, oid_of
 from avfs_git.sdk.parts import (
     background,
     beside,
@@ -428,20 +428,6 @@ class Dispatch:
             return None
         opened = self.open_workspace(name)
         return None if opened.lock.session is None and opened.is_recorded_by(oid) else opened
-
-    def list_uncommitted(self, name: str, *, with_beside: bool = False) -> frozenset[TreePath] | None:
-        """List the paths of a fork with uncommitted changes; None if another process or user keeps its workspace.
-
-        `with_beside` lists ignored files, too.
-        """
-        if not self.core.layout.workspace(name).state.exists() or not self.has_fork(name):
-            return frozenset()
-        try:
-            status = self.run(self.open_workspace(name), operations.read_status)
-        except (WorkspaceBusy, HostError):  # its commits can be handed over all the same
-            return None
-        changes = (*status.changed_files, *(status.sidecar_changed if with_beside else ()))
-        return frozenset(TreePath(path) for one in changes for path in (one.path, one.old_path) if path is not None)
 
     def record_work(self, fork: str | None) -> None:
         """Record what was done in a fork, by git and to files, before an operation that comes after it in the log.

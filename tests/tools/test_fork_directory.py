@@ -692,6 +692,52 @@ def test_apply_leaves_what_the_fork_has_not_committed(avfs: Avfs, clone: Path, m
     session.wait()
 
 
+@pytest.mark.parametrize("saves", ["avfs", "git"])
+def test_apply_leaves_what_the_fork_has_and_only_ignores_now(
+    avfs: Avfs, clone: Path, mount_dir: Path, saves: str
+) -> None:
+    """A file that was in no commit, in all, staged in spite of a rule, or applied before. What is removed goes."""
+
+    def save() -> None:
+        if saves == "git":
+            _git(session.path, "add", "-A")
+            _git(session.path, "commit", "-q", "-m", "more")
+        else:
+            session.vault.workspace("task").checkpoint()
+
+    (clone / ".env").write_text("secret\n")
+    (clone / "kept.o").write_text("forced\n")
+    _git(clone, "add", "-f", "kept.o")
+    with avfs.fork_directory(clone, mount_dir / "task") as session:
+        rules = session.path / ".gitignore"
+        rules.write_text(f"{rules.read_text()}.env\n")
+        (session.path / "later").write_text("later\n")
+        save()
+        session.vault.apply("task", clone)
+        before = _without_git(clone)
+        rules.write_text(f"{rules.read_text()}later\ndeep/\n")
+        _git(session.path, "rm", "-rq", "--cached", "later", "deep")
+        (session.path / "deep" / "b").unlink()
+        save()
+
+        planned = session.vault.apply("task", clone, dry_run=True)
+        one = session.vault.apply("task", clone, paths=["later"])
+        applied = session.vault.apply("task", clone)
+
+        assert [change.path for change in planned.changed_files] == [b".gitignore", b"deep/b"]
+        assert (planned.changed_files, planned.warnings) == (applied.changed_files, applied.warnings)
+        told = {warning.code: warning for warning in applied.warnings}
+        assert told["apply.beside"].message.endswith(": '.env', 'deep/deeper/c', 'kept.o', 'later'")
+        assert [(warning.code, warning.path) for warning in one.warnings] == [("apply.beside", b"later")]
+        shown = _without_git(clone)
+        assert {path for path in before if before[path] != shown.get(path)} == {b".gitignore", b"deep/b"}
+        for name in (".env", "later"):
+            (session.path / name).unlink()
+        session.vault.workspace("task").checkpoint()
+        assert [change.path for change in session.vault.apply("task", clone).changed_files] == [b".env", b"later"]
+    session.wait()
+
+
 def test_where_nothing_can_be_mounted_nothing_is_made(clone: Path, mount_dir: Path) -> None:
     """Neither a vault nor a fork, where the device of FUSE cannot be opened."""
     program = [sys.executable, "-m", "avfs_git", "fork", os.fspath(clone), os.fspath(mount_dir / "task")]

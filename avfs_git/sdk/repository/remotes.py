@@ -10,15 +10,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
+from avfs_git.errors import HostError, WorkspaceBusy
 from avfs_git.model import ApplyResult, FetchResult, PrefetchResult, PushResult, RemoteBranch, RemoteInfo, Warning
-from avfs_git.paths import PathLike, host_path, list_given, parse_tree_paths
-from avfs_git.sdk.parts import apply, asked, pushing, remotes, revisions
+from avfs_git.paths import PathLike, TreePath, host_path, list_given, parse_tree_paths
+from avfs_git.sdk.parts import apply, asked, lent, operations, pushing, remotes, revisions
 from avfs_git.sdk.refusals import noted
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
     from avfs_git.sdk.options import FetchOptions
+    from avfs_git.vfs.layer.lower import LowerTree
     from avfs_git.workspace.vault.vault import OpenVault
 
 
@@ -165,7 +167,7 @@ class VaultRemotes:
             PluginRefused, PluginFailed: If a plug-in does not want a change; nothing was written.
         """
         place, check = host_path(directory), self._dispatch.programs.find_check(fork)
-        uncommitted = self._dispatch.list_uncommitted(fork)
+        uncommitted = self._list_uncommitted(fork)
         warnings = (_uncommitted_in(fork),) if uncommitted else ()
         result = apply.apply_fork(
             self._core,
@@ -176,6 +178,7 @@ class VaultRemotes:
             paths=parse_tree_paths(paths),
             dry_run=dry_run,
             ask=partial(asked.ask_to_apply, check, self._core.store, place) if check is not None else None,
+            show=partial(self._show, fork),
         )
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
@@ -198,9 +201,37 @@ class VaultRemotes:
         return remotes.prefetch(self._core, commit, parse_tree_paths(paths))
 
     def _warn_uncommitted(self, names: Sequence[str], *, with_beside: bool = False) -> tuple[Warning, ...]:
-        return tuple(
-            _uncommitted_in(name) for name in names if self._dispatch.list_uncommitted(name, with_beside=with_beside)
-        )
+        return tuple(_uncommitted_in(name) for name in names if self._list_uncommitted(name, with_beside=with_beside))
+
+    def _list_uncommitted(self, fork: str, *, with_beside: bool = False) -> frozenset[TreePath] | None:
+        """List the paths of a fork with uncommitted changes; None if another process or user keeps its workspace.
+
+        `with_beside` lists ignored files, too.
+        """
+        if not self._has_workspace(fork):
+            return frozenset()
+        try:
+            status = self._dispatch.run(self._dispatch.open_workspace(fork), operations.read_status)
+        except (WorkspaceBusy, HostError):  # its commits can be handed over all the same
+            return None
+        changes = (*status.changed_files, *(status.sidecar_changed if with_beside else ()))
+        return frozenset(TreePath(path) for one in changes for path in (one.path, one.old_path) if path is not None)
+
+    def _show(self, fork: str) -> LowerTree | None:
+        """Show a fork with its uncommitted changes, without their contents; None as for `_list_uncommitted`."""
+        if not self._has_workspace(fork):
+            return None
+        try:
+            found, content = self._dispatch.run(
+                self._dispatch.open_workspace(fork), operations.lend_workspace, False, False
+            )
+        except (WorkspaceBusy, HostError):
+            return None
+        objects = lent.LentObjects(self._core)
+        return objects.show(objects.take(fork, found, content.whole()))
+
+    def _has_workspace(self, fork: str) -> bool:
+        return self._core.layout.workspace(fork).state.exists() and self._dispatch.has_fork(fork)
 
     def _or_default(self, names: Sequence[str]) -> list[str]:
         return list_given(names) or [self._core.choose_fork(None)]

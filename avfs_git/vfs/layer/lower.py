@@ -372,6 +372,11 @@ class LowerTree:
             entry = child
         return entry
 
+    def has_beside(self, path: TreePath) -> bool:
+        """Tell whether it has a file at a path that only the sidecar holds."""
+        found = self.lookup(path)
+        return found is not None and not found.is_dir and not found.tracked
+
     def search_xattrs(self) -> Iterator[bool]:
         """Look for extended attributes in the whole tree, a directory at a time: whether one was found in it."""
         yield bool(self.root.xattrs)

@@ -5,8 +5,9 @@ directory holds there what the fork began with, what an earlier `apply` wrote, o
 has since (`exchange.applied`); a path that holds what the fork has now is done already; anything else is a change of
 the user's own, and then no path is written. What an earlier `apply` wrote and the fork has taken back since, is taken
 back in the directory, too. Where the fork began with something uncommitted and its workspace has uncommitted changes,
-the branch does not tell what the fork made of that: such a path is left as it is. What git leaves out of a sparse
-checkout counts as there, with the content that the index names; only for that the index is read. Only files are
+the branch does not tell what the fork made of that: such a path is left as it is. So is a file that is gone from the
+fork's history and that the fork still has beside it, ignored: the fork has not removed it. What git leaves out of a
+sparse checkout counts as there, with the content that the index names; only for that the index is read. Only files are
 touched: the index, the hooks and the branches of a repository that the directory belongs to stay as they are, and no
 git runs.
 
@@ -22,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from avfs_git.errors import ApplyConflict, InvalidInput, NotAVault, ObjectMissing, PathNotFound, quote
+from avfs_git.errors import ApplyConflict, InvalidInput, NotAVault, ObjectMissing, PathNotFound, name_some, quote
 from avfs_git.gitstore.compare.treediff import changed_file, diff_trees, sizes_here
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.formats.fullindex import INDEX_MAX, read_full_index
@@ -34,12 +35,13 @@ from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import ApplyResult, ChangedFile, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, maybe_oid, oid_of, show_path, split
-from avfs_git.vfs.layer.lower import read_target
+from avfs_git.vfs.layer.lower import LowerTree, read_target
 from avfs_git.workspace.exchange.applied import Held, Written, list_merged, note_applied, read_applied
 from avfs_git.workspace.exchange.outgoing import log_apply
 from avfs_git.workspace.exchange.shown import Recorded, Shown
 from avfs_git.workspace.exchange.source import check_source
 from avfs_git.workspace.exchange.userfiles import held_of, list_left, look, write_changes
+from avfs_git.workspace.sidecars.kept import find_kept
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
@@ -55,12 +57,14 @@ def apply_fork(
     paths: Sequence[TreePath] = (),
     dry_run: bool = False,
     ask: Callable[[Sequence[ChangedFile]], None] | None = None,
+    show: Callable[[], LowerTree | None] = lambda: None,
 ) -> ApplyResult:
     """Write what a fork's checkpoints have changed into a directory.
 
     Changes are counted from `since`, by default from what the fork began with. `uncommitted` are the paths at which the
-    fork's workspace differs from its branch; None if that is not known. `ask` is called before anything is written, and
-    may raise.
+    fork's workspace differs from its branch; None if that is not known. `show` shows that workspace as it is, if it can
+    be known; it is called where the fork's history lacks a file. `ask` is called before anything is written, and may
+    raise.
 
     Raises:
         ForkNotFound, CheckpointNotFound, PathNotFound: If there is no such fork, state or path, or no checkpoint.
@@ -86,7 +90,12 @@ def apply_fork(
     merged = list_merged(vault, directory, below, head) if below is not None else {}
     unsettled = _list_unsettled(vault, below, old.tree, uncommitted)
     told = [_warn_unsettled(fork, TreePath(change.path)) for change in wanted if change.path in unsettled]
-    wanted, back = ([change for change in listed if change.path not in unsettled] for listed in (wanted, back))
+    gone = [TreePath(one.path) for one in (*wanted, *back) if one.new_oid is None and one.path not in unsettled]
+    sidecar = _find_sidecar_tree(vault, fork, head)
+    beside = _list_beside(LowerTree(vault.store, new.tree, sidecar, default_mtime_ns=0), gone, show)
+    told += [_warn_beside(fork, sorted(beside))] if beside else []
+    stays = unsettled | beside
+    wanted, back = ([change for change in listed if change.path not in stays] for listed in (wanted, back))
     shown = Shown(directory, vault.remote_environment or {})
     wanted, back = shown.as_written(wanted), shown.as_written(back)
     left: dict[TreePath, tuple[Held, ...]] = dict(applied)
@@ -100,7 +109,7 @@ def apply_fork(
                 if todo:
                     left |= {TreePath(one.path): (held_of(one.new_mode, one.new_oid), held) for one, held in todo}
                     note_applied(vault, fork, directory, left)
-                write_changes(vault, root, directory, todo, Recorded(vault, fork, head), applied, left)
+                write_changes(vault, root, directory, todo, Recorded(vault.store, sidecar), applied, left)
                 log_apply(vault, fork, directory, [change for change, _ in todo])
             finally:
                 for change in back:  # there the directory has what the fork began with
@@ -236,6 +245,28 @@ def _list_unsettled(
         return frozenset()
     mine = {change.path for change in diff_trees(vault.store, vault.store.read_commit(below).tree, began)}
     return frozenset(mine if uncommitted is None else mine & uncommitted)
+
+
+def _find_sidecar_tree(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
+    kept = find_kept(vault, fork, head)
+    return vault.store.read_commit(kept.sidecar).tree if kept is not None and kept.sidecar is not None else None
+
+
+def _list_beside(
+    recorded: LowerTree, gone: Sequence[TreePath], show: Callable[[], LowerTree | None]
+) -> frozenset[TreePath]:
+    """List which of the files that are gone from a fork's history the fork still has beside it.
+
+    A commit of git's records nothing of such a file: the workspace as it is has it.
+    """
+    found = frozenset(filter(recorded.has_beside, gone))
+    now = show() if len(found) < len(gone) else None
+    return found if now is None else found | frozenset(filter(now.has_beside, gone))
+
+
+def _warn_beside(fork: str, paths: Sequence[TreePath]) -> Warning:
+    text = f"'{fork}' still has these, ignored; they were left as they are: {name_some(list(map(show_path, paths)))}"
+    return Warning("apply.beside", text, paths[0] if len(paths) == 1 else None)
 
 
 def _warn_unsettled(fork: str, path: TreePath) -> Warning:

@@ -15,12 +15,11 @@ from pathlib import Path
 from avfs_git.gitstore.config.userconfig import read_shown_kinds
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_SYMLINK
 from avfs_git.gitstore.repository import find_git_dir
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile
 from avfs_git.paths import Oid, TreePath, split
 from avfs_git.vfs.layer.sidecar import find_attributes, parse_record
 from avfs_git.workspace.exchange.applied import Held
-from avfs_git.workspace.sidecars.kept import find_kept
-from avfs_git.workspace.vault.vault import OpenVault
 
 
 class Shown:
@@ -51,12 +50,11 @@ class Shown:
 
 
 class Recorded:
-    """The permissions that a fork has recorded beside a commit: git's mode tells the right to execute only."""
+    """The permissions that a sidecar tree has recorded: git's mode tells the right to execute only."""
 
-    def __init__(self, vault: OpenVault, fork: str, head: Oid) -> None:
-        kept = find_kept(vault, fork, head)
-        self._store = vault.store
-        self._tree = vault.store.read_commit(kept.sidecar).tree if kept is not None and kept.sidecar else None
+    def __init__(self, source: ObjectSource, sidecar: Oid | None) -> None:
+        self._source = source
+        self._tree = sidecar
 
     def of_file(self, path: TreePath, *, is_exec: bool) -> int:
         """Tell the permissions of a file."""
@@ -70,7 +68,7 @@ class Recorded:
 
     def _find(self, path: TreePath) -> int | None:
         directory, name = split(path)
-        record = find_attributes(self._store, self._tree, directory, (name,)).get(name)
+        record = find_attributes(self._source, self._tree, directory, (name,)).get(name)
         mode = parse_record(record, self._tree).mode if record is not None and self._tree is not None else None
         return mode & 0o777 if mode is not None else None
 

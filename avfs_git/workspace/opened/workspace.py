@@ -538,8 +538,7 @@ class OpenWorkspace:
 
     def is_beside(self, path: TreePath) -> bool:
         """Tell whether that state has a file beside history."""
-        found = LowerTree(self.vault.store, *self.synced_trees(), default_mtime_ns=0).lookup(path)
-        return found is not None and not found.is_dir and not found.tracked
+        return LowerTree(self.vault.store, *self.synced_trees(), default_mtime_ns=0).has_beside(path)
 
 
 class LockedWorkspace:
