@@ -124,11 +124,14 @@ def test_a_required_filter_that_fails_stores_nothing(tmp_path: Path, clone: Path
 def test_line_ends_and_own_attributes_are_those_of_the_clone(
     tmp_path: Path, clone: Path, environment: dict[str, str]
 ) -> None:
-    """Without a commit that says so: `core.autocrlf` and `info/attributes` of the clone alone."""
+    """Without a commit that says so: `core.autocrlf` and `info/attributes` of the clone alone.
+
+    That file may begin with a byte order mark, which git skips.
+    """
     git("config", "core.autocrlf", "input", cwd=clone)
     git("config", "filter.crypt.clean", ROT13, cwd=clone)
     (clone / ".git" / "info").mkdir(exist_ok=True)
-    (clone / ".git" / "info" / "attributes").write_text("*.own filter=crypt\n")
+    (clone / ".git" / "info" / "attributes").write_text("\ufeff*.own filter=crypt\n")
     vault = _make(tmp_path, clone, environment)
     assert _store(vault, name="a.own") == STORED
     assert _store(vault, name="lines", content=b"one\r\ntwo\r\n") == b"one\ntwo\n"

@@ -178,12 +178,15 @@ def test_a_mark_on_an_unchanged_file_says_nothing(home: Avfs, clone: Path) -> No
 
 @pytest.mark.parametrize("how", ["standard", "global", "local", "link"])
 def test_the_users_own_ignore_rules(tmp_path: Path, clone: Path, how: str) -> None:
-    """Rules outside of any repository hold, and those of the repository overrule them."""
+    """Rules outside of any repository hold, and those of the repository overrule them.
+
+    Each file may begin with a byte order mark, which git skips.
+    """
     rules = tmp_path / "home" / ".config" / "git" / "ignore"
     if how != "standard":
         rules = tmp_path / "rules"
     rules.parent.mkdir(parents=True, exist_ok=True)
-    rules.write_text(".env\n*.log\n")
+    rules.write_text("\ufeff.env\n*.log\n")
     (tmp_path / "home").mkdir(exist_ok=True)
     if how == "link":
         (tmp_path / "link").symlink_to(rules)
@@ -193,7 +196,7 @@ def test_the_users_own_ignore_rules(tmp_path: Path, clone: Path, how: str) -> No
         git("config", "core.excludesFile", rules, cwd=clone)
     elif how != "standard":
         git("config", "--file", config, "core.excludesFile", rules)
-    (clone / ".git" / "info" / "exclude").write_text("!keep.log\n")
+    (clone / ".git" / "info" / "exclude").write_text("\ufeff!keep.log\n")
     for name in (".env", "x.log", "keep.log"):
         (clone / name).write_text("x\n")
 
@@ -215,8 +218,7 @@ def test_rules_that_were_added_to_the_vault_stay(home: Avfs, clone: Path) -> Non
     exclude.write_text("old\n")
     fork_directory(home, clone, "v", "one")
     rules = home.home / "vaults" / "v.git" / "info" / "exclude"
-    with rules.open("a") as file:
-        file.write("secrets.env\n")
+    rules.write_text(f"\ufeff{rules.read_text()}secrets.env\n")  # as some editors do
     exclude.write_text("now\n")
     (clone / "secrets.env").write_text("a secret\n")
 

@@ -16,7 +16,7 @@ from avfs_git.errors import NotAVault
 from avfs_git.gitstore.formats.quoting import split_quoted
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, find_entry
 from avfs_git.gitstore.repofile import read_plain_file
-from avfs_git.gitstore.rules.ignore import IgnoreRules
+from avfs_git.gitstore.rules.ignore import BOM, IgnoreRules
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.paths import ROOT, Oid, TreePath, climb, join, split
 from avfs_git.values import NamedTuple
@@ -121,7 +121,7 @@ class TreeAttributes:
 
 
 def _parse(content: bytes, directory: TreePath, *, is_top: bool) -> Iterator[_Line]:
-    for raw in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+    for raw in content.removeprefix(BOM).split(b"\n"):
         line = raw.partition(b"\0")[0].lstrip(_BLANK)
         if not line or line.startswith(b"#") or len(raw) >= _MAX_LINE:
             continue

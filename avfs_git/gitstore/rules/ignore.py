@@ -21,7 +21,8 @@ from avfs_git.gitstore.gitversion import GitVersion, installed_git
 from avfs_git.paths import NAME_MAX, ROOT, TreePath
 from avfs_git.values import NamedTuple
 
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
+"""A byte order mark, which git skips at the head of a file of rules."""
 _SLASH: Final = ord("/")
 _BACKSLASH: Final = ord("\\")
 IGNORE_FILE_MAX: Final = 256 << 10
@@ -230,7 +231,7 @@ def _join(patterns: list[tuple[int, bytes]]) -> tuple[list[int], re.Pattern[byte
 
 def _parse_rules(content: bytes) -> Iterator[_Rule]:
     """Read the lines of an ignore file; rules that can match nothing are left out."""
-    for line in content.removeprefix(_BOM).split(b"\n"):
+    for line in content.removeprefix(BOM).split(b"\n"):
         if line.startswith(b"#"):
             continue
         # Git holds a line as a C string: it ends at a NUL byte.

@@ -21,7 +21,7 @@ from avfs_git.gitstore.config.userconfig import read_settings, read_user_ignore
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import common_dir, find_git_dir
 from avfs_git.gitstore.rules.attributes import read_info_attributes
-from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
+from avfs_git.gitstore.rules.ignore import BOM, IGNORE_FILE_READ
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.patterns import compiled
 
@@ -52,19 +52,23 @@ def carry_over(source: Path | None, git_dir: Path, environment: Mapping[str, str
     common, own = common_dir(source_git), b""
     with contextlib.suppress(OSError):  # git, too, goes on without it
         own = read_plain_file(common / "info" / "exclude", limit=IGNORE_FILE_READ)
-    _replace_rules(git_dir, "exclude", rules.removesuffix(b"\n") + b"\n" + own if own and rules else own or rules)
+    _replace_rules(git_dir, "exclude", rules, own)
     _replace_rules(git_dir, "attributes", read_info_attributes(common))
     _carry_settings(source, git_dir, environment)
 
 
-def _replace_rules(git_dir: Path, name: str, rules: bytes) -> None:
-    """Replace the rules that were taken over before; other rules of the vault stay, and overrule them."""
+def _replace_rules(git_dir: Path, name: str, *files: bytes) -> None:
+    """Replace the rules that were taken over before; other rules of the vault stay, and overrule them.
+
+    Of `files`, the later ones overrule. A byte order mark counts for nothing at the head of a file only.
+    """
     place = git_dir / "info" / name
+    rules = b"".join(one.removeprefix(BOM).removesuffix(b"\n") + b"\n" for one in files if one)
     with host_errors(f"make '{git_dir}'"):
         held = read_plain_file(place) if place.exists() else b""
         before, _, rest = held.partition(_CARRIED)
-        own = before + rest.partition(_CARRIED_TO)[2]
-        wanted = _CARRIED + rules.removesuffix(b"\n") + b"\n" + _CARRIED_TO + own if rules else own
+        own = (before + rest.partition(_CARRIED_TO)[2]).removeprefix(BOM)
+        wanted = _CARRIED + rules + _CARRIED_TO + own if rules else own
         if wanted == held:
             return
         make_dirs_durably(git_dir / "info")
