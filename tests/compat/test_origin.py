@@ -272,6 +272,47 @@ def test_what_the_user_has_committed_and_the_fork_has_merged_is_no_edit(tmp_path
             vault.apply("topic", root)
 
 
+@pytest.mark.parametrize("is_fetched", [False, True])
+def test_what_the_fork_has_only_merged_is_no_change_of_the_forks(tmp_path: Path, *, is_fetched: bool) -> None:
+    """What the user has committed, and reverted since, is not written again; what the fork has made of it is."""
+    root = tmp_path / "clone"
+    git("init", "-q", "-b", "main", str(root), cwd=tmp_path)
+    for name in ("bad", "back", "gone"):
+        (root / name).write_text("good\n")
+    git("add", ".", cwd=root)
+    git("commit", "-qm", "one", cwd=root)
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v", source=root)
+        fork = vault.fork("topic")
+        fork.write("mine", b"1\n")
+        fork.checkpoint("two")
+        for name in ("bad", "back", "leaked"):
+            (root / name).write_text("bad\n")
+        git("rm", "-q", "gone", cwd=root)
+        git("add", ".", cwd=root)
+        git("commit", "-qm", "three", cwd=root)
+        vault.fetch()
+        fork.merge("origin/main")
+        fork.write("back", b"good\n")
+        fork.write("mine", b"2\n")
+        fork.checkpoint("four")
+        git("checkout", "-q", "HEAD~1", "bad", "gone", cwd=root)
+        git("rm", "-q", "leaked", cwd=root)
+        git("commit", "-qm", "five", cwd=root)
+        if is_fetched:
+            vault.fetch()
+        applied = vault.apply("topic", root)
+        assert [change.path for change in applied.changed_files] == [b"back", b"mine"]
+        assert {name: data for name, (_, data) in look(root).items() if not name.startswith(".git")} == {
+            **dict.fromkeys(("back", "bad", "gone"), b"good\n"),
+            "mine": b"2\n",
+        }
+        fork.write("bad", b"worse\n")
+        fork.checkpoint("five")
+        with pytest.raises(ApplyConflict, match="'bad'"):
+            vault.apply("topic", root)
+
+
 @pytest.mark.parametrize("trap", ["link", "directory", "file", "fifo"])
 def test_what_stands_in_the_way_is_not_followed_or_removed(
     tmp_path: Path, project: Path, vault: Vault, trap: str

@@ -17,14 +17,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from avfs_git.errors import HostError, NotAVault, NotWritable, RefDamaged
+from avfs_git.errors import AvfsError, NotWritable
 from avfs_git.gitstore.compare.treediff import find_differences
 from avfs_git.gitstore.formats.trees import is_forbidden_name
-from avfs_git.gitstore.merge.bases import find_merge_bases, is_ancestor
-from avfs_git.gitstore.repository import find_git_dir, read_head
+from avfs_git.gitstore.merge.bases import find_merge_bases
+from avfs_git.gitstore.repository import common_dir, find_git_dir, read_head
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.paths import Oid, TreePath, oid_of
+from avfs_git.values import NamedTuple
+from avfs_git.workspace.exchange.source import ORIGIN, find_origin
+from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.origin import load_state
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -70,25 +73,47 @@ def note_applied(vault: OpenVault, fork: str, directory: Path, written: Written)
             write_file_atomically(layout.applied, json.dumps(known).encode() + b"\n")
 
 
-def list_merged(vault: OpenVault, directory: Path, below: Oid, head: Oid) -> dict[TreePath, Held]:
-    """List what the commits of a directory's repository have changed since a fork began, if the fork's head has them.
+class Merged(NamedTuple):
+    """What a fork has of the commits that a directory's repository has made since the fork began."""
 
-    A file that is as HEAD has it there is no edit: what the fork has was made of it. `below` is the commit at which the
-    fork began; what was not committed then, and is not now, is not in the list.
+    tree: Oid | None = None
+    """That of the newest of these commits."""
+    paths: frozenset[TreePath] = frozenset()
+    """What they have changed."""
+
+
+def find_merged(vault: OpenVault, directory: Path, below: Oid, head: Oid) -> Merged:
+    """Find what a fork's head has of the commits of a directory's repository; `below` is where the fork began.
+
+    There the fork's own changes begin with that, as in a merge.
     """
-    git_dir = find_git_dir(directory)
+    at = _find_newest_known(vault, directory)
+    newest = find_merge_bases(vault.store, at, head) if at is not None else []
+    oldest = find_merge_bases(vault.store, below, newest[0]) if len(newest) == 1 else []
+    if len(oldest) != 1:
+        return Merged()
+    before, now = (vault.store.read_commit(oid).tree for oid in (oldest[0], newest[0]))
+    return Merged(now, frozenset(find_differences(vault.store, before, now)))
+
+
+def _find_newest_known(vault: OpenVault, directory: Path) -> Oid | None:
+    """Find the newest commit on a directory's branch that the vault has: HEAD, or what was last fetched of the branch.
+
+    Only of the directory that the vault was made of are branches fetched as those of `origin`.
+    """
+    git_dir, origin = find_git_dir(directory), find_origin(vault.git_dir)
+    from_dir = find_git_dir(origin) if origin is not None else None
+    if git_dir is None:
+        return None
     try:
-        at = read_head(git_dir)[1] if git_dir is not None else None
-    except (NotAVault, RefDamaged, HostError):
-        return {}
-    if at is None or not vault.store.exists(at) or not is_ancestor(vault.store, at, head):
-        return {}
-    bases = find_merge_bases(vault.store, below, at)
-    if len(bases) != 1:
-        return {}
-    before, now = (vault.store.read_commit(oid).tree for oid in (bases[0], at))
-    found = find_differences(vault.store, before, now).items()
-    return {path: (entry[0], entry[1].hex()) if entry is not None else None for path, (_, entry) in found}
+        branch, at = read_head(git_dir)
+        if at is None or vault.store.exists(at):
+            return at
+        is_origin = from_dir is not None and os.path.samefile(common_dir(git_dir), common_dir(from_dir))
+        fetched = vault.refs.read(f"{ORIGIN}{branch.removeprefix(HEADS)}") if is_origin and branch is not None else None
+    except (AvfsError, OSError):
+        return None
+    return fetched if fetched is not None and vault.store.exists(fetched) else None
 
 
 def _read(vault: OpenVault, fork: str) -> dict[str, dict[str, list[Any]]]:

@@ -1,15 +1,15 @@
 """Laying what a fork has changed on a directory of the user's own, as unstaged edits.
 
 Decided here: what counts as a change of the fork, and when nothing may be written. A path may be written if the
-directory holds there what the fork began with, what an earlier `apply` wrote, or what its own commits have and the fork
-has since (`exchange.applied`); a path that holds what the fork has now is done already; anything else is a change of
-the user's own, and then no path is written. What an earlier `apply` wrote and the fork has taken back since, is taken
-back in the directory, too. Where the fork began with something uncommitted and its workspace has uncommitted changes,
-the branch does not tell what the fork made of that: such a path is left as it is. So is a file that is gone from the
-fork's history and that the fork still has beside it, ignored: the fork has not removed it. What git leaves out of a
-sparse checkout counts as there, with the content that the index names; only for that the index is read. Only files are
-touched: the index, the hooks and the branches of a repository that the directory belongs to stay as they are, and no
-git runs.
+directory holds there what the fork began with, or what an earlier `apply` wrote (`exchange.applied`); a path that holds
+what the fork has now is done already; anything else is a change of the user's own, and then no path is written. What
+the directory's own commits have changed since, and the fork has merged, counts as what it began with. What an earlier
+`apply` wrote and the fork has taken back since, is taken back in the directory, too. Where the fork began with
+something uncommitted and its workspace has uncommitted changes, the branch does not tell what the fork made of that:
+such a path is left as it is. So is a file that is gone from the fork's history and that the fork still has beside it,
+ignored: the fork has not removed it. What git leaves out of a sparse checkout counts as there, with the content that
+the index names; only for that the index is read. Only files are touched: the index, the hooks and the branches of a
+repository that the directory belongs to stay as they are, and no git runs.
 
 Called without a lock; reads commits only. `exchange.userfiles` writes the files, and says what a failure or a crash
 leaves. The same command then completes the rest.
@@ -25,7 +25,6 @@ from pathlib import Path
 
 from avfs_git.errors import ApplyConflict, InvalidInput, NotAVault, ObjectMissing, PathNotFound, name_some, quote
 from avfs_git.gitstore.compare.treediff import changed_file, diff_trees, sizes_here
-from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.formats.fullindex import INDEX_MAX, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK, MODE_TREE, find_entry
@@ -36,10 +35,10 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.model import ApplyResult, ChangedFile, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, maybe_oid, oid_of, show_path, split
 from avfs_git.vfs.layer.lower import LowerTree, read_target
-from avfs_git.workspace.exchange.applied import Held, Written, list_merged, note_applied, read_applied
+from avfs_git.workspace.exchange.applied import Held, Merged, Written, find_merged, note_applied, read_applied
 from avfs_git.workspace.exchange.outgoing import log_apply
 from avfs_git.workspace.exchange.shown import Recorded, Shown
-from avfs_git.workspace.exchange.source import check_source
+from avfs_git.workspace.exchange.source import check_source, find_origin
 from avfs_git.workspace.exchange.userfiles import held_of, list_left, look, write_changes
 from avfs_git.workspace.sidecars.kept import find_kept
 from avfs_git.workspace.vault.identity import find_making
@@ -85,9 +84,9 @@ def apply_fork(
         is_known = any(find_entry(vault.store, commit.tree, path) for commit in (old, new))
         if not is_known and not any(one == path or one.startswith(path + b"/") for one in applied):
             raise PathNotFound(path)
-    wanted = diff_trees(vault.store, old.tree, new.tree, paths=paths, size_of=sizes_here(vault.store))
-    back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted}, paths)
-    merged = list_merged(vault, directory, below, head) if below is not None else {}
+    merged = find_merged(vault, directory, below, head) if below is not None else Merged()
+    wanted = _list_changes(vault, old.tree, new.tree, merged, paths)
+    back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted} | merged.paths, paths)
     unsettled = _list_unsettled(vault, below, old.tree, uncommitted)
     told = [_warn_unsettled(fork, TreePath(change.path)) for change in wanted if change.path in unsettled]
     gone = [TreePath(one.path) for one in (*wanted, *back) if one.new_oid is None and one.path not in unsettled]
@@ -101,7 +100,7 @@ def apply_fork(
     left: dict[TreePath, tuple[Held, ...]] = dict(applied)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     with host_errors(f"write into '{directory}'"), closing_fd(os.open(directory, flags)) as root:
-        todo, warnings = _plan(vault, root, directory, shown, [*wanted, *back], known, merged, left)
+        todo, warnings = _plan(vault, root, directory, shown, [*wanted, *back], known, left)
         if not dry_run:
             if ask is not None:
                 ask([change for change, _ in todo])
@@ -127,7 +126,6 @@ def _plan(
     shown: Shown,
     wanted: Sequence[ChangedFile],
     known: Written,
-    merged: Mapping[TreePath, Held],
     left: dict[TreePath, tuple[Held, ...]],
 ) -> tuple[list[tuple[ChangedFile, Held]], list[Warning]]:
     """List what has to be written, with what is there; take out of `left` what the user has brought to that state.
@@ -163,8 +161,8 @@ def _plan(
             if path in left:
                 left[path] = (after,)
             continue
-        before = [held_of(change.old_mode, change.old_oid), *([merged[path]] if path in merged else [])]
-        if not shown.is_any(counts_as, before) and not shown.is_any(held, known.get(path, ())):
+        before = held_of(change.old_mode, change.old_oid)
+        if not shown.is_any(counts_as, (before,)) and not shown.is_any(held, known.get(path, ())):
             own.append(show_path(path))
         if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
             read_target(vault.store, oid_of(change.new_oid))  # before anything is written
@@ -190,6 +188,19 @@ def _list_left_out(vault: OpenVault, directory: Path) -> Mapping[bytes, Held]:
     return {entry.path: (entry.mode, entry.oid.hex()) for entry in entries if entry.is_left_out}
 
 
+def _list_changes(vault: OpenVault, old: Oid, new: Oid, merged: Merged, paths: Sequence[TreePath]) -> list[ChangedFile]:
+    """List what a fork has changed since it began or, of what it has merged since, what it has changed of that."""
+    size_of = sizes_here(vault.store)
+    wanted = diff_trees(vault.store, old, new, paths=paths, size_of=size_of)
+    if not merged.paths:
+        return wanted
+    since = diff_trees(vault.store, merged.tree, new, paths=paths, size_of=size_of)
+    wanted = [one for one in wanted if one.path not in merged.paths] + [
+        one for one in since if one.path in merged.paths
+    ]
+    return sorted(wanted, key=lambda change: change.path)
+
+
 def _list_taken_back(
     vault: OpenVault, tree: Oid, known: Written, changed: AbstractSet[bytes], paths: Sequence[TreePath]
 ) -> list[ChangedFile]:
@@ -211,8 +222,7 @@ def _list_taken_back(
 
 def _check_top(vault: OpenVault, directory: Path) -> None:
     """Refuse a directory inside the source of the vault: the paths of a fork begin at its top."""
-    url = read_config(vault.git_dir).get("remote.origin.url", [""])[-1]
-    origin = vault.layout.read_origin() or (Path(url) if os.path.isabs(url) else None)
+    origin = find_origin(vault.git_dir)
     if origin is None or (directory / ".git").exists():
         return
     top, place = Path(os.path.realpath(origin)), Path(os.path.realpath(directory))

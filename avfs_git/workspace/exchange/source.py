@@ -11,10 +11,12 @@ Takes no lock and keeps nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from avfs_git.errors import AvfsError, CloneReplaced
+from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.repository import common_dir, find_git_dir
@@ -23,7 +25,14 @@ from avfs_git.workspace.vault.format import REMOTES, VaultLayout
 
 _COMMITS_MAX = 10_000
 """So many commits are looked at where no branch of one side is known to the other."""
-_ORIGIN = f"{REMOTES}origin/"
+ORIGIN = f"{REMOTES}origin/"
+"""The refs of what was taken of the clone's branches."""
+
+
+def find_origin(vault: Path) -> Path | None:
+    """Find the directory that a vault was made of, if there was one."""
+    url = read_config(vault).get("remote.origin.url", [""])[-1]
+    return VaultLayout(vault).read_origin() or (Path(url) if os.path.isabs(url) else None)
 
 
 def is_source(vault: Path, top: Path) -> bool:
@@ -37,7 +46,7 @@ def is_source(vault: Path, top: Path) -> bool:
         return True
     try:
         common = common_dir(git_dir)
-        taken = set(RefStore(vault, recover=False).list(_ORIGIN).values())
+        taken = set(RefStore(vault, recover=False).list(ORIGIN).values())
         if not taken:
             return True
         with ObjectStore(common) as there:
