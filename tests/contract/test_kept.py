@@ -9,12 +9,14 @@ import itertools
 import random
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs
+from avfs_git.errors import NothingToUndo
 from avfs_git.sdk import Session, Vault, Workspace
 from tests.support.faults import git
 from tests.support.servers import make_bare
@@ -113,36 +115,104 @@ def scene(mount_dir: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
         made.live.wait()
 
 
-@pytest.mark.parametrize("seed", range(4))
+class Walk:
+    """A scene, with what its fork had saved before and after each operation: an undo or a redo comes back to that."""
+
+    def __init__(self, scene: Scene, seed: int) -> None:
+        self.scene = scene
+        self.chosen = random.Random(seed)
+        self._side = scene.vault.fork("side", source="task")
+        self._known = {each.id for each in scene.vault.operations(limit=1000)}
+        self._before: dict[int | None, Kept] = {}
+        self._after: dict[int | None, Kept] = {}
+
+    def step(self, number: int) -> None:
+        """Do something; note for each operation that came with it what the fork has saved since."""
+        shown = self.scene.show()
+        steps = {self._write: 4, self._remove: 2, self._save: 4, self._commit: 2, self._amend: 1, self._look: 1}
+        steps |= {self._reset: 1, self._git_merge: 1, self._merge: 2, self._restore: 1, self._collect: 1}
+        steps |= {self._undo: 4, self._redo: 2}
+        self.chosen.choices(list(steps), list(steps.values()))[0](number)
+        found = sorted(self.scene.vault.operations(limit=1000), key=lambda each: each.id)
+        new = [each for each in found if each.id not in self._known]
+        for each in new:
+            self._known.add(each.id)
+            if each.fork != "task":
+                continue
+            self._before[each.id] = self.scene.saved
+            if each.kind in ("undo", "redo"):
+                self.scene.saved = (self._before if each.kind == "undo" else self._after)[each.undoes]
+            elif each.kind not in ("files", "git"):
+                self.scene.saved = self.scene.show() if each is new[-1] else shown
+            self._after[each.id] = self.scene.saved
+
+    def _write(self, number: int) -> None:
+        (self.scene.tree / self.chosen.choice(NAMES)).write_bytes(b"%d" % number)
+
+    def _remove(self, _: int) -> None:
+        (self.scene.tree / self.chosen.choice(NAMES)).unlink(missing_ok=True)
+
+    def _save(self, number: int) -> None:
+        if self.chosen.random() < 0.5:
+            self.scene.edit(number)
+        self.scene.work.checkpoint()
+
+    def _commit(self, number: int) -> None:
+        self.scene.edit(number)
+        self.scene.git("commit", "-qam", str(number))
+
+    def _amend(self, number: int) -> None:
+        if self._has_parent():
+            self.scene.git("commit", "-q", "--amend", "--allow-empty", "-m", str(number))
+
+    def _look(self, _: int) -> None:
+        self.scene.vault.operations()
+
+    def _has_parent(self) -> bool:
+        return int(self.scene.git("rev-list", "--count", "--first-parent", "HEAD")) > 1
+
+    def _reset(self, _: int) -> None:
+        if self._has_parent():
+            self.scene.git("reset", "-q", "--hard", "HEAD~1")
+
+    def _change_side(self, number: int) -> None:
+        self._side.write("side", b"%d" % number)
+        self._side.write(self.chosen.choice(NAMES), b"side %d" % number)
+        self._side.checkpoint()
+
+    def _git_merge(self, number: int) -> None:
+        self._change_side(number)
+        try:
+            self.scene.git("merge", "-q", "--no-edit", "side")
+        except subprocess.CalledProcessError:  # it conflicts
+            self.scene.git("merge", "--abort")
+
+    def _merge(self, number: int) -> None:
+        self._change_side(number)
+        self.scene.work.merge("side")
+
+    def _restore(self, _: int) -> None:
+        self.scene.work.restore(self.chosen.choice(self.scene.work.list_checkpoints()).id)
+
+    def _collect(self, _: int) -> None:
+        self.scene.vault.gc(keep_days=0, keep_operations=3)
+
+    def _undo(self, _: int) -> None:
+        with suppress(NothingToUndo):
+            self.scene.work.undo(alone=True)
+
+    def _redo(self, _: int) -> None:
+        with suppress(NothingToUndo):
+            self.scene.work.redo(alone=True)
+
+
+@pytest.mark.parametrize("seed", range(6))
 def test_a_walk_of_avfs_and_git(scene: Scene, seed: int) -> None:
-    """In any order of edits, checkpoints, and commits of git's, also in place of a checkpoint."""
-    chosen = random.Random(seed)
-
-    def write(number: int) -> None:
-        (scene.tree / chosen.choice(NAMES)).write_bytes(b"%d" % number)
-
-    def remove(_: int) -> None:
-        (scene.tree / chosen.choice(NAMES)).unlink(missing_ok=True)
-
-    def commit(number: int) -> None:
-        scene.edit(number)
-        scene.git("commit", "-qam", str(number))
-
-    def amend(number: int) -> None:
-        scene.git("commit", "-q", "--amend", "--allow-empty", "-m", str(number))
-
-    def save(number: int) -> None:
-        if chosen.random() < 0.5:
-            scene.edit(number)
-        scene.save()
-
-    def look(_: int) -> None:
-        scene.vault.operations()
-
-    steps: list[Callable[[int], None]] = [write, remove, commit, amend, save, look]
-    for number in range(10, 24):
-        chosen.choices(steps, [3, 2, 2, 1, 2, 1])[0](number)
-        if chosen.random() < 0.4:
+    """In any order of edits, checkpoints, merges, undos, and what git does to the branch in the live tree."""
+    walk = Walk(scene, seed)
+    for number in range(10, 30):
+        walk.step(number)
+        if walk.chosen.random() < 0.3:
             scene.check()
     scene.check()
     assert scene.fork() == scene.show()
@@ -469,3 +539,121 @@ def test_a_checkpoint_that_is_named_is_what_it_was(scene: Scene) -> None:
 
     assert scene.fork(at="good") == scene.fork(at="task@good") == good
     assert scene.fork(at="task") == scene.fork(with_changes=False) == scene.saved
+
+
+def test_a_rename_saves_nothing(scene: Scene) -> None:
+    """What is unsaved is unsaved under the new name, and after undo."""
+    (scene.tree / "a.env").write_bytes(b"tried")
+    scene.live.unmount()
+    for step, fork in ((lambda: scene.vault.rename_fork("task", "other"), "other"), (scene.vault.undo, "task")):
+        step()
+        work = scene.vault.workspace(fork)
+        assert [change.path for change in work.status().sidecar_changed] == [b"a.env"]
+        made = scene.vault.fork(f"of-{fork}", source=fork, with_changes=False)
+        assert made.read("a.env") == scene.saved["a.env"]
+
+
+def test_undo_in_a_fork_that_git_moved_before_it_saved_anything(scene: Scene) -> None:
+    """The fork is back at what it began with, not at what the commit names."""
+    other = scene.vault.fork("other", source="task")
+    other.write("b.env", b"of the other")
+    other.write("file", b"2\n")
+    other.checkpoint()
+    scene.git("merge", "-q", "--ff-only", "other")
+    scene.edit(3)
+    scene.work.checkpoint()
+    scene.work.undo()
+
+    assert scene.fork(with_changes=False) == scene.saved
+    scene.edit(2)
+    scene.check()
+
+
+def test_an_amended_fast_forward(scene: Scene) -> None:
+    """What the fork has beside the commit stays its own, also in a later restore."""
+    other = scene.vault.fork("other", source="task")
+    other.write("a.env", b"of the other")
+    other.write("file", b"2\n")
+    other.checkpoint()
+    (scene.tree / "a.env").write_bytes(b"mine")
+    scene.work.checkpoint()
+    scene.git("reset", "-q", "--hard", "HEAD~1")
+    scene.saved = scene.show()
+    scene.work.merge("other")
+    scene.git("commit", "-q", "--amend", "-m", "better")
+    amended = scene.git("rev-parse", "HEAD").strip()
+    scene.edit(3)
+    scene.git("commit", "-qam", "three")
+
+    assert scene.fork(at=amended) == scene.saved
+    scene.work.restore(amended)
+    assert scene.show() == scene.saved
+
+
+def test_a_state_after_git_moved_the_branch(scene: Scene) -> None:
+    """`op restore` brings back what the fork had, whatever the commit names that git has gone to."""
+    other = scene.vault.fork("other", source="task")
+    other.write("b.env", b"of the other")
+    other.checkpoint()
+    (scene.tree / "a.env").write_bytes(b"mine")
+    scene.work.checkpoint()
+    scene.git("reset", "-q", "--hard", "other")
+    moved = next(each for each in scene.vault.operations(fork="task") if each.kind == "git")
+    before = scene.show()
+    (scene.tree / "a.env").write_bytes(b"later")
+    scene.work.checkpoint()
+    scene.vault.restore_operation(moved.id)
+
+    assert scene.show() == before
+
+
+@pytest.mark.parametrize("turned", ["nothing", "git", "merge"])
+def test_the_last_save_is_known_when_all_after_it_is_forgotten(scene: Scene, turned: str) -> None:
+    """Also where something came after it that was undone, and perhaps done again."""
+    side = scene.vault.fork("side", source="task")
+    side.write("side", b"1")
+    side.checkpoint()
+    (scene.tree / "a.env").unlink()
+    (scene.tree / "b.env").write_bytes(b"new")
+    scene.edit(2)
+    scene.save()
+    if turned == "merge":
+        scene.work.merge("side")
+        scene.work.undo(alone=True)
+    scene.git("reset", "-q", "--hard", "HEAD~1")
+    if turned == "git":
+        scene.vault.operations()
+        scene.work.undo(alone=True)
+        scene.work.redo(alone=True)
+        scene.vault.gc(keep_days=0, keep_operations=1)
+    for number in range(4, 8):
+        scene.edit(number)
+        scene.git("commit", "-qam", str(number))
+        scene.vault.operations()
+    scene.vault.gc(keep_days=0, keep_operations=1)
+
+    assert scene.fork(with_changes=False) == scene.saved
+    scene.check()
+
+
+@pytest.mark.parametrize("how", ["ours", "skip", "git"])
+def test_a_pick_of_which_nothing_is_left(scene: Scene, how: str) -> None:
+    """What was written in the stop stays, as after a rebase; undo takes it back."""
+    side = scene.vault.fork("side", source="task")
+    side.write("file", b"side\n")
+    side.checkpoint()
+    scene.edit(2)
+    scene.save()
+    scene.work.cherry_pick(["side"], on_conflict="workspace")
+    (scene.tree / "b.env").write_bytes(b"late")
+    if how == "ours":
+        scene.work.resolve("file", "ours")
+    elif how == "git":
+        scene.edit(5)
+        scene.git("add", "file")
+        scene.git("commit", "-qm", "both")
+    result = scene.work.continue_rewrite(skip=how == "skip")
+
+    assert result.outcome == "unchanged"
+    assert (scene.tree / "b.env").read_bytes() == b"late"
+    assert scene.fork() == scene.show()

@@ -231,7 +231,7 @@ def record_git_moves(
                 OpRecord(0, locked.fork, FILES, step.text, at_ns, before=before, after=after, more={EXACT: True})
             )
     for move in (*others, *own):
-        note_amended(vault, move.old, move.new)
+        note_amended(vault, locked.fork, move.old, move.new)
     adopt_git_moves(vault, locked.fork, others)
     return recorded, own
 

@@ -7,6 +7,7 @@ writes: the commit of a state that no commit holds whole.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import takewhile
 
 from avfs_git.errors import InvalidInput, OperationNotFound
@@ -59,8 +60,9 @@ def find_state_after(vault: OpenVault, number: int) -> tuple[str, Oid, Oid | Non
 
     That is given where the commit does not name it.
 
-    Git moves a branch and leaves what is ignored as the operations before did, or as the fork began. None where the
-    commit names a sidecar, or no operation does. The caller's restore is refused where `gc` has removed the state.
+    Git moves a branch and leaves what is ignored as the operations before did, or as the fork began: what the new
+    commit names does not count. None where an operation of avfs led to a commit that names a sidecar, or no operation
+    says it. The caller's restore is refused where `gc` has removed the state.
 
     Raises:
         InvalidInput: If it led to no state of a fork.
@@ -74,8 +76,9 @@ def find_state_after(vault: OpenVault, number: int) -> tuple[str, Oid, Oid | Non
         )
     if record.kind == FORK_CREATE and BASE in record.more:
         after = maybe_oid(record.more[BASE]) or after  # with what the source had not committed
-    is_bare = vault.store.exists(after) and vault.store.read_commit(after).sidecar is None
-    return vault.oplog.find_name_today(record), after, _find_beside(vault, record) if is_bare else None
+    is_there = vault.store.exists(after)
+    says_all = not is_there or (vault.store.read_commit(after).sidecar is not None and not _is_of_git(vault, record))
+    return vault.oplog.find_name_today(record), after, None if says_all else _find_beside(vault, record)
 
 
 def keep_whole(vault: OpenVault, number: int, after: Oid, beside: Oid) -> Oid:
@@ -97,11 +100,19 @@ def _find_beside(vault: OpenVault, record: OpRecord) -> Oid | None:
             continue
         commit = maybe_oid(older.after)
         told = maybe_oid(older.more.get(SIDECAR if older.kind != FORK_CREATE else "sidecar"))
-        if told is None and commit is not None and vault.store.exists(commit):
+        if told is None and commit is not None and vault.store.exists(commit) and not _is_of_git(vault, older):
             told = vault.store.read_commit(commit).sidecar
         if told is not None or older.kind == FORK_CREATE:
             return told if told is not None and vault.store.exists(told) else None
     return None
+
+
+def _is_of_git(vault: OpenVault, record: OpRecord) -> bool:
+    """Tell whether git did what an operation is, or takes back, or does again."""
+    if record.target is not None:
+        with suppress(OperationNotFound):
+            record = find_operation(vault, record.target)
+    return record.kind == "git"
 
 
 def plan_undo(vault: OpenVault, fork: str | None, *, alone: bool = False) -> UndoResult:

@@ -41,6 +41,7 @@ from avfs_git.workspace.forks.trash import (
 from avfs_git.workspace.history.asleft import is_as_left, is_as_made, read_counters
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import Replay, replay_operation
+from avfs_git.workspace.sidecars.kept import note_kept
 from avfs_git.workspace.vault.forkinfo import check_was_there, find_deleted
 from avfs_git.workspace.vault.format import HEADS, Merging, parse_merging
 from avfs_git.workspace.vault.gitmoves import find_git_moves, open_worktree
@@ -343,6 +344,7 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     given_up = record.more.get(MERGING)  # a merge: undo goes on with it
     began = record.more.get(STATE_BEFORE) if back and given_up is not None else None
     facts = {**kept, SIDECAR: reached, SIDECAR_BEFORE: left, STATE_BEFORE: began}
+    facts |= note_kept(vault, record, direction)
     replay = Replay(
         record=OpRecord(
             0,

@@ -42,7 +42,6 @@ from avfs_git.workspace.merge.merge import MERGED, Start, find_other_side, join_
 from avfs_git.workspace.merge.mergestate import (
     CHERRY_PICK,
     REBASE,
-    abort_merge,
     begin_merge,
     find_state_before,
     list_shown,
@@ -351,9 +350,7 @@ def _put_on(
                 raise _refuse(stop, is_stored=True)
             return _stop(locked, pack, start, stand, stop, plan, other)
         changed = tuple(diff_trees(pack, read(start.head).tree, stand.tree, size_of=sizes_here(pack)))
-        if stand.last == start.head:
-            if merging is not None:
-                abort_merge(locked)  # nothing is left of it: that is the state before
+        if stand.last == start.head and merging is None:
             head = start.head.hex()
             return RewriteResult("unchanged", locked.fork, head, head, (), saved=start.saved, warnings=start.warnings)
         last, newest = stand.last, stand.newest
@@ -381,11 +378,11 @@ def _put_on(
         done = advance(locked, pack, request)
     commits = tuple(oid.hex() for oid in [*stand.made[:-1], *([done.head] if stand.made else ())])
     return RewriteResult(
-        "rewritten",
+        "rewritten" if done.head != start.head else "unchanged",
         locked.fork,
         start.head.hex(),
         done.head.hex(),
-        commits,
+        commits if done.head != start.head else (),
         changed,
         saved=start.saved,
         warnings=join_warnings(done.warnings, start.warnings),

@@ -15,16 +15,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from avfs_git.gitstore.objects.owncommits import find_named
-from avfs_git.paths import Oid, maybe_oid, oid_of
+from avfs_git.paths import Oid, maybe_hex, maybe_oid, oid_of
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import find_git_moves
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.log.lives import read_since_made
 from avfs_git.workspace.vault.log.oprecord import (
+    BESIDE,
     EXACT,
     FILES,
     FORK_CREATE,
     MERGING,
+    OF_FORKS,
+    REDO,
     RENAMED_FROM,
     SIDECAR,
     SIDECAR_BEFORE,
@@ -36,48 +39,45 @@ from avfs_git.workspace.vault.revisions import find_owner
 from avfs_git.workspace.vault.vault import OpenVault
 
 _HISTORY_LOOKED_AT = 10_000
-_PASSING = (FILES, "git")
-"""Operations that save nothing: what they have done to files may be taken back by hand."""
+_PASSING = (FILES, "git", UNDO, REDO, *OF_FORKS)
+"""Operations that save nothing."""
 
 
-def find_kept(vault: OpenVault, fork: str, head: Oid) -> Beside | None:
+def find_kept(vault: OpenVault, fork: str, head: Oid, *, before: int | None = None) -> Beside | None:
     """Find what a fork has beside its head, whether avfs or git made that; None if no checkpoint says it.
 
     That is what avfs saved last and nothing has undone, whether it is on the branch or not: git brings no such files,
-    and what was taken away by a checkpoint that a rebase has left does not come back. Costs a look at the log, back to
-    that operation.
+    and what was taken away by a checkpoint that a rebase has left does not come back. With `before`, what it was then:
+    before that operation. Costs a look at the log, back to the operation that says it.
     """
     state = peek_state(vault, fork)
     if state is None:  # a branch of git's that was never opened
         return find_beside(vault, head)
-    in_force: int | None = None
-    gone_back: list[str | None] = []
     for record in read_since_made(vault.oplog.read_life(fork)):
-        if in_force is not None and record.id >= in_force:
+        if before is not None and record.id >= before:
             continue
-        if record.kind == UNDO and RENAMED_FROM not in record.more:
-            # What was saved before its target counts again; the files may differ from that.
-            in_force = record.target
-            gone_back += [new for ref, _, new in record.moves if ref == HEADS + record.fork]
-            continue
-        kept = _find_saved(vault, fork, record)
-        if kept is not None:
-            return kept
-    if gone_back[:1] == [head.hex()] and vault.store.read_commit(head).sidecar is not None:
-        return Beside(head, find_sidecar(vault, fork, head))  # the operation that saved it is forgotten
+        saved = find_saved(vault, record)
+        if saved is not None:
+            return saved
+        if record.kind in (UNDO, REDO) and record.target is not None and RENAMED_FROM not in record.more:
+            before = record.target if record.kind == UNDO else record.target + 1  # of a version that notes no more
     if state.base is not None:
         return Beside(oid_of(state.base), maybe_oid(state.sidecar))
     return find_beside(vault, head)
 
 
-def _find_saved(vault: OpenVault, fork: str, record: OpRecord) -> Beside | None:
-    """Find what an operation saved on the branch; None if it saved nothing, or does not say what is beside it.
+def find_saved(vault: OpenVault, record: OpRecord) -> Beside | None:
+    """Find what the fork of an operation has beside its commits since then; None if the operation does not say it.
 
-    A merge that was given up moves no branch, and all is as it was before that.
+    A merge that was given up moves no branch, and all is as it was before that. What was done to files alone may be
+    taken back by hand.
     """
-    saved = maybe_oid(record.after)
+    if BESIDE in record.more:
+        commit, sidecar = record.more[BESIDE]
+        return Beside(oid_of(commit), maybe_oid(sidecar)) if vault.store.exists(oid_of(commit)) else None
     is_whole = MERGING in record.more or any(ref == HEADS + record.fork for ref, _, _ in record.moves)
-    if saved is None or not is_whole or not vault.store.exists(saved) or _kind_of(vault, fork, record) in _PASSING:
+    saved = maybe_oid(record.after)
+    if saved is None or not is_whole or record.kind in _PASSING or not vault.store.exists(saved):
         return None
     told = record.more.get(SIDECAR)
     sidecar = oid_of(told) if isinstance(told, str) else vault.store.read_commit(saved).sidecar
@@ -85,11 +85,15 @@ def _find_saved(vault: OpenVault, fork: str, record: OpRecord) -> Beside | None:
     return Beside(saved, sidecar) if is_said else None
 
 
-def _kind_of(vault: OpenVault, fork: str, record: OpRecord) -> str:
-    """Tell what kind of operation was done, also where it was done again."""
-    if record.target is None:
-        return record.kind
-    return next((each.kind for each in vault.oplog.read_life(fork) if each.id == record.target), record.kind)
+def note_kept(vault: OpenVault, record: OpRecord, direction: str) -> dict[str, object]:
+    """Say for the log what a fork has beside its head once an operation is undone, or done again.
+
+    The operations that say it otherwise may be forgotten.
+    """
+    head = vault.read_head(record.fork)
+    before = record.id if direction == UNDO else record.id + 1
+    kept = find_kept(vault, record.fork, head, before=before) if head is not None else None
+    return {BESIDE: [kept.commit.hex(), maybe_hex(kept.sidecar)]} if kept is not None else {}
 
 
 def find_shown(vault: OpenVault, fork: str | None, at: Oid, name: str) -> Beside | None:
@@ -109,10 +113,10 @@ def find_shown(vault: OpenVault, fork: str | None, at: Oid, name: str) -> Beside
 def note_moves(vault: OpenVault, fork: str) -> None:
     """Note what git has amended in the live tree of a fork by now, where the log has none of it yet."""
     for move in find_git_moves(vault, fork)[0]:
-        note_amended(vault, move.old, move.new)
+        note_amended(vault, fork, move.old, move.new)
 
 
-def note_amended(vault: OpenVault, old: Oid | None, new: Oid) -> None:
+def note_amended(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> None:
     """Let the sidecar of a checkpoint count for the commit that git has made of it in the live tree.
 
     `git commit --amend` takes over a header that it does not know.
@@ -120,7 +124,7 @@ def note_amended(vault: OpenVault, old: Oid | None, new: Oid) -> None:
     named = find_named(vault.store.read, new)
     if named is None or old is None or find_named(vault.store.read, old) != named:
         return
-    sidecar = vault.store.read_commit(old).sidecar
+    sidecar = find_sidecar(vault, fork, old)
     if sidecar is not None:
         vault.store.own_commits.add({new: sidecar})
 

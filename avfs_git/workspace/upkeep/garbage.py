@@ -52,6 +52,7 @@ from avfs_git.model import GarbageResult, Warning
 from avfs_git.paths import Oid, oid_of
 from avfs_git.progress import listener
 from avfs_git.workspace.forks.trash import is_of_fork
+from avfs_git.workspace.sidecars.kept import find_saved
 from avfs_git.workspace.upkeep.checks.files import list_unnoted
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.upkeep.named import (
@@ -425,7 +426,6 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         says = {
             "move": moves,
             "after": record.after is not None,
-            "saved": record.id not in undone and record.after is not None and moves,
             "base": "base" in record.more,
             "since": SINCE in record.more,
             "git log": GIT_LOG in record.more,
@@ -449,10 +449,14 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         can_turn = record.id in turned or (is_told and not is_turn and not concerned & passed)
         if can_turn and not is_gone:
             whole.add(at)
+            known.discard("saved")
             continue
         if record.is_lost_without():
             passed |= concerned
-        if (is_told or "saved" in news) and not is_gone:
+        is_saved = "saved" not in known and record.id not in undone and find_saved(vault, record) is not None
+        if is_saved:  # what the fork is back at when all that stays is undone
+            known.add("saved")
+        if (is_told or is_saved) and not is_gone:
             spent.add(at)
         elif news and not is_gone:
             facts.add(at)
