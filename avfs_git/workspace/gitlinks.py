@@ -7,6 +7,8 @@ shown:
 - The repository of a submodule is in `worktrees/FORK/modules` of the vault. Its `core.worktree` and the file `.git` are
   made to name each other. A fork that has the `.git` of another fork's submodule gets a copy of that repository, as the
   fork of a clone does (`workspace.creation.submodules`). Where there is nothing to copy, the fork's `.git` is removed.
+- The repository of a submodule that came with a clone is in the tree. It borrows objects from the vault, wherever that
+  has been moved to.
 - A linked worktree is in `worktrees/NAME`. It belongs to the fork in whose tree git made it; other forks have its files
   alone, without the `.git`: git there would move the branch and the index under the first one's files.
 
@@ -39,6 +41,8 @@ from avfs_git.workspace.vault.gitmoves import PUT_AWAY, link_worktree, open_work
 
 _LOG = LazyLogger(__name__)
 _GIT, _MODULES = b".git", b".gitmodules"
+_ALTERNATES = b"objects/info/alternates"
+"""Where a repository says from which others it borrows objects (gitrepository-layout(5))."""
 _MODULES_MAX = 1 << 20
 _COUNT_MAX = 10_000
 """Submodules that are looked at."""
@@ -133,6 +137,12 @@ class _Settling:
 
     def _settle_module(self, path: TreePath) -> bool:
         """Let one submodule lead to a repository of this fork; tell whether it does."""
+        borrowing = join(join(path, _GIT), _ALTERNATES)
+        borrowed = self._read(borrowing, POINTER_MAX)
+        if borrowed:
+            if self._is_left(borrowed):
+                self._wanted[borrowing] = self._name_objects()
+            return True
         target = self._read_pointer(path)
         found = self._find_module(path, target) if target is not None else None
         if target is None or found is None:
@@ -148,6 +158,10 @@ class _Settling:
                 return False
         if not _is_plain(place) or not (place / "HEAD").is_file():
             return False
+        with suppress(FileNotFoundError):
+            borrowing_here = place / os.fsdecode(_ALTERNATES)
+            if self._is_left(borrowing_here.read_bytes()):
+                write_file_atomically(borrowing_here, self._name_objects(), mode=mode_below(self._git_dir) & 0o666)
         if self._resolve(path, target) != os.fspath(place):
             self._wanted[join(path, _GIT)] = b"gitdir: %b\n" % os.fsencode(place)
         shown = os.path.join(self._real, os.fsdecode(path))
@@ -155,6 +169,15 @@ class _Settling:
         if os.path.normpath(os.path.join(place, held)) != shown:
             edit_config(place, ("--replace-all", "core.worktree", shown))
         return True
+
+    def _is_left(self, borrowed: bytes) -> bool:
+        """Tell whether a repository borrows from where a vault was before it was moved, and from nothing else."""
+        named, objects = Path(os.fsdecode(borrowed.removesuffix(b"\n"))), self._layout.module_objects
+        inside = objects.relative_to(self._layout.git_dir).parts
+        return named.is_absolute() and named.parts[-len(inside) :] == inside and not named.exists() and objects.is_dir()
+
+    def _name_objects(self) -> bytes:
+        return os.fsencode(self._layout.module_objects.absolute()) + b"\n"
 
     def _find_module(self, path: TreePath, target: str) -> tuple[str, Path] | None:
         """Find whose repository in the vault is named, even if the tree was shown elsewhere when git wrote that."""

@@ -192,6 +192,31 @@ def test_a_fork_has_its_own_repository_of_a_submodule(with_module: Vault, mount_
     assert not with_module.doctor().problems
 
 
+def test_a_submodule_works_after_the_home_is_moved(tmp_path: Path, mount_dir: Path) -> None:
+    """One that came with a clone, and a fork's own copy of another fork's: both borrow from where the vault is now."""
+    library, source, tree = tmp_path / "library", tmp_path / "source", mount_dir / "tree"
+    _make_library(library)
+    _make_library(source)
+    _git_in(source, "submodule", "--quiet", "add", str(library), "came")
+    tree.mkdir()
+    with Avfs(mount_dir / "home") as avfs, avfs.create_vault("v", source=source) as vault:
+        with _mounted(vault.workspace("main"), tree):
+            _git_in(tree, "submodule", "--quiet", "add", str(library), "added")
+        with _mounted(vault.fork("b", source="main"), tree):
+            assert _git_in(tree / "added", "log", "--format=%s") == "library\n"
+    (mount_dir / "home").rename(mount_dir / "moved")
+    with Avfs(mount_dir / "moved") as avfs, avfs.open_vault("v") as vault:
+        work = vault.workspace("b")
+        for _ in range(2):
+            with _mounted(work, tree):
+                for name in ("came", "added"):
+                    assert _git_in(tree / name, "log", "--format=%s") == "library\n"
+                    assert _git_in(tree / name, "status", "--porcelain") == ""
+        work.checkpoint()
+        with _mounted(vault.fork("c", source="b"), tree):
+            assert _git_in(tree / "came", "fsck") == ""
+
+
 def test_a_linked_worktree_stays_with_its_fork(with_module: Vault, mount_dir: Path) -> None:
     """A fork of a fork has the files of a linked worktree in it, and git there cannot move the branch of that."""
     one, two = mount_dir / "one", mount_dir / "two"
