@@ -300,7 +300,9 @@ class GitDir:
         from avfs_git.workspace.checkpoint.staged import list_new_paths  # noqa: PLC0415 - neither
 
         new = {
-            path: held for path, held in list_new_paths(self.opened.vault, index, tree).items() if path not in followed
+            path: held
+            for path, held in list_new_paths(self.opened.vault.store, index, tree).items()
+            if path not in followed
         }
         gone = [replace(change, kind=ChangeKind.DELETED) for change in taken_out]
         came = [
@@ -393,7 +395,7 @@ def _as_move(change: ChangedFile) -> Move:
 
 # --- making an index ---------------------------------------------------------------------------------------
 
-_MADE = b"1"
+_MADE = b"2"
 """Which index `make_index` makes of the same input; another number if that changes."""
 
 
@@ -414,6 +416,8 @@ def find_index(opened: OpenWorkspace, tree: Oid, check: Callable[[], None] = _go
 def make_index(opened: OpenWorkspace, tree: Oid, check: Callable[[], None] = _go_on) -> bytes:
     """Make the index of a tree of which the workspace shows what it shows. Called with the workspace locked.
 
+    What the workspace has beside history stays there: it is as if git had taken it out (`git rm --cached`).
+
     `check` is called for each directory, and ends the work by raising.
 
     Raises:
@@ -424,6 +428,7 @@ def make_index(opened: OpenWorkspace, tree: Oid, check: Callable[[], None] = _go
     walk = _Walk(opened.vault.store.read_tree, opened.lower, UpperReader(opened.upper), cache, bound, check)
     writer = IndexWriter()
     captured = opened.synced_trees()[0]
+    beside = _list_beside(opened, tree)
     try:
         top = _Place(walk, ROOT, tree, opened.lower.root, captured, in_upper=True, count=0)
         places = [top]
@@ -435,13 +440,24 @@ def make_index(opened: OpenWorkspace, tree: Oid, check: Callable[[], None] = _go
                     here.cached.below[name] = below.cached
                     places.append(below)
                     break
-                writer.add(here.prefix + name, mode, oid, here.stat_of(name, mode, oid))
+                if here.prefix + name not in beside:
+                    writer.add(here.prefix + name, mode, oid, here.stat_of(name, mode, oid))
             else:
                 here.cached.count = writer.count - here.count
                 places.pop()
     except OSError as error:
         raise HostError(f"look at the files of '{opened.fork}'", error) from error
+    for path in beside:
+        top.cached.invalidate(path)
     return writer.finish(top.cached)
+
+
+def _list_beside(opened: OpenWorkspace, tree: Oid) -> frozenset[bytes]:
+    """List the files of a tree that the workspace has beside history: git in a clone had taken them out."""
+    store, (captured, sidecar) = opened.vault.store, opened.synced_trees()
+    held = LowerTree(store, captured, sidecar, default_mtime_ns=0)
+    gone = find_differences(store, tree, captured or EMPTY_TREE).items()
+    return frozenset(path for path, (_, now) in gone if now is None and held.is_beside(path))
 
 
 class _Walk:

@@ -373,6 +373,35 @@ def test_a_fork_of_the_clone_after_one_of_a_fork(avfs: Avfs, clone: Path, mount_
     first.wait()
 
 
+@pytest.mark.parametrize("by", ["git", "avfs", "a fork of the fork"])
+def test_what_git_was_told_to_track_no_more_is_not_committed(avfs: Avfs, clone: Path, mount_dir: Path, by: str) -> None:
+    """`git rm --cached` of a file that is ignored now, not committed yet: the fork's next commit has it no more."""
+    (clone / "deep" / "b").write_text("secret\n")
+    _git(clone, "rm", "-q", "--cached", "deep/b")
+    with (clone / ".gitignore").open("a") as rules:
+        rules.write("/deep/b\n")
+    session = avfs.fork_directory(clone, mount_dir / "f")
+    try:
+        if by == "a fork of the fork":
+            first, session = session, avfs.fork_directory(session.path, mount_dir / "f2")
+            _end(first)
+        tree, work = session.path, session.vault.workspace(session.fork)
+        assert "D  deep/b" in _git(tree, "status", "--porcelain").splitlines()
+        (tree / "a").write_text("edited\n")
+        if by == "avfs":
+            work.checkpoint()
+        else:
+            _git(tree, "commit", "-q", "-a", "-m", "work")
+        assert (tree / "deep" / "b").read_text() == "secret\n"
+        assert "deep/b" not in _git(tree, "ls-tree", "-r", "--name-only", "HEAD").splitlines()
+        assert "deep/deeper/c" in _git(tree, "ls-tree", "-r", "--name-only", "HEAD").splitlines()
+        _git(tree, "add", "-f", "deep/b")
+        work.checkpoint()
+        assert _git(tree, "show", "HEAD:deep/b") == "secret\n"
+    finally:
+        _end(session)
+
+
 def test_objects_are_not_copied(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
     """The vault has the clone's own files of objects, and keeps them when the clone's git throws them away."""
     _git(clone, "repack", "-adq")

@@ -20,6 +20,7 @@ from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid, TreePath, join, oid_of, show_path
 from avfs_git.values import replace
+from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.scan.scan import DirtySet, Layer
 from avfs_git.vfs.scan.statcache import Fingerprints, take_fingerprint
 from avfs_git.workspace.capture.capture import IGNORE, Capture
@@ -109,7 +110,9 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
     recorded = (
         locked.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
     )
-    heard = hear_git(locked, tracked, read_rules(locked)) if request.index is None else Heard()
+    if head is not None:
+        tracked = _leave_beside(locked, sink, tracked, recorded)
+    heard = hear_git(locked, sink, tracked, read_rules(locked)) if request.index is None else Heard()
     merging = opened.state.merging if request.index is None else None
     merged = _list_merged(locked, sink, merging) if merging is not None else {}
     if head is not None and merged:
@@ -149,6 +152,15 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
     captured.warnings += _warn_of_lists(layers)
     captured.warnings += warn_of_state(opened)
     return captured
+
+
+def _leave_beside(locked: LockedWorkspace, sink: ObjectSink, tracked: Oid, recorded: Oid | None) -> Oid:
+    """Take out of a commit's tree what a fork has begun with beside history, as git had no longer tracked it there."""
+    lower = locked.opened.lower
+    found = LowerTree(locked.vault.store, lower.root.tree, recorded, default_mtime_ns=0)
+    gone = find_differences(locked.vault.store, tracked, lower.root.tree or EMPTY_TREE).items()
+    left = {path: None for path, (_, now) in gone if now is None and found.is_beside(path)}
+    return (edit_tree(sink, sink, tracked, left) or EMPTY_TREE) if left else tracked
 
 
 def _list_merged(locked: LockedWorkspace, source: ObjectSink, merging: Merging) -> dict[TreePath, Entry]:

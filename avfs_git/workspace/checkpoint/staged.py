@@ -45,7 +45,7 @@ class Heard(NamedTuple):
     """Files that are in history because the index had them: ignored, or beside it before. None if it does not tell."""
 
 
-def hear_git(locked: LockedWorkspace, tracked: Oid, rules: IgnoreRules) -> Heard:
+def hear_git(locked: LockedWorkspace, source: ObjectSource, tracked: Oid, rules: IgnoreRules) -> Heard:
     """Find what git's index and its commits in a fork's live tree say otherwise than a tree of what is in history.
 
     Where avfs has moved the branch, and has yet to bring the index there, neither is git's word: what the last capture
@@ -61,14 +61,14 @@ def hear_git(locked: LockedWorkspace, tracked: Oid, rules: IgnoreRules) -> Heard
     has_moved, basis = worktree.basis()
     since = basis if has_moved else oid
     is_told = since is not None and worktree.has_index and worktree.find_head() is None
-    came, gone = _compare_head(locked, oid, head.tree, tracked)
+    came, gone = _compare_head(locked, source, oid, head.tree, tracked)
     if has_moved or not is_told:
         came, gone = {path for path in came if not is_beside(path)}, set()
     known = worktree.read_cached_tree() if is_told else None
     if since is None or not is_told:
         return Heard(frozenset(came))
     forced = worktree.read_forced()
-    last, here = _Files(store, locked.opened.synced_trees()[0] or EMPTY_TREE), _Files(store, tracked)
+    last, here = _Files(store, locked.opened.synced_trees()[0] or EMPTY_TREE), _Files(source, tracked)
     if known is not None and known.oid == store.read_commit(since).tree:
         held: Container[bytes] = _Files(store, known.oid)
         added = came
@@ -82,7 +82,7 @@ def hear_git(locked: LockedWorkspace, tracked: Oid, rules: IgnoreRules) -> Heard
         held = frozenset(index.paths)
         passed = [*list_passed(vault, locked.fork, since), since] if has_moved else []
         trees = [_Files(store, store.read_commit(commit).tree) for commit in dict.fromkeys(passed)]
-        new = list_new_paths(vault, index, tracked, with_promised=True)
+        new = list_new_paths(source, index, tracked, with_promised=True)
         added = {path for path in came if has_moved or path in held}
         added |= {path for path in new if not any(path in tree for tree in trees)}
         lacking = (path for path in _list_files(vault, head.tree, known) if path not in held)
@@ -119,7 +119,9 @@ class _Files:
         return isinstance(path, bytes) and find_entry(self._store, self._tree, TreePath(path)) is not None
 
 
-def _compare_head(locked: LockedWorkspace, oid: Oid, tree: Oid, tracked: Oid) -> tuple[set[TreePath], set[TreePath]]:
+def _compare_head(
+    locked: LockedWorkspace, source: ObjectSource, oid: Oid, tree: Oid, tracked: Oid
+) -> tuple[set[TreePath], set[TreePath]]:
     """List the files that only the branch's commit has in history, and what git has taken out with that commit.
 
     A commit that another process has put on the branch says nothing of the files here.
@@ -127,7 +129,7 @@ def _compare_head(locked: LockedWorkspace, oid: Oid, tree: Oid, tracked: Oid) ->
     is_of_git = tree != tracked and is_made_inside(locked.vault, locked.fork, oid)
     if tree == tracked or not (is_of_git or oid in find_came_from(locked)[0][:1]):  # else avfs has brought it there
         return set(), set()
-    found = find_differences(locked.vault.store, tracked, tree).items()
+    found = find_differences(source, tracked, tree).items()
     came = {path for path, (was, now) in found if was is None and now is not None and now[0] != MODE_GITLINK}
     gone = {path for path, (was, now) in found if was is not None and now is None and was[0] != MODE_GITLINK}
     return came, gone if is_of_git else set()
@@ -163,7 +165,7 @@ def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, Entry]:
         trees = [vault.store.read_commit(commit).tree for commit in dict.fromkeys((head, basis)) if commit is not None]
         return {
             path: held
-            for path, held in _list_entries(vault, index, trees)
+            for path, held in _list_entries(vault.store, index, trees)
             if vault.store.exists(held[1]) and all(find_entry(vault.store, tree, path) != held for tree in trees)
         }
     except BadIndex:
@@ -171,22 +173,22 @@ def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, Entry]:
 
 
 def list_new_paths(
-    vault: OpenVault, index: GitIndex, tree: Oid, *, with_promised: bool = False
+    source: ObjectSource, index: GitIndex, tree: Oid, *, with_promised: bool = False
 ) -> Mapping[TreePath, Entry]:
     """List the files of an index at paths where a tree has nothing; costs what `list_staged` does.
 
     It leaves out what that does, too, but for what is only promised, if wanted.
     """
-    found = _list_entries(vault, index, [tree], with_promised=with_promised)
-    return {path: held for path, held in found if find_entry(vault.store, tree, path) is None}
+    found = _list_entries(source, index, [tree], with_promised=with_promised)
+    return {path: held for path, held in found if find_entry(source, tree, path) is None}
 
 
 def _list_entries(
-    vault: OpenVault, index: GitIndex, trees: Sequence[Oid], *, with_promised: bool = False
+    source: ObjectSource, index: GitIndex, trees: Sequence[Oid], *, with_promised: bool = False
 ) -> Iterator[tuple[TreePath, Entry]]:
     """Yield the files of an index in directories that may not be as in a tree, and what is only promised, if wanted."""
     known = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else None
-    for first, last in _list_other(vault, index.paths, known, trees):
+    for first, last in _list_other(source, index.paths, known, trees):
         for entry in map(index.entry, range(first, last)):
             if not entry.stage and entry.mode != MODE_GITLINK and (with_promised or not entry.is_promised):
                 yield TreePath(entry.path), (entry.mode, entry.oid)
@@ -224,7 +226,7 @@ def refuse_left_out(vault: OpenVault, fork: str, changed: Sequence[ChangedFile],
 
 
 def _list_other(
-    vault: OpenVault, paths: Sequence[bytes], known: CachedTree | None, trees: Sequence[Oid]
+    source: ObjectSource, paths: Sequence[bytes], known: CachedTree | None, trees: Sequence[Oid]
 ) -> list[tuple[int, int]]:
     """List the ranges of an index that are not, by what it says of its directories, as in a tree."""
     ranges: list[tuple[int, int]] = []
@@ -238,7 +240,7 @@ def _list_other(
             path = prefix + name
             # "0" comes after "/"
             begin, end = (bisect_left(paths, path + after, first, last) for after in (b"/", b"0"))
-            entries = [vault.store.read_tree(tree).get(name) for tree in here]
+            entries = [source.read_tree(tree).get(name) for tree in here]
             waiting.append(
                 (path + b"/", below, begin, end, frozenset(one[1] for one in entries if one and one[0] == MODE_TREE))
             )
