@@ -373,6 +373,43 @@ def test_a_fork_of_the_clone_after_one_of_a_fork(avfs: Avfs, clone: Path, mount_
     first.wait()
 
 
+@pytest.mark.parametrize("then", ["stay", "edited", "removed"])
+def test_undo_leaves_files_as_they_are_shown_and_not_as_git_has_stored_them(
+    avfs: Avfs, clone: Path, mount_dir: Path, then: str
+) -> None:
+    """Of what git's filters, and its conversions of line ends, make of a file, undo brings nothing."""
+    (clone / ".gitattributes").write_text("*.sec filter=crypt\n*.txt text\n")
+    for key, value in {"clean": "tr a-z A-Z", "smudge": "tr A-Z a-z", "required": "true"}.items():
+        _git(clone, "config", f"filter.crypt.{key}", value)
+    states = [{"old.sec": b"old\n", "lines.txt": b"1\r\n"}, {"old.sec": b"new\n", "lines.txt": b"2\r\n"}]
+    for name, data in states[0].items():
+        (clone / name).write_bytes(data)
+    _git(clone, "add", ".gitattributes", *states[0])
+    _git(clone, "commit", "-q", "-m", "filtered")
+    with avfs.fork_directory(clone, mount_dir / "task") as session:
+        tree, work = session.path, session.vault.workspace("task")
+
+        def show() -> dict[str, bytes]:
+            return {name: (tree / name).read_bytes() for name in states[0] if (tree / name).exists()}
+
+        for name, data in states[1].items():
+            (tree / name).write_bytes(data)
+        _git(tree, "commit", "-q", "-a", "-m", "new")
+        session.vault.operations()
+        if then == "edited":
+            (tree / "old.sec").write_bytes(b"newer\n")
+        elif then == "removed":
+            for name in states[0]:
+                (tree / name).unlink()
+        (tree / "a").write_text("edited\n")
+        work.undo()
+        assert (tree / "a").read_text() == "a\n"
+        assert show() == states[1]
+        assert [work.undo().operation.kind for _ in range(2)] == ["git", "files"]
+        assert show() == states[0]
+    session.wait()
+
+
 @pytest.mark.parametrize("by", ["git", "avfs", "a fork of the fork"])
 def test_what_git_was_told_to_track_no_more_is_not_committed(avfs: Avfs, clone: Path, mount_dir: Path, by: str) -> None:
     """`git rm --cached` of a file that is ignored now, not committed yet: the fork's next commit has it no more."""

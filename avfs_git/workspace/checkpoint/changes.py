@@ -23,10 +23,12 @@ from contextlib import suppress
 from avfs_git.errors import FileChanging, RefConflict, RefLocked, WorkspaceBusy, and_more, quote
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
 from avfs_git.gitstore.formats.index import differ_in_stat_only
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.reflog import Logged
-from avfs_git.gitstore.formats.trees import MODE_TREE, edit_tree, find_entry
+from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, edit_tree, find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.rules.attributes import TreeAttributes, read_info_attributes
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, maybe_oid, oid_of, show_path, split
@@ -34,6 +36,7 @@ from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.sidecar import Record, edit_sidecar, edit_untracked, find_attributes, find_below
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.checkpoint.conversions import find_shown
 from avfs_git.workspace.checkpoint.gitlogs import find_come_back
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
@@ -211,7 +214,7 @@ def record_git_moves(
     if others:
         step, kept = None, tuple[Oid | None, ...]()
         with PackWriter(vault.store) as beside:
-            edits = _find_committed(pack, recorded[1], now, others, has_left=has_left)
+            edits = _find_committed(locked, pack, recorded[1], now, others, has_left=has_left)
             if edits:
                 step = _add_committed(locked, pack, beside, recorded, now, edits)
                 recorded, kept = (step.after, step.trees), step.kept
@@ -219,7 +222,7 @@ def record_git_moves(
             if without is not None:  # the conflicts are of the merge, which may have ended when this is undone
                 commit = beside.read_commit(without)
                 state = without, (tree_of(commit), vault.sidecar_tree(commit))
-                edits = _find_committed(pack, state[1], now, others, has_left=has_left)
+                edits = _find_committed(locked, pack, state[1], now, others, has_left=has_left)
                 step = _add_committed(locked, pack, beside, state, now, edits) if edits else None
             kept = (*kept, *(step.kept if step is not None else ()))
             if kept:
@@ -257,6 +260,9 @@ def _add_committed(
     edits: Mapping[TreePath, Entry | None],
 ) -> _Step:
     before, kept = make_recorded_commit(locked, beside, *state)
+    for entry in edits.values():  # what a file shows may be in no commit
+        if entry is not None and entry[0] != MODE_GITLINK and not locked.vault.store.exists(entry[1]):
+            beside.add(KIND_BLOB, b"".join(pack.stream_blob(entry[1])))
     trees = commit_edits(pack, beside, state[1], now, edits)
     text = describe_changes(list_changed(beside, state[1], trees))
     after, sidecar = _make_commit(locked, beside, trees, before, text)
@@ -277,7 +283,7 @@ def _find_without_conflicts(locked: LockedWorkspace) -> Oid | None:
 
 
 def _find_committed(
-    source: PackWriter, was: Trees, now: Trees, moves: Sequence[Logged], *, has_left: bool
+    locked: LockedWorkspace, source: PackWriter, was: Trees, now: Trees, moves: Sequence[Logged], *, has_left: bool
 ) -> dict[TreePath, Entry | None]:
     """Find what git's moves of the branch brought to paths whose files have changed since they were recorded.
 
@@ -291,6 +297,7 @@ def _find_committed(
     changed = find_differences(source, was[0], now[0])
     kept = find_differences(source, was[0], last) if has_left else {}
     beside = [change.path for change in diff_sidecars(source, was[1], now[1]) if change.kind is not ChangeKind.MODE]
+    attributes = TreeAttributes(source, last, read_info_attributes(locked.vault.git_dir))
     found: dict[TreePath, Entry | None] = {}
     for path, (_, there) in find_differences(source, first, last).items():
         held = changed.get(path)
@@ -298,8 +305,11 @@ def _find_committed(
             held = kept[path][0], kept[path][0]
         if held is None or held[0] == there or not (held[1] == there or is_commit(moves[-1])):
             continue
-        if not any(path == other or path.startswith(other + b"/") for other in beside):
-            found[path] = there
+        if any(path == other or path.startswith(other + b"/") for other in beside):
+            continue
+        shown = find_shown(source, attributes, path, there, held[1]) if there is not None else None
+        if shown is not None or there is None:
+            found[path] = shown
     left = changed.keys() - found.keys()
     return {path: there for path, there in found.items() if left.isdisjoint(climb(path))}
 

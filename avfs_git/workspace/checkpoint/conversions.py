@@ -3,7 +3,8 @@
 Decided here: for which changed files git's own `git add` would run a filter (`filter=lfs`, `filter=git-crypt`), convert
 line ends (`text`, `eol`; in a clone also `core.autocrlf`), characters (`working-tree-encoding`) or keywords (`ident`).
 avfs runs no program that an attribute names, and its tree has the bytes of the file: with a clean filter that encrypts,
-that is the plain text. Called by a checkpoint and by a fork or import of a directory, with the trees before and after.
+that is the plain text. `find_shown` tells what a file shows that git has committed in such a form. Called by a
+checkpoint, by a fork or import of a directory, with the trees before and after, and where git's commits are recorded.
 Costs what changed: attributes are asked for changed paths only, and contents are read where an attribute says that git
 looks at them, up to `_READ_MAX` bytes a file and `_FILES_MAX` files.
 """
@@ -22,10 +23,14 @@ from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid, TreePath, maybe_oid, show_path
 
 _ASKED: Sequence[bytes] = (b"filter", b"text", b"eol", b"crlf", b"working-tree-encoding", b"ident")
+_REWRITTEN: Sequence[bytes] = (b"filter", b"working-tree-encoding", b"ident")
+"""Those by which not only line ends differ."""
 _FILES_MAX = 1000
 """Of so many changed files the contents are looked at."""
 _READ_MAX = 1 << 20
 """A file above this is not searched for line ends."""
+_COPIED_MAX = 64 << 20
+"""Bytes of a file that are held in memory."""
 _NAMED_MAX = 3
 _PROBE = 8000
 """git looks at so many bytes to tell text from binary files."""
@@ -70,6 +75,25 @@ def warn_of_conversions(
     except AvfsError:
         return []
     return [_warn(what, sorted(paths)) for what, paths in sorted(found.items())]
+
+
+def find_shown(
+    source: ObjectSource, attributes: TreeAttributes, path: TreePath, committed: Entry, present: Entry | None
+) -> Entry | None:
+    """Find what a file showed when git committed it, as far as that is known; None if it is not.
+
+    What a filter made of it, or of its line ends, replaces no file. Its `present` content may be newer.
+    """
+    states = [entry for entry in (committed, present) if entry is not None]
+    if committed == present or any(mode not in (MODE_FILE, MODE_EXEC) for mode, _ in states):
+        return committed
+    if any(value not in (None, False) for value in attributes.find(path, _REWRITTEN).values()):
+        return present if present is None or source.blob_size(present[1]) <= _COPIED_MAX else None
+    if present is None or any(source.blob_size(oid) > _READ_MAX for _, oid in states):
+        return committed
+    content = source.read_blob(present[1])
+    is_same = b"\r\n" in content and content.replace(b"\r\n", b"\n") == source.read_blob(committed[1])
+    return present if is_same else committed
 
 
 def _entries_of(change: ChangedFile) -> tuple[TreePath, Entry | None, Entry | None]:
