@@ -20,6 +20,7 @@ from avfs_git.errors import NothingToUndo
 from avfs_git.sdk import Session, Vault, Workspace
 from tests.support.faults import git
 from tests.support.servers import make_bare
+from tests.support.waiting import wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -131,8 +132,11 @@ class Walk:
         shown = self.scene.show()
         steps = {self._write: 4, self._remove: 2, self._save: 4, self._commit: 2, self._amend: 1, self._look: 1}
         steps |= {self._reset: 1, self._git_merge: 1, self._merge: 2, self._restore: 1, self._collect: 1}
-        steps |= {self._undo: 4, self._redo: 2}
-        self.chosen.choices(list(steps), list(steps.values()))[0](number)
+        steps |= {self._undo: 4, self._redo: 2, self._stop: 2}
+        if self.scene.work.status().merging is not None:  # an undo has brought it back
+            self.scene.work.abort_merge()
+        else:
+            self.chosen.choices(list(steps), list(steps.values()))[0](number)
         found = sorted(self.scene.vault.operations(limit=1000), key=lambda each: each.id)
         new = [each for each in found if each.id not in self._known]
         for each in new:
@@ -142,7 +146,7 @@ class Walk:
             self._before[each.id] = self.scene.saved
             if each.kind in ("undo", "redo"):
                 self.scene.saved = (self._before if each.kind == "undo" else self._after)[each.undoes]
-            elif each.kind not in ("files", "git"):
+            elif each.kind not in ("files", "git", "merge_begin", "merge_abort"):
                 self.scene.saved = self.scene.show() if each is new[-1] else shown
             self._after[each.id] = self.scene.saved
 
@@ -190,6 +194,30 @@ class Walk:
     def _merge(self, number: int) -> None:
         self._change_side(number)
         self.scene.work.merge("side")
+
+    def _stop(self, number: int) -> None:
+        """Begin something that conflicts, write in the stop, and give it up or go on."""
+        work, how = self.scene.work, self.chosen.choice(["merge", "pick", "rebase"])
+        self._side.write("file", b"side %d\n" % number)
+        self._side.checkpoint()
+        self.scene.edit(number)
+        if how == "merge":
+            work.merge("side", on_conflict="workspace")
+        elif how == "pick":
+            work.cherry_pick(["side"], on_conflict="workspace")
+        else:
+            work.rebase("side", on_conflict="workspace")
+        while (merging := work.status().merging) is not None:
+            self._write(number)
+            if self.chosen.random() < 0.4:
+                work.abort_merge()
+                return
+            for conflict in merging.unresolved:
+                work.resolve(conflict.path, "ours")
+            if how == "merge":
+                work.continue_merge()
+            else:
+                work.continue_rewrite()
 
     def _restore(self, _: int) -> None:
         self.scene.work.restore(self.chosen.choice(self.scene.work.list_checkpoints()).id)
@@ -607,7 +635,7 @@ def test_a_state_after_git_moved_the_branch(scene: Scene) -> None:
     assert scene.show() == before
 
 
-@pytest.mark.parametrize("turned", ["nothing", "git", "merge"])
+@pytest.mark.parametrize("turned", ["nothing", "git", "merge", "stop", "deletion"])
 def test_the_last_save_is_known_when_all_after_it_is_forgotten(scene: Scene, turned: str) -> None:
     """Also where something came after it that was undone, and perhaps done again."""
     side = scene.vault.fork("side", source="task")
@@ -620,6 +648,11 @@ def test_the_last_save_is_known_when_all_after_it_is_forgotten(scene: Scene, tur
     if turned == "merge":
         scene.work.merge("side")
         scene.work.undo(alone=True)
+    elif turned == "stop":
+        side.write("file", b"side\n")
+        side.checkpoint()
+        scene.work.merge("side", on_conflict="workspace")
+        scene.work.abort_merge()
     scene.git("reset", "-q", "--hard", "HEAD~1")
     if turned == "git":
         scene.vault.operations()
@@ -630,10 +663,36 @@ def test_the_last_save_is_known_when_all_after_it_is_forgotten(scene: Scene, tur
         scene.edit(number)
         scene.git("commit", "-qam", str(number))
         scene.vault.operations()
+    if turned == "deletion":
+        scene.live.unmount()
+        scene.vault.delete_fork("task")
     scene.vault.gc(keep_days=0, keep_operations=1)
+    if turned == "deletion":
+        scene.vault.undo()
+        scene.live = scene.vault.workspace("task").mount(scene.tree)
 
     assert scene.fork(with_changes=False) == scene.saved
     scene.check()
+
+
+def test_undo_of_all_that_gc_has_left(scene: Scene) -> None:
+    """A command, with a checkpoint in its middle: the save before both is known."""
+    (scene.tree / "a.env").unlink()
+    (scene.tree / "b.env").write_bytes(b"new")
+    scene.edit(2)
+    scene.save()
+    command = "echo 3 > file; : > began; while [ ! -e go ]; do sleep 0.01; done; echo 4 > file"
+    thread = threading.Thread(target=scene.work.exec, args=("sh", "-c", command))
+    thread.start()
+    wait_for((scene.tree / "began").exists)
+    with Avfs(scene.tree.parent / "h") as other, other.open_vault("v") as vault:
+        vault.workspace("task").checkpoint()
+    (scene.tree / "go").touch()
+    thread.join()
+    scene.vault.gc(keep_days=0, keep_operations=1)
+    scene.work.undo()
+
+    assert scene.fork(with_changes=False) == scene.saved == scene.show()
 
 
 @pytest.mark.parametrize("how", ["ours", "skip", "git"])

@@ -25,7 +25,6 @@ from avfs_git.workspace.vault.log.oprecord import (
     EXACT,
     FILES,
     FORK_CREATE,
-    MERGING,
     OF_FORKS,
     REDO,
     RENAMED_FROM,
@@ -69,15 +68,14 @@ def find_kept(vault: OpenVault, fork: str, head: Oid, *, before: int | None = No
 def find_saved(vault: OpenVault, record: OpRecord) -> Beside | None:
     """Find what the fork of an operation has beside its commits since then; None if the operation does not say it.
 
-    A merge that was given up moves no branch, and all is as it was before that. What was done to files alone may be
-    taken back by hand.
+    A merge that was given up moves no branch, and what was done to files alone may be taken back by hand.
     """
     if BESIDE in record.more:
         commit, sidecar = record.more[BESIDE]
         return Beside(oid_of(commit), maybe_oid(sidecar)) if vault.store.exists(oid_of(commit)) else None
-    is_whole = MERGING in record.more or any(ref == HEADS + record.fork for ref, _, _ in record.moves)
+    is_moved = any(ref == HEADS + record.fork for ref, _, _ in record.moves)
     saved = maybe_oid(record.after)
-    if saved is None or not is_whole or record.kind in _PASSING or not vault.store.exists(saved):
+    if saved is None or not is_moved or record.kind in _PASSING or not vault.store.exists(saved):
         return None
     told = record.more.get(SIDECAR)
     sidecar = oid_of(told) if isinstance(told, str) else vault.store.read_commit(saved).sidecar

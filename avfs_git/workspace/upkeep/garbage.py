@@ -77,6 +77,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     REDO,
     RENAMED_FROM,
     SINCE,
+    TRASH,
     UNDO,
     OpRecord,
 )
@@ -413,10 +414,12 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
     """Branches that newer operations moved."""
     passed: set[str] = set()
     """Forks of which an operation goes: an older one must not be undone alone."""
-    in_trash = [place.name for place in list_trash(vault) if trashed_ns(place) >= limits.before_ns]
+    lives: list[tuple[int, str]] = []
+    """Of which fork, by its name today, an operation is."""
+    named = {record.more.get(TRASH) for record in records[:stay]}
+    in_trash = [at.name for at in list_trash(vault) if at.name in named or trashed_ns(at) >= limits.before_ns]
     turned = {record.target for record in records[:stay] if record.kind in (UNDO, REDO)}
     """What these have taken back or done again can be done again or taken back."""
-    undone = find_undone(records)
     today: dict[str, str] = {}
     """For names given or given up by a rename: today's name of the fork that had the name before; "" for none."""
     for at, record in enumerate(records):
@@ -445,24 +448,29 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         # The last move of a branch tells what git has done to it since (`workspace.vault.gitmoves`).
         is_told = "move" in news or record.more.get(INTENT) in intents or is_left
         is_gone = fork not in living and not any(is_of_fork(name, record.fork) for name in in_trash)
+        if not is_gone:
+            lives.append((at, fork or record.fork))
         is_turn = record.kind in (UNDO, REDO)  # without its target it turns nothing
         can_turn = record.id in turned or (is_told and not is_turn and not concerned & passed)
         if can_turn and not is_gone:
             whole.add(at)
-            known.discard("saved")
             continue
         if record.is_lost_without():
             passed |= concerned
-        is_saved = "saved" not in known and record.id not in undone and find_saved(vault, record) is not None
-        if is_saved:  # what the fork is back at when all that stays is undone
-            known.add("saved")
-        if (is_told or is_saved) and not is_gone:
+        if is_told and not is_gone:
             spent.add(at)
         elif news and not is_gone:
             facts.add(at)
     for group in _find_joined(records):
         if not whole.isdisjoint(group) or min(group, default=stay) < stay:
             whole |= {at for at in group if at >= stay}
+    undone, saved = find_undone(records), set[str]()
+    for at, fork in lives:
+        if at in whole:
+            saved.discard(fork)
+        elif fork not in saved and records[at].id not in undone and find_saved(vault, records[at]) is not None:
+            saved.add(fork)  # the fork is back at that when all that stays is undone
+            spent.add(at)
     return Chosen(stay, whole, spent - whole, facts - whole)
 
 
