@@ -132,7 +132,7 @@ How values are spelled:
 
 WARNINGS = {
     "aftermath.failed": "The operation is done and on the disk; a step after it failed. The message says which.",
-    "apply.beside": "Files are not in the fork's history any more, but the fork still has them, ignored; they stay as "
+    "apply.beside": "Files are not in the fork's history any more, but the fork still has them, in no commit; they stay as "
     "they are in the directory.",
     "apply.left": "An `apply` that was killed has left a file there, which may hold an edit that was saved in "
     "that moment.",

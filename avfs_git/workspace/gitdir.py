@@ -457,7 +457,7 @@ def _list_beside(opened: OpenWorkspace, tree: Oid) -> frozenset[bytes]:
     store, (captured, sidecar) = opened.vault.store, opened.synced_trees()
     held = LowerTree(store, captured, sidecar, default_mtime_ns=0)
     gone = find_differences(store, tree, captured or EMPTY_TREE).items()
-    return frozenset(path for path, (_, now) in gone if now is None and held.is_beside(path))
+    return frozenset(path for path, (_, now) in gone if now is None and held.has_beside(path))
 
 
 class _Walk:

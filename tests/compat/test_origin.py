@@ -307,6 +307,10 @@ def test_what_the_fork_has_only_merged_is_no_change_of_the_forks(tmp_path: Path,
             **dict.fromkeys(("back", "bad", "gone"), b"good\n"),
             "mine": b"2\n",
         }
+        fork.write("back", b"bad\n")
+        fork.checkpoint("after all")
+        assert [change.path for change in vault.apply("topic", root).changed_files] == [b"back"]
+        assert (root / "back").read_text() == "bad\n"
         fork.write("bad", b"worse\n")
         fork.checkpoint("five")
         with pytest.raises(ApplyConflict, match="'bad'"):

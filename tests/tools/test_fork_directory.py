@@ -804,6 +804,21 @@ def test_apply_leaves_what_the_fork_has_and_only_ignores_now(
     session.wait()
 
 
+def test_apply_leaves_what_git_has_only_taken_out_of_history(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """The fork still has the file, though no rule names it and no commit has it."""
+    with avfs.fork_directory(clone, mount_dir / "task") as session:
+        (session.path / "a").write_text("edited\n")
+        _git(session.path, "add", "a")
+        _git(session.path, "rm", "-q", "--cached", "deep/b")
+        _git(session.path, "commit", "-q", "-m", "less")
+        (session.path / "deep" / "b").write_text("edited\n")
+        applied = session.vault.apply("task", clone)
+        assert [change.path for change in applied.changed_files] == [b"a"]
+        assert (clone / "deep" / "b").read_text() == "deep/b\n"
+        assert "apply.beside" in {warning.code for warning in applied.warnings}
+    session.wait()
+
+
 def test_where_nothing_can_be_mounted_nothing_is_made(clone: Path, mount_dir: Path) -> None:
     """Neither a vault nor a fork, where the device of FUSE cannot be opened."""
     program = [sys.executable, "-m", "avfs_git", "fork", os.fspath(clone), os.fspath(mount_dir / "task")]

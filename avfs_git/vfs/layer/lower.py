@@ -360,11 +360,6 @@ class LowerTree:
         """Begin a walk through all that is below a directory; in a tree bomb it ends with TooManyFiles."""
         return Bound(self.source, (None, entry.tree), (None, entry.sidecar))
 
-    def is_beside(self, path: TreePath) -> bool:
-        """Tell whether a file is in the sidecar alone."""
-        found = self.lookup(path)
-        return found is not None and not found.is_dir and not found.tracked
-
     def lookup(self, path: TreePath) -> LowerEntry | None:
         """Find the entry at a path; symbolic links are not followed."""
         entry = self.root
@@ -376,6 +371,11 @@ class LowerTree:
                 return None
             entry = child
         return entry
+
+    def has_file(self, path: TreePath) -> bool:
+        """Tell whether it has a file at a path."""
+        found = self.lookup(path)
+        return found is not None and not found.is_dir
 
     def has_beside(self, path: TreePath) -> bool:
         """Tell whether it has a file at a path that only the sidecar holds."""

@@ -159,7 +159,7 @@ def _leave_beside(locked: LockedWorkspace, sink: ObjectSink, tracked: Oid, recor
     lower = locked.opened.lower
     found = LowerTree(locked.vault.store, lower.root.tree, recorded, default_mtime_ns=0)
     gone = find_differences(locked.vault.store, tracked, lower.root.tree or EMPTY_TREE).items()
-    left = {path: None for path, (_, now) in gone if now is None and found.is_beside(path)}
+    left = {path: None for path, (_, now) in gone if now is None and found.has_beside(path)}
     return (edit_tree(sink, sink, tracked, left) or EMPTY_TREE) if left else tracked
 
 

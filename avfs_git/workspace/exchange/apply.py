@@ -86,7 +86,7 @@ def apply_fork(
             raise PathNotFound(path)
     merged = find_merged(vault, directory, below, head) if below is not None else Merged()
     wanted = _list_changes(vault, old.tree, new.tree, merged, paths)
-    back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted} | merged.paths, paths)
+    back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted}, paths)
     unsettled = _list_unsettled(vault, below, old.tree, uncommitted)
     told = [_warn_unsettled(fork, TreePath(change.path)) for change in wanted if change.path in unsettled]
     gone = [TreePath(one.path) for one in (*wanted, *back) if one.new_oid is None and one.path not in unsettled]
@@ -265,17 +265,19 @@ def _find_sidecar_tree(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
 def _list_beside(
     recorded: LowerTree, gone: Sequence[TreePath], show: Callable[[], LowerTree | None]
 ) -> frozenset[TreePath]:
-    """List which of the files that are gone from a fork's history the fork still has beside it.
+    """List which of the files that are gone from a fork's history the fork still has.
 
-    A commit of git's records nothing of such a file: the workspace as it is has it.
+    A commit of git's records nothing of such a file: the workspace as it is has it, ignored or only not added.
     """
     found = frozenset(filter(recorded.has_beside, gone))
     now = show() if len(found) < len(gone) else None
-    return found if now is None else found | frozenset(filter(now.has_beside, gone))
+    return found if now is None else found | frozenset(filter(now.has_file, gone))
 
 
 def _warn_beside(fork: str, paths: Sequence[TreePath]) -> Warning:
-    text = f"'{fork}' still has these, ignored; they were left as they are: {name_some(list(map(show_path, paths)))}"
+    text = (
+        f"'{fork}' still has these, in no commit; they were left as they are: {name_some(list(map(show_path, paths)))}"
+    )
     return Warning("apply.beside", text, paths[0] if len(paths) == 1 else None)
 
 
