@@ -126,12 +126,14 @@ class Walk:
         self._known = {each.id for each in scene.vault.operations(limit=1000)}
         self._before: dict[int | None, Kept] = {}
         self._after: dict[int | None, Kept] = {}
+        self._heads: list[str] = []
 
     def step(self, number: int) -> None:
         """Do something; note for each operation that came with it what the fork has saved since."""
         shown = self.scene.show()
+        self._heads.append(self.scene.git("rev-parse", "HEAD").strip())
         steps = {self._write: 4, self._remove: 2, self._save: 4, self._commit: 2, self._amend: 1, self._look: 1}
-        steps |= {self._reset: 1, self._git_merge: 1, self._merge: 2, self._restore: 1, self._collect: 1}
+        steps |= {self._reset: 2, self._git_merge: 1, self._merge: 2, self._restore: 1, self._collect: 1}
         steps |= {self._undo: 4, self._redo: 2, self._stop: 2}
         if self.scene.work.status().merging is not None:  # an undo has brought it back
             self.scene.work.abort_merge()
@@ -176,8 +178,10 @@ class Walk:
         return int(self.scene.git("rev-list", "--count", "--first-parent", "HEAD")) > 1
 
     def _reset(self, _: int) -> None:
-        if self._has_parent():
-            self.scene.git("reset", "-q", "--hard", "HEAD~1")
+        """Let git go back, or to where the branch was, perhaps before an undo."""
+        goal = self.chosen.choice([*self._heads, "HEAD~1"])
+        with suppress(subprocess.CalledProcessError):  # gc has removed it
+            self.scene.git("reset", "-q", "--hard", goal)
 
     def _change_side(self, number: int) -> None:
         self._side.write("side", b"%d" % number)
@@ -188,8 +192,9 @@ class Walk:
         self._change_side(number)
         try:
             self.scene.git("merge", "-q", "--no-edit", "side")
-        except subprocess.CalledProcessError:  # it conflicts
-            self.scene.git("merge", "--abort")
+        except subprocess.CalledProcessError:  # it conflicts, or the tree has changes there
+            with suppress(subprocess.CalledProcessError):
+                self.scene.git("merge", "--abort")
 
     def _merge(self, number: int) -> None:
         self._change_side(number)

@@ -106,10 +106,10 @@ def recorded_sidecar(locked: LockedWorkspace, oid: Oid | None, commit: Commit | 
     opened, vault = locked.opened, locked.vault
     if oid is None or commit is None:
         return opened.synced_trees()[1]
-    if commit.sidecar is not None and opened.cache is not None and opened.cache.commit == oid:
-        return opened.cache.sidecar
     if commit.sidecar is None or oid == vault.read_head(locked.fork):
         kept = find_kept(vault, locked.fork, oid)
+        if kept is not None and opened.cache is not None and kept.commit == oid == opened.cache.commit:
+            return opened.cache.sidecar
         sidecar = kept.sidecar if kept is not None else None
     else:
         sidecar = find_sidecar(vault, locked.fork, oid)

@@ -222,7 +222,9 @@ def _settle_source(
         raise ForkNotFound(source, vault=vault.name)
     if head is None or with_changes:
         opened = open_workspace(source)
-        if head is None or not opened.is_recorded_by(head):
+        kept = find_kept(vault, source, head) if head is not None else None
+        is_kept = kept is None or kept.commit == head  # else git has gone to it, perhaps to an undone one
+        if head is None or not (is_kept and opened.is_recorded_by(head)):
             with saving_first():
                 head = save(opened, bookkeeping("save before a fork") if head else "empty", "save before a fork")
     if head is None:
