@@ -602,19 +602,24 @@ def test_undo_in_a_fork_that_git_moved_before_it_saved_anything(scene: Scene) ->
     scene.check()
 
 
-def test_an_amended_fast_forward(scene: Scene) -> None:
-    """What the fork has beside the commit stays its own, also in a later restore."""
-    other = scene.vault.fork("other", source="task")
-    other.write("a.env", b"of the other")
-    other.write("file", b"2\n")
-    other.checkpoint()
+@pytest.mark.parametrize("differs", [False, True])
+def test_an_amended_fast_forward(scene: Scene, *, differs: bool) -> None:
+    """What the fork has beside the commit stays its own, also in a restore; a push sends it, or says that it does not."""
     (scene.tree / "a.env").write_bytes(b"mine")
     scene.work.checkpoint()
-    scene.git("reset", "-q", "--hard", "HEAD~1")
+    other = scene.vault.fork("other", source="task")
+    if differs:
+        other.write("a.env", b"of the other")
+    other.write("file", b"2\n")
+    other.checkpoint()
     scene.saved = scene.show()
     scene.work.merge("other")
     scene.git("commit", "-q", "--amend", "-m", "better")
     amended = scene.git("rev-parse", "HEAD").strip()
+    result = scene.vault.push(["task"], remote="server", with_sidecar=True)
+    assert ("push.no_sidecar" in {warning.code for warning in result.warnings}) == differs
+    assert bool(git(scene.bare, "for-each-ref", "refs/avfs/sidecar")) != differs
+    scene.check()
     scene.edit(3)
     scene.git("commit", "-qam", "three")
 
@@ -721,3 +726,27 @@ def test_a_pick_of_which_nothing_is_left(scene: Scene, how: str) -> None:
     assert result.outcome == "unchanged"
     assert (scene.tree / "b.env").read_bytes() == b"late"
     assert scene.fork() == scene.show()
+
+
+@pytest.mark.parametrize("between", ["created", "renamed"])
+def test_a_deleted_fork_comes_back_after_another_had_its_name(scene: Scene, between: str) -> None:
+    """What it had saved counts as before."""
+    (scene.tree / "a.env").unlink()
+    (scene.tree / "b.env").write_bytes(b"new")
+    scene.edit(2)
+    scene.save()
+    scene.live.unmount()
+    other = scene.vault.fork("other", source="main")
+    scene.vault.delete_fork("task")
+    if between == "created":
+        other = scene.vault.fork("task", source="main")
+    else:
+        scene.vault.rename_fork("other", "task")
+        other = scene.vault.workspace("task")
+    assert other.read("a.env") == b"of main"
+    while scene.vault.undo().operation.kind != "fork_delete":
+        pass
+    scene.live = scene.vault.workspace("task").mount(scene.tree)
+
+    assert scene.show() == scene.fork() == scene.fork(with_changes=False) == scene.saved
+    scene.check()

@@ -41,7 +41,7 @@ from avfs_git.gitstore.objects.owncommits import (
 )
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.source import ObjectSink
-from avfs_git.model import ChangeKind, Warning
+from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.values import replace
 from avfs_git.vfs.layer.sidecar import (
@@ -54,8 +54,7 @@ from avfs_git.vfs.layer.sidecar import (
     parse_sidecar,
     serialize_records,
 )
-from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.sidecars.kept import find_kept, note_moves
+from avfs_git.workspace.sidecars.kept import are_alike, find_kept, note_moves
 from avfs_git.workspace.vault.origin import find_naming
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -161,12 +160,11 @@ def find_pushed(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
     named, in_header = vault.store.read_commit(naming).sidecar, find_named(vault.store.read, naming)
     if named is None:  # where it is here, git has copied the header from a checkpoint
         return naming if in_header is None or not vault.store.exists(in_header) else None
+    own = vault.store.own_commits
+    if in_header not in (None, named) and own.has(in_header) and own.find(in_header) is None:
+        return None  # git has amended what was a fast-forward: the header names what another fork had
     kept = find_kept(vault, fork, head)
-    if kept is None or named == kept.sidecar:
-        return naming
-    trees = (vault.store.read_commit(oid).tree if oid is not None else None for oid in (named, kept.sidecar))
-    differs = any(change.kind is not ChangeKind.MODE for change in diff_sidecars(vault.store, *trees))
-    return None if differs else naming
+    return naming if kept is None or are_alike(vault, named, kept.sidecar) else None
 
 
 def pack_named(vault: OpenVault, naming: Oid, pack: PackWriter) -> Oid | None:

@@ -15,7 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from avfs_git.gitstore.objects.owncommits import find_named
+from avfs_git.model import ChangeKind
 from avfs_git.paths import Oid, maybe_hex, maybe_oid, oid_of
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import find_git_moves
 from avfs_git.workspace.vault.identity import find_making
@@ -115,16 +117,23 @@ def note_moves(vault: OpenVault, fork: str) -> None:
 
 
 def note_amended(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> None:
-    """Let the sidecar of a checkpoint count for the commit that git has made of it in the live tree.
+    """Let what a fork had beside a checkpoint count for the commit that git has made of it in the live tree.
 
-    `git commit --amend` takes over a header that it does not know.
+    `git commit --amend` takes over a header that it does not know. What the header names counts where that is the same:
+    a push sends no other.
     """
     named = find_named(vault.store.read, new)
     if named is None or old is None or find_named(vault.store.read, old) != named:
         return
-    sidecar = find_sidecar(vault, fork, old)
-    if sidecar is not None:
-        vault.store.own_commits.add({new: sidecar})
+    told, sidecar = find_sidecar(vault, fork, old), vault.store.read_commit(old).sidecar
+    if told is not None and sidecar is not None:
+        vault.store.own_commits.add({new: sidecar if are_alike(vault, told, sidecar) else told})
+
+
+def are_alike(vault: OpenVault, first: Oid | None, second: Oid | None) -> bool:
+    """Tell whether two sidecar commits have the same files, perhaps with other permissions."""
+    trees = [vault.store.read_commit(oid).tree if oid is not None else None for oid in (first, second)]
+    return first == second or all(change.kind is ChangeKind.MODE for change in diff_sidecars(vault.store, *trees))
 
 
 def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:

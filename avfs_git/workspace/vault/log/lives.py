@@ -13,7 +13,17 @@ from itertools import takewhile
 from avfs_git.paths import is_fork_name
 from avfs_git.values import replace, value_class
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, label_ref
-from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, REDO, RENAMED_FROM, UNDO, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import (
+    BASE,
+    BY,
+    FORK_CREATE,
+    LEFT_AT,
+    REDO,
+    RENAMED_FROM,
+    UNDO,
+    OpRecord,
+    RefMoveRecord,
+)
 
 Reader = Callable[[str], Iterable[OpRecord]]
 """Yields the operations that concern a name, newest first: those on a fork of that name, and perhaps others."""
@@ -31,17 +41,34 @@ def read_life(
 
 
 def read_since_made(records: Iterable[OpRecord]) -> Iterator[OpRecord]:
-    """Yield the operations of a fork, newest first, that are not of a former fork of its name."""
+    """Yield the operations of a fork, newest first, without those of others that had its name before or meanwhile."""
+    below: int | None = None
     brought_back: set[int | None] = set()
     for record in records:
-        if record.kind == FORK_CREATE:
+        if below is not None and record.id > below:
+            continue
+        is_gone = any(ref == HEADS + record.fork and new is None for ref, _, new in record.moves)
+        if record.kind == FORK_CREATE or (is_gone and not brought_back & {record.id, record.target}):
             return
-        for ref, old, new in record.moves:
-            if ref == HEADS + record.fork and old is None and record.kind in (UNDO, REDO):
-                brought_back.add(record.target)
-            elif ref == HEADS + record.fork and new is None and not brought_back & {record.id, record.target}:
-                return
+        if _brings_back(record):
+            brought_back.add(record.target)
+            below = record.target if _is_of_fork(record) else below
         yield record
+
+
+def _brings_back(record: OpRecord) -> bool:
+    """Tell whether an undo or redo has made a fork's branch again."""
+    return record.kind in (UNDO, REDO) and any(
+        ref == HEADS + record.fork and old is None for ref, old, _ in record.moves
+    )
+
+
+def _is_of_fork(record: OpRecord) -> bool:
+    """Tell of an undo or redo that brings a branch back whether it takes back a deletion, or the undo of the making.
+
+    What the log says of the name in between is of other forks. Else it is of the first checkpoint, or of a rename.
+    """
+    return RENAMED_FROM not in record.more and (LEFT_AT in record.more or BASE in record.more)
 
 
 def find_given_back(read: Reader, fork: str) -> int | None:
@@ -82,6 +109,8 @@ def _walk(
             yield record, frozenset({at} if name is None else {at, name})
             if name is not None:
                 break
+            if record.fork == at and record.target is not None and _brings_back(record) and _is_of_fork(record):
+                below = record.target + 1
 
 
 @value_class
