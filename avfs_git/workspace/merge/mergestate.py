@@ -39,7 +39,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
-from avfs_git.paths import Oid, TreePath, climb, maybe_oid, oid_of, split
+from avfs_git.paths import Oid, TreePath, climb, maybe_hex, maybe_oid, oid_of, split
 from avfs_git.vfs.layer.sidecar import edit_untracked
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.checkpoint.changes import commit_edits, keep_state, record_moves
@@ -58,6 +58,7 @@ from avfs_git.workspace.restore.restore import Replay, is_there, replay_operatio
 from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord, spell
 from avfs_git.workspace.vault.gitmoves import find_made_since
 from avfs_git.workspace.vault.log.oprecord import (
+    BESIDE,
     EXACT,
     MERGING,
     OURS,
@@ -533,6 +534,7 @@ def abort_merge(locked: LockedWorkspace, kind: str | None = None) -> UndoResult:
     more: dict[str, object] = {MERGING: spell(merging)}
     if began is not None:  # which counts again after an undo
         more |= {EXACT: True, STATE_BEFORE: began.hex()}
+        more[BESIDE] = [state.hex(), maybe_hex(locked.vault.store.read_commit(state).sidecar)]
     record = OpRecord(0, locked.fork, "merge_abort", text, locked.vault.clock_ns(), after=state.hex(), more=more)
     done = replay_operation(locked, Replay(record, [], state, None, ends_merge=True, is_exact=began is not None))
     return UndoResult(record.to_operation(), done.changed_files, done.saved, done.warnings, done.sidecar_changed)
