@@ -160,8 +160,13 @@ def find_pushed(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
     named, in_header = vault.store.read_commit(naming).sidecar, find_named(vault.store.read, naming)
     if named is None:  # where it is here, git has copied the header from a checkpoint
         return naming if in_header is None or not vault.store.exists(in_header) else None
-    own = vault.store.own_commits
-    if in_header not in (None, named) and own.has(in_header) and own.find(in_header) is None:
+    own, stood_for = vault.store.own_commits, list_stood_for(vault.store.read_commit(named))
+    if (
+        in_header is not None
+        and in_header not in (named, *stood_for)
+        and own.has(in_header)
+        and own.find(in_header) is None
+    ):
         return None  # git has amended what was a fast-forward: the header names what another fork had
     kept = find_kept(vault, fork, head)
     return naming if kept is None or are_alike(vault, named, kept.sidecar) else None
