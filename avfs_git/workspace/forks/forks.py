@@ -220,16 +220,17 @@ def _settle_source(
     head = vault.read_head(source)
     if head is None and not vault.has_fork(source):
         raise ForkNotFound(source, vault=vault.name)
+    kept = find_kept(vault, source, head) if head is not None else None
     if head is None or with_changes:
         opened = open_workspace(source)
-        kept = find_kept(vault, source, head) if head is not None else None
         is_kept = kept is None or kept.commit == head  # else git has gone to it, perhaps to an undone one
         if head is None or not (is_kept and opened.is_recorded_by(head)):
             with saving_first():
                 head = save(opened, bookkeeping("save before a fork") if head else "empty", "save before a fork")
+            kept = find_kept(vault, source, head) if head is not None else None
     if head is None:
         raise CheckpointNotFound(source, vault=vault.name)
-    return head, find_kept(vault, source, head)
+    return head, kept
 
 
 def end_fork(
