@@ -188,6 +188,8 @@ WARNINGS = {
     "undo.stopped": "Undo or redo was refused for a part of the same command, which stays as it is.",
     "undo.workspace_missing": "The workspace of a deleted fork is not whole in the trash; unsaved files may be missing.",
     "fork.clone_replaced": "An older vault has forks of another repository that was at this path.",
+    "fork.branch_of_clone": "The clone has a branch of the fork's name at another commit than the fork begins with: a push of "
+    "the fork is one to that branch. `--branch` gives the fork another name.",
     "fork.other_origin": "A program has set the remote `origin` of the vault to another place than the clone: pushes of "
     "this fork, and of all others of the clone, go there.",
     "fork.source_changing": "git worked in the source all the while; the fork may have files of two moments.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from avfs_git.errors import (
     CommitConflicts,
+    HostError,
     InvalidInput,
     InvalidName,
     NotFastForward,
@@ -601,6 +603,26 @@ def test_credentials_are_the_users_and_are_not_shown(tmp_path: Path) -> None:
     basic = "Basic " + base64.b64encode(b"u:hidden").decode()
     assert _Guarded.heard == ["", basic, "", "", basic]
     assert not any("hidden" in text for text in told)
+
+
+@pytest.mark.parametrize("verb", ["fetch", "push"])
+def test_a_place_for_an_exchange_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """As on a full disk: the error has a code, as any other."""
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v") as vault:
+        save(vault, "file", b"1\n")
+        vault.add_remote("origin", str(make_bare(tmp_path / "served.git")))
+        make = os.mkdir
+
+        def refuse(path: str | Path, *arguments: int, **named: int) -> None:
+            if Path(path).parent.name == "exchange":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            make(path, *arguments, **named)
+
+        monkeypatch.setattr(os, "mkdir", refuse)
+        with pytest.raises(HostError, match="No space left"):
+            vault.fetch() if verb == "fetch" else vault.push(["main"])
 
 
 def test_a_push_says_what_is_not_in_a_checkpoint(tmp_path: Path) -> None:

@@ -488,7 +488,22 @@ def test_the_remote_that_stands_for_the_clone(avfs: Avfs, clone: Path, mount_dir
     assert "example.org/x.git" in warning.message
     assert "secret" not in warning.message
     _end(third)
+    _git(first.path, "remote", "set-url", "--push", "--add", "origin", str(clone))  # git pushes to both
+    fourth = avfs.fork_directory(clone, mount_dir / "four")
+    assert [warning.code for warning in fourth.vault.warnings] == ["fork.other_origin"]
+    _end(fourth)
     _end(first)
+
+
+def test_a_branch_of_the_clone_that_has_the_forks_name(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """A push of the fork would move it, which the fork says; not where it is the commit that the fork begins with."""
+    _git(clone, "branch", "same")
+    _git(clone, "commit", "-q", "--allow-empty", "-m", "two")
+    _git(clone, "branch", "here")
+    for name, told in {"same": ["fork.branch_of_clone"], "here": [], "new": []}.items():
+        session = avfs.fork_directory(clone, mount_dir / name)
+        assert [warning.code for warning in session.vault.warnings] == told
+        _end(session)
 
 
 def test_a_folder_without_git(avfs: Avfs, tmp_path: Path, mount_dir: Path) -> None:

@@ -22,7 +22,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -464,10 +464,11 @@ def open_exchange(
     has.
     """
     parent = git_dir.absolute() / "avfs" / "exchange"
-    make_dirs_durably(parent)
-    remove_abandoned(parent, "", first=_end_started)
-    with directory_filled(parent, "") as place:
+    with ExitStack() as stack:
         with host_errors(f"prepare an exchange in '{parent}'"):
+            make_dirs_durably(parent)
+            remove_abandoned(parent, "", first=_end_started)
+            place = stack.enter_context(directory_filled(parent, ""))
             (place / "refs").mkdir()
             (place / "objects" / "pack").mkdir(parents=True)
             (place / "objects" / "info").mkdir()

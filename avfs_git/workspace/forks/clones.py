@@ -62,7 +62,7 @@ from avfs_git.workspace.forks.forks import check_room, record_fork
 from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.sidecars.kept import find_kept
 from avfs_git.workspace.vault import gitmoves
-from avfs_git.workspace.vault.format import HEADS, LABELS, VaultLayout, WorkspaceState, label_ref
+from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTES, VaultLayout, WorkspaceState, label_ref
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.log.oprecord import OF_FORKS
 from avfs_git.workspace.vault.origin import Beside, peek_state
@@ -221,6 +221,9 @@ def _take_present(
     warnings = [*captured.warnings, *converted]
     if git_dir is not None and parent is None:
         warnings += _settle_remote(vault)
+        if vault.refs.read(f"{REMOTES}{REMOTE}/{name}") not in (None, head):
+            text = f"the clone has a branch '{name}' at another commit: a push of the fork is one to that branch"
+            warnings.append(Warning("fork.branch_of_clone", text))
     if is_torn and git_dir is not None:
         warnings.append(Warning("fork.source_changing", describe_git(source, git_dir)))
     if git_dir is not None and (verb := _find_unfinished(git_dir)) is not None:
@@ -265,10 +268,11 @@ def _settle_remote(vault: OpenVault) -> list[Warning]:
     if urls is None:
         spec = f"+refs/heads/*:refs/remotes/{REMOTE}/*"
         edit_config(vault.git_dir, ("--add", f"{key}url", os.fspath(clone)), ("--add", f"{key}fetch", spec))
-    elif urls[-1] != os.fspath(clone):
-        text = f"'{REMOTE}' is '{hide_secret(urls[-1])}' here, not the clone: what is pushed goes there"
-        return [Warning("fork.other_origin", text)]
-    return []
+    others = [url for url in urls or () if url != os.fspath(clone)]  # git pushes to each
+    if not others:
+        return []
+    text = f"'{REMOTE}' is '{hide_secret(others[-1])}' here, not the clone: what is pushed goes there"
+    return [Warning("fork.other_origin", text)]
 
 
 def _with_root_of(vault: OpenVault, pack: PackWriter, sidecar: Oid | None, parent: Beside | None) -> Oid | None:
