@@ -25,9 +25,10 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import AvfsError
+from avfs_git.errors import AvfsError, NotAVault
 from avfs_git.gitstore.config.gitconfig import edit_config, parse_config, read_config
 from avfs_git.gitstore.config.outside import POINTER_MAX, parse_pointer
+from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.worktree import Worktree, list_linked, list_shown_at
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.modes import make_dir, mode_below
@@ -158,9 +159,9 @@ class _Settling:
                 return False
         if not _is_plain(place) or not (place / "HEAD").is_file():
             return False
-        with suppress(FileNotFoundError):
+        with suppress(NotAVault, FileNotFoundError):
             borrowing_here = place / os.fsdecode(_ALTERNATES)
-            if self._is_left(borrowing_here.read_bytes()):
+            if self._is_left(read_plain_file(borrowing_here, limit=POINTER_MAX)):
                 write_file_atomically(borrowing_here, self._name_objects(), mode=mode_below(self._git_dir) & 0o666)
         if self._resolve(path, target) != os.fspath(place):
             self._wanted[join(path, _GIT)] = b"gitdir: %b\n" % os.fsencode(place)
@@ -174,7 +175,8 @@ class _Settling:
         """Tell whether a repository borrows from where a vault was before it was moved, and from nothing else."""
         named, objects = Path(os.fsdecode(borrowed.removesuffix(b"\n"))), self._layout.module_objects
         inside = objects.relative_to(self._layout.git_dir).parts
-        return named.is_absolute() and named.parts[-len(inside) :] == inside and not named.exists() and objects.is_dir()
+        was_here = named.is_absolute() and named.parts[-len(inside) :] == inside
+        return was_here and not os.path.exists(named) and objects.is_dir()
 
     def _name_objects(self) -> bytes:
         return os.fsencode(self._layout.module_objects.absolute()) + b"\n"

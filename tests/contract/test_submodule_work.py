@@ -217,6 +217,19 @@ def test_a_submodule_works_after_the_home_is_moved(tmp_path: Path, mount_dir: Pa
             assert _git_in(tree / "came", "fsck") == ""
 
 
+def test_a_pipe_in_place_of_what_a_submodule_borrows_from(with_module: Vault, mount_dir: Path) -> None:
+    """Nothing waits for it: the tree is shown."""
+    tree = mount_dir / "tree"
+    tree.mkdir()
+    work = with_module.workspace("a")
+    with _mounted(work, tree):
+        _git_in(tree, "submodule", "--quiet", "update", "--init")
+    (alternates,) = [place / "objects/info/alternates" for place in with_module.path.glob("worktrees/*/modules/lib")]
+    os.mkfifo(alternates)
+    with _mounted(work, tree):
+        assert (tree / "lib" / "l").read_text() == "1\n"
+
+
 def test_a_linked_worktree_stays_with_its_fork(with_module: Vault, mount_dir: Path) -> None:
     """A fork of a fork has the files of a linked worktree in it, and git there cannot move the branch of that."""
     one, two = mount_dir / "one", mount_dir / "two"
