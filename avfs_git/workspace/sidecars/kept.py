@@ -3,7 +3,7 @@
 Decided here: which sidecar counts for a fork at a commit. The fork's log tells it of each state that avfs recorded
 there; else the commit itself, if this vault counts what that names; for a commit of git's the nearest checkpoint below.
 At its head a fork has what its last operation on the branch has saved, less what was undone since, wherever git has
-moved the branch (`find_kept`).
+moved the branch (`find_kept`). Each undo, redo and abort notes what counts since, so that gc may forget older ones.
 
 Called by all that save, compare, merge, fork or push, from any thread, with or without the workspace lock: without it,
 the answer is that of a moment. Reads objects and the log. Only `note_amended` writes, to the table of commits whose
