@@ -49,7 +49,7 @@ from avfs_git.gitstore.gitcommand import find_full
 from avfs_git.gitstore.remote.remotes import PROTOCOLS, hide_secret, local_path
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.processes.descriptors import is_readable
-from avfs_git.host.processes.processes import list_family, measure_work, send_signal, start_time
+from avfs_git.host.processes.processes import await_end, list_family, measure_work, send_signal, start_time
 from avfs_git.progress import Progress
 from avfs_git.values import value_class
 
@@ -351,11 +351,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
     for pid in list_family(process.pid) if process.poll() is None else ():
         with suppress(OSError):
             os.kill(pid, signal.SIGTERM)
-    with suppress(Exception):
-        process.wait(_END_S)
-    if process.poll() is None:
+    if not await_end(process, _END_S):
         process.kill()
-        process.wait()
+    process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
         with suppress(OSError, ValueError):
             if pipe is not None:

@@ -1,21 +1,28 @@
 """Other processes: telling one from a later one of the same number, and what one does.
 
 Decided here: a process is known by its number and the time at which it started, because numbers come again; how a
-program is started with variables of its own. Called by `session`, `gitstore` and `workspace`, from any thread. What is
-read from /proc and may not be read there is passed over.
+program is started with variables of its own, and how the end of a child is waited for. Called by `session`, `gitstore`
+and `workspace`, from any thread. What is read from /proc and may not be read there is passed over.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avfs_git.host.processes.inherited import is_proc_ours
 
+if TYPE_CHECKING:
+    from subprocess import Popen
+
 _FUSE_WAIT = b"request_wait_answer"
 """The Linux function that waits for the answer to a request that its server has received, also in a killed thread."""
+
+_JUST_ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def spell_with(variables: Mapping[str, str], argv: Sequence[str]) -> list[str]:
@@ -23,6 +30,24 @@ def spell_with(variables: Mapping[str, str], argv: Sequence[str]) -> list[str]:
     # env(1) takes each argument with a `=` for a variable, also the path of the program: the shell after it does not.
     named = (f"{name}={value}" for name, value in variables.items())
     return ["/usr/bin/env", *named, "/bin/sh", "-c", 'exec "$0" "$@"', *argv]
+
+
+def await_end(process: Popen[bytes], limit_s: float) -> bool:
+    """Wait until a child has ended; False if the time is up first. Its status is kept for `process.wait()`.
+
+    `Popen.wait` with a limit is not for the thread that handles signals: a handler that raises inside it can leave its
+    lock taken, and every later wait for that child hangs. This takes no lock.
+    """
+    until, pause_s = time.monotonic() + limit_s, 0.0005
+    try:
+        while process.returncode is None and os.waitid(os.P_PID, process.pid, _JUST_ENDED) is None:
+            if (left_s := until - time.monotonic()) <= 0:
+                return False
+            pause_s = min(pause_s * 2, left_s, 0.05)
+            time.sleep(pause_s)
+    except ChildProcessError:  # another thread has waited for it
+        pass
+    return True
 
 
 def _read_stat(pid: int) -> tuple[bytes, list[bytes]] | None:

@@ -26,7 +26,7 @@ from avfs_git.errors import AvfsError, HookRefused, InvalidInput, quote
 from avfs_git.gitstore.config.githooks import install_update_hook
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
 from avfs_git.host.files.plainfile import NotAFile, open_plain
-from avfs_git.host.processes.processes import spell_with
+from avfs_git.host.processes.processes import await_end, spell_with
 from avfs_git.model import HookInfo, HookState, Warning
 from avfs_git.workspace.exchange.enabledprograms import EnabledPrograms
 from avfs_git.workspace.vault.vault import OpenVault
@@ -185,16 +185,21 @@ def _run(program: Path, own: Mapping[str, str], document: bytes, limit_s: int) -
         except OSError as error:
             return error.strerror or str(error)
         try:
-            status = process.wait(limit_s)
-        except BaseException as error:  # also of Ctrl-C
-            with suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if isinstance(error, subprocess.TimeoutExpired):
+            if not await_end(process, limit_s):
+                _kill(process)
                 return f"it took longer than {limit_s} s"
+        except BaseException:  # also of Ctrl-C
+            _kill(process)
             raise
+        status = process.wait()
         if status == 0:
             return None
         heard.seek(0)
         said = " ".join(heard.read(_HEARD).decode("utf-8", "replace").split())
         return said or f"it ended with status {status}"
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import AvfsError, HostError, PluginFailed, PluginRefused, quote
-from avfs_git.host.processes.processes import spell_with
+from avfs_git.host.processes.processes import await_end, spell_with
 from avfs_git.lazy import LazyLogger
 from avfs_git.values import NamedTuple
 from avfs_git.vfs.asked import Change
@@ -242,13 +242,10 @@ class Running:
 
     def close(self) -> None:
         """Let the process end, and kill it if it does not."""
-        import subprocess  # noqa: PLC0415 - as above
-
         if self._channel is not None:
             self._channel.close()
         if self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(self._timeout_s)
+            await_end(self._process, self._timeout_s)
         self._end()
 
     def _end(self) -> None:
@@ -270,10 +267,7 @@ _dying: list[subprocess.Popen[bytes]] = []
 
 def _await_dying(process: subprocess.Popen[bytes]) -> None:
     """Wait a moment for a process that was killed, and look after earlier ones."""
-    import subprocess  # noqa: PLC0415 - as above
-
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_DEATH_S)
+    await_end(process, _DEATH_S)
     _dying[:] = [one for one in (*_dying, process) if one.poll() is None]
 
 

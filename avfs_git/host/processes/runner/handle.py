@@ -23,7 +23,7 @@ from avfs_git.errors import HostError
 from avfs_git.host.files.closing import Closing
 from avfs_git.host.mounts.overlayfs import layer_options
 from avfs_git.host.processes.descriptors import is_readable
-from avfs_git.host.processes.processes import list_family
+from avfs_git.host.processes.processes import await_end, list_family
 from avfs_git.values import value_class
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
@@ -287,9 +287,9 @@ class Runner(Closing):
         it go.
         """
         self.socket.close()
-        try:
-            self._process.wait(STUCK_S)
-        except subprocess.TimeoutExpired:
+        if await_end(self._process, STUCK_S):
+            self._process.wait()
+        else:
             _left.append(self._process)
 
     def _tell(self, message: dict[str, object], handles: Sequence[int] = ()) -> None:

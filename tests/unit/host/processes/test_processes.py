@@ -1,4 +1,4 @@
-"""Whether a program is about to end: only by a signal that it can do nothing about."""
+"""Whether a program is about to end, and waiting for its end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from avfs_git.host.processes.processes import is_being_killed
+from avfs_git.host.processes.processes import await_end, is_being_killed
 
 _CODE = """
 import signal, sys
@@ -58,3 +60,44 @@ def test_nobody_is_killed_where_there_is_nobody() -> None:
     """The number of who asks is 0 where it has none here."""
     assert not is_being_killed(0)
     assert not is_being_killed(os.getpid())
+
+
+def test_a_wait_that_an_interrupt_ends_at_any_step_leaves_a_child_that_can_be_waited_for() -> None:
+    """As a signal handler raises it: after any call, of Python's or of C's, that the wait makes."""
+    tried = 0
+    for step in count(1):
+        child = subprocess.Popen(["/bin/sleep", "600"])  # no block, whose end would wait for ever, too
+        passed = 0
+
+        def interrupt(_frame: object, event: str, _argument: object, at: int = step) -> None:
+            nonlocal passed
+            passed += event in ("return", "c_return")
+            if passed == at:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+        sys.setprofile(interrupt)
+        try:
+            assert not await_end(child, 0.003)
+            is_over = True
+        except KeyboardInterrupt:
+            is_over, tried = False, step
+        finally:
+            sys.setprofile(None)
+            child.kill()
+        waiting = threading.Thread(target=child.wait, daemon=True)
+        waiting.start()
+        waiting.join(30)
+        assert not waiting.is_alive(), step
+        if is_over:
+            break
+    assert tried > 5  # else nothing was interrupted
+
+
+def test_a_child_that_has_ended_keeps_its_status_until_it_is_waited_for() -> None:
+    """A second look says the same, also after that."""
+    with subprocess.Popen(["/bin/sh", "-c", "exit 7"]) as child:
+        assert await_end(child, 60)
+        assert await_end(child, 0)
+        assert child.wait() == 7
+        assert await_end(child, 0)
