@@ -10,8 +10,9 @@ import os
 from collections.abc import Callable
 
 from avfs_git.backends.shield import make_readonly, shield_vault
-from avfs_git.backends.shown import Passed, Served, start_runner
+from avfs_git.backends.shown import Gone, Passed, Served, start_runner
 from avfs_git.errors import FuseUnavailable, MountError
+from avfs_git.faults import reach
 from avfs_git.host.processes.runner.handle import NamespaceRefused
 from avfs_git.model import Warning
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
@@ -30,6 +31,7 @@ class FuseBackend:
 
         Raises:
             Passed: If this machine does not allow it.
+            Gone: If the session was ended meanwhile: the directory that it was mounted on is no place for the command.
         """
         self._unmount: Callable[[], object] | None = None
         self._leash: int | None = None
@@ -45,7 +47,8 @@ class FuseBackend:
                 raise
             finally:
                 os.close(reading)
-        self.root, self.name, check_awake = served
+        self.root, self.name, check_awake, is_seen_by = served
+        reach("exec.served")
         try:
             self.runner = start_runner(
                 lambda: (*shield_vault(opened, self.root), *(make_readonly(opened, self.root) if readonly else ())),
@@ -58,6 +61,10 @@ class FuseBackend:
         except BaseException:
             self._end_mount()
             raise
+        # Not before: from here on the runner has the mount, in a mount namespace of its own, until it ends.
+        if not is_seen_by(self.runner.pid):
+            self.close()
+            raise Gone
 
     def collect(self, locked: LockedWorkspace) -> list[Warning]:
         """Do nothing: what the command changed is in the workspace."""

@@ -40,6 +40,12 @@ class Served(NamedTuple):
     """How: one of `model.SessionBackend`."""
     check_awake: Callable[[], object]
     """Raises WorkspaceBusy if a process that shows it is stopped."""
+    is_seen_by: Callable[[int], bool]
+    """Tells whether a process has the mount in its mount namespace."""
+
+
+class Gone(Exception):
+    """The session that showed the workspace has ended before the command began."""
 
 
 class Passed(Exception):

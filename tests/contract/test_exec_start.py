@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import Avfs
+from avfs_git import Avfs, faults
+from avfs_git.model import SessionBackend
 from avfs_git.sdk import Workspace
 from tests.support.commands import ALLOW_ALL
 
@@ -50,6 +51,42 @@ def test_nothing_of_avfs_is_left_in_a_process(work: Workspace, backend: str) -> 
     assert [int(Path(name).name) for name in opened.split()][:3] == [0, 1, 2]
     assert len(opened.split()) <= 4  # the shell has the directory itself open
     assert len(set(session.split())) == 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("overlay", marks=pytest.mark.needs("overlayfs", "root")),
+        pytest.param("fuse", marks=pytest.mark.needs("fuse")),
+    ],
+)
+def test_a_command_never_runs_below_a_mount_that_has_gone(
+    work: Workspace, mount_dir: Path, backend: SessionBackend, again: bool
+) -> None:
+    """Another program unmounts the live tree, and perhaps mounts it again, before the command begins."""
+    tree = mount_dir / "tree"
+    tree.mkdir()
+    sessions = [work.mount(tree, backend=backend)]
+
+    def unmount(point: str) -> None:
+        if point == "exec.served" and len(sessions) == 1:
+            sessions[0].unmount()
+            sessions[0].wait()
+            sessions.append(work.mount(tree, backend=backend) if again else sessions[0])
+
+    faults.arm(unmount)
+    try:
+        result = work.exec("sh", "-c", "echo work > made")
+    finally:
+        faults.arm(None)
+    assert [change.path for change in result.changed_files] == [b"made"]
+    assert work.read("made") == b"work\n"
+    if again:
+        sessions[1].unmount()
+        sessions[1].wait()
+    assert len(sessions) == 2
+    assert not list(tree.iterdir())
 
 
 @BACKENDS

@@ -32,7 +32,7 @@ from avfs_git.backends.choose import candidates, open_held, open_served
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend, base_of
 from avfs_git.backends.shield import clear_planted, list_parts
-from avfs_git.backends.shown import Backend, BackendName, Served
+from avfs_git.backends.shown import Backend, BackendName, Gone, Served
 from avfs_git.errors import (
     BackendUnavailable,
     ExecError,
@@ -87,10 +87,6 @@ else:
 
 
 _PAUSE_S = 0.02
-
-
-class _Gone(Exception):
-    """The session that showed the workspace ended before the command began."""
 
 
 @value_class
@@ -236,13 +232,16 @@ class Executor:
                         raise
                     left = self._list_candidates(run, passed)
                     continue
+                except Gone:
+                    left = self._list_candidates(run, passed)
+                    continue
                 if served is None:
                     passed.add(left[0])
                     left = left[1:]
                     continue
                 try:
                     return (yield from self._in_served(served, run))
-                except _Gone:
+                except Gone:
                     left = self._list_candidates(run, passed)
                     continue
             try:
@@ -399,7 +398,7 @@ class Executor:
         if finished.exit_code == 125 and finished.problem is not None and not streams[0].size + streams[1].size:
             served = None if held else self._place.mounted()
             if not held and (served is None or served.root != backend.root):
-                raise _Gone
+                raise Gone
             raise ExecError(f"the command was not started: {finished.problem}")
         with telling_that_it_ran(finished):
             if held:

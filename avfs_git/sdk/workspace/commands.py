@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 from avfs_git.backends.shown import Served
 from avfs_git.errors import InvalidInput, NothingToUndo, WorkspaceMounted
 from avfs_git.host.files.closing import Closing
-from avfs_git.host.mounts.mounts import check_in_sight
+from avfs_git.host.mounts.mounts import Mounted, check_in_sight, list_mounts
 from avfs_git.lazy import LazyModule
 from avfs_git.model import Diff, RestoreResult, SessionBackend, SessionState
 from avfs_git.paths import encode_given, list_given, parse_tree_path
@@ -73,7 +73,7 @@ def make_executor(at: ForkHandle, *, keep: bool = False) -> Executor:
                 check_awake = partial(_check_awake, at, found)
                 check_awake()
                 check_in_sight(shown)
-                return Served(shown.directory, found.record.backend, check_awake)
+                return Served(shown.directory, found.record.backend, check_awake, partial(_is_seen_by, shown))
             if state is SessionState.UNATTENDED:
                 dispatch.attend(found.record.id)
                 continue
@@ -84,7 +84,8 @@ def make_executor(at: ForkHandle, *, keep: bool = False) -> Executor:
     def mount(leash: int) -> tuple[Served, Callable[[], object]]:
         # Overlayfs is a backend of its own, and asks no plug-in.
         session = Mount(dispatch, at.mount(leash_fd=leash, backend=SessionBackend.FUSE))
-        return Served(session.path, session.info().backend, lambda: None), lambda: session.unmount(lazy=True)
+        served = Served(session.path, session.info().backend, lambda: None, lambda _: True)
+        return served, lambda: session.unmount(lazy=True)
 
     return Executor(
         Place(
@@ -99,6 +100,15 @@ def make_executor(at: ForkHandle, *, keep: bool = False) -> Executor:
         ),
         keep=keep,
     )
+
+
+def _is_seen_by(shown: Mounted, pid: int) -> bool:
+    """Tell whether a process has a session's mount; true where that is not told."""
+    try:
+        found = list_mounts(pid)
+    except OSError:
+        return True
+    return any(each.source == shown.source and each.directory == shown.directory for each in found)
 
 
 def _check_awake(at: ForkHandle, found: FoundSession) -> None:
