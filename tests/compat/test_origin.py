@@ -317,6 +317,73 @@ def test_what_the_fork_has_only_merged_is_no_change_of_the_forks(tmp_path: Path,
             vault.apply("topic", root)
 
 
+def test_what_the_user_has_committed_of_the_forks_and_reverted_to_is_the_users(tmp_path: Path) -> None:
+    """Once the fork has the commit that changed it again, `apply` no longer takes it for what it has written."""
+    root = tmp_path / "clone"
+    git("init", "-q", "-b", "main", str(root), cwd=tmp_path)
+    (root / "edited").write_text("old\n")
+    git("add", ".", cwd=root)
+    git("commit", "-qm", "one", cwd=root)
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v", source=root)
+        fork = vault.fork("topic")
+        fork.write("edited", b"fork's\n")
+        fork.write("added", b"fork's\n")
+        fork.checkpoint("two")
+        vault.apply("topic", root)
+        git("add", ".", cwd=root)
+        git("commit", "-qm", "taken over", cwd=root)
+        vault.fetch()
+        fork.merge("origin/main")
+        (root / "edited").write_text("user's\n")
+        git("rm", "-q", "added", cwd=root)
+        git("commit", "-qam", "other", cwd=root)
+        vault.fetch()
+        fork.merge("origin/main")
+        git("revert", "--no-edit", "HEAD", cwd=root)
+        before = look(root)
+        assert not vault.apply("topic", root).changed_files
+        assert look(root) == before
+        fork.write("edited", b"more\n")
+        fork.checkpoint("three")
+        with pytest.raises(ApplyConflict, match="'edited'"):
+            vault.apply("topic", root)
+        git("reset", "-q", "--hard", "HEAD~1", cwd=root)
+        assert [change.path for change in vault.apply("topic", root).changed_files] == [b"edited"]
+        assert (root / "edited").read_text() == "more\n"
+
+
+def test_what_the_user_has_committed_is_not_taken_out_with_a_merge_that_was_undone(tmp_path: Path) -> None:
+    """An earlier `apply` has written it together with what the fork has; git's index says what of it is committed."""
+    root = tmp_path / "clone"
+    git("init", "-q", "-b", "main", str(root), cwd=tmp_path)
+    (root / "both").write_text("one\n\n\n\n\n\ntwo\n")
+    git("add", ".", cwd=root)
+    git("commit", "-qm", "one", cwd=root)
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v", source=root)
+        fork = vault.fork("topic")
+        fork.write("both", b"one\n\n\n\n\n\nfork\n")
+        fork.checkpoint("two")
+        (root / "both").write_text("user\n\n\n\n\n\ntwo\n")
+        git("commit", "-qam", "three", cwd=root)
+        vault.fetch()
+        fork.merge("origin/main")
+        vault.apply("topic", root)
+        assert (root / "both").read_text().split() == ["user", "fork"]
+        fork.undo()
+        with pytest.raises(ApplyConflict, match="'both'"):
+            vault.apply("topic", root)
+        fork.redo()
+        fork.write("both", b"user\n\n\n\n\n\nfork, again\n")
+        fork.checkpoint("four")
+        assert [change.path for change in vault.apply("topic", root).changed_files] == [b"both"]
+        git("commit", "-qam", "taken over", cwd=root)
+        fork.write("both", b"user\n\n\n\n\n\nfork, at last\n")
+        fork.checkpoint("five")
+        assert [change.path for change in vault.apply("topic", root).changed_files] == [b"both"]
+
+
 @pytest.mark.parametrize("trap", ["link", "directory", "file", "fifo"])
 def test_what_stands_in_the_way_is_not_followed_or_removed(
     tmp_path: Path, project: Path, vault: Vault, trap: str

@@ -35,6 +35,8 @@ Held = tuple[int, str] | None
 """What is at a path: git's mode and the id that it has as a blob; None if nothing is."""
 Written = Mapping[TreePath, tuple[Held, ...]]
 """What `apply` may have left at paths of a directory."""
+_FAR = 10_000
+"""So many commits of the directory's are looked at."""
 
 
 def read_applied(vault: OpenVault, fork: str, directory: Path) -> Written:
@@ -76,6 +78,9 @@ def note_applied(vault: OpenVault, fork: str, directory: Path, written: Written)
 class Merged(NamedTuple):
     """What a fork has of the commits that a directory's repository has made since the fork began."""
 
+    since: Oid | None = None
+    """The commit of the directory's before them."""
+    newest: Oid | None = None
     tree: Oid | None = None
     """That of the newest of these commits."""
     paths: frozenset[TreePath] = frozenset()
@@ -93,7 +98,28 @@ def find_merged(vault: OpenVault, directory: Path, below: Oid, head: Oid) -> Mer
     if len(oldest) != 1:
         return Merged()
     before, now = (vault.store.read_commit(oid).tree for oid in (oldest[0], newest[0]))
-    return Merged(now, frozenset(find_differences(vault.store, before, now)))
+    return Merged(oldest[0], newest[0], now, frozenset(find_differences(vault.store, before, now)))
+
+
+def leave_out_committed(vault: OpenVault, written: Written, merged: Merged) -> Written:
+    """Leave out what the directory's own commits had at a path and have changed again, where the fork has these.
+
+    It is the user's own by then: a directory that has gone back to it has not got it from `apply`. Costs the changes of
+    these commits.
+    """
+    had: set[tuple[TreePath, Held]] = set()
+    at, seen = merged.newest if written else None, 0
+    while at is not None and at != merged.since and seen < _FAR:
+        before, seen = next(iter(vault.store.read_links(at).parents), None), seen + 1
+        if before is not None and before != merged.since:
+            trees = (vault.store.read_commit(oid).tree for oid in (before, at))
+            for path, (old, _) in find_differences(vault.store, *trees).items():
+                had.add((path, (old[0], old[1].hex()) if old is not None else None))
+        at = before
+    if at != merged.since:  # the fork began on another line of history
+        return written
+    left = {path: tuple(held for held in states if (path, held) not in had) for path, states in written.items()}
+    return {path: held for path, held in left.items() if held}
 
 
 def _find_newest_known(vault: OpenVault, directory: Path) -> Oid | None:

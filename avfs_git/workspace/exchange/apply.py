@@ -8,7 +8,8 @@ the directory's own commits have changed since, and the fork has merged, counts 
 something uncommitted and its workspace has uncommitted changes, the branch does not tell what the fork made of that:
 such a path is left as it is. So is a file that is gone from the fork's history and that the fork still has beside it,
 ignored: the fork has not removed it. What git leaves out of a sparse checkout counts as there, with the content that
-the index names; only for that the index is read. Only files are touched: the index, the hooks and the branches of a
+the index names. What an earlier `apply` wrote counts as that only where the index has it, too, or what the fork began
+with: a commit of the user's that the fork does not have may be in it. Only files are touched: the index, the hooks and the branches of a
 repository that the directory belongs to stay as they are, and no git runs.
 
 Called without a lock; reads commits only. `exchange.userfiles` writes the files, and says what a failure or a crash
@@ -26,7 +27,7 @@ from pathlib import Path
 from avfs_git.errors import ApplyConflict, InvalidInput, NotAVault, ObjectMissing, PathNotFound, name_some, quote
 from avfs_git.gitstore.compare.treediff import changed_file, diff_trees, sizes_here
 from avfs_git.gitstore.formats.fullindex import INDEX_MAX, read_full_index
-from avfs_git.gitstore.formats.index import BadIndex
+from avfs_git.gitstore.formats.index import BadIndex, Staged
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import find_git_dir
@@ -35,7 +36,7 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.model import ApplyResult, ChangedFile, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, maybe_oid, oid_of, show_path, split
 from avfs_git.vfs.layer.lower import LowerTree, read_target
-from avfs_git.workspace.exchange.applied import Held, Merged, Written, find_merged, note_applied, read_applied
+from avfs_git.workspace.exchange.applied import Held, Merged, Written, find_merged, leave_out_committed, note_applied, read_applied
 from avfs_git.workspace.exchange.outgoing import log_apply
 from avfs_git.workspace.exchange.shown import Recorded, Shown
 from avfs_git.workspace.exchange.source import check_source, find_origin
@@ -77,14 +78,14 @@ def apply_fork(
     check_source(vault.git_dir, vault.name, Path(os.path.realpath(directory)))
     head = resolve_revision(vault, "HEAD", fork=fork)
     start, below = (resolve_revision(vault, since, fork=fork), None) if since is not None else _beginning(vault, fork)
-    applied = read_applied(vault, fork, directory)
+    merged = find_merged(vault, directory, below, head) if below is not None else Merged()
+    applied = leave_out_committed(vault, read_applied(vault, fork, directory), merged)
     known = applied if since is None else {}
     old, new = vault.store.read_commit(start), vault.store.read_commit(head)
     for path in paths:
         is_known = any(find_entry(vault.store, commit.tree, path) for commit in (old, new))
         if not is_known and not any(one == path or one.startswith(path + b"/") for one in applied):
             raise PathNotFound(path)
-    merged = find_merged(vault, directory, below, head) if below is not None else Merged()
     wanted = _list_changes(vault, old.tree, new.tree, merged, paths)
     back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted}, paths)
     unsettled = _list_unsettled(vault, below, old.tree, uncommitted)
@@ -136,7 +137,7 @@ def _plan(
     todo: list[tuple[ChangedFile, Held]] = []
     own: list[str] = []
     warnings: list[Warning] = []
-    left_out: Mapping[bytes, Held] | None = None
+    staged: Mapping[bytes, Staged] | None = None
     going = frozenset(change.path for change in wanted if change.new_oid is None)
     led = {above for change in wanted if change.new_oid is not None for above in climb(split(TreePath(change.path))[0])}
     for change in wanted:
@@ -146,11 +147,14 @@ def _plan(
             warnings.append(Warning("apply.submodule", text, path))
             continue
         held, after = look(root, path, going, led), held_of(change.new_mode, change.new_oid)
-        counts_as = held
-        if held is None and change.old_oid is not None:
-            left_out = _list_left_out(vault, directory) if left_out is None else left_out
-            counts_as = left_out.get(path)
-            if counts_as is not None and after is None:
+        before = held_of(change.old_mode, change.old_oid)
+        counts_as, states = held, known.get(path, ()) if held != after else ()
+        if (held is None and before is not None) or states:
+            staged = _read_staged(vault, directory) if staged is None else staged
+        of_git = staged.get(path) if staged is not None else None
+        if held is None and before is not None and of_git is not None and of_git.is_left_out:
+            counts_as = _held_by(of_git)
+            if after is None:
                 text = (
                     f"git leaves '{show_path(path)}' out of the directory, and the fork has removed it; it was "
                     "left as it is"
@@ -161,8 +165,8 @@ def _plan(
             if path in left:
                 left[path] = (after,)
             continue
-        before = held_of(change.old_mode, change.old_oid)
-        if not shown.is_any(counts_as, (before,)) and not shown.is_any(held, known.get(path, ())):
+        is_ours = shown.is_any(held, states) and shown.is_any(_held_by(of_git), (before, *states, None))
+        if not is_ours and not shown.is_any(counts_as, (before,)):
             own.append(show_path(path))
         if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
             read_target(vault.store, oid_of(change.new_oid))  # before anything is written
@@ -176,16 +180,19 @@ def _plan(
     return todo, warnings
 
 
-def _list_left_out(vault: OpenVault, directory: Path) -> Mapping[bytes, Held]:
-    """List a directory's files that git was told to leave out (`skip-worktree`), by its index; empty without one."""
+def _read_staged(vault: OpenVault, directory: Path) -> Mapping[bytes, Staged]:
+    """Read what git's index of a directory names; nothing without one."""
     git_dir = find_git_dir(directory)
     try:
         data = read_plain_file(git_dir / "index", limit=INDEX_MAX) if git_dir is not None else b""
         index = read_full_index(data, git_dir, vault.store.read_tree) if git_dir is not None else None
     except (OSError, NotAVault, BadIndex, ObjectMissing):
         return {}
-    entries = [index.entry(number) for number in range(len(index))] if index is not None else []
-    return {entry.path: (entry.mode, entry.oid.hex()) for entry in entries if entry.is_left_out}
+    return {(entry := index.entry(number)).path: entry for number in range(len(index))} if index is not None else {}
+
+
+def _held_by(entry: Staged | None) -> Held:
+    return (entry.mode, entry.oid.hex()) if entry is not None else None
 
 
 def _list_changes(vault: OpenVault, old: Oid, new: Oid, merged: Merged, paths: Sequence[TreePath]) -> list[ChangedFile]:
