@@ -410,6 +410,37 @@ def test_undo_leaves_files_as_they_are_shown_and_not_as_git_has_stored_them(
     session.wait()
 
 
+@pytest.mark.parametrize("by", ["pull", "reset"])
+def test_undo_leaves_what_git_has_checked_out_through_filters(
+    avfs: Avfs, clone: Path, mount_dir: Path, by: str
+) -> None:
+    """A colleague's files are shown in another form than git has stored them in; undo takes back the own edit alone."""
+    (clone / ".gitattributes").write_text("*.sec filter=crypt\n*.bat text eol=crlf\n")
+    for key, value in {"clean": "tr a-z A-Z", "smudge": "tr A-Z a-z", "required": "true"}.items():
+        _git(clone, "config", f"filter.crypt.{key}", value)
+    states = [{"one.sec": b"old\n", "run.bat": b"1\r\n", "plain": b"1\n"}]
+    states += [{"one.sec": b"new\n", "run.bat": b"2\r\n", "plain": b"2\n"}]
+    for name, data in states[0].items():
+        (clone / name).write_bytes(data)
+    _git(clone, "add", ".gitattributes", *states[0])
+    _git(clone, "commit", "-q", "-m", "filtered")
+    with avfs.fork_directory(clone, mount_dir / "task") as session:
+        tree, work = session.path, session.vault.workspace("task")
+        for name, data in states[1].items():
+            (clone / name).write_bytes(data)
+        _git(clone, "commit", "-q", "-m", "a colleague's", *states[1])
+        if by == "pull":
+            _git(tree, "pull", "-q", "--ff-only", os.fspath(clone), "main")
+        else:
+            _git(tree, "fetch", "-q", os.fspath(clone), "main")
+            _git(tree, "reset", "-q", "--hard", "FETCH_HEAD")
+        (tree / "a").write_text("edited\n")
+        work.undo()
+        assert (tree / "a").read_text() == "a\n"
+        assert {name: (tree / name).read_bytes() for name in states[1]} == states[1]
+    session.wait()
+
+
 @pytest.mark.parametrize("by", ["git", "avfs", "a fork of the fork"])
 def test_what_git_was_told_to_track_no_more_is_not_committed(avfs: Avfs, clone: Path, mount_dir: Path, by: str) -> None:
     """`git rm --cached` of a file that is ignored now, not committed yet: the fork's next commit has it no more."""

@@ -17,19 +17,20 @@ leaves changes for the next call.
 from __future__ import annotations
 
 import stat
+import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from avfs_git.errors import FileChanging, RefConflict, RefLocked, WorkspaceBusy, and_more, quote
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
 from avfs_git.gitstore.formats.index import differ_in_stat_only
-from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.reflog import Logged
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, edit_tree, find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.rules.attributes import TreeAttributes, read_info_attributes
 from avfs_git.gitstore.source import ObjectSource
+from avfs_git.host.files.durable import host_errors
 from avfs_git.model import ChangedFile, ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, maybe_oid, oid_of, show_path, split
 from avfs_git.values import NamedTuple
@@ -262,7 +263,10 @@ def _add_committed(
     before, kept = make_recorded_commit(locked, beside, *state)
     for entry in edits.values():  # what a file shows may be in no commit
         if entry is not None and entry[0] != MODE_GITLINK and not locked.vault.store.exists(entry[1]):
-            beside.add(KIND_BLOB, b"".join(pack.stream_blob(entry[1])))
+            with host_errors("copy a file"), tempfile.TemporaryFile(dir=locked.vault.git_dir) as file:
+                file.writelines(pack.stream_blob(entry[1]))
+                file.flush()
+                beside.add_file(file.fileno(), file.tell())
     trees = commit_edits(pack, beside, state[1], now, edits)
     text = describe_changes(list_changed(beside, state[1], trees))
     after, sidecar = _make_commit(locked, beside, trees, before, text)
@@ -287,7 +291,7 @@ def _find_committed(
 ) -> dict[TreePath, Entry | None]:
     """Find what git's moves of the branch brought to paths whose files have changed since they were recorded.
 
-    A path counts if it is as in the last commit now, or if git committed it: it was so, at least in git's index. Where
+    A path counts if it shows the last commit now, or if git committed it: it was so, at least in git's index. Where
     git `has_left` the branch then, the file may be as it was recorded again. A file that has been beside history is
     left out.
     """
@@ -303,11 +307,13 @@ def _find_committed(
         held = changed.get(path)
         if held is None and path in kept:
             held = kept[path][0], kept[path][0]
-        if held is None or held[0] == there or not (held[1] == there or is_commit(moves[-1])):
+        if held is None or held[0] == there:
+            continue
+        shown = find_shown(source, attributes, path, there, held[1]) if there is not None else None
+        if held[1] != shown and not is_commit(moves[-1]):
             continue
         if any(path == other or path.startswith(other + b"/") for other in beside):
             continue
-        shown = find_shown(source, attributes, path, there, held[1]) if there is not None else None
         if shown is not None or there is None:
             found[path] = shown
     left = changed.keys() - found.keys()

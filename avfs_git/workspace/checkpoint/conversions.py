@@ -29,8 +29,8 @@ _FILES_MAX = 1000
 """Of so many changed files the contents are looked at."""
 _READ_MAX = 1 << 20
 """A file above this is not searched for line ends."""
-_COPIED_MAX = 64 << 20
-"""Bytes of a file that are held in memory."""
+_COMPARED_MAX = 64 << 20
+"""A file above this is not compared with what git has committed of it."""
 _NAMED_MAX = 3
 _PROBE = 8000
 """git looks at so many bytes to tell text from binary files."""
@@ -80,7 +80,7 @@ def warn_of_conversions(
 def find_shown(
     source: ObjectSource, attributes: TreeAttributes, path: TreePath, committed: Entry, present: Entry | None
 ) -> Entry | None:
-    """Find what a file showed when git committed it, as far as that is known; None if it is not.
+    """Find what a file shows that git has committed or checked out, as far as that is known; None if it is not.
 
     What a filter made of it, or of its line ends, replaces no file. Its `present` content may be newer.
     """
@@ -88,8 +88,8 @@ def find_shown(
     if committed == present or any(mode not in (MODE_FILE, MODE_EXEC) for mode, _ in states):
         return committed
     if any(value not in (None, False) for value in attributes.find(path, _REWRITTEN).values()):
-        return present if present is None or source.blob_size(present[1]) <= _COPIED_MAX else None
-    if present is None or any(source.blob_size(oid) > _READ_MAX for _, oid in states):
+        return present
+    if present is None or any(source.blob_size(oid) > _COMPARED_MAX for _, oid in states):
         return committed
     content = source.read_blob(present[1])
     is_same = b"\r\n" in content and content.replace(b"\r\n", b"\n") == source.read_blob(committed[1])

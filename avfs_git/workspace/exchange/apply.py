@@ -9,8 +9,8 @@ something uncommitted and its workspace has uncommitted changes, the branch does
 such a path is left as it is. So is a file that is gone from the fork's history and that the fork still has beside it,
 ignored: the fork has not removed it. What git leaves out of a sparse checkout counts as there, with the content that
 the index names. What an earlier `apply` wrote counts as that only where the index has it, too, or what the fork began
-with: a commit of the user's that the fork does not have may be in it. Only files are touched: the index, the hooks and the branches of a
-repository that the directory belongs to stay as they are, and no git runs.
+with: a commit of the user's that the fork does not have may be in it. Only files are touched: the index, the hooks and
+the branches of a repository that the directory belongs to stay as they are, and no git runs.
 
 Called without a lock; reads commits only. `exchange.userfiles` writes the files, and says what a failure or a crash
 leaves. The same command then completes the rest.
@@ -36,7 +36,15 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.model import ApplyResult, ChangedFile, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, maybe_oid, oid_of, show_path, split
 from avfs_git.vfs.layer.lower import LowerTree, read_target
-from avfs_git.workspace.exchange.applied import Held, Merged, Written, find_merged, leave_out_committed, note_applied, read_applied
+from avfs_git.workspace.exchange.applied import (
+    Held,
+    Merged,
+    Written,
+    find_merged,
+    leave_out_committed,
+    note_applied,
+    read_applied,
+)
 from avfs_git.workspace.exchange.outgoing import log_apply
 from avfs_git.workspace.exchange.shown import Recorded, Shown
 from avfs_git.workspace.exchange.source import check_source, find_origin
