@@ -143,6 +143,27 @@ def test_line_ends_and_own_attributes_are_those_of_the_clone(
     assert _store(vault, name="a.other") == STORED
 
 
+@pytest.mark.parametrize("folds", [True, False])
+def test_case_counts_in_rules_as_in_the_clone(tmp_path: Path, clone: Path, *, folds: bool) -> None:
+    """A clone from macOS or Windows has files that rules name in another case; a fork has them beside history, too."""
+    (clone / ".gitignore").write_text("secrets/\n*.PEM\nKey[A-C]\n")
+    git("add", ".gitignore", cwd=clone)
+    git("commit", "-qm", "rules", cwd=clone)
+    git("config", "core.ignoreCase", str(folds), cwd=clone)
+    for name in ("Secrets/token", "server.pem", "keyb", "other"):
+        (clone / name).parent.mkdir(exist_ok=True)
+        (clone / name).write_text("1\n")
+    with Avfs(tmp_path / "home") as home:
+        fork = home.create_vault("v", source=clone).workspace()
+        fork.checkpoint("all")
+        fork.write("SECRETS/token", b"1\n")
+        fork.checkpoint("more")
+        stored = git("ls-tree", "-r", "--name-only", "main", cwd=home.open_vault("v").path).decode().split()
+    told = git("ls-files", "--cached", "--others", "--exclude-standard", cwd=clone).decode().split()
+    assert {*told, *([] if folds else ["SECRETS/token"])} == set(stored)
+    assert ("server.pem" in stored) is not folds
+
+
 @pytest.mark.needs("root")
 def test_settings_of_a_clone_that_git_does_not_trust_are_left(
     tmp_path: Path, clone: Path, environment: dict[str, str]

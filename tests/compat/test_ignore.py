@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avfs_git.gitstore.gitversion import installed_git
-from avfs_git.gitstore.rules.ignore import Ignorer
+from avfs_git.gitstore.rules.ignore import Exclude, Ignorer
 from avfs_git.paths import TreePath
 
 
@@ -25,6 +25,7 @@ class Scene:
     """Each path and whether it is a directory."""
     ignore_files: Mapping[bytes, bytes]
     exclude: bytes
+    folds_case: bool = False
 
 
 class GitOracle:
@@ -69,7 +70,16 @@ class GitOracle:
         # A name may start with a colon, which git would take for pathspec magic.
         question = b"\0".join(b"./" + path for path in scene.paths)
         answer = self._run(
-            "check-ignore", "--no-index", "-z", "--stdin", "-v", "-n", data=question, work_tree=str(work_tree)
+            "-c",
+            f"core.ignoreCase={scene.folds_case}",
+            "check-ignore",
+            "--no-index",
+            "-z",
+            "--stdin",
+            "-v",
+            "-n",
+            data=question,
+            work_tree=str(work_tree),
         )
         fields = answer.split(b"\0")
         verdicts = {}
@@ -88,7 +98,7 @@ def git(tmp_path_factory: pytest.TempPathFactory) -> GitOracle:
 
 def ours(scene: Scene) -> dict[bytes, bool]:
     """Tell of each path of a scene whether we ignore it."""
-    ignorer = Ignorer(scene.ignore_files.get, scene.exclude)
+    ignorer = Ignorer(scene.ignore_files.get, Exclude(scene.exclude, scene.folds_case))
     return {path: ignorer.is_ignored(TreePath(path), is_dir=is_dir) for path, is_dir in scene.paths.items()}
 
 
@@ -220,6 +230,7 @@ def scenes(draw: st.DrawFn) -> Scene:
             for place in places
         },
         draw(ignore_files(list(paths))) if draw(st.integers(0, 3)) == 0 else b"",
+        draw(st.booleans()),
     )
 
 

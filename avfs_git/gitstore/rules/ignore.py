@@ -2,9 +2,9 @@
 
 Decided here: how a rule is read, what it matches, and which of several rules wins. Scans and imports ask, and bring the
 content of the ignore files; nothing here touches a disk. An ignored directory hides everything below it from all rules,
-so that nothing below it can be taken back. Case counts (`core.ignoreCase` is off in a vault). An `Ignorer` keeps what
-it read and decided about each directory: make a new one when an ignore file changes. Threads may share one; at worst
-two of them do the same work.
+so that nothing below it can be taken back. Case counts unless the repository says otherwise (`core.ignoreCase`, as git
+sets it in a clone on macOS and Windows). An `Ignorer` keeps what it read and decided about each directory: make a new
+one when an ignore file changes. Threads may share one; at worst two of them do the same work.
 
 Rules become patterns of `re` on bytes. Each piece between two stars is matched atomically at its first fit, which loses
 no match and keeps hostile rules (`*a*a*a*b`) from running for ever. No library does as git does:
@@ -43,22 +43,32 @@ ReadIgnoreFile = Callable[[TreePath], bytes | None]
 (git follows no symbolic link there). It is called once for a directory, and never for an ignored one."""
 
 
+class Exclude(NamedTuple):
+    """What a repository says of its rules beside its ignore files."""
+
+    rules: bytes = b""
+    """Every `.gitignore` overrules them, as those in `info/exclude`."""
+    folds_case: bool = False
+    """Whether the case of ASCII letters counts for nothing."""
+
+
 class Ignorer:
     """The verdict on any path of a workspace.
 
-    `read_ignore_file` reads the `.gitignore` of a directory. `exclude` are rules that every `.gitignore` overrules, as
-    in `info/exclude`. `git_version` is the git to agree with, by default the installed one. It is asked only about a
-    rule with a slash and with `**` right after literal text: git from 2.52 on takes the stars of `a**/b` for one, as
-    its manual says; before, `a**/b` matched `ab` and `a/x/b` too.
+    `read_ignore_file` reads the `.gitignore` of a directory. `git_version` is the git to agree with, by default the
+    installed one. It is asked only about a rule with a slash and with `**` right after literal text: git from 2.52 on
+    takes the stars of `a**/b` for one, as its manual says; before, `a**/b` matched `ab` and `a/x/b` too.
     """
 
     def __init__(
-        self, read_ignore_file: ReadIgnoreFile, exclude: bytes = b"", *, git_version: GitVersion | None = None
+        self, read_ignore_file: ReadIgnoreFile, exclude: Exclude | None = None, *, git_version: GitVersion | None = None
     ) -> None:
+        exclude = exclude or Exclude()
         self._read = read_ignore_file
+        self._folds_case = exclude.folds_case
         self._git_version = git_version
         self._tables: dict[bytes, _Table] = {}
-        self._outermost = self._with_rules((), ROOT, exclude)
+        self._outermost = self._with_rules((), ROOT, exclude.rules)
         # What rules hold in a directory, innermost first; None where the directory is ignored.
         self._rules_in: dict[bytes, tuple[IgnoreRules, ...] | None] = {}
 
@@ -112,7 +122,7 @@ class Ignorer:
         # The same file often stands in many directories (caches hold a `.gitignore` of `*`).
         table = self._tables.get(content)
         if table is None:
-            table = self._tables[content] = _Table(content, self._git_version)
+            table = self._tables[content] = _Table(content, self._git_version, folds_case=self._folds_case)
         return outer if table.is_empty else (IgnoreRules(table, base), *outer)
 
 
@@ -154,17 +164,20 @@ class _Rule(NamedTuple):
 class _Table:
     """The rules of one file, arranged for look-up; for directories and for all else separately."""
 
-    __slots__ = ("_directories", "_others", "_verdicts", "is_empty")
+    __slots__ = ("_directories", "_folds_case", "_others", "_verdicts", "is_empty")
 
-    def __init__(self, content: bytes, git_version: GitVersion | None) -> None:
+    def __init__(self, content: bytes, git_version: GitVersion | None, *, folds_case: bool = False) -> None:
+        self._folds_case = folds_case
         rules = list(_parse_rules(content))
         self.is_empty = not rules
         self._verdicts = [not rule.negative for rule in rules]
-        self._directories = _Matchers(rules, git_version)
+        self._directories = _Matchers(rules, git_version, folds_case)
         plain = [rule if not rule.directories_only else None for rule in rules]
-        self._others = self._directories if None not in plain else _Matchers(plain, git_version)
+        self._others = self._directories if None not in plain else _Matchers(plain, git_version, folds_case)
 
     def find(self, path: bytes, name: bytes, is_dir: bool) -> bool | None:
+        if self._folds_case:
+            path, name = path.lower(), name.lower()
         number = (self._directories if is_dir else self._others).find(path, name)
         return None if number < 0 else self._verdicts[number]
 
@@ -174,7 +187,9 @@ class _Matchers:
 
     __slots__ = ("_names", "_path_numbers", "_path_patterns", "_paths", "_pattern_numbers", "_patterns", "_suffixes")
 
-    def __init__(self, rules: list[_Rule] | list[_Rule | None], git_version: GitVersion | None) -> None:
+    def __init__(
+        self, rules: list[_Rule] | list[_Rule | None], git_version: GitVersion | None, folds_case: bool
+    ) -> None:
         self._names: dict[bytes, int] = {}
         self._paths: dict[bytes, int] = {}
         suffixes: dict[int, dict[bytes, int]] = {}
@@ -184,17 +199,19 @@ class _Matchers:
             if rule is None:
                 continue
             text = rule.text
+            if folds_case and not _MAGIC.search(text, text.startswith(b"*")):
+                text = text.lower()
             if rule.anchored:
                 text = text.removeprefix(b"/")
                 if not _MAGIC.search(text):
                     self._paths[text] = number
-                elif (pattern := _translate_path(text, git_version)) is not None:
+                elif (pattern := _translate_path(text, git_version, folds_case)) is not None:
                     path_patterns.append((number, pattern))
             elif not _MAGIC.search(text):
                 self._names[text] = number
             elif text[:1] == b"*" and not _MAGIC.search(text, 1):
                 suffixes.setdefault(len(text) - 1, {})[text[1:]] = number
-            elif (pattern := _translate_name(text)) is not None:
+            elif (pattern := _translate_name(text, folds_case)) is not None:
                 patterns.append((number, pattern))
         self._suffixes = list(suffixes.items())
         self._pattern_numbers, self._patterns = _join(patterns)
@@ -271,25 +288,30 @@ _REST: Final = object()
 """`**` at the end: all that is left."""
 
 
-def _translate_name(text: bytes) -> bytes | None:
+def _translate_name(text: bytes, folds_case: bool) -> bytes | None:
     """Translate a rule about a name; None if nothing can match it."""
-    tokens = _scan(text, in_path=False, most=NAME_MAX)
+    tokens = _scan(text, in_path=False, most=NAME_MAX, folds_case=folds_case)
     return None if tokens is None else _emit(tokens, star=b".*")
 
 
-def _translate_path(text: bytes, git_version: GitVersion | None) -> bytes | None:
+def _translate_path(text: bytes, git_version: GitVersion | None, folds_case: bool) -> bytes | None:
     """Translate a rule about a path from the file's directory; None if nothing can match it."""
     prefix = b""
     magic = _MAGIC.search(text)
     if magic and _STARS_AFTER_TEXT.match(text, magic.start() - 1) and (git_version or installed_git()) < (2, 52):
         # That git compares the literal start of a rule by itself and matches the remainder as a rule of its own.
         prefix = text[: magic.start()]
-    tokens = _scan(text[len(prefix) :], in_path=True, most=_PATH_MAX)
+    tokens = _scan(text[len(prefix) :], in_path=True, most=_PATH_MAX, folds_case=folds_case)
+    prefix = prefix.lower() if folds_case else prefix
     return None if tokens is None else re.escape(prefix) + _emit(tokens, star=b"[^/]*")
 
 
-def _scan(text: bytes, *, in_path: bool, most: int) -> list[bytes | object] | None:
-    """Split a rule into pieces of an expression and stars; None if nothing can match it, or nothing of `most` bytes."""
+def _scan(text: bytes, *, in_path: bool, most: int, folds_case: bool) -> list[bytes | object] | None:
+    """Split a rule into pieces of an expression and stars; None if nothing can match it, or nothing of `most` bytes.
+
+    With `folds_case` it is for names in small letters. A capital one after a backslash, or by itself in a bracket,
+    matches nothing then, as in git (its wildmatch.c).
+    """
     tokens: list[bytes | object] = []
     anything = b"[^/]" if in_path else b"."
     at = 0
@@ -307,7 +329,7 @@ def _scan(text: bytes, *, in_path: bool, most: int) -> list[bytes | object] | No
             tokens.append(anything)
             at += 1
         elif byte == ord("["):
-            bracket = _scan_bracket(text, at + 1)
+            bracket = _scan_bracket(text, at + 1, folds_case=folds_case)
             if bracket is None:
                 return None
             members, at = bracket
@@ -321,7 +343,8 @@ def _scan(text: bytes, *, in_path: bool, most: int) -> list[bytes | object] | No
             tokens.append(star)
             stars += 1
         else:
-            tokens.append(re.escape(text[at : at + 1]))
+            char = text[at : at + 1]
+            tokens.append(re.escape(char.lower() if folds_case else char))
             at += 1
     return tokens
 
@@ -396,7 +419,7 @@ _CLASSES: Final = {
 }
 
 
-def _scan_bracket(text: bytes, at: int) -> tuple[set[int], int] | None:
+def _scan_bracket(text: bytes, at: int, *, folds_case: bool) -> tuple[set[int], int] | None:
     """Read a bracket from behind its `[`: which bytes it takes and where the rule goes on; None if it is broken."""
     inverted = text[at : at + 1] in (b"!", b"^")
     at += inverted
@@ -418,7 +441,7 @@ def _scan_bracket(text: bytes, at: int) -> tuple[set[int], int] | None:
                 named = _CLASSES.get(text[at + 2 : end - 1])
                 if named is None:
                     return None
-                members |= named
+                members |= _fold(named) if folds_case else named
                 before = None
                 at = end + 1
                 continue
@@ -430,13 +453,19 @@ def _scan_bracket(text: bytes, at: int) -> tuple[set[int], int] | None:
                 return None
         byte = text[at]
         if is_range and before is not None:
-            members.update(range(before, byte + 1))
+            span = frozenset(range(before, byte + 1))
+            members |= _fold(span) if folds_case else span
             before = None
         else:
             members.add(byte)
             before = byte
         at += 1
     return (set(range(256)) - members if inverted else members), at + 1
+
+
+def _fold(members: frozenset[int]) -> frozenset[int]:
+    """Add the small letter of each capital one."""
+    return members | {byte + 32 for byte in members & _CLASSES[b"upper"]}
 
 
 def _spell_set(members: set[int]) -> bytes:

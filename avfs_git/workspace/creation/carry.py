@@ -1,10 +1,11 @@
 """What a vault takes over from the configuration of the clone that it is made of, and of its user.
 
 Decided here: which files and settings, that no commit holds, git obeys in the clone and has to obey in the live trees
-of the vault as well. These are rules of what is ignored, attributes, the author of commits, and how a file is stored:
-filters (`filter.NAME.clean`, as `git-crypt unlock` and `git lfs install --local` write them) and line ends. Without its
-filter, `git add` in a live tree stores the plain text of a file without a word. `diff.NAME.textconv` is not taken over:
-it changes only what is shown, and where a key is missing, as git-crypt's in a vault, `git diff` fails.
+of the vault as well. These are rules of what is ignored, and whether case counts in them, attributes, the author of
+commits, and how a file is stored: filters (`filter.NAME.clean`, as `git-crypt unlock` and `git lfs install --local`
+write them) and line ends. Without its filter, `git add` in a live tree stores the plain text of a file without a word.
+`diff.NAME.textconv` is not taken over: it changes only what is shown, and where a key is missing, as git-crypt's in a
+vault, `git diff` fails.
 
 Called when a vault is made, and at each fork of a clone. The source is only read, by git, which reads the settings of
 no repository that it does not trust. A crash leaves some of it taken over; the next fork of the clone completes that.
@@ -31,7 +32,8 @@ _CARRIED_TO = b"# Rules of this vault.\n"
 _AUTHORS = compiled(r"(?:user|author|committer)\.(?:name|email)")
 _FILTERS = compiled(r"(filter\..*)\.(?:clean|smudge|process|required)")
 _KEYS = (
-    r"(user|author|committer)\.(name|email)|filter\..*\.(clean|smudge|process|required)|core\.(autocrlf|eol|safecrlf)"
+    r"(user|author|committer)\.(name|email)|filter\..*\.(clean|smudge|process|required)"
+    r"|core\.(autocrlf|eol|safecrlf|ignorecase)"
 )
 
 
