@@ -267,6 +267,7 @@ def read_head(git_dir: Path) -> tuple[str | None, Oid | None]:
 
     Raises:
         NotAVault: If HEAD is missing, is a link, or leads out of `refs/`.
+        FormatUnsupported: If the repository is of another format of git's.
         RefDamaged: If the file of the branch holds no id. A branch that has no file is one yet to be born.
     """
     with host_errors(f"open '{git_dir}'"):
@@ -277,17 +278,19 @@ def read_head(git_dir: Path) -> tuple[str | None, Oid | None]:
     if _HEX.fullmatch(data.strip()):
         return None, oid_of(data.strip())
     match = _SYMBOLIC.fullmatch(data)
+    common = common_dir(git_dir)
     if match is None:
+        check_config(common, lazy=True)  # of another format of git's, it makes sense
         raise _bad_head(git_dir, "its HEAD makes no sense")
     name = os.fsdecode(match[1])
     try:
         check_ref_name(name)
     except InvalidName:
         raise _bad_head(git_dir, "its HEAD leads out of it") from None
-    common = common_dir(git_dir)
     try:
         return name, RefStore(common, recover=False).read(name)
     except RefDamaged as damaged:
+        check_config(common, lazy=True)
         if damaged.ref.startswith("refs/"):
             finds = f"`git -C {shlex.quote(str(git_dir))} fsck --lost-found` lists commits that no branch has"
             damaged.hint = f"{finds}: write the id of its last one into {quote(str(common / damaged.ref))}."

@@ -768,6 +768,28 @@ def test_what_the_log_says_of_a_fork_in_the_trash_stays(tmp_path: Path, name: st
         assert [change.path for change in vault.apply(name, tmp_path / "there").changed_files] == [b"f"]
 
 
+def test_what_a_renamed_fork_in_the_trash_has_saved_stays(tmp_path: Path) -> None:
+    """It is in the trash by its last name, and the log has its checkpoint under the one before."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        main = vault.workspace()
+        main.write(".gitignore", b"*.env\n")
+        main.write("old.env", b"secret")
+        main.checkpoint()
+        fork = vault.fork("task")
+        fork.remove("old.env")
+        fork.write("new.env", b"1\n")
+        fork.write("f", b"2\n")
+        fork.checkpoint()
+        vault.rename_fork("task", "renamed")
+        vault.delete_fork("renamed")
+        assert vault.gc(keep_days=0, keep_operations=1).operations
+        vault.undo(fork="renamed")
+        after = vault.fork("after", source="renamed", with_changes=False)
+        assert (after.exists("old.env"), after.exists("new.env")) == (False, True)
+        assert not vault.workspace("renamed").status().sidecar_changed
+
+
 @pytest.mark.parametrize("linked", ["objects", "objects/pack", "objects/fan-out", "refs"])
 def test_nothing_goes_where_a_link_leads(vault: Vault, tmp_path: Path, linked: str) -> None:
     """Objects and refs behind a symbolic link may be those of another repository."""

@@ -447,7 +447,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
             continue
         # The last move of a branch tells what git has done to it since (`workspace.vault.gitmoves`).
         is_told = "move" in news or record.more.get(INTENT) in intents or is_left
-        is_gone = fork not in living and not any(is_of_fork(name, record.fork) for name in in_trash)
+        is_gone = fork not in living and not any(is_of_fork(name, fork or record.fork) for name in in_trash)
         if not is_gone:
             lives.append((at, fork or record.fork))
         is_turn = record.kind in (UNDO, REDO)  # without its target it turns nothing

@@ -137,6 +137,18 @@ def test_another_kind_of_repository_is_refused(git_dir: Path, text: str) -> None
         check_repository(git_dir)
 
 
+@pytest.mark.parametrize("name", ["HEAD", "refs/heads/main"])
+def test_the_ids_of_another_format_of_git_are_no_damage(git_dir: Path, name: str) -> None:
+    """A hint how to mend them would harm a repository that is whole."""
+    add_config(git_dir, "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = sha256\n")
+    (git_dir / "HEAD").write_text("ref: refs/heads/main\n")
+    (git_dir / name).parent.mkdir(parents=True, exist_ok=True)
+    (git_dir / name).write_text("12" * 32 + "\n")
+
+    with pytest.raises(FormatUnsupported):
+        read_head(git_dir)
+
+
 @pytest.mark.parametrize("text", ["[core]\n\tbare = false\n", "[core]\n\tworktree = /x\n"])
 def test_a_repository_with_a_working_tree_is_no_vault(git_dir: Path, text: str) -> None:
     """A repository whose files somebody works on is a source, not a vault."""
