@@ -139,7 +139,7 @@ WARNINGS = {
     "apply.submodule": "A submodule changed; `apply` left it as it is in the directory.",
     "apply.left_out": "The fork removed a file that git leaves out of the directory, a sparse checkout; it was left "
     "as it is.",
-    "apply.uncommitted": "What was uncommitted when the fork was made, and is so in it now, stays as it is in the "
+    "apply.uncommitted": "What was uncommitted when the fork was made, and is so in it now or in no commit of its, stays as it is in the "
     "directory.",
     "cache.not_written": "The stat cache could not be written; the next checkpoint reads more files.",
     "capture.access_list": "An access control list is not in the checkpoint; the mode's group bits are its mask.",

@@ -785,7 +785,7 @@ def test_only_a_deletion_that_happens_moves_the_default_fork(clone: Path, mount_
 
 
 def test_apply_leaves_what_the_fork_has_not_committed(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
-    """A commit of other files leaves out what the clone had uncommitted: that stays, unless the fork takes it back."""
+    """A commit of other files leaves out what the clone had uncommitted: that stays, unless a commit takes it back."""
     before = _without_git(clone)
     with avfs.fork_directory(clone, mount_dir / "task") as session:
         (session.path / "mine").write_text("mine\n")
@@ -799,8 +799,32 @@ def test_apply_leaves_what_the_fork_has_not_committed(avfs: Avfs, clone: Path, m
         assert left == [b"changed", b"gone/x", b"new dir/new", b"same size", b"staged"]
         (clone / "mine").unlink()
         assert _without_git(clone) == before
+        _git(session.path, "commit", "-q", "-m", "saved", "changed")
         (session.path / "changed").write_text("changed\n")
+        _git(session.path, "commit", "-q", "-m", "taken back", "changed")
         assert b"changed" in [change.path for change in session.vault.apply("task", clone).changed_files]
+    session.wait()
+
+
+@pytest.mark.parametrize("how", ["stash", "reset"])
+def test_apply_leaves_what_the_fork_has_only_put_aside(avfs: Avfs, clone: Path, mount_dir: Path, how: str) -> None:
+    """An agent that commits its work on a clean tree has not given up what the user had uncommitted."""
+    before = _without_git(clone)
+    with avfs.fork_directory(clone, mount_dir / "task") as session:
+        if how == "stash":
+            _git(session.path, "stash", "-q", "-u")
+        else:
+            _git(session.path, "reset", "-q", "--hard")
+            _git(session.path, "clean", "-qfd")
+        (session.path / "mine").write_text("mine\n")
+        _git(session.path, "add", "mine")
+        _git(session.path, "commit", "-q", "-m", "only mine")
+        session.vault.workspace("task").checkpoint()
+        applied = session.vault.apply("task", clone)
+        assert [change.path for change in applied.changed_files] == [b"mine"]
+        assert "apply.uncommitted" in {warning.code for warning in applied.warnings}
+        (clone / "mine").unlink()
+        assert _without_git(clone) == before
     session.wait()
 
 
@@ -808,7 +832,7 @@ def test_apply_leaves_what_the_fork_has_not_committed(avfs: Avfs, clone: Path, m
 def test_apply_leaves_what_the_fork_has_and_only_ignores_now(
     avfs: Avfs, clone: Path, mount_dir: Path, saves: str
 ) -> None:
-    """A file that was in no commit, in all, staged in spite of a rule, or applied before. What is removed goes."""
+    """A file that was in no commit, in all, staged in spite of a rule, or applied before. What a commit had goes."""
 
     def save() -> None:
         if saves == "git":
@@ -846,7 +870,9 @@ def test_apply_leaves_what_the_fork_has_and_only_ignores_now(
         for name in (".env", "later"):
             (session.path / name).unlink()
         session.vault.workspace("task").checkpoint()
-        assert [change.path for change in session.vault.apply("task", clone).changed_files] == [b".env", b"later"]
+        applied = session.vault.apply("task", clone)
+        assert [change.path for change in applied.changed_files] == [b"later"]
+        assert b".env" in {warning.path for warning in applied.warnings if warning.code == "apply.uncommitted"}
     session.wait()
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from avfs_git.errors import AvfsError, NotWritable
-from avfs_git.gitstore.compare.treediff import find_differences
+from avfs_git.gitstore.compare.treediff import Entry, find_differences
 from avfs_git.gitstore.formats.trees import is_forbidden_name
 from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.repository import common_dir, find_git_dir, read_head
@@ -97,8 +97,8 @@ def find_merged(vault: OpenVault, directory: Path, below: Oid, head: Oid) -> Mer
     oldest = find_merge_bases(vault.store, below, newest[0]) if len(newest) == 1 else []
     if len(oldest) != 1:
         return Merged()
-    before, now = (vault.store.read_commit(oid).tree for oid in (oldest[0], newest[0]))
-    return Merged(oldest[0], newest[0], now, frozenset(find_differences(vault.store, before, now)))
+    paths = frozenset(diff_commits(vault, oldest[0], newest[0]))
+    return Merged(oldest[0], newest[0], vault.store.read_commit(newest[0]).tree, paths)
 
 
 def leave_out_committed(vault: OpenVault, written: Written, merged: Merged) -> Written:
@@ -107,19 +107,33 @@ def leave_out_committed(vault: OpenVault, written: Written, merged: Merged) -> W
     It is the user's own by then: a directory that has gone back to it has not got it from `apply`. Costs the changes of
     these commits.
     """
+    line = list_line(vault, merged.newest, merged.since) if written and merged.newest and merged.since else None
     had: set[tuple[TreePath, Held]] = set()
-    at, seen = merged.newest if written else None, 0
-    while at is not None and at != merged.since and seen < _FAR:
-        before, seen = next(iter(vault.store.read_links(at).parents), None), seen + 1
-        if before is not None and before != merged.since:
-            trees = (vault.store.read_commit(oid).tree for oid in (before, at))
-            for path, (old, _) in find_differences(vault.store, *trees).items():
-                had.add((path, (old[0], old[1].hex()) if old is not None else None))
-        at = before
-    if at != merged.since:  # the fork began on another line of history
-        return written
+    for before, at in line[:-1] if line is not None else ():
+        for path, (old, _) in diff_commits(vault, before, at).items():
+            had.add((path, (old[0], old[1].hex()) if old is not None else None))
     left = {path: tuple(held for held in states if (path, held) not in had) for path, states in written.items()}
     return {path: held for path, held in left.items() if held}
+
+
+def list_line(vault: OpenVault, newest: Oid, oldest: Oid) -> list[tuple[Oid, Oid]] | None:
+    """List the commits of a branch, newest first, each behind its first parent, down to that whose parent is `oldest`.
+
+    None if they do not lead there, or if it is too far.
+    """
+    found: list[tuple[Oid, Oid]] = []
+    at: Oid | None = newest
+    while at is not None and at != oldest and len(found) < _FAR:
+        before = next(iter(vault.store.read_links(at).parents), None)
+        if before is not None:
+            found.append((before, at))
+        at = before
+    return found if at == oldest else None
+
+
+def diff_commits(vault: OpenVault, old: Oid, new: Oid) -> Mapping[TreePath, tuple[Entry | None, Entry | None]]:
+    """Find what differs between two commits."""
+    return find_differences(vault.store, *(vault.store.read_commit(oid).tree for oid in (old, new)))
 
 
 def _find_newest_known(vault: OpenVault, directory: Path) -> Oid | None:

@@ -5,12 +5,13 @@ directory holds there what the fork began with, or what an earlier `apply` wrote
 what the fork has now is done already; anything else is a change of the user's own, and then no path is written. What
 the directory's own commits have changed since, and the fork has merged, counts as what it began with. What an earlier
 `apply` wrote and the fork has taken back since, is taken back in the directory, too. Where the fork began with
-something uncommitted and its workspace has uncommitted changes, the branch does not tell what the fork made of that:
-such a path is left as it is. So is a file that is gone from the fork's history and that the fork still has beside it,
-ignored: the fork has not removed it. What git leaves out of a sparse checkout counts as there, with the content that
-the index names. What an earlier `apply` wrote counts as that only where the index has it, too, or what the fork began
-with: a commit of the user's that the fork does not have may be in it. Only files are touched: the index, the hooks and
-the branches of a repository that the directory belongs to stay as they are, and no git runs.
+something uncommitted that no commit of the fork has, or its workspace has changes that are uncommitted, the branch does
+not tell what the fork made of that: such a path is left as it is. So is a file that is gone from the fork's history and
+that the fork still has beside it, ignored: the fork has not removed it. What git leaves out of a sparse checkout counts
+as there, with the content that the index names. What an earlier `apply` wrote counts as that only where the index has
+it, too, or what the fork began with: a commit of the user's that the fork does not have may be in it. Only files are
+touched: the index, the hooks and the branches of a repository that the directory belongs to stay as they are, and no
+git runs.
 
 Called without a lock; reads commits only. `exchange.userfiles` writes the files, and says what a failure or a crash
 leaves. The same command then completes the rest.
@@ -40,8 +41,10 @@ from avfs_git.workspace.exchange.applied import (
     Held,
     Merged,
     Written,
+    diff_commits,
     find_merged,
     leave_out_committed,
+    list_line,
     note_applied,
     read_applied,
 )
@@ -96,11 +99,12 @@ def apply_fork(
             raise PathNotFound(path)
     wanted = _list_changes(vault, old.tree, new.tree, merged, paths)
     back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted}, paths)
-    unsettled = _list_unsettled(vault, below, old.tree, uncommitted)
-    told = [_warn_unsettled(fork, TreePath(change.path)) for change in wanted if change.path in unsettled]
-    gone = [TreePath(one.path) for one in (*wanted, *back) if one.new_oid is None and one.path not in unsettled]
+    pending, unsaved = _list_unsettled(vault, below, old.tree, head, uncommitted)
+    gone = [TreePath(one.path) for one in (*wanted, *back) if one.new_oid is None and one.path not in pending]
     sidecar = _find_sidecar_tree(vault, fork, head)
     beside = _list_beside(LowerTree(vault.store, new.tree, sidecar, default_mtime_ns=0), gone, show)
+    unsettled = pending | unsaved - beside
+    told = [_warn_unsettled(fork, TreePath(change.path)) for change in wanted if change.path in unsettled]
     told += [_warn_beside(fork, sorted(beside))] if beside else []
     stays = unsettled | beside
     wanted, back = ([change for change in listed if change.path not in stays] for listed in (wanted, back))
@@ -260,16 +264,19 @@ def _beginning(vault: OpenVault, fork: str) -> tuple[Oid, Oid | None]:
 
 
 def _list_unsettled(
-    vault: OpenVault, below: Oid | None, began: Oid, uncommitted: AbstractSet[TreePath] | None
-) -> frozenset[bytes]:
-    """List the paths that a fork began with uncommitted and that its branch may not have as its workspace has them.
+    vault: OpenVault, below: Oid | None, began: Oid, head: Oid, uncommitted: AbstractSet[TreePath] | None
+) -> tuple[frozenset[bytes], frozenset[bytes]]:
+    """List the paths that a fork began with uncommitted and of which its branch does not tell what the fork made.
 
-    A commit of git's that leaves such a path out has it as it was before the fork: the fork has not taken it back.
+    First the paths that the workspace may have otherwise than the branch, then all that are in no commit of the fork:
+    there it has them as they were before the fork. It has not taken them back; they may be in a stash.
     """
-    if below is None or uncommitted == frozenset():
-        return frozenset()
+    if below is None:
+        return frozenset(), frozenset()
     mine = {change.path for change in diff_trees(vault.store, vault.store.read_commit(below).tree, began)}
-    return frozenset(mine if uncommitted is None else mine & uncommitted)
+    line = list_line(vault, head, below) if mine else None
+    saved = {path for pair in line for path in diff_commits(vault, *pair)} if line is not None else mine
+    return frozenset(mine if uncommitted is None else mine & uncommitted), frozenset(mine - saved)
 
 
 def _find_sidecar_tree(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
@@ -297,5 +304,8 @@ def _warn_beside(fork: str, paths: Sequence[TreePath]) -> Warning:
 
 
 def _warn_unsettled(fork: str, path: TreePath) -> Warning:
-    text = f"'{show_path(path)}' was uncommitted when '{fork}' was made, and is uncommitted there; it was left as it is"
+    text = (
+        f"'{show_path(path)}' was uncommitted when '{fork}' was made, and no checkpoint there says what became of it; "
+        "it was left as it is"
+    )
     return Warning("apply.uncommitted", text, path)
