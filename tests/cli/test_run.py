@@ -608,6 +608,21 @@ def test_a_window_that_is_closed_hangs_up_the_program(clone: Path) -> None:
     assert spawn("--vault", "shop", "--fork", "task", "cat", "/src/hup").ok().text == "hup\n"
 
 
+def test_the_end_of_a_run_outlives_its_terminal(clone: Path) -> None:
+    """A shell hangs up once more, when the program has ended; here while avfs saves what it has done."""
+    spawn("run", "--name", "first", "--keep", "--", "true").ok()
+    listed = spawn("--json", "--vault", "shop", "hooks", "list").ok().result["hooks"]
+    hook = next(Path(found["path"]) for found in listed if found["name"] == "pre-checkpoint")
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nkill -HUP $PPID; kill -HUP $PPID\n")
+    hook.chmod(0o755)
+    spawn("--vault", "shop", "hooks", "enable", "pre-checkpoint").ok()
+    ran = spawn("run", "--name", "task", "--", "sh", "-c", "echo x > x; exit 3")
+    assert ran.status == 3, ran
+    assert spawn("--vault", "shop", "--fork", "task", "cat", "/src/x").ok().text == "x\n"
+    assert not spawn("sessions").ok().text
+
+
 def test_ctrl_z_stops_the_job_and_the_shell_continues_it(clone: Path) -> None:
     """Also where the program only stops itself."""
     run = f"{shlex.quote(sys.executable)} -m avfs_git run --name task -- "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -161,6 +162,7 @@ def run_program(
     environment = program_environment(run.environment(), directory)
     used, environment = prepare(environment) if prepare is not None else (argv, environment)
     began = time.monotonic_ns()
+    _outlive_terminal()
     finished = run_foreground(
         used,
         directory=directory,
@@ -193,6 +195,16 @@ def run_program(
         "pushed": ended.pushed,
         "next": _list_next(run, ended, again),
     }
+
+
+def _outlive_terminal() -> None:
+    """Let this process go on when its terminal has gone: that ends the program, after which its work is saved.
+
+    A shell that ends with its window sends the signal that the kernel has sent once more, at any time. No signal is
+    ignored: the program would inherit that.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 def _attempt(
@@ -234,6 +246,7 @@ def _attempt(
         raise
     began = time.monotonic_ns()
     codes = []
+    _outlive_terminal()
     for at, finished in run_beside(programs):
         took_ms = (time.monotonic_ns() - began) // 1_000_000
         made[at] = made[at]._replace(exit_code=finished.exit_code, duration_ms=took_ms)
