@@ -146,22 +146,33 @@ def test_line_ends_and_own_attributes_are_those_of_the_clone(
 @pytest.mark.parametrize("folds", [True, False])
 def test_case_counts_in_rules_as_in_the_clone(tmp_path: Path, clone: Path, *, folds: bool) -> None:
     """A clone from macOS or Windows has files that rules name in another case; a fork has them beside history, too."""
-    (clone / ".gitignore").write_text("secrets/\n*.PEM\nKey[A-C]\n")
+    (clone / ".gitignore").write_text("secrets/\n*.PEM\nKey[A-C]\n*.PEM\\ \n")
     git("add", ".gitignore", cwd=clone)
     git("commit", "-qm", "rules", cwd=clone)
     git("config", "core.ignoreCase", str(folds), cwd=clone)
-    for name in ("Secrets/token", "server.pem", "keyb", "other"):
+    for name in (
+        "Secrets/token",
+        "server.pem",
+        "[odd]* \\ .pem",
+        "Sub/a.pem",
+        "Sub/b",
+        "keyb",
+        "other",
+        "trailing.pem ",
+    ):
         (clone / name).parent.mkdir(exist_ok=True)
         (clone / name).write_text("1\n")
     with Avfs(tmp_path / "home") as home:
-        fork = home.create_vault("v", source=clone).workspace()
+        vault = home.create_vault("v", source=clone)
+        fork = vault.workspace()
+        fork.write("later", b"1\n")
         fork.checkpoint("all")
-        fork.write("SECRETS/token", b"1\n")
-        fork.checkpoint("more")
-        stored = git("ls-tree", "-r", "--name-only", "main", cwd=home.open_vault("v").path).decode().split()
-    told = git("ls-files", "--cached", "--others", "--exclude-standard", cwd=clone).decode().split()
-    assert {*told, *([] if folds else ["SECRETS/token"])} == set(stored)
-    assert ("server.pem" in stored) is not folds
+        stored = git("ls-tree", "-r", "-z", "--name-only", "main", cwd=vault.path).split(b"\0")
+        in_vault = git(f"--git-dir={vault.path}", f"--work-tree={clone}", "ls-files", "-z", "-o", "--exclude-standard")
+    told = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=clone).split(b"\0")
+    assert {*told, b"later"} == set(stored)
+    assert set(in_vault.split(b"\0")) == set(told)
+    assert (b"server.pem" in stored) is not folds
 
 
 @pytest.mark.needs("root")

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avfs_git.gitstore.gitversion import installed_git
-from avfs_git.gitstore.rules.ignore import Exclude, Ignorer
+from avfs_git.gitstore.rules.ignore import Ignorer
 from avfs_git.paths import TreePath
 
 
@@ -98,7 +98,7 @@ def git(tmp_path_factory: pytest.TempPathFactory) -> GitOracle:
 
 def ours(scene: Scene) -> dict[bytes, bool]:
     """Tell of each path of a scene whether we ignore it."""
-    ignorer = Ignorer(scene.ignore_files.get, Exclude(scene.exclude, scene.folds_case))
+    ignorer = Ignorer(scene.ignore_files.get, scene.exclude, folds_case=scene.folds_case)
     return {path: ignorer.is_ignored(TreePath(path), is_dir=is_dir) for path, is_dir in scene.paths.items()}
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.gitstore.config.exclude import read_exclude
 from avfs_git.paths import oid_of
 from avfs_git.sdk import Avfs
 from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate
@@ -110,7 +109,7 @@ def test_what_an_earlier_edition_remembered_is_not_believed(home: Avfs, clone: P
     git("sparse-checkout", "set", "--no-cone", "/*", "!.gitignore", cwd=clone)
 
     with closing(OpenVault(home.home / "vaults" / "v.git")) as vault:
-        tracked, exclude = git("rev-parse", "HEAD^{tree}", cwd=clone).strip(), read_exclude(vault.git_dir).rules
+        tracked, exclude = git("rev-parse", "HEAD^{tree}", cwd=clone).strip(), vault.read_exclude()
         decides = b"%b\0%d\0%b11" % (tracked, len(exclude), exclude) + (clone / ".git" / "index").read_bytes()
         text = f"a directory as it was forked\n\n{hashlib.sha256(decides).hexdigest()}"
         seen = git("commit-tree", "-m", text, f"{SEEN}^{{tree}}", cwd=vault.git_dir).decode().strip()

@@ -2,8 +2,8 @@
 
 Decided here: how a rule is read, what it matches, and which of several rules wins. Scans and imports ask, and bring the
 content of the ignore files; nothing here touches a disk. An ignored directory hides everything below it from all rules,
-so that nothing below it can be taken back. Case counts unless the repository says otherwise (`core.ignoreCase`, as git
-sets it in a clone on macOS and Windows). An `Ignorer` keeps what it read and decided about each directory: make a new
+so that nothing below it can be taken back. Case counts, as `core.ignoreCase` is off in a vault; in a clone from macOS
+or Windows it may not. An `Ignorer` keeps what it read and decided about each directory: make a new
 one when an ignore file changes. Threads may share one; at worst two of them do the same work.
 
 Rules become patterns of `re` on bytes. Each piece between two stars is matched atomically at its first fit, which loses
@@ -43,32 +43,29 @@ ReadIgnoreFile = Callable[[TreePath], bytes | None]
 (git follows no symbolic link there). It is called once for a directory, and never for an ignored one."""
 
 
-class Exclude(NamedTuple):
-    """What a repository says of its rules beside its ignore files."""
-
-    rules: bytes = b""
-    """Every `.gitignore` overrules them, as those in `info/exclude`."""
-    folds_case: bool = False
-    """Whether the case of ASCII letters counts for nothing."""
-
-
 class Ignorer:
     """The verdict on any path of a workspace.
 
-    `read_ignore_file` reads the `.gitignore` of a directory. `git_version` is the git to agree with, by default the
-    installed one. It is asked only about a rule with a slash and with `**` right after literal text: git from 2.52 on
-    takes the stars of `a**/b` for one, as its manual says; before, `a**/b` matched `ab` and `a/x/b` too.
+    `read_ignore_file` reads the `.gitignore` of a directory. `exclude` are rules that every `.gitignore` overrules, as
+    in `info/exclude`. With `folds_case`, the case of ASCII letters counts for nothing. `git_version` is the git to
+    agree with, by default the installed one. It is asked only about a rule with a slash and with `**` right after
+    literal text: git from 2.52 on takes the stars of `a**/b` for one, as its manual says; before, `a**/b` matched `ab`
+    and `a/x/b` too.
     """
 
     def __init__(
-        self, read_ignore_file: ReadIgnoreFile, exclude: Exclude | None = None, *, git_version: GitVersion | None = None
+        self,
+        read_ignore_file: ReadIgnoreFile,
+        exclude: bytes = b"",
+        *,
+        git_version: GitVersion | None = None,
+        folds_case: bool = False,
     ) -> None:
-        exclude = exclude or Exclude()
         self._read = read_ignore_file
-        self._folds_case = exclude.folds_case
+        self._folds_case = folds_case
         self._git_version = git_version
         self._tables: dict[bytes, _Table] = {}
-        self._outermost = self._with_rules((), ROOT, exclude.rules)
+        self._outermost = self._with_rules((), ROOT, exclude)
         # What rules hold in a directory, innermost first; None where the directory is ignored.
         self._rules_in: dict[bytes, tuple[IgnoreRules, ...] | None] = {}
 

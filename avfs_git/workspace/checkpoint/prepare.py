@@ -13,10 +13,9 @@ from collections.abc import Sequence
 
 from avfs_git.errors import HostError, QuotaExceeded
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
-from avfs_git.gitstore.config.exclude import read_exclude
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Exclude, Ignorer
+from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid, TreePath, join, oid_of, show_path
@@ -201,7 +200,7 @@ def read_basis(locked: LockedWorkspace) -> Basis:
     else:
         index = take_fingerprint(found)
     head = vault.read_head(locked.fork)
-    return head, locked.opened.synced_trees(), index, read_exclude(vault.git_dir), *map(settings.get, _LIMITS)
+    return head, locked.opened.synced_trees(), index, vault.read_exclude(), *map(settings.get, _LIMITS)
 
 
 def _read_limits(vault: OpenVault) -> SidecarLimits:
@@ -209,7 +208,7 @@ def _read_limits(vault: OpenVault) -> SidecarLimits:
     max_file_bytes, exclude = (settings[name] for name in _LIMITS)
     return SidecarLimits(
         max_file_bytes=int(max_file_bytes) or None,
-        exclude=Ignorer(lambda _: None, Exclude(exclude.encode())) if exclude else None,
+        exclude=Ignorer(lambda _: None, exclude.encode()) if exclude else None,
     )
 
 
@@ -260,7 +259,7 @@ def read_rules(locked: LockedWorkspace) -> Ignorer:
                 return merged.contents.read(node, IGNORE_FILE_READ, 0)
         return None
 
-    return Ignorer(read, read_exclude(locked.vault.git_dir))
+    return Ignorer(read, locked.vault.read_exclude())
 
 
 def warn_of_excess(locked: LockedWorkspace, changed: Sequence[ChangedFile]) -> tuple[Warning, ...]:

@@ -1,11 +1,10 @@
 """What a vault takes over from the configuration of the clone that it is made of, and of its user.
 
 Decided here: which files and settings, that no commit holds, git obeys in the clone and has to obey in the live trees
-of the vault as well. These are rules of what is ignored, and whether case counts in them, attributes, the author of
-commits, and how a file is stored: filters (`filter.NAME.clean`, as `git-crypt unlock` and `git lfs install --local`
-write them) and line ends. Without its filter, `git add` in a live tree stores the plain text of a file without a word.
-`diff.NAME.textconv` is not taken over: it changes only what is shown, and where a key is missing, as git-crypt's in a
-vault, `git diff` fails.
+of the vault as well. These are rules of what is ignored, attributes, the author of commits, and how a file is stored:
+filters (`filter.NAME.clean`, as `git-crypt unlock` and `git lfs install --local` write them) and line ends. Without its
+filter, `git add` in a live tree stores the plain text of a file without a word. `diff.NAME.textconv` is not taken over:
+it changes only what is shown, and where a key is missing, as git-crypt's in a vault, `git diff` fails.
 
 Called when a vault is made, and at each fork of a clone. The source is only read, by git, which reads the settings of
 no repository that it does not trust. A crash leaves some of it taken over; the next fork of the clone completes that.
@@ -17,7 +16,7 @@ import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from avfs_git.gitstore.config.gitconfig import edit_config, read_config
+from avfs_git.gitstore.config.gitconfig import edit_config, is_true, read_config
 from avfs_git.gitstore.config.userconfig import read_settings, read_user_ignore
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import common_dir, find_git_dir
@@ -25,6 +24,7 @@ from avfs_git.gitstore.rules.attributes import read_info_attributes
 from avfs_git.gitstore.rules.ignore import BOM, IGNORE_FILE_READ
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.patterns import compiled
+from avfs_git.workspace.creation.foldedcase import spell_hidden
 
 _CARRIED = b"# From the clone and its user; each fork of the clone replaces what follows.\n"
 _CARRIED_TO = b"# Rules of this vault.\n"
@@ -32,8 +32,7 @@ _CARRIED_TO = b"# Rules of this vault.\n"
 _AUTHORS = compiled(r"(?:user|author|committer)\.(?:name|email)")
 _FILTERS = compiled(r"(filter\..*)\.(?:clean|smudge|process|required)")
 _KEYS = (
-    r"(user|author|committer)\.(name|email)|filter\..*\.(clean|smudge|process|required)"
-    r"|core\.(autocrlf|eol|safecrlf|ignorecase)"
+    r"(user|author|committer)\.(name|email)|filter\..*\.(clean|smudge|process|required)|core\.(autocrlf|eol|safecrlf)"
 )
 
 
@@ -54,7 +53,10 @@ def carry_over(source: Path | None, git_dir: Path, environment: Mapping[str, str
     common, own = common_dir(source_git), b""
     with contextlib.suppress(OSError):  # git, too, goes on without it
         own = read_plain_file(common / "info" / "exclude", limit=IGNORE_FILE_READ)
-    _replace_rules(git_dir, "exclude", rules, own)
+    hidden = b""
+    if source != source_git and is_true(read_config(common).get("core.ignorecase", ["false"])[-1]):
+        hidden = spell_hidden(source, _join(rules, own))
+    _replace_rules(git_dir, "exclude", rules, own, hidden)
     _replace_rules(git_dir, "attributes", read_info_attributes(common))
     _carry_settings(source, git_dir, environment)
 
@@ -65,7 +67,7 @@ def _replace_rules(git_dir: Path, name: str, *files: bytes) -> None:
     Of `files`, the later ones overrule. A byte order mark counts for nothing at the head of a file only.
     """
     place = git_dir / "info" / name
-    rules = b"".join(one.removeprefix(BOM).removesuffix(b"\n") + b"\n" for one in files if one)
+    rules = _join(*files)
     with host_errors(f"make '{git_dir}'"):
         held = read_plain_file(place) if place.exists() else b""
         before, _, rest = held.partition(_CARRIED)
@@ -75,6 +77,10 @@ def _replace_rules(git_dir: Path, name: str, *files: bytes) -> None:
             return
         make_dirs_durably(git_dir / "info")
         write_file_atomically(place, wanted)
+
+
+def _join(*files: bytes) -> bytes:
+    return b"".join(one.removeprefix(BOM).removesuffix(b"\n") + b"\n" for one in files if one)
 
 
 def _carry_settings(source: Path, git_dir: Path, environment: Mapping[str, str]) -> None:

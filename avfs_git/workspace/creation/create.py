@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, quote
-from avfs_git.gitstore.config.exclude import read_exclude
 from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes, read_file_modes
 from avfs_git.gitstore.foreign.takeover import import_objects_and_refs, list_borrowed
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
@@ -309,7 +308,7 @@ def _capture(
     own = find_own(source, place)
     layer.left_out = own | find_own(source, vault.git_dir)  # a vault in the making has another name
 
-    rules = Ignorer(layer.read_ignore, read_exclude(vault.git_dir))
+    rules = Ignorer(layer.read_ignore, vault.read_exclude())
 
     def capture(shown: Layer) -> Captured:
         learn = lookback is not None

@@ -23,14 +23,12 @@ import hashlib
 from pathlib import Path
 
 from avfs_git.errors import AvfsError, NotAVault
-from avfs_git.gitstore.config.exclude import read_exclude
 from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.repofile import open_plain_file
-from avfs_git.gitstore.rules.ignore import Exclude
 from avfs_git.host.files.modes import make_dir
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.scan.statcache import DirCache, StatCache
@@ -59,7 +57,7 @@ class Lookback:
         self._kept: Oid | None = None
         with contextlib.suppress(AvfsError):  # a damaged ref counts for nothing, and cannot be moved
             self._kept = vault.refs.read(SEEN)
-        self._rules = _digest_rules(git_dir, tracked, read_exclude(vault.git_dir), modes)
+        self._rules = _digest_rules(git_dir, tracked, vault.read_exclude(), modes)
         self._commit: Oid | None = None
         self.looks: dict[TreePath, DirCache] = {}
         self.is_whole = True
@@ -119,12 +117,11 @@ class Lookback:
             cache.commit_update(captured.update, tree=captured.tree, sidecar=captured.sidecar, commit=self._commit)
 
 
-def _digest_rules(git_dir: Path | None, tracked: Oid | None, exclude: Exclude, modes: FileModes) -> str:
+def _digest_rules(git_dir: Path | None, tracked: Oid | None, exclude: bytes, modes: FileModes) -> str:
     """Condense what decides, outside the files themselves, what is tracked, what is ignored and which modes count."""
     hasher = hashlib.sha256(_EDITION)
-    rules, folds_case = exclude
-    hasher.update(b"%b\0%d\0%b" % (tracked.hex().encode() if tracked is not None else b"", len(rules), rules))
-    hasher.update(b"%d%d%d" % (modes.shows_exec, modes.shows_links, folds_case))
+    hasher.update(b"%b\0%d\0%b" % (tracked.hex().encode() if tracked is not None else b"", len(exclude), exclude))
+    hasher.update(b"%d%d" % (modes.shows_exec, modes.shows_links))
     if git_dir is not None:
         with contextlib.suppress(OSError, NotAVault), open_plain_file(git_dir / "index") as file:
             hasher.update(file.read())

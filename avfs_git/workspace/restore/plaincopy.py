@@ -20,7 +20,6 @@ from pathlib import Path
 
 from avfs_git.errors import HostError, quote
 from avfs_git.faults import reach
-from avfs_git.gitstore.config.exclude import read_exclude
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.rules.ignore import Ignorer
 from avfs_git.host.files.durable import host_errors, write_file_atomically
@@ -68,7 +67,7 @@ def take_in(locked: LockedWorkspace, place: Path) -> tuple[list[Warning], bool]:
         before = capture(locked, pack)
         layer = PlainDirectory(place, is_own=True)
         standing = Standing((before.sidecar,) if before.sidecar is not None else ())
-        rules = Ignorer(layer.read_ignore, read_exclude(vault.git_dir))
+        rules = Ignorer(layer.read_ignore, vault.read_exclude())
         after = Capture(layer, pack, rules, index=before.tree, standing=standing, learn=False).run()
         pack.finish(hold=True)
         now = LowerTree(vault.store, before.tree, before.sidecar, default_mtime_ns=0)

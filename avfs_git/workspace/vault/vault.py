@@ -36,7 +36,9 @@ from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs.refs import OWN_REFS, RefChange, RefStore
+from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import check_repository, ensure_config, is_partial, read_shallow
+from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
 from avfs_git.gitstore.worktree import Worktree, find_checked_out
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile
@@ -576,6 +578,17 @@ class OpenVault:
             sidecar=commit.sidecar.hex() if commit.sidecar else None,
             fork=fork,
         )
+
+    def read_exclude(self) -> bytes:
+        """Read the ignore rules that hold for the whole vault (gitignore(5): info/exclude).
+
+        Raises:
+            NotAVault: If they are a link or no file: without them, what they hide would get into the history.
+        """
+        try:
+            return read_plain_file(self.git_dir / "info" / "exclude", limit=IGNORE_FILE_READ)
+        except OSError:  # git, too, goes on without it
+            return b""
 
     def created_at_ns(self) -> int:
         """Tell since when this is a vault; of a repository that avfs never wrote to, since when it is one."""

@@ -98,7 +98,7 @@ def test_a_huge_ignore_file_takes_no_time() -> None:
         assert rules.decide(TreePath(b"kept"), b"kept", is_dir=False)
 
     huge = b"nothing\n" * 40_000
-    ignorer = Ignorer(lambda directory: huge if directory == b"sub" else None)
+    ignorer = Ignorer(lambda directory: huge if directory == b"sub" else None, b"")
 
     assert len(huge) > IGNORE_FILE_MAX
     assert ignorer.is_ignored(TreePath(b"sub/a"), is_dir=False)

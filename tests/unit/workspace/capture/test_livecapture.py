@@ -128,7 +128,7 @@ def test_rounds_find_what_one_capture_at_the_end_finds(home: Avfs, tmp_path: Pat
         program.change()
 
     def make(cache: Fingerprints | None, postponed: DirtySet | None) -> Capture:
-        rules = Ignorer(lambda directory: b"*.log\n" if not directory else None)
+        rules = Ignorer(lambda directory: b"*.log\n" if not directory else None, b"")
         return Capture(PlainDirectory(root), sink, rules, cache=cache, index=EMPTY_TREE, postponed=postponed)
 
     found = capture_live(program, guard, Rounds(make, None), flush=program.change)
