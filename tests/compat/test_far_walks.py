@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.gitstore.merge import bases as module
-from avfs_git.gitstore.merge.bases import find_merge_bases
+from avfs_git.gitstore.merge.bases import find_merge_bases, list_commits
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid
 from tests.support.gitrepo import GitRepo, init
@@ -72,6 +72,25 @@ def test_git_is_asked_of_far_walks_only(history: History, monkeypatch: pytest.Mo
         monkeypatch.setattr(module, "_FAR", 3)
         assert bases(store, one, two) == near  # git could not tell: the walk went on
         assert asked == [one, two]
+
+
+def test_the_commits_of_one_side_are_those_of_git(history: History) -> None:
+    """Also where several were made in one second."""
+    draw, tree = random.Random(3), history.source.add_tree({})
+    commits = history.commits = list[Oid]()
+    for number in range(60):
+        parents = draw.sample(commits[-6:], min(len(commits), draw.choice([1, 1, 1, 2, 3])))
+        text = f"of a second {number}\n"
+        commits.append(history.source.add_commit(tree, *parents, when_s=1_700_000_000 + number // 8, message=text))
+    history.source.write_to(history.git.git_dir)
+    with ObjectStore(history.git.git_dir) as store:
+        for _ in range(40):
+            tip, *known = draw.sample(history.commits, draw.randint(2, 4))
+            told = history.git.run("rev-list", tip.hex(), "--not", *(oid.hex() for oid in known)).decode().split()
+            found = list_commits(store, tip, known, most=10_000)
+            assert found is not None
+            assert sorted(oid.hex() for oid in found) == sorted(told)
+            assert list_commits(store, tip, known, most=len(told) - 1) is None or not told
 
 
 def test_histories_without_a_commit_in_common_have_no_base(history: History, monkeypatch: pytest.MonkeyPatch) -> None:

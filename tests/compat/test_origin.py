@@ -317,7 +317,8 @@ def test_what_the_fork_has_only_merged_is_no_change_of_the_forks(tmp_path: Path,
             vault.apply("topic", root)
 
 
-def test_what_the_user_has_committed_of_the_forks_and_reverted_to_is_the_users(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["straight", "by a branch"])
+def test_what_the_user_has_committed_of_the_forks_and_reverted_to_is_the_users(tmp_path: Path, how: str) -> None:
     """Once the fork has the commit that changed it again, `apply` no longer takes it for what it has written."""
     root = tmp_path / "clone"
     git("init", "-q", "-b", "main", str(root), cwd=tmp_path)
@@ -331,19 +332,26 @@ def test_what_the_user_has_committed_of_the_forks_and_reverted_to_is_the_users(t
         fork.write("added", b"fork's\n")
         fork.checkpoint("two")
         vault.apply("topic", root)
+        if how == "by a branch":
+            git("switch", "-qc", "side", cwd=root)
         git("add", ".", cwd=root)
         git("commit", "-qm", "taken over", cwd=root)
         vault.fetch()
-        fork.merge("origin/main")
+        fork.merge("origin/main" if how == "straight" else "origin/side")
         (root / "edited").write_text("user's\n")
         git("rm", "-q", "added", cwd=root)
         git("commit", "-qam", "other", cwd=root)
+        other = git("rev-parse", "HEAD", cwd=root).strip()
+        if how == "by a branch":
+            git("switch", "-q", "main", cwd=root)
+            git("merge", "-q", "--no-ff", "--no-edit", "side", cwd=root)
         vault.fetch()
-        fork.merge("origin/main")
-        git("revert", "--no-edit", "HEAD", cwd=root)
-        before = look(root)
-        assert not vault.apply("topic", root).changed_files
-        assert look(root) == before
+        assert fork.merge("origin/main").outcome == "clean"
+        git("revert", "--no-edit", other, cwd=root)
+        fork.write("more", b"1\n")
+        fork.checkpoint("and more")
+        assert [change.path for change in vault.apply("topic", root).changed_files] == [b"more"]
+        assert (root / "edited").read_text() == (root / "added").read_text() == "fork's\n"
         fork.write("edited", b"more\n")
         fork.checkpoint("three")
         with pytest.raises(ApplyConflict, match="'edited'"):
@@ -353,8 +361,11 @@ def test_what_the_user_has_committed_of_the_forks_and_reverted_to_is_the_users(t
         assert (root / "edited").read_text() == "more\n"
 
 
-def test_what_the_user_has_committed_is_not_taken_out_with_a_merge_that_was_undone(tmp_path: Path) -> None:
-    """An earlier `apply` has written it together with what the fork has; git's index says what of it is committed."""
+@pytest.mark.parametrize("is_taken_over", [False, True])
+def test_what_the_user_has_committed_is_not_taken_out_with_a_merge_that_was_undone(
+    tmp_path: Path, *, is_taken_over: bool
+) -> None:
+    """An earlier `apply` has written it together with what the fork has, and the user may have committed the whole."""
     root = tmp_path / "clone"
     git("init", "-q", "-b", "main", str(root), cwd=tmp_path)
     (root / "both").write_text("one\n\n\n\n\n\ntwo\n")
@@ -371,6 +382,8 @@ def test_what_the_user_has_committed_is_not_taken_out_with_a_merge_that_was_undo
         fork.merge("origin/main")
         vault.apply("topic", root)
         assert (root / "both").read_text().split() == ["user", "fork"]
+        if is_taken_over:
+            git("commit", "-qam", "all of it", cwd=root)
         fork.undo()
         with pytest.raises(ApplyConflict, match="'both'"):
             vault.apply("topic", root)
@@ -379,9 +392,70 @@ def test_what_the_user_has_committed_is_not_taken_out_with_a_merge_that_was_undo
         fork.checkpoint("four")
         assert [change.path for change in vault.apply("topic", root).changed_files] == [b"both"]
         git("commit", "-qam", "taken over", cwd=root)
+        assert not vault.apply("topic", root).changed_files
         fork.write("both", b"user\n\n\n\n\n\nfork, at last\n")
         fork.checkpoint("five")
         assert [change.path for change in vault.apply("topic", root).changed_files] == [b"both"]
+
+
+@pytest.mark.parametrize("line_ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("began", ["committed", "uncommitted", "untracked"])
+@pytest.mark.parametrize("takes_over", ["", "stages", "commits"])
+def test_apply_goes_on_with_what_it_wrote(tmp_path: Path, began: str, takes_over: str, line_ends: str) -> None:
+    """Again and again, also where the user takes it over, as long as the files are as it left them."""
+    root = tmp_path / "clone"
+    git("init", "-q", "-b", "main", str(root), cwd=tmp_path)
+    (root / ".gitattributes").write_text("* text eol=crlf\n" if line_ends == "\r\n" else "")
+    (root / "other").write_text("0\n")
+    if began != "untracked":
+        (root / "f").write_bytes(f"0{line_ends}".encode())
+    git("add", ".", cwd=root)
+    git("commit", "-qm", "one", cwd=root)
+    if began != "committed":
+        (root / "f").write_bytes(f"0{line_ends}the user's{line_ends}".encode())
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v", source=root)
+        fork = vault.fork("topic")
+        for number in range(1, 5):
+            data = f"0{line_ends}the user's{line_ends}{number}{line_ends}".encode()
+            fork.write("f", data)
+            fork.write("added", data)
+            fork.checkpoint(str(number))
+            assert {change.path for change in vault.apply("topic", root).changed_files} == {b"added", b"f"}
+            assert (root / "f").read_bytes() == (root / "added").read_bytes() == data
+            if takes_over and number == 1:
+                git("add", "-A", cwd=root)
+            if takes_over == "commits" and number == 1:
+                git("commit", "-qm", "taken over", cwd=root)
+
+
+def test_what_the_user_has_taken_over_and_goes_on_with_keeps_nothing_else(tmp_path: Path) -> None:
+    """The fork has what the user has committed of it, and nothing of its own at that path any more."""
+    root = tmp_path / "clone"
+    git("init", "-q", "-b", "main", str(root), cwd=tmp_path)
+    (root / "f").write_text("old\n\n\n\n\n")
+    git("add", ".", cwd=root)
+    git("commit", "-qm", "one", cwd=root)
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v", source=root)
+        fork = vault.fork("topic")
+        fork.write("f", b"fork's\n\n\n\n\n")
+        fork.checkpoint("two")
+        vault.apply("topic", root)
+        for text in ("fork's\n\n\n\n\nuser's\n", "fork's\n\n\n\n\n"):  # a line more, and without it again
+            (root / "f").write_text(text)
+            git("commit", "-qam", "touched up", cwd=root)
+            if "user's" in text:
+                vault.fetch()
+                fork.merge("origin/main")
+        fork.write("g", b"1\n")
+        fork.checkpoint("three")
+        assert [change.path for change in vault.apply("topic", root).changed_files] == [b"g"]
+        (root / "f").write_text("the user's own\n")
+        fork.write("g", b"2\n")
+        fork.checkpoint("four")
+        assert [change.path for change in vault.apply("topic", root).changed_files] == [b"g"]
+        assert (root / "f").read_text() == "the user's own\n"
 
 
 @pytest.mark.parametrize("trap", ["link", "directory", "file", "fifo"])

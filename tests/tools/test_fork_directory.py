@@ -806,8 +806,11 @@ def test_apply_leaves_what_the_fork_has_not_committed(avfs: Avfs, clone: Path, m
     session.wait()
 
 
+@pytest.mark.parametrize("then", ["", "amend", "rebase"])
 @pytest.mark.parametrize("how", ["stash", "reset"])
-def test_apply_leaves_what_the_fork_has_only_put_aside(avfs: Avfs, clone: Path, mount_dir: Path, how: str) -> None:
+def test_apply_leaves_what_the_fork_has_only_put_aside(
+    avfs: Avfs, clone: Path, mount_dir: Path, how: str, then: str
+) -> None:
     """An agent that commits its work on a clean tree has not given up what the user had uncommitted."""
     before = _without_git(clone)
     with avfs.fork_directory(clone, mount_dir / "task") as session:
@@ -818,7 +821,9 @@ def test_apply_leaves_what_the_fork_has_only_put_aside(avfs: Avfs, clone: Path, 
             _git(session.path, "clean", "-qfd")
         (session.path / "mine").write_text("mine\n")
         _git(session.path, "add", "mine")
-        _git(session.path, "commit", "-q", "-m", "only mine")
+        _git(session.path, "commit", "-q", "-m", "only mine", *(["--amend"] if then == "amend" else []))
+        if then == "rebase":
+            _git(session.path, "rebase", "-q", "--force-rebase", "--root")
         session.vault.workspace("task").checkpoint()
         applied = session.vault.apply("task", clone)
         assert [change.path for change in applied.changed_files] == [b"mine"]

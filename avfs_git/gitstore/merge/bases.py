@@ -1,10 +1,10 @@
 """Where two lines of history parted: the best common ancestors of two commits.
 
-Decided here: which ancestors count as best, with git's answer (`git merge-base --all`) as the measure, and that wrong
-clocks change the cost but not the result. Merges call it. Pure functions over a way to read commits, safe from any
-thread; nothing is kept between calls. The cost follows the commits walked, which are those newer than the oldest of the
-ancestors. After `_FAR` commits git is asked, which walks ten times as fast and has a commit-graph; where it cannot
-tell, the walk goes on here.
+Decided here: which commits are on one side only; which ancestors count as best, with git's answer (`git merge-base
+--all`) as the measure, and that wrong clocks change the cost but not the result. Merges and `apply` call it. Pure
+functions over a way to read commits, safe from any thread; nothing is kept between calls. The cost follows the commits
+walked, which are those newer than the oldest of the ancestors. After `_FAR` commits git is asked, which walks ten times
+as fast and has a commit-graph; where it cannot tell, the walk goes on here.
 """
 
 from __future__ import annotations
@@ -70,6 +70,41 @@ def _walk_to_bases(read_links: _ReadLinks, ours: Oid, theirs: Oid) -> list[Oid]:
 def is_ancestor(history: History, ancestor: Oid, commit: Oid) -> bool:
     """Tell whether one commit is another one or can be reached from it."""
     return ancestor == commit or ancestor in find_merge_bases(history, ancestor, commit)
+
+
+def list_commits(history: History, tip: Oid, known: Iterable[Oid], *, most: int) -> list[Oid] | None:
+    """List the commits that lead to a tip and to none of some known ones, newest first; None if there are too many.
+
+    As git-rev-list(1) does: with clocks that are wrong, some may be listed that a known one leads to.
+    """
+    is_mine: dict[Oid, bool] = {}
+    queue: list[tuple[int, int, Oid]] = []
+    found: dict[Oid, None] = {}
+    fresh: set[Oid] = set()
+    """What was not listed yet and leads from the tip alone, as far as is known."""
+    oldest_s = history.read_links(tip).when_s
+
+    def add(oid: Oid, mine: bool) -> None:
+        if is_mine.get(oid) is None or (is_mine[oid] and not mine):
+            is_mine[oid] = mine
+            (fresh.add if mine else fresh.discard)(oid)
+            heapq.heappush(queue, (-history.read_links(oid).when_s, len(is_mine), oid))
+
+    for oid in known:
+        add(oid, False)
+    add(tip, True)
+    # What a known one leads to may be as old as what was listed: a script commits several times in a second.
+    while queue and (fresh or -queue[0][0] >= oldest_s):
+        when, _, oid = heapq.heappop(queue)
+        if oid in fresh:
+            fresh.remove(oid)
+            found[oid] = None
+            oldest_s = min(oldest_s, -when)
+            if len(found) > most:
+                return None
+        for parent in history.read_links(oid).parents:
+            add(parent, is_mine[oid])
+    return [oid for oid in found if is_mine[oid]]
 
 
 def _is_below_another(one: Oid, all_of_them: Sequence[Oid], read_links: _ReadLinks) -> bool:

@@ -51,8 +51,8 @@ from avfs_git.workspace.vault.gitmoves import (
     describe_with_git,
     facts_of_moves,
     find_git_moves,
+    had_files,
     has_command,
-    is_commit,
     open_worktree,
     record_head_move,
     tell_head_move,
@@ -291,7 +291,7 @@ def _find_committed(
 ) -> dict[TreePath, Entry | None]:
     """Find what git's moves of the branch brought to paths whose files have changed since they were recorded.
 
-    A path counts if it shows the last commit now, or if git committed it: it was so, at least in git's index. Where
+    A path counts if it shows the last commit now, or if it was so when git moved there, at least in git's index. Where
     git `has_left` the branch then, the file may be as it was recorded again. A file that has been beside history is
     left out.
     """
@@ -310,7 +310,7 @@ def _find_committed(
         if held is None or held[0] == there:
             continue
         shown = find_shown(source, attributes, path, there, held[1]) if there is not None else None
-        if held[1] != shown and not is_commit(moves[-1]):
+        if held[1] != shown and not had_files(moves[-1]):
             continue
         if any(path == other or path.startswith(other + b"/") for other in beside):
             continue

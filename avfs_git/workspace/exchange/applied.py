@@ -13,14 +13,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from avfs_git.errors import AvfsError, NotWritable
 from avfs_git.gitstore.compare.treediff import Entry, find_differences
-from avfs_git.gitstore.formats.trees import is_forbidden_name
-from avfs_git.gitstore.merge.bases import find_merge_bases
+from avfs_git.gitstore.formats.trees import MODE_GITLINK, is_forbidden_name
+from avfs_git.gitstore.merge.bases import find_merge_bases, list_commits
 from avfs_git.gitstore.repository import common_dir, find_git_dir, read_head
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
@@ -33,21 +34,30 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 Held = tuple[int, str] | None
 """What is at a path: git's mode and the id that it has as a blob; None if nothing is."""
-Written = Mapping[TreePath, tuple[Held, ...]]
-"""What `apply` may have left at paths of a directory."""
+
+
+class Wrote(NamedTuple):
+    """What `apply` may have left at a path of a directory."""
+
+    states: tuple[Held, ...]
+    newest: Oid | None = None
+    """The newest commit of the directory's that the fork had then."""
+
+
+Written = Mapping[TreePath, Wrote]
 _FAR = 10_000
-"""So many commits of the directory's are looked at."""
+"""So many commits are looked at."""
 
 
 def read_applied(vault: OpenVault, fork: str, directory: Path) -> Written:
     """Tell what was written from a fork into a directory."""
+    found: dict[TreePath, Wrote] = {}
     try:
-        found = {
-            TreePath(os.fsencode(path)): tuple(
-                None if one is None else (int(one[0]), oid_of(str(one[1])).hex()) for one in held
-            )
-            for path, held in _read(vault, fork).get(os.path.realpath(directory), {}).items()
-        }
+        for path, listed in _read(vault, fork).get(os.path.realpath(directory), {}).items():
+            held = [None if one is None else (int(one[0]), oid_of(str(one[1])).hex()) for one in listed]
+            newest = next((oid_of(one[1]) for one in held if one is not None and one[0] == MODE_GITLINK), None)
+            states = tuple(one for one in held if one is None or one[0] != MODE_GITLINK)
+            found[TreePath(os.fsencode(path))] = Wrote(states, newest)
     except (AttributeError, TypeError, ValueError, LookupError):
         return {}
     # What a stranger wrote leads nowhere.
@@ -70,9 +80,13 @@ def note_applied(vault: OpenVault, fork: str, directory: Path, written: Written)
         known = _read(vault, fork)
         known.pop(os.path.realpath(directory), None)
         if written:
-            known[os.path.realpath(directory)] = {os.fsdecode(path): list(states) for path, states in written.items()}
+            known[os.path.realpath(directory)] = {os.fsdecode(path): _spell(wrote) for path, wrote in written.items()}
         with host_errors(f"write '{layout.applied}'"):
             write_file_atomically(layout.applied, json.dumps(known).encode() + b"\n")
+
+
+def _spell(wrote: Wrote) -> list[Held]:
+    return [*wrote.states, *([(MODE_GITLINK, wrote.newest.hex())] if wrote.newest is not None else [])]
 
 
 class Merged(NamedTuple):
@@ -97,43 +111,49 @@ def find_merged(vault: OpenVault, directory: Path, below: Oid, head: Oid) -> Mer
     oldest = find_merge_bases(vault.store, below, newest[0]) if len(newest) == 1 else []
     if len(oldest) != 1:
         return Merged()
-    paths = frozenset(diff_commits(vault, oldest[0], newest[0]))
-    return Merged(oldest[0], newest[0], vault.store.read_commit(newest[0]).tree, paths)
+    before, now = (vault.store.read_commit(oid).tree for oid in (oldest[0], newest[0]))
+    return Merged(oldest[0], newest[0], now, frozenset(find_differences(vault.store, before, now)))
 
 
-def leave_out_committed(vault: OpenVault, written: Written, merged: Merged) -> Written:
-    """Leave out what the directory's own commits had at a path and have changed again, where the fork has these.
+def leave_out_own(vault: OpenVault, written: Written, merged: Merged, head: Oid) -> Written:
+    """Leave out the paths at which what was written may be the user's own by now.
 
-    It is the user's own by then: a directory that has gone back to it has not got it from `apply`. Costs the changes of
-    these commits.
+    Such are the paths that commits of the directory's have changed which the fork had then and has no more, as after an
+    undo of its merge: they are in what was written. And those which such commits have changed since, and the fork has
+    merged: what was written is in them, or they have gone back to it. Costs the changes of these commits.
     """
-    line = list_line(vault, merged.newest, merged.since) if written and merged.newest and merged.since else None
-    had: set[tuple[TreePath, Held]] = set()
-    for before, at in line[:-1] if line is not None else ():
-        for path, (old, _) in diff_commits(vault, before, at).items():
-            had.add((path, (old[0], old[1].hex()) if old is not None else None))
-    left = {path: tuple(held for held in states if (path, held) not in had) for path, states in written.items()}
-    return {path: held for path, held in left.items() if held}
+    changed: dict[Oid | None, AbstractSet[TreePath] | None] = {}
+    found: dict[TreePath, Wrote] = {}
+    for path, wrote in written.items():
+        if wrote.newest not in changed:
+            changed[wrote.newest] = _list_changed(vault, wrote.newest, merged, head)
+        paths = changed[wrote.newest]
+        if paths is not None and path not in paths:
+            found[path] = wrote
+    return found
 
 
-def list_line(vault: OpenVault, newest: Oid, oldest: Oid) -> list[tuple[Oid, Oid]] | None:
-    """List the commits of a branch, newest first, each behind its first parent, down to that whose parent is `oldest`.
+def _list_changed(vault: OpenVault, then: Oid | None, merged: Merged, head: Oid) -> AbstractSet[TreePath] | None:
+    """List what a directory's commits have changed, there and back, from one of them to what a fork has now of them.
 
-    None if they do not lead there, or if it is too far.
+    None if that is not known.
     """
-    found: list[tuple[Oid, Oid]] = []
-    at: Oid | None = newest
-    while at is not None and at != oldest and len(found) < _FAR:
-        before = next(iter(vault.store.read_links(at).parents), None)
-        if before is not None:
-            found.append((before, at))
-        at = before
-    return found if at == oldest else None
+    then = then or merged.since
+    if then is not None and not vault.store.exists(then):
+        return None
+    tips = ((then, head), (merged.newest, then))
+    lines = [list_commits(vault.store, tip, [known], most=_FAR) for tip, known in tips if tip and known]
+    if None in lines:
+        return None
+    return {path for line in lines for commit in line or () for path in diff_parent(vault, commit)}
 
 
-def diff_commits(vault: OpenVault, old: Oid, new: Oid) -> Mapping[TreePath, tuple[Entry | None, Entry | None]]:
-    """Find what differs between two commits."""
-    return find_differences(vault.store, *(vault.store.read_commit(oid).tree for oid in (old, new)))
+def diff_parent(vault: OpenVault, commit: Oid) -> Mapping[TreePath, tuple[Entry | None, Entry | None]]:
+    """Find what differs between the first parent of a commit, and it."""
+    store = vault.store
+    before = next(iter(store.read_links(commit).parents), None)
+    tree = store.read_commit(before).tree if before is not None else None
+    return find_differences(store, tree, store.read_commit(commit).tree)
 
 
 def _find_newest_known(vault: OpenVault, directory: Path) -> Oid | None:

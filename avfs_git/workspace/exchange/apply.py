@@ -8,10 +8,9 @@ the directory's own commits have changed since, and the fork has merged, counts 
 something uncommitted that no commit of the fork has, or its workspace has changes that are uncommitted, the branch does
 not tell what the fork made of that: such a path is left as it is. So is a file that is gone from the fork's history and
 that the fork still has beside it, ignored: the fork has not removed it. What git leaves out of a sparse checkout counts
-as there, with the content that the index names. What an earlier `apply` wrote counts as that only where the index has
-it, too, or what the fork began with: a commit of the user's that the fork does not have may be in it. Only files are
-touched: the index, the hooks and the branches of a repository that the directory belongs to stay as they are, and no
-git runs.
+as there, with the content that the index names. What an earlier `apply` wrote may be the user's own by now, by their
+commits (`leave_out_own`). Only files are touched: the index, the hooks and the branches of a repository that the
+directory belongs to stay as they are, and no git runs.
 
 Called without a lock; reads commits only. `exchange.userfiles` writes the files, and says what a failure or a crash
 leaves. The same command then completes the rest.
@@ -28,8 +27,9 @@ from pathlib import Path
 from avfs_git.errors import ApplyConflict, InvalidInput, NotAVault, ObjectMissing, PathNotFound, name_some, quote
 from avfs_git.gitstore.compare.treediff import changed_file, diff_trees, sizes_here
 from avfs_git.gitstore.formats.fullindex import INDEX_MAX, read_full_index
-from avfs_git.gitstore.formats.index import BadIndex, Staged
+from avfs_git.gitstore.formats.index import BadIndex
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK, MODE_TREE, find_entry
+from avfs_git.gitstore.merge.bases import list_commits
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import find_git_dir
 from avfs_git.host.files.closing import closing_fd
@@ -41,10 +41,10 @@ from avfs_git.workspace.exchange.applied import (
     Held,
     Merged,
     Written,
-    diff_commits,
+    Wrote,
+    diff_parent,
     find_merged,
-    leave_out_committed,
-    list_line,
+    leave_out_own,
     note_applied,
     read_applied,
 )
@@ -56,6 +56,9 @@ from avfs_git.workspace.sidecars.kept import find_kept
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
+
+_FAR = 10_000
+"""So many commits of a fork are looked at."""
 
 
 def apply_fork(
@@ -90,8 +93,8 @@ def apply_fork(
     head = resolve_revision(vault, "HEAD", fork=fork)
     start, below = (resolve_revision(vault, since, fork=fork), None) if since is not None else _beginning(vault, fork)
     merged = find_merged(vault, directory, below, head) if below is not None else Merged()
-    applied = leave_out_committed(vault, read_applied(vault, fork, directory), merged)
-    known = applied if since is None else {}
+    applied = read_applied(vault, fork, directory)
+    known = leave_out_own(vault, applied, merged, head) if since is None else {}
     old, new = vault.store.read_commit(start), vault.store.read_commit(head)
     for path in paths:
         is_known = any(find_entry(vault.store, commit.tree, path) for commit in (old, new))
@@ -99,7 +102,7 @@ def apply_fork(
             raise PathNotFound(path)
     wanted = _list_changes(vault, old.tree, new.tree, merged, paths)
     back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted}, paths)
-    pending, unsaved = _list_unsettled(vault, below, old.tree, head, uncommitted)
+    pending, unsaved = _list_unsettled(vault, below, old.tree, head, merged, uncommitted)
     gone = [TreePath(one.path) for one in (*wanted, *back) if one.new_oid is None and one.path not in pending]
     sidecar = _find_sidecar_tree(vault, fork, head)
     beside = _list_beside(LowerTree(vault.store, new.tree, sidecar, default_mtime_ns=0), gone, show)
@@ -110,22 +113,25 @@ def apply_fork(
     wanted, back = ([change for change in listed if change.path not in stays] for listed in (wanted, back))
     shown = Shown(directory, vault.remote_environment or {})
     wanted, back = shown.as_written(wanted), shown.as_written(back)
-    left: dict[TreePath, tuple[Held, ...]] = dict(applied)
+    left: dict[TreePath, Wrote] = dict(applied)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     with host_errors(f"write into '{directory}'"), closing_fd(os.open(directory, flags)) as root:
-        todo, warnings = _plan(vault, root, directory, shown, [*wanted, *back], known, left)
+        todo, warnings = _plan(vault, root, directory, shown, [*wanted, *back], known, left, merged.newest)
         if not dry_run:
             if ask is not None:
                 ask([change for change, _ in todo])
             try:
                 if todo:
-                    left |= {TreePath(one.path): (held_of(one.new_mode, one.new_oid), held) for one, held in todo}
+                    for one, held in todo:
+                        may_be = (held_of(one.new_mode, one.new_oid), held)
+                        left[TreePath(one.path)] = Wrote(may_be, merged.newest)
                     note_applied(vault, fork, directory, left)
                 write_changes(vault, root, directory, todo, Recorded(vault.store, sidecar), applied, left)
                 log_apply(vault, fork, directory, [change for change, _ in todo])
             finally:
                 for change in back:  # there the directory has what the fork began with
-                    if left.get(TreePath(change.path)) == (held_of(change.new_mode, change.new_oid),):
+                    wrote = left.get(TreePath(change.path))
+                    if wrote is not None and wrote.states == (held_of(change.new_mode, change.new_oid),):
                         del left[TreePath(change.path)]
                 if left != applied or todo:
                     note_applied(vault, fork, directory, left)
@@ -139,7 +145,8 @@ def _plan(
     shown: Shown,
     wanted: Sequence[ChangedFile],
     known: Written,
-    left: dict[TreePath, tuple[Held, ...]],
+    left: dict[TreePath, Wrote],
+    newest: Oid | None,
 ) -> tuple[list[tuple[ChangedFile, Held]], list[Warning]]:
     """List what has to be written, with what is there; take out of `left` what the user has brought to that state.
 
@@ -149,7 +156,7 @@ def _plan(
     todo: list[tuple[ChangedFile, Held]] = []
     own: list[str] = []
     warnings: list[Warning] = []
-    staged: Mapping[bytes, Staged] | None = None
+    left_out: Mapping[bytes, Held] | None = None
     going = frozenset(change.path for change in wanted if change.new_oid is None)
     led = {above for change in wanted if change.new_oid is not None for above in climb(split(TreePath(change.path))[0])}
     for change in wanted:
@@ -159,14 +166,11 @@ def _plan(
             warnings.append(Warning("apply.submodule", text, path))
             continue
         held, after = look(root, path, going, led), held_of(change.new_mode, change.new_oid)
-        before = held_of(change.old_mode, change.old_oid)
-        counts_as, states = held, known.get(path, ()) if held != after else ()
-        if (held is None and before is not None) or states:
-            staged = _read_staged(vault, directory) if staged is None else staged
-        of_git = staged.get(path) if staged is not None else None
-        if held is None and before is not None and of_git is not None and of_git.is_left_out:
-            counts_as = _held_by(of_git)
-            if after is None:
+        counts_as = held
+        if held is None and change.old_oid is not None:
+            left_out = _list_left_out(vault, directory) if left_out is None else left_out
+            counts_as = left_out.get(path)
+            if counts_as is not None and after is None:
                 text = (
                     f"git leaves '{show_path(path)}' out of the directory, and the fork has removed it; it was "
                     "left as it is"
@@ -175,10 +179,11 @@ def _plan(
                 continue
         if held == after:
             if path in left:
-                left[path] = (after,)
+                left[path] = Wrote((after,), newest)
             continue
-        is_ours = shown.is_any(held, states) and shown.is_any(_held_by(of_git), (before, *states, None))
-        if not is_ours and not shown.is_any(counts_as, (before,)):
+        before = held_of(change.old_mode, change.old_oid)
+        states = known[path].states if path in known else ()
+        if not shown.is_any(counts_as, (before,)) and not shown.is_any(held, states):
             own.append(show_path(path))
         if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
             read_target(vault.store, oid_of(change.new_oid))  # before anything is written
@@ -192,19 +197,16 @@ def _plan(
     return todo, warnings
 
 
-def _read_staged(vault: OpenVault, directory: Path) -> Mapping[bytes, Staged]:
-    """Read what git's index of a directory names; nothing without one."""
+def _list_left_out(vault: OpenVault, directory: Path) -> Mapping[bytes, Held]:
+    """List a directory's files that git was told to leave out (`skip-worktree`), by its index; empty without one."""
     git_dir = find_git_dir(directory)
     try:
         data = read_plain_file(git_dir / "index", limit=INDEX_MAX) if git_dir is not None else b""
         index = read_full_index(data, git_dir, vault.store.read_tree) if git_dir is not None else None
     except (OSError, NotAVault, BadIndex, ObjectMissing):
         return {}
-    return {(entry := index.entry(number)).path: entry for number in range(len(index))} if index is not None else {}
-
-
-def _held_by(entry: Staged | None) -> Held:
-    return (entry.mode, entry.oid.hex()) if entry is not None else None
+    entries = [index.entry(number) for number in range(len(index))] if index is not None else []
+    return {entry.path: (entry.mode, entry.oid.hex()) for entry in entries if entry.is_left_out}
 
 
 def _list_changes(vault: OpenVault, old: Oid, new: Oid, merged: Merged, paths: Sequence[TreePath]) -> list[ChangedFile]:
@@ -225,13 +227,13 @@ def _list_taken_back(
 ) -> list[ChangedFile]:
     """List what an earlier `apply` wrote and the fork, whose tree is given, has as it began with it again."""
     found: list[ChangedFile] = []
-    for path, states in sorted(known.items()):
+    for path, wrote in sorted(known.items()):
         if path in changed or (paths and not any(one in (ROOT, path) or path.startswith(one + b"/") for one in paths)):
             continue
         there = find_entry(vault.store, tree, path)
         entry = there if there is not None and there[0] != MODE_TREE else None
         now = None if entry is None else (entry[0], entry[1].hex())
-        for state in states:
+        for state in wrote.states:
             if state != now:
                 old = None if state is None else (state[0], oid_of(state[1]))
                 found.append(changed_file(path, old, entry, vault.store.blob_size))
@@ -264,7 +266,12 @@ def _beginning(vault: OpenVault, fork: str) -> tuple[Oid, Oid | None]:
 
 
 def _list_unsettled(
-    vault: OpenVault, below: Oid | None, began: Oid, head: Oid, uncommitted: AbstractSet[TreePath] | None
+    vault: OpenVault,
+    below: Oid | None,
+    began: Oid,
+    head: Oid,
+    merged: Merged,
+    uncommitted: AbstractSet[TreePath] | None,
 ) -> tuple[frozenset[bytes], frozenset[bytes]]:
     """List the paths that a fork began with uncommitted and of which its branch does not tell what the fork made.
 
@@ -273,9 +280,16 @@ def _list_unsettled(
     """
     if below is None:
         return frozenset(), frozenset()
-    mine = {change.path for change in diff_trees(vault.store, vault.store.read_commit(below).tree, began)}
-    line = list_line(vault, head, below) if mine else None
-    saved = {path for pair in line for path in diff_commits(vault, *pair)} if line is not None else mine
+    tree = vault.store.read_commit(below).tree
+    mine = {change.path for change in diff_trees(vault.store, tree, began)}
+    known = [oid for oid in (below, merged.newest) if oid is not None]
+    line = list_commits(vault.store, head, known, most=_FAR) if mine else []
+    saved = mine if line is None else set()
+    for commit in line or ():
+        if len(vault.store.read_links(commit).parents) < 2:
+            for path, (_, there) in diff_parent(vault, commit).items():
+                if path in mine and find_entry(vault.store, tree, path) != there:
+                    saved.add(path)
     return frozenset(mine if uncommitted is None else mine & uncommitted), frozenset(mine - saved)
 
 

@@ -41,7 +41,7 @@ from avfs_git.paths import ROOT, TreePath, components, join, oid_of, show_path, 
 from avfs_git.patterns import compiled
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
-from avfs_git.workspace.exchange.applied import Held, Written
+from avfs_git.workspace.exchange.applied import Held, Written, Wrote
 from avfs_git.workspace.exchange.shown import Recorded, read_permissions
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -124,9 +124,9 @@ def write_changes(
     todo: Sequence[tuple[ChangedFile, Held]],
     recorded: Recorded,
     applied: Written,
-    left: dict[TreePath, tuple[Held, ...]],
+    left: dict[TreePath, Wrote],
 ) -> None:
-    """Write what is planned, each with what is there, and note each path in `left`.
+    """Write what is planned, each with what is there, and note each path in `left`, which holds what may come of it.
 
     Raises:
         ApplyConflict: If the user saved a file meanwhile; the others were written.
@@ -164,7 +164,7 @@ def write_changes(
                 raise
             raise _name_written(error, directory, path, [show_path(one.path) for one, _, _ in stay]) from error
         if is_written:
-            left[path] = (held_of(change.new_mode, change.new_oid),)
+            left[path] = left[path]._replace(states=(held_of(change.new_mode, change.new_oid),))
             done.append((change, held, permissions))
             continue
         own.append(show_path(path))

@@ -390,9 +390,9 @@ def find_made_since(vault: OpenVault, fork: str, since: Oid, head: Oid) -> Oid |
     return next((oid for oid in reversed(made) if is_ancestor(vault.store, oid, head)), None)
 
 
-def is_commit(logged: Logged) -> bool:
-    """Tell whether git made the commit to which it moved the branch, from the files that were staged."""
-    return _GOING.match(logged.message) is None
+def had_files(logged: Logged) -> bool:
+    """Tell whether files were as in the commit to which git moved the branch, or staged so; a reset does not tell."""
+    return not logged.message.startswith("reset:")
 
 
 @contextmanager
