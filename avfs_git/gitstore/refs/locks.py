@@ -33,14 +33,18 @@ class Prepared:
 
     path: bytes
     fd: int
+    inode: tuple[int, int]
+    """Its device and number."""
 
 
 @record_class
 class Lock:
-    """The place of a lock, and whether it is ours."""
+    """The place of a lock, and the file that is there while it is ours."""
 
     path: bytes
+    inode: tuple[int, int]
     linked: bool = False
+    """Whether it was taken, and not renamed to what it locks."""
 
 
 _LOCKED = (
@@ -48,6 +52,10 @@ _LOCKED = (
     *(b"objects/info/commit-graph", b"objects/info/commit-graphs/commit-graph-chain"),
 )
 """Files that git locks, beside refs and reflogs."""
+
+
+def _inode_of(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 class RefLocks:
@@ -64,14 +72,14 @@ class RefLocks:
             RefLocked: If another program keeps it locked.
             RefConflict: If a part of its name is a ref.
         """
-        lock = Lock(path + b".lock")
+        lock = Lock(path + b".lock", prepared.inode)
         stack.callback(self.release, lock)
         self._link(prepared, lock, name)
         return lock
 
     def try_take(self, stack: ExitStack, prepared: Prepared, path: bytes, name: str) -> bool:
         """Lock a file until the stack ends, if no living process has it locked; tell whether that was possible."""
-        lock = Lock(path + b".lock")
+        lock = Lock(path + b".lock", prepared.inode)
         stack.callback(self.release, lock)
         try:
             self._link(prepared, lock, name, wait_s=0.0)
@@ -87,6 +95,12 @@ class RefLocks:
             if content:
                 write_all(prepared.fd, content)
             yield prepared
+        except BaseException:  # a signal may have come while a lock was given up
+            for path in self.list_locks():
+                with suppress(OSError):
+                    if _inode_of(os.lstat(path)) == prepared.inode:
+                        os.unlink(path)
+            raise
         finally:
             with suppress(OSError):
                 os.unlink(prepared.path)
@@ -106,8 +120,8 @@ class RefLocks:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 # Until it had the flock it looked like a dead owner's: `recover` may have removed it.
-                if os.fstat(fd).st_nlink:
-                    return Prepared(path, fd)
+                if (found := os.fstat(fd)).st_nlink:
+                    return Prepared(path, fd, _inode_of(found))
             except BaseException:
                 os.close(fd)
                 raise
@@ -165,7 +179,7 @@ class RefLocks:
                 now = os.lstat(path)
             except FileNotFoundError:
                 return True
-            if (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino):
+            if _inode_of(now) == _inode_of(found):
                 os.unlink(path)
             if os.fstat(fd).st_nlink <= 1:  # else it is a lock elsewhere too, and still has to say whose
                 with suppress(FileNotFoundError):
@@ -177,17 +191,18 @@ class RefLocks:
         with suppress(OSError), os.scandir(self._transactions) as entries:
             for entry in entries:
                 status = entry.stat(follow_symlinks=False)
-                if (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino):
+                if _inode_of(status) == _inode_of(found):
                     return entry.path
         return None
 
     def release(self, lock: Lock) -> None:
         """Give a lock up, if it is still held; the file in `avfs/reftxn`, which says whose it is, goes after it."""
-        if lock.linked:
-            with suppress(OSError):
+        # The file decides: a signal may come between any two steps, and another program may have the lock by now.
+        with suppress(OSError):
+            if _inode_of(os.lstat(lock.path)) == lock.inode:
                 os.unlink(lock.path)
-            lock.linked = False
-            self.remove_empty_parents(os.path.dirname(lock.path))
+                self.remove_empty_parents(os.path.dirname(lock.path))
+        lock.linked = False
 
     def remove_empty_parents(self, directory: bytes) -> None:
         """Remove directories that hold no ref any more, up to `refs/KIND`."""
@@ -220,7 +235,7 @@ class RefLocks:
                 # Somewhere its lock may stand. The file in `avfs/reftxn` goes last: it says whose the lock is.
                 for path in self.list_locks():
                     status = os.lstat(path)
-                    if (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino):
+                    if _inode_of(status) == _inode_of(found):
                         os.unlink(path)
             os.unlink(temporary)
         except OSError:
