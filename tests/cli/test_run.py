@@ -608,13 +608,14 @@ def test_a_window_that_is_closed_hangs_up_the_program(clone: Path) -> None:
     assert spawn("--vault", "shop", "--fork", "task", "cat", "/src/hup").ok().text == "hup\n"
 
 
-def test_the_end_of_a_run_outlives_its_terminal(clone: Path) -> None:
-    """A shell hangs up once more, when the program has ended; here while avfs saves what it has done."""
+@pytest.mark.parametrize("number", ["HUP", "INT", "TERM"])
+def test_the_end_of_a_run_outlives_its_terminal(clone: Path, number: str) -> None:
+    """A shell hangs up once more, and Ctrl-C is typed twice: while avfs saves what the program has done."""
     spawn("run", "--name", "first", "--keep", "--", "true").ok()
     listed = spawn("--json", "--vault", "shop", "hooks", "list").ok().result["hooks"]
     hook = next(Path(found["path"]) for found in listed if found["name"] == "pre-checkpoint")
     hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\nkill -HUP $PPID; kill -HUP $PPID\n")
+    hook.write_text("#!/bin/sh\nkill -" + number + " $PPID\n")
     hook.chmod(0o755)
     spawn("--vault", "shop", "hooks", "enable", "pre-checkpoint").ok()
     ran = spawn("run", "--name", "task", "--", "sh", "-c", "echo x > x; exit 3")

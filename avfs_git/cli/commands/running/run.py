@@ -9,8 +9,9 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,11 +24,14 @@ from avfs_git.model import Warning
 from avfs_git.paths import check_fork_name
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from avfs_git.cli.results import AttemptResult, AttemptsResult, ProgramRun
     from avfs_git.sdk import Vault
     from avfs_git.sdk.running.attempts import Attempts
     from avfs_git.sdk.running.runs import Run, RunEnd
 
+_LATE_S = 2.0
 Prepare = Callable[[dict[str, str]], tuple[list[str], dict[str, str]]]
 
 
@@ -162,13 +166,14 @@ def run_program(
     environment = program_environment(run.environment(), directory)
     used, environment = prepare(environment) if prepare is not None else (argv, environment)
     began = time.monotonic_ns()
-    _outlive_terminal()
+    has_ended = _outlive_program()
     finished = run_foreground(
         used,
         directory=directory,
         environment=environment,
         stdout=2 if state.output.structured else None,
     )
+    has_ended()
     took_ms = (time.monotonic_ns() - began) // 1_000_000
     state.status = finished.exit_code
     if finished.problem is not None:
@@ -179,6 +184,9 @@ def run_program(
     except AvfsError as error:
         state.output.amend(vault=run.vault.name, fork=run.fork)
         _name_unsaved(error, run, f"the program ended with {finished.exit_code}", again)
+        raise
+    except KeyboardInterrupt as stop:
+        stop.args = stop.args or (f"{_spell_unsaved(run)}; save and unmount it with `{_spell_stop(run)}`",)
         raise
     state.output.warn(ended.warnings)
     return {
@@ -197,14 +205,30 @@ def run_program(
     }
 
 
-def _outlive_terminal() -> None:
-    """Let this process go on when its terminal has gone: that ends the program, after which its work is saved.
+def _outlive_program() -> Callable[[], None]:
+    """Let this process go on when its terminal has gone, which ends the program, and save what that has done.
 
-    A shell that ends with its window sends the signal that the kernel has sent once more, at any time. No signal is
-    ignored: the program would inherit that.
+    A shell that ends with its window sends the signal that the kernel has sent once more, at any time. Ctrl-C is often
+    typed twice: what comes within `_LATE_S` of the program's end, which the caller tells, was meant for the program.
+    No signal is ignored: the program would inherit that.
     """
+    until = float("inf")
+
+    def note_end() -> None:
+        nonlocal until
+        until = time.monotonic() + _LATE_S
+
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        if callable(handler := signal.getsignal(each)):
+            signal.signal(each, partial(_unless_late, lambda: until, handler))
+    return note_end
+
+
+def _unless_late(until: Callable[[], float], handler: Callable[[int, FrameType | None], object], *got: Any) -> None:
+    if time.monotonic() > until():
+        handler(*got)
 
 
 def _attempt(
@@ -246,7 +270,7 @@ def _attempt(
         raise
     began = time.monotonic_ns()
     codes = []
-    _outlive_terminal()
+    has_ended = _outlive_program()
     for at, finished in run_beside(programs):
         took_ms = (time.monotonic_ns() - began) // 1_000_000
         made[at] = made[at]._replace(exit_code=finished.exit_code, duration_ms=took_ms)
@@ -254,6 +278,7 @@ def _attempt(
         state.output.note(f"(attempt {at + 1} ended with {finished.exit_code} after {took_ms / 1000:.1f} s)")
         if finished.problem is not None:
             state.output.warn([Warning("run.not_started", finished.problem)])
+    has_ended()
     failed = _end_attempts(state, begun, keep=keep)
     attempts.write_record(state.avfs, vault, record)
     if failed is not None:
@@ -292,8 +317,12 @@ def _name_unsaved(error: AvfsError, run: Run, ended: str, again: str) -> None:
     error.args = (error.message,)
     error.details |= {"fork": run.fork, "vault": run.vault.name, "directory": os.fspath(run.session.path)}
     avfs = f"avfs --vault {vault}"
-    then = f"Then save and unmount it with `{avfs} stop {shlex.quote(run.fork)}`, or go on with `{avfs} {again}`."
+    then = f"Then save and unmount it with `{_spell_stop(run)}`, or go on with `{avfs} {again}`."
     error.hint = f"{error.hint.replace(', then try again', '')} {then}" if error.hint else then
+
+
+def _spell_stop(run: Run) -> str:
+    return f"avfs --vault {shlex.quote(run.vault.name)} stop {shlex.quote(run.fork)}"
 
 
 def _spell_unsaved(run: Run) -> str:
