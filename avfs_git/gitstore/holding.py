@@ -15,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from avfs_git.host.files.closing import closing_fd
@@ -47,7 +47,8 @@ def hold_objects(git_dir: Path) -> int:
 def release_objects(held: int) -> None:
     """Let go of what `hold_objects` holds."""
     if held != _NOT_HELD:
-        os.close(held)
+        with suppress(OSError):  # nothing was written there, and what it was held for may be done
+            os.close(held)
 
 
 @contextmanager

@@ -258,3 +258,17 @@ class RefLocks:
                     for name in (*directories, *files):
                         if name.endswith(b".lock"):
                             yield os.path.join(directory, name)
+
+
+def rename_over(lock: bytes, path: bytes) -> None:
+    """Rename a lock to its ref; empty directories of that name, which git leaves, make room."""
+    for _ in range(3):
+        try:
+            os.rename(lock, path)
+        except IsADirectoryError:
+            for directory, _, _ in os.walk(path, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(directory)
+        else:
+            return
+    os.rename(lock, path)

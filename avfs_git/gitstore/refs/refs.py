@@ -9,7 +9,8 @@ caller announce the move; then for each change in the order given: rename `REF.l
 `packed-refs` first, else the old value there would come back); sync its directory. A crash before the first rename
 changes nothing; later it leaves a prefix of the changes, in order. Where a ref is removed, `packed-refs` is locked from
 before the check to the end, as git does: else `git pack-refs` could bring it back. A failure after the first rename is
-taken back, again by compare-and-swap, so that the caller finds the old values.
+taken back, again by compare-and-swap, so that the caller finds the old values. Once the last ref has moved nothing is
+taken back: what raises when the locks are released comes after a move that is done.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from avfs_git.errors import (
 )
 from avfs_git.gitstore.formats.packedrefs import PackedRefs, find_bad_line, format_packed, read_packed, remove_packed
 from avfs_git.gitstore.holding import objects_held
-from avfs_git.gitstore.refs.locks import Lock, Prepared, RefLocks
+from avfs_git.gitstore.refs.locks import Lock, Prepared, RefLocks, rename_over
 from avfs_git.gitstore.refs.names import FORBIDDEN, IGNORED, check_ref_name
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all
@@ -307,11 +308,18 @@ class RefStore:
 
     # --- moving ------------------------------------------------------------------------------------------
 
-    def update(self, changes: Sequence[RefChange], *, announce: Callable[[], object] | None = None) -> None:
+    def update(
+        self,
+        changes: Sequence[RefChange],
+        *,
+        announce: Callable[[], object] | None = None,
+        withdraw: Callable[[], object] | None = None,
+    ) -> None:
         """Move refs, in the order given, all or none; on disk on return.
 
         `announce` is called with all refs locked and checked, right before the first one moves. What it raises stops
-        everything.
+        everything. `withdraw` is called, still with all refs locked, if none has moved after that, or all are back.
+        Only then the caller knows that: a signal that raises may do so when all have moved, up to the last step here.
 
         Raises:
             RefConflict: If one of them holds something else than expected, or its name is in the way of another.
@@ -356,13 +364,18 @@ class RefStore:
             # because what is created between two of these waits for the journal.
             sync_files(*(prepared.fd for prepared in written))
             faults.reach("refs.checked")
-            if announce is not None:
-                announce()
+            is_moving = False
             try:
+                if announce is not None:
+                    announce()
+                is_moving = True
                 self._move_all(changes, locks, packed)
                 faults.reach("refs.moved")
             except BaseException as error:
-                self._take_back(changes, locks, error, has_packed=removes)
+                if is_moving:
+                    self._take_back(changes, locks, error, has_packed=removes)
+                if withdraw is not None:
+                    withdraw()
                 raise
 
     def set_head(self, name: str) -> None:
@@ -387,7 +400,7 @@ class RefStore:
             lock = self._locks.take(stack, prepared, path, name)
             yield
             sync_file(prepared.fd)
-            _rename_over(lock.path, path)
+            rename_over(lock.path, path)
             lock.linked = False
             self._sync_dir(os.path.dirname(path))
 
@@ -451,7 +464,7 @@ class RefStore:
             unsynced = directory
             if change.new is not None:
                 try:
-                    _rename_over(locks[change.name].path, path)
+                    rename_over(locks[change.name].path, path)
                 except IsADirectoryError:
                     raise RefConflict(change.name, maybe_hex(change.old), f"'{change.name}/' exists") from None
                 locks[change.name].linked = False
@@ -541,7 +554,7 @@ class RefStore:
                 # A disk that refuses to sync keeps what it has: what matters is what is read from now on.
                 with suppress(OSError):
                     sync_file(value.fd)
-                _rename_over(value.path, path)
+                rename_over(value.path, path)
             with suppress(OSError, HostError):
                 self._sync_dir(os.path.dirname(path))
 
@@ -584,17 +597,3 @@ def _read_value(path: bytes) -> bytes:
     """Read what a ref holds; of a file that is longer than any of them, the beginning."""
     with closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)) as fd:
         return os.read(fd, _VALUE_MAX)
-
-
-def _rename_over(lock: bytes, path: bytes) -> None:
-    """Rename a lock to its ref; empty directories of that name, which git leaves, make room."""
-    for _ in range(3):
-        try:
-            os.rename(lock, path)
-        except IsADirectoryError:
-            for directory, _, _ in os.walk(path, topdown=False):
-                with suppress(OSError):
-                    os.rmdir(directory)
-        else:
-            return
-    os.rename(lock, path)

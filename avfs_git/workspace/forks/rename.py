@@ -99,7 +99,8 @@ def move_fork(vault: OpenVault, fork: str, name: str, open_workspace: Opener, re
             except LeftInForce:
                 raise
             except BaseException:
-                _bring_log_back(locked)
+                if vault.read_head(name) is None:  # a signal may come when the fork has its new name
+                    _bring_log_back(locked)
                 raise
     opened.close()
 

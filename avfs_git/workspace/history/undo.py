@@ -519,8 +519,9 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
     except LeftInForce:
         raise
     except BaseException:
-        if taken:  # else it stays where an undo that died had left it
-            with suppress(AvfsError):
+        with suppress(AvfsError):
+            # A signal may come when the branch is back. Without `taken` it stays where an undo that died had left it.
+            if taken and vault.read_head(fork) is None:
                 move_to_trash(vault, fork, taken)
         raise
     bring_into_use(vault, fork)

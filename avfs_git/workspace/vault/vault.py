@@ -13,6 +13,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -412,7 +413,7 @@ class OpenVault:
         """Move refs as an operation that can be undone; on disk, with its line in the log, on return.
 
         The log says `after` before `record`, if that happens. `then` comes after the refs; if it fails they are moved
-        back.
+        back. A signal that raises may do so when all is done: then the refs, and the log with them, say that it is.
 
         Raises:
             RefConflict, RefLocked: If the refs cannot be moved.
@@ -420,8 +421,7 @@ class OpenVault:
             LeftInForce: If the disk refuses so late that the new state stays.
             HostError: If the disk refuses; the state is the old one.
         """
-        # of most vaults nothing was ever mounted
-        has_worktrees = os.path.isdir(os.path.join(self.git_dir, "worktrees"))
+        has_worktrees = os.path.isdir(os.path.join(self.git_dir, "worktrees"))  # most vaults were never mounted
         heads = [change for change in changes if has_worktrees and change.name.startswith(HEADS)]
         for change in heads:
             if change.old is not None and change.old != change.new:
@@ -430,30 +430,30 @@ class OpenVault:
             if change.new is not None:
                 # Before it moves: what git in the live tree has staged is to move along, see `workspace.gitdir`.
                 self._note_move(change.name.removeprefix(HEADS), change.old)
-        changes = self._with_known(changes)
-        announced: list[Announced] = []
-        records = (record,) if after is None else (after, record)
-        happened: bool | None = False
+        changes, lines = self._with_known(changes), list[Announced]()
+        announce = partial(self.oplog.announce, *filter(None, (after, record)))
+
+        def close(*, happened: bool | None) -> None:
+            for line in lines:
+                line.close(happened=happened)
+
+        withdraw = partial(close, happened=False)
         try:
             if changes:
-                self.refs.update(changes, announce=lambda: announced.append(self.oplog.announce(*records)))
+                self.refs.update(changes, announce=lambda: lines.append(announce()), withdraw=withdraw)
             else:  # another process has done it
                 self.oplog.append(record)
             if then is not None:
                 try:
                     then()
-                except LeftInForce:
-                    raise
                 except BaseException as error:
-                    self._move_back(changes, error)
+                    if not isinstance(error, LeftInForce):
+                        self._move_back(changes, error)
+                        withdraw()
                     raise
-            happened = True
-        except LeftInForce:
-            happened = None
-            raise
+            close(happened=True)
         finally:
-            for line in announced:
-                line.close(happened=happened)
+            close(happened=None)  # the refs tell, where nothing has been said
 
     def note_seen(self, fork: str, lacked_since: Oid | None = None) -> None:
         """Have git's index follow in a live tree that has by now what others have put on its branch.

@@ -436,10 +436,16 @@ class RacedRefs(RefStore):
         self._come_second()
         return super().create_packed(refs)
 
-    def update(self, changes: Sequence[RefChange], *, announce: Callable[[], object] | None = None) -> None:
+    def update(
+        self,
+        changes: Sequence[RefChange],
+        *,
+        announce: Callable[[], object] | None = None,
+        withdraw: Callable[[], object] | None = None,
+    ) -> None:
         """Come second."""
         self._come_second()
-        super().update(changes, announce=announce)
+        super().update(changes, announce=announce, withdraw=withdraw)
 
     def _come_second(self) -> None:
         if not self.left:

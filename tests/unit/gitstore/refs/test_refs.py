@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
+import sys
 import threading
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -321,6 +325,42 @@ def test_what_the_announcement_raises_stops_everything(git_dir: Path, refs: RefS
 
     assert refs.list() == {}
     assert leftovers(git_dir) == []
+
+
+# where a generator is closed, Python tells of it and goes on
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_at_any_step_leaves_all_refs_or_none_moved_and_says_which(tmp_path: Path, git_dir: Path) -> None:
+    """An announcement is withdrawn if none has moved: what a signal raises later is no failure of the move."""
+    branch, known, gone = MAIN, "refs/avfs/known/main", "refs/heads/gone"
+    pack(git_dir, {branch: A, gone: A})
+    before, after = {branch: A, gone: A}, {known: B, branch: B}
+    done: set[tuple[bool, bool]] = set()
+    for step in count(1):
+        shutil.copytree(git_dir, tmp_path / str(step))
+        refs, told, passed = RefStore(tmp_path / str(step)), list[str](), 0
+
+        def interrupt(_frame: object, event: str, _argument: object, at: int = step) -> None:
+            nonlocal passed
+            passed += event in ("return", "c_return")
+            if passed == at:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+        changes = [RefChange(known, None, B), RefChange(branch, A, B), RefChange(gone, A, None)]
+        sys.setprofile(interrupt)
+        try:
+            refs.update(changes, announce=partial(told.append, "announced"), withdraw=partial(told.append, "withdrawn"))
+        except KeyboardInterrupt:
+            done.add(("announced" in told, refs.list() == after))
+        finally:
+            sys.setprofile(None)
+        found = refs.list()
+        assert found in (before, after), step
+        assert (told == ["announced", "withdrawn"]) == ("announced" in told and found == before), step
+        if passed < step:
+            break
+
+    assert done == {(False, False), (True, False), (True, True)}
 
 
 def test_removal_takes_the_packed_value_too(git_dir: Path, refs: RefStore) -> None:
