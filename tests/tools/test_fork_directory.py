@@ -896,6 +896,34 @@ def test_apply_leaves_what_git_has_only_taken_out_of_history(avfs: Avfs, clone: 
     session.wait()
 
 
+@pytest.mark.parametrize("then", ["", "pop"])
+def test_apply_leaves_a_file_that_the_fork_has_changed_beside_what_it_put_aside(
+    avfs: Avfs, clone: Path, mount_dir: Path, then: str
+) -> None:
+    """A line that no commit of the fork ever had stays, with a warning; it goes on once a commit has it."""
+    lines = [f"{number}\n" for number in range(20)]
+    (clone / "both").write_text("".join(lines))
+    _git(clone, "add", "both")
+    _git(clone, "commit", "-q", "-m", "both", "both")
+    (clone / "both").write_text("".join([*lines, "pending\n"]))
+    with avfs.fork_directory(clone, mount_dir / "task") as session:
+        _git(session.path, "stash", "-q")
+        (session.path / "both").write_text("".join(["fixed\n", *lines[1:]]))
+        (session.path / "new file").write_text("1\n")
+        session.vault.workspace("task").checkpoint()
+        if then == "pop":
+            _git(session.path, "stash", "pop", "-q")
+            session.vault.workspace("task").checkpoint()
+        applied = session.vault.apply("task", clone)
+        is_left = b"both" in {warning.path for warning in applied.warnings if warning.code == "apply.uncommitted"}
+        assert is_left is (then == "")
+        shown = (clone / "both").read_text()
+        assert shown.endswith("pending\n")
+        assert shown.startswith("fixed\n") is (then == "pop")
+        assert (clone / "new file").read_text() == "1\n"
+    session.wait()
+
+
 def test_where_nothing_can_be_mounted_nothing_is_made(clone: Path, mount_dir: Path) -> None:
     """Neither a vault nor a fork, where the device of FUSE cannot be opened."""
     program = [sys.executable, "-m", "avfs_git", "fork", os.fspath(clone), os.fspath(mount_dir / "task")]

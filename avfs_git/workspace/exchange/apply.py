@@ -25,11 +25,13 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from avfs_git.errors import ApplyConflict, InvalidInput, NotAVault, ObjectMissing, PathNotFound, name_some, quote
-from avfs_git.gitstore.compare.treediff import changed_file, diff_trees, sizes_here
+from avfs_git.gitstore.compare.treediff import Entry, changed_file, diff_trees, sizes_here
 from avfs_git.gitstore.formats.fullindex import INDEX_MAX, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex
-from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK, MODE_TREE, find_entry
+from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.merge.bases import list_commits
+from avfs_git.gitstore.merge.engine import Labels
+from avfs_git.gitstore.merge.files import FileMerger
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import find_git_dir
 from avfs_git.host.files.closing import closing_fd
@@ -288,9 +290,24 @@ def _list_unsettled(
     for commit in line or ():
         if len(vault.store.read_links(commit).parents) < 2:
             for path, (_, there) in diff_parent(vault, commit).items():
-                if path in mine and find_entry(vault.store, tree, path) != there:
-                    saved.add(path)
+                if path in mine and path not in saved:
+                    was, pending = (find_entry(vault.store, each, path) for each in (tree, began))
+                    if there != was and _may_come_from(vault, was, pending, there):
+                        saved.add(path)
     return frozenset(mine if uncommitted is None else mine & uncommitted), frozenset(mine - saved)
+
+
+def _may_come_from(vault: OpenVault, was: Entry | None, pending: Entry | None, there: Entry | None) -> bool:
+    """Tell whether a committed version may have been made of a pending one: it has what that had changed.
+
+    Where both have changed the same lines, the commit may have gone on with them. Where it has other changes alone, the
+    pending ones were put aside before.
+    """
+    if was is None or pending is None or there is None or not {was[0], pending[0], there[0]} <= {MODE_FILE, MODE_EXEC}:
+        return True
+    base, ours, theirs = (vault.store.read_blob(entry[1]) for entry in (was, pending, there))
+    merged = FileMerger().merge(base, ours, theirs, Labels(b"", b"", b""))
+    return not merged.is_clean or merged.content == theirs
 
 
 def _find_sidecar_tree(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
