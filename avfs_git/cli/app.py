@@ -197,6 +197,7 @@ def main() -> NoReturn:
     _open_standard_descriptors()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else whoever started it wants it to go on
         signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the starter may ignore it: no child would have a status
     # A program that imports much and ends soon makes little garbage; looking for it now and then takes a twentieth of
     # the start.
     gc.set_threshold(_GARBAGE_AT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -93,6 +94,35 @@ def test_a_hook_gets_facts_and_can_refuse_with_a_reason(vault: Vault, tmp_path: 
         "label": "two",
         "message": "why",
     }
+
+
+@pytest.mark.parametrize("agrees", [False, True])
+def test_a_hook_without_a_status_refuses(agrees: bool, vault: Vault) -> None:
+    """A process that ignores SIGCHLD cannot know how a hook ends: that is not taken for consent."""
+    put(vault, "pre-checkpoint", f"exit {int(not agrees)}")
+    work = vault.workspace()
+    work.write("a", b"2\n")
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(HookRefused, match="how it ended is not known, because this process ignores SIGCHLD"):
+            work.checkpoint("two")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.parametrize("agrees", [False, True])
+def test_the_program_knows_how_a_hook_ends_under_any_starter(agrees: bool, vault: Vault) -> None:
+    """Also where its starter ignores SIGCHLD, which is inherited."""
+    put(vault, "pre-checkpoint", f"echo no; exit {int(not agrees)}")
+    vault.workspace().write("a", b"2\n")
+    vault.close()
+    avfs = [sys.executable, "-m", "avfs_git", "--vault", "v", "checkpoint", "save"]
+    code = f"import os, signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv({avfs[0]!r}, {avfs!r})"
+    environment = {**os.environ, "AVFS_HOME": str(vault.path.parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == (0 if agrees else HookRefused.exit_code), done.stderr
+    assert ("refuses it: no\n" in done.stderr) is not agrees
 
 
 def test_what_is_added_to_history_is_asked_about(vault: Vault, tmp_path: Path) -> None:

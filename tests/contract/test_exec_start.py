@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +53,27 @@ def test_nothing_of_avfs_is_left_in_a_process(work: Workspace, backend: str) -> 
     assert [int(Path(name).name) for name in opened.split()][:3] == [0, 1, 2]
     assert len(opened.split()) <= 4  # the shell has the directory itself open
     assert len(set(session.split())) == 1
+
+
+@BACKENDS
+def test_a_command_ends_with_its_status_where_the_caller_ignores_sigchld(
+    work: Workspace, mount_dir: Path, tmp_path: Path, backend: str
+) -> None:
+    """Each process that it starts inherits that; nothing is said about it."""
+    work.close()
+    code = """
+import signal, sys
+from pathlib import Path
+from avfs_git import Avfs
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+home, policy, backend = sys.argv[1:]
+with Avfs(Path(home), policy=Path(policy)) as avfs, avfs.open_vault("v") as vault, vault.workspace() as work:
+    print(work.exec("sh", "-c", "exit 3", backend=backend).exit_code)
+"""
+    arguments = [str(mount_dir / "h"), str(tmp_path / "policy.toml"), backend]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+    assert (done.stdout, done.stderr) == ("3\n", "")
 
 
 @pytest.mark.parametrize("again", [False, True])

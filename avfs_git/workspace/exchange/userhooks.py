@@ -191,7 +191,11 @@ def _run(program: Path, own: Mapping[str, str], document: bytes, limit_s: int) -
         except BaseException:  # also of Ctrl-C
             _kill(process)
             raise
-        status = process.wait()
+        try:
+            status = process.returncode = os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1])
+        except ChildProcessError:
+            process.wait()  # which takes that for success
+            return "how it ended is not known, because this process ignores SIGCHLD or waits for children of others"
         if status == 0:
             return None
         heard.seek(0)

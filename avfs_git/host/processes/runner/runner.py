@@ -440,6 +440,7 @@ def _be_first(ours: socket.socket, setup: dict[str, Any]) -> None:
 
 def main() -> None:
     """Read the setup, leave the namespaces of the starter, serve."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the starter may ignore it: then no child can be waited for
     ours = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(ours.fileno(), False)
     said, _ = _receive(ours)  # what comes along is never closed
