@@ -652,6 +652,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
             self.expect_clean()
         else:
             expect_same(self.view(times=True), before)
+            self.oracle.track(self.saved[head].tree if head is not None else None)
 
     @rule()
     def export(self) -> None:
