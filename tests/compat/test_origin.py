@@ -429,6 +429,46 @@ def test_apply_goes_on_with_what_it_wrote(tmp_path: Path, began: str, takes_over
                 git("commit", "-qm", "taken over", cwd=root)
 
 
+@pytest.mark.parametrize("head", ["branch", "detached"])
+def test_commits_count_wherever_the_head_of_the_directory_is(tmp_path: Path, head: str) -> None:
+    """On a branch that was never fetched, too: what the user reverts there is not written again, nor taken out."""
+    root = tmp_path / "clone"
+    git("init", "-q", "-b", "main", str(root), cwd=tmp_path)
+    text = "{}\n\n\n\n\n\n{}\n"
+    (root / "f").write_text(text.format("old", "old"))
+    git("add", ".", cwd=root)
+    git("commit", "-qm", "one", cwd=root)
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v", source=root)
+        fork = vault.fork("topic")
+        fork.write("f", text.format("old", "fork's").encode())
+        fork.checkpoint("two")
+        (root / "f").write_text(text.format("user's", "old"))
+        git("commit", "-qam", "three", cwd=root)
+        vault.fetch()
+        fork.merge("origin/main")
+        assert vault.apply("topic", root).changed_files
+        git("switch", "-q", *(["-c", "fix"] if head == "branch" else ["--detach"]), cwd=root)
+        git("commit", "-q", "--allow-empty", "-m", "not fetched", cwd=root)
+        assert not vault.apply("topic", root).changed_files
+        fork.undo()
+        with pytest.raises(ApplyConflict, match="'f'"):
+            vault.apply("topic", root)
+        fork.redo()
+        git("commit", "-qam", "taken over", cwd=root)
+        git("revert", "--no-edit", "main", cwd=root)
+        fork.write("g", b"1\n")
+        fork.checkpoint("four")
+        with pytest.raises(ApplyConflict, match="'f'"):
+            vault.apply("topic", root)
+        git("reset", "-q", "--hard", "main", cwd=root)
+        git("revert", "--no-edit", "HEAD", cwd=root)
+        fork.write("f", text.format("user's", "old").encode())
+        fork.checkpoint("five")
+        assert [change.path for change in vault.apply("topic", root).changed_files] == [b"g"]
+        assert (root / "f").read_text() == text.format("old", "old")
+
+
 def test_what_the_user_has_taken_over_and_goes_on_with_keeps_nothing_else(tmp_path: Path) -> None:
     """The fork has what the user has committed of it, and nothing of its own at that path any more."""
     root = tmp_path / "clone"

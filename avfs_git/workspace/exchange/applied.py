@@ -22,13 +22,12 @@ from avfs_git.errors import AvfsError, NotWritable
 from avfs_git.gitstore.compare.treediff import Entry, find_differences
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, is_forbidden_name
 from avfs_git.gitstore.merge.bases import find_merge_bases, list_commits
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.repository import common_dir, find_git_dir, read_head
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.paths import Oid, TreePath, oid_of
 from avfs_git.values import NamedTuple
-from avfs_git.workspace.exchange.source import ORIGIN, find_origin
-from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.origin import load_state
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -157,23 +156,20 @@ def diff_parent(vault: OpenVault, commit: Oid) -> Mapping[TreePath, tuple[Entry 
 
 
 def _find_newest_known(vault: OpenVault, directory: Path) -> Oid | None:
-    """Find the newest commit on a directory's branch that the vault has: HEAD, or what was last fetched of the branch.
-
-    Only of the directory that the vault was made of are branches fetched as those of `origin`.
-    """
-    git_dir, origin = find_git_dir(directory), find_origin(vault.git_dir)
-    from_dir = find_git_dir(origin) if origin is not None else None
+    """Find the newest commit that leads to a directory's HEAD and that the vault has, along the first parents."""
+    git_dir = find_git_dir(directory)
     if git_dir is None:
         return None
-    try:
-        branch, at = read_head(git_dir)
+    with suppress(AvfsError, OSError):
+        _, at = read_head(git_dir)
         if at is None or vault.store.exists(at):
             return at
-        is_origin = from_dir is not None and os.path.samefile(common_dir(git_dir), common_dir(from_dir))
-        fetched = vault.refs.read(f"{ORIGIN}{branch.removeprefix(HEADS)}") if is_origin and branch is not None else None
-    except (AvfsError, OSError):
-        return None
-    return fetched if fetched is not None and vault.store.exists(fetched) else None
+        with ObjectStore(common_dir(git_dir)) as theirs:
+            for _ in range(_FAR):
+                at = next(iter(theirs.read_links(at).parents), None)
+                if at is None or vault.store.exists(at):
+                    return at
+    return None
 
 
 def _read(vault: OpenVault, fork: str) -> dict[str, dict[str, list[Any]]]:

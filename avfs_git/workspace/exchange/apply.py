@@ -4,13 +4,13 @@ Decided here: what counts as a change of the fork, and when nothing may be writt
 directory holds there what the fork began with, or what an earlier `apply` wrote (`exchange.applied`); a path that holds
 what the fork has now is done already; anything else is a change of the user's own, and then no path is written. What
 the directory's own commits have changed since, and the fork has merged, counts as what it began with. What an earlier
-`apply` wrote and the fork has taken back since, is taken back in the directory, too. Where the fork began with
-something uncommitted that no commit of the fork has, or its workspace has changes that are uncommitted, the branch does
-not tell what the fork made of that: such a path is left as it is. So is a file that is gone from the fork's history and
-that the fork still has beside it, ignored: the fork has not removed it. What git leaves out of a sparse checkout counts
-as there, with the content that the index names. What an earlier `apply` wrote may be the user's own by now, by their
-commits (`leave_out_own`). Only files are touched: the index, the hooks and the branches of a repository that the
-directory belongs to stay as they are, and no git runs.
+`apply` wrote and the fork has taken back since, is taken back in the directory, too, where that still has it. Where the
+fork began with something uncommitted that no commit of the fork has, or its workspace has changes that are uncommitted,
+the branch does not tell what the fork made of that: such a path is left as it is. So is a file that is gone from the
+fork's history and that the fork still has beside it, ignored: the fork has not removed it. What git leaves out of a
+sparse checkout counts as there, with the content that the index names. What an earlier `apply` wrote may be the user's
+own by now, by their commits (`leave_out_own`). Only files are touched: the index, the hooks and the branches of a
+repository that the directory belongs to stay as they are, and no git runs.
 
 Called without a lock; reads commits only. `exchange.userfiles` writes the files, and says what a failure or a crash
 leaves. The same command then completes the rest.
@@ -30,8 +30,6 @@ from avfs_git.gitstore.formats.fullindex import INDEX_MAX, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.merge.bases import list_commits
-from avfs_git.gitstore.merge.engine import Labels
-from avfs_git.gitstore.merge.files import FileMerger
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import find_git_dir
 from avfs_git.host.files.closing import closing_fd
@@ -55,6 +53,7 @@ from avfs_git.workspace.exchange.shown import Recorded, Shown
 from avfs_git.workspace.exchange.source import check_source, find_origin
 from avfs_git.workspace.exchange.userfiles import held_of, list_left, look, write_changes
 from avfs_git.workspace.sidecars.kept import find_kept
+from avfs_git.workspace.vault.gitmoves import had_files, open_worktree
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
@@ -104,7 +103,7 @@ def apply_fork(
             raise PathNotFound(path)
     wanted = _list_changes(vault, old.tree, new.tree, merged, paths)
     back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted}, paths)
-    pending, unsaved = _list_unsettled(vault, below, old.tree, head, merged, uncommitted)
+    pending, unsaved = _list_unsettled(vault, fork, below, old.tree, head, merged, uncommitted)
     gone = [TreePath(one.path) for one in (*wanted, *back) if one.new_oid is None and one.path not in pending]
     sidecar = _find_sidecar_tree(vault, fork, head)
     beside = _list_beside(LowerTree(vault.store, new.tree, sidecar, default_mtime_ns=0), gone, show)
@@ -118,7 +117,7 @@ def apply_fork(
     left: dict[TreePath, Wrote] = dict(applied)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     with host_errors(f"write into '{directory}'"), closing_fd(os.open(directory, flags)) as root:
-        todo, warnings = _plan(vault, root, directory, shown, [*wanted, *back], known, left, merged.newest)
+        todo, warnings = _plan(vault, root, directory, shown, wanted, back, known, left, merged)
         if not dry_run:
             if ask is not None:
                 ask([change for change, _ in todo])
@@ -126,7 +125,7 @@ def apply_fork(
                 if todo:
                     for one, held in todo:
                         may_be = (held_of(one.new_mode, one.new_oid), held)
-                        left[TreePath(one.path)] = Wrote(may_be, merged.newest)
+                        left[TreePath(one.path)] = _note(applied, TreePath(one.path), may_be, merged)
                     note_applied(vault, fork, directory, left)
                 write_changes(vault, root, directory, todo, Recorded(vault.store, sidecar), applied, left)
                 log_apply(vault, fork, directory, [change for change, _ in todo])
@@ -146,9 +145,10 @@ def _plan(
     directory: Path,
     shown: Shown,
     wanted: Sequence[ChangedFile],
+    back: Sequence[ChangedFile],
     known: Written,
     left: dict[TreePath, Wrote],
-    newest: Oid | None,
+    merged: Merged,
 ) -> tuple[list[tuple[ChangedFile, Held]], list[Warning]]:
     """List what has to be written, with what is there; take out of `left` what the user has brought to that state.
 
@@ -159,9 +159,10 @@ def _plan(
     own: list[str] = []
     warnings: list[Warning] = []
     left_out: Mapping[bytes, Held] | None = None
-    going = frozenset(change.path for change in wanted if change.new_oid is None)
-    led = {above for change in wanted if change.new_oid is not None for above in climb(split(TreePath(change.path))[0])}
-    for change in wanted:
+    both, stays = [*wanted, *back], {change.path for change in back}
+    going = frozenset(change.path for change in both if change.new_oid is None)
+    led = {above for change in both if change.new_oid is not None for above in climb(split(TreePath(change.path))[0])}
+    for change in both:
         path = TreePath(change.path)
         if MODE_GITLINK in (change.old_mode, change.new_mode):
             text = f"'{show_path(path)}' is a submodule; it was left as it is"
@@ -181,22 +182,30 @@ def _plan(
                 continue
         if held == after:
             if path in left:
-                left[path] = Wrote((after,), newest)
+                left[path] = _note(left, path, (after,), merged)
             continue
         before = held_of(change.old_mode, change.old_oid)
         states = known[path].states if path in known else ()
         if not shown.is_any(counts_as, (before,)) and not shown.is_any(held, states):
+            if path in stays:  # the fork has nothing of its own there
+                continue
             own.append(show_path(path))
         if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
             read_target(vault.store, oid_of(change.new_oid))  # before anything is written
         todo.append((change, held))
-    found = list_left(root, [TreePath(change.path) for change in wanted])
+    found = list_left(root, [TreePath(change.path) for change in both])
     if own:
         raise ApplyConflict(os.fspath(directory), own, left=[show_path(path) for path in found])
     for path in found:
         text = f"'{show_path(path)}' may hold an edit of yours: an `apply` was killed and left it there"
         warnings.append(Warning("apply.left", text, path))
     return todo, warnings
+
+
+def _note(before: Written, path: TreePath, states: tuple[Held, ...], merged: Merged) -> Wrote:
+    """Note what is at a path; where it is not known what the fork has of the directory's commits, as it was noted."""
+    newest = before[path].newest if merged.newest is None and path in before else merged.newest
+    return Wrote(states, newest)
 
 
 def _list_left_out(vault: OpenVault, directory: Path) -> Mapping[bytes, Held]:
@@ -269,6 +278,7 @@ def _beginning(vault: OpenVault, fork: str) -> tuple[Oid, Oid | None]:
 
 def _list_unsettled(
     vault: OpenVault,
+    fork: str,
     below: Oid | None,
     began: Oid,
     head: Oid,
@@ -286,28 +296,27 @@ def _list_unsettled(
     mine = {change.path for change in diff_trees(vault.store, tree, began)}
     known = [oid for oid in (below, merged.newest) if oid is not None]
     line = list_commits(vault.store, head, known, most=_FAR) if mine else []
+    worktree = open_worktree(vault, fork)
+    heads = worktree.read_heads() if line and worktree.is_there else []
+    # As `git stash` does: then a commit of the same file may have been made beside what was put aside.
+    has_reset = any(not had_files(logged) for logged in heads)
     saved = mine if line is None else set()
     for commit in line or ():
         if len(vault.store.read_links(commit).parents) < 2:
             for path, (_, there) in diff_parent(vault, commit).items():
                 if path in mine and path not in saved:
                     was, pending = (find_entry(vault.store, each, path) for each in (tree, began))
-                    if there != was and _may_come_from(vault, was, pending, there):
+                    if there != was and (not has_reset or _has_pending(vault, was, pending, there)):
                         saved.add(path)
     return frozenset(mine if uncommitted is None else mine & uncommitted), frozenset(mine - saved)
 
 
-def _may_come_from(vault: OpenVault, was: Entry | None, pending: Entry | None, there: Entry | None) -> bool:
-    """Tell whether a committed version may have been made of a pending one: it has what that had changed.
-
-    Where both have changed the same lines, the commit may have gone on with them. Where it has other changes alone, the
-    pending ones were put aside before.
-    """
+def _has_pending(vault: OpenVault, was: Entry | None, pending: Entry | None, there: Entry | None) -> bool:
+    """Tell whether a committed version has all lines that a pending one had added; true where a file came or went."""
     if was is None or pending is None or there is None or not {was[0], pending[0], there[0]} <= {MODE_FILE, MODE_EXEC}:
         return True
-    base, ours, theirs = (vault.store.read_blob(entry[1]) for entry in (was, pending, there))
-    merged = FileMerger().merge(base, ours, theirs, Labels(b"", b"", b""))
-    return not merged.is_clean or merged.content == theirs
+    before, added, after = (set(vault.store.read_blob(entry[1]).splitlines()) for entry in (was, pending, there))
+    return added - before <= after
 
 
 def _find_sidecar_tree(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
