@@ -159,7 +159,7 @@ def _plan(
     own: list[str] = []
     warnings: list[Warning] = []
     left_out: Mapping[bytes, Held] | None = None
-    both, stays = [*wanted, *back], {change.path for change in back}
+    both, of_both = [*wanted, *back], merged.paths.intersection(change.path for change in back)
     going = frozenset(change.path for change in both if change.new_oid is None)
     led = {above for change in both if change.new_oid is not None for above in climb(split(TreePath(change.path))[0])}
     for change in both:
@@ -187,7 +187,7 @@ def _plan(
         before = held_of(change.old_mode, change.old_oid)
         states = known[path].states if path in known else ()
         if not shown.is_any(counts_as, (before,)) and not shown.is_any(held, states):
-            if path in stays:  # the fork has nothing of its own there
+            if path in of_both:  # the fork has there what the directory has committed, and nothing of its own
                 continue
             own.append(show_path(path))
         if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
