@@ -72,7 +72,7 @@ def is_ancestor(history: History, ancestor: Oid, commit: Oid) -> bool:
     return ancestor == commit or ancestor in find_merge_bases(history, ancestor, commit)
 
 
-def list_commits(history: History, tip: Oid, known: Iterable[Oid], *, most: int) -> list[Oid] | None:
+def list_commits(history: History, tip: Oid, known: Iterable[Oid], *, most: int = 10_000) -> list[Oid] | None:
     """List the commits that lead to a tip and to none of some known ones, newest first; None if there are too many.
 
     As git-rev-list(1) does: with clocks that are wrong, some may be listed that a known one leads to.

@@ -3,8 +3,8 @@
 Decided here: how a rule is read, what it matches, and which of several rules wins. Scans and imports ask, and bring the
 content of the ignore files; nothing here touches a disk. An ignored directory hides everything below it from all rules,
 so that nothing below it can be taken back. Case counts, as `core.ignoreCase` is off in a vault; in a clone from macOS
-or Windows it may not. An `Ignorer` keeps what it read and decided about each directory: make a new
-one when an ignore file changes. Threads may share one; at worst two of them do the same work.
+or Windows it may not. An `Ignorer` keeps what it read and decided about each directory: make a new one when an ignore
+file changes. Threads may share one; at worst two of them do the same work.
 
 Rules become patterns of `re` on bytes. Each piece between two stars is matched atomically at its first fit, which loses
 no match and keeps hostile rules (`*a*a*a*b`) from running for ever. No library does as git does:

@@ -45,7 +45,7 @@ class Wrote(NamedTuple):
 
 Written = Mapping[TreePath, Wrote]
 _FAR = 10_000
-"""So many commits are looked at."""
+"""So many commits behind a directory's HEAD are looked for in the vault."""
 
 
 def read_applied(vault: OpenVault, fork: str, directory: Path) -> Written:
@@ -119,7 +119,7 @@ def leave_out_own(vault: OpenVault, written: Written, merged: Merged, head: Oid)
 
     Such are the paths that commits of the directory's have changed which the fork had then and has no more, as after an
     undo of its merge: they are in what was written. And those which such commits have changed since, and the fork has
-    merged: what was written is in them, or they have gone back to it. Costs the changes of these commits.
+    merged: what was written is in them, or they have gone back to it. avfs reads what these commits have changed.
     """
     changed: dict[Oid | None, AbstractSet[TreePath] | None] = {}
     found: dict[TreePath, Wrote] = {}
@@ -141,7 +141,7 @@ def _list_changed(vault: OpenVault, then: Oid | None, merged: Merged, head: Oid)
     if then is not None and not vault.store.exists(then):
         return None
     tips = ((then, head), (merged.newest, then))
-    lines = [list_commits(vault.store, tip, [known], most=_FAR) for tip, known in tips if tip and known]
+    lines = [list_commits(vault.store, tip, [known]) for tip, known in tips if tip and known]
     if None in lines:
         return None
     return {path for line in lines for commit in line or () for path in diff_parent(vault, commit)}

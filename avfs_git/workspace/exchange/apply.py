@@ -58,9 +58,6 @@ from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
 
-_FAR = 10_000
-"""So many commits of a fork are looked at."""
-
 
 def apply_fork(
     vault: OpenVault,
@@ -159,7 +156,7 @@ def _plan(
     own: list[str] = []
     warnings: list[Warning] = []
     left_out: Mapping[bytes, Held] | None = None
-    both, of_both = [*wanted, *back], merged.paths.intersection(change.path for change in back)
+    both, committed = [*wanted, *back], merged.paths.intersection(change.path for change in back)
     going = frozenset(change.path for change in both if change.new_oid is None)
     led = {above for change in both if change.new_oid is not None for above in climb(split(TreePath(change.path))[0])}
     for change in both:
@@ -187,7 +184,7 @@ def _plan(
         before = held_of(change.old_mode, change.old_oid)
         states = known[path].states if path in known else ()
         if not shown.is_any(counts_as, (before,)) and not shown.is_any(held, states):
-            if path in of_both:  # the fork has there what the directory has committed, and nothing of its own
+            if path in committed:  # the fork has there what the directory has committed, and nothing of its own
                 continue
             own.append(show_path(path))
         if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
@@ -295,7 +292,7 @@ def _list_unsettled(
     tree = vault.store.read_commit(below).tree
     mine = {change.path for change in diff_trees(vault.store, tree, began)}
     known = [oid for oid in (below, merged.newest) if oid is not None]
-    line = list_commits(vault.store, head, known, most=_FAR) if mine else []
+    line = list_commits(vault.store, head, known) if mine else []
     worktree = open_worktree(vault, fork)
     heads = worktree.read_heads() if line and worktree.is_there else []
     # As `git stash` does: then a commit of the same file may have been made beside what was put aside.

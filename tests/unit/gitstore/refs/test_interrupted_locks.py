@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -11,23 +11,10 @@ import pytest
 from avfs_git.gitstore.refs.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import init_vault_repo
 from avfs_git.paths import Oid
+from tests.support.interrupts import Interrupt
 
 NAMES = ("refs/heads/a", "refs/heads/b/c", "refs/avfs/d")
 OLD, NEW = Oid(b"\1" * 20), Oid(b"\2" * 20)
-
-
-def _interrupt_after(step: int) -> None:
-    """Raise, as a signal handler does, after so many calls from now on have returned."""
-    passed = 0
-
-    def look(_frame: object, event: str, _argument: object) -> None:
-        nonlocal passed
-        passed += event in ("return", "c_return")
-        if passed == step:
-            sys.setprofile(None)
-            raise KeyboardInterrupt
-
-    sys.setprofile(look)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a generator that is interrupted
@@ -41,17 +28,12 @@ def test_no_lock_stays(tmp_path: Path, new: Oid | None) -> None:
         refs = RefStore(git_dir)
         held = refs.list("refs/")
         refs.update([RefChange(name, held.get(name), OLD) for name in NAMES if held.get(name) != OLD])
-        try:
-            _interrupt_after(step)
+        interrupt = Interrupt(step)
+        with suppress(KeyboardInterrupt), interrupt:
             refs.update([RefChange(name, OLD, new) for name in NAMES])
-            is_done = True
-        except KeyboardInterrupt:
-            is_done = False
-            interrupted += 1
-        finally:
-            sys.setprofile(None)
+        interrupted += interrupt.has_come
         RefStore(git_dir)  # it removes what killed processes have left
         assert not list(git_dir.rglob("*.lock")), step
-        if is_done:
+        if not interrupt.has_come:
             break
     assert interrupted > 50

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import shutil
-import sys
 import threading
 from contextlib import suppress
 from functools import partial
@@ -22,6 +21,7 @@ from avfs_git.gitstore.refs.names import check_ref_name
 from avfs_git.gitstore.refs.refs import RefChange, RefStore
 from avfs_git.paths import Oid
 from tests.support.failing import FailAt
+from tests.support.interrupts import Interrupt
 
 A = Oid(b"a" * 20)
 B = Oid(b"b" * 20)
@@ -337,27 +337,17 @@ def test_an_interrupt_at_any_step_leaves_all_refs_or_none_moved_and_says_which(t
     done: set[tuple[bool, bool]] = set()
     for step in count(1):
         shutil.copytree(git_dir, tmp_path / str(step))
-        refs, told, passed = RefStore(tmp_path / str(step)), list[str](), 0
-
-        def interrupt(_frame: object, event: str, _argument: object, at: int = step) -> None:
-            nonlocal passed
-            passed += event in ("return", "c_return")
-            if passed == at:
-                sys.setprofile(None)
-                raise KeyboardInterrupt
-
+        refs, told, interrupt = RefStore(tmp_path / str(step)), list[str](), Interrupt(step)
         changes = [RefChange(known, None, B), RefChange(branch, A, B), RefChange(gone, A, None)]
-        sys.setprofile(interrupt)
-        try:
-            refs.update(changes, announce=partial(told.append, "announced"), withdraw=partial(told.append, "withdrawn"))
-        except KeyboardInterrupt:
+        announce, withdraw = partial(told.append, "announced"), partial(told.append, "withdrawn")
+        with suppress(KeyboardInterrupt), interrupt:
+            refs.update(changes, announce=announce, withdraw=withdraw)
+        if interrupt.has_come:
             done.add(("announced" in told, refs.list() == after))
-        finally:
-            sys.setprofile(None)
         found = refs.list()
         assert found in (before, after), step
         assert (told == ["announced", "withdrawn"]) == ("announced" in told and found == before), step
-        if passed < step:
+        if not interrupt.has_come:
             break
 
     assert done == {(False, False), (True, False), (True, True)}

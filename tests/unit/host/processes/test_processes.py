@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from avfs_git.host.processes.processes import await_end, is_being_killed
+from tests.support.interrupts import Interrupt
 
 _CODE = """
 import signal, sys
@@ -67,30 +69,17 @@ def test_a_wait_that_an_interrupt_ends_at_any_step_leaves_a_child_that_can_be_wa
     tried = 0
     for step in count(1):
         child = subprocess.Popen(["/bin/sleep", "600"])  # no block, whose end would wait for ever, too
-        passed = 0
-
-        def interrupt(_frame: object, event: str, _argument: object, at: int = step) -> None:
-            nonlocal passed
-            passed += event in ("return", "c_return")
-            if passed == at:
-                sys.setprofile(None)
-                raise KeyboardInterrupt
-
-        sys.setprofile(interrupt)
-        try:
+        interrupt = Interrupt(step)
+        with suppress(KeyboardInterrupt), interrupt:
             assert not await_end(child, 0.003)
-            is_over = True
-        except KeyboardInterrupt:
-            is_over, tried = False, step
-        finally:
-            sys.setprofile(None)
-            child.kill()
+        child.kill()
         waiting = threading.Thread(target=child.wait, daemon=True)
         waiting.start()
         waiting.join(30)
         assert not waiting.is_alive(), step
-        if is_over:
+        if not interrupt.has_come:
             break
+        tried = step
     assert tried > 5  # else nothing was interrupted
 
 
